@@ -1,0 +1,85 @@
+"""Every option once, with its default. Other configs are this one plus the lines that differ.
+
+    python run.py --config=configs/default.py --workdir=DIR [--config.group.option=value ...]
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The default configuration: our own recipe, sized for a small accelerator."""
+    config = ConfigDict()
+    config.seed = 0
+
+    # What is learnt from. `dataset` names a builder in datasets/.
+    config.data = ConfigDict()
+    config.data.dataset = "face_folder"
+    config.data.dir = ""  # face_folder: the folder of photographs or videos
+    config.data.records_dir = ""  # where TFDS records are written; empty: <workdir>/records
+    config.data.splits = (0.75, 0.10, 0.15)  # shares of training, validation and test
+    config.data.fresh_forgeries = True  # draw forgeries anew each epoch where the builder can
+    config.data.workers = 0  # input processes; 0: threads of this one
+
+    # How faces are found, cropped and aligned, in preparation and prediction alike.
+    config.faces = ConfigDict()
+    config.faces.detector = "cascade"  # cascade, yunet, or none for ready crops
+    config.faces.yunet = ""  # path of the YuNet ONNX file
+    config.faces.margin = 1.3  # side of the crop over the detector's box
+    config.faces.size = 160  # side of a recorded crop in pixels
+    config.faces.frames = 32  # evenly spaced frames of a video
+
+    # Image quality, and the fidelity made of it (paper, section 3).
+    config.quality = ConfigDict()
+    config.quality.measure = "iso"  # iso, csv, or none for plain labels
+    config.quality.csv = ""  # rows of path,score for the measure csv
+    config.fidelity = ConfigDict()
+    config.fidelity.fake = (0.0, 0.4)  # range of a forged face's fidelity
+    config.fidelity.real = (0.6, 1.0)
+    config.fidelity.percentile = 0.0  # clip this share (in percent) of the quality at both ends
+    config.fidelity.C = 1.0  # support vector regressor, scikit-learn's names
+    config.fidelity.epsilon = 0.1
+    config.fidelity.gamma = "scale"
+    config.fidelity.tune = False  # choose C, epsilon and gamma by cross-validation on training data
+
+    # SSAAFormer.
+    config.model = ConfigDict()
+    config.model.variant = "base"  # large, base, small, tiny
+    config.model.image_size = 224  # any multiple of 32
+    config.model.symmetric = (-1, 0, 0, 0)  # mirrored blocks of each stage; -1: all of them
+    config.model.drop_path = 0.1
+    config.model.dtype = "float32"  # of the computation; state stays float32
+
+    # Augmentation, on the host.
+    config.augment = ConfigDict()
+    config.augment.scale = (0.6, 1.0)  # random resized crop: share of the area
+    config.augment.ratio = (0.9, 1.11)
+    config.augment.flip = 0.5
+    config.augment.color_jitter = 0.2
+    config.augment.degrade = 0.5  # share of faces that lose quality: blur, JPEG, noise, ...
+    config.augment.rand_augment = 0  # layers of RandAugment
+    config.augment.erasing = 0.0
+    config.augment.eval_crop = 1.0  # central share of the crop seen in evaluation
+
+    # Training.
+    config.train = ConfigDict()
+    config.train.steps = 20_000
+    config.train.batch_size = 64
+    config.train.learning_rate = 5e-4
+    config.train.end_learning_rate = 1e-5
+    config.train.warmup_steps = 500
+    config.train.weight_decay = 0.05
+    config.train.clip_norm = 1.0
+    config.train.label_smoothing = 0.1
+    config.train.token_weight = 0.5  # loss of the token head, labelled by the forged area
+    config.train.fidelity_weight = 1.0  # loss of the auxiliary fidelity head; 0: no such head
+    config.train.ema_decay = 0.999
+    config.train.log_every = 50
+    config.train.eval_every = 1000
+    config.train.checkpoint_every = 500
+    config.train.keep = 2  # newest checkpoints kept, beside the best on validation
+
+    # Evaluation and prediction.
+    config.eval = ConfigDict()
+    config.eval.batch_size = 64
+    config.eval.bootstrap = 1000  # replicates behind every interval
+    return config

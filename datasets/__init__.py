@@ -1,0 +1,1 @@
+"""Dataset builders: how raw data becomes records."""

@@ -1,0 +1,1 @@
+"""Rendered faces: the embedded dataset that needs no download."""

@@ -1,0 +1,107 @@
+"""The token mixers: the symmetric mix of the paper, depthwise convolution, global attention."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+
+def mirror_mix(a: Float[Array, "*b h w c"], weights: Float[Array, "2"]) -> Float[Array, "*b h w c"]:
+    """Blend an attention map with its mirror image, so that both halves of a face are compared.
+
+    With (s0, s1) = softmax(weights):  A' = s0 * A + s1 * flip_left_right(A).
+
+    Symmetric spatial attention augmentation, arXiv 2312.04961.
+    """
+    s = jax.nn.softmax(weights.astype(jnp.float32)).astype(a.dtype)
+    return s[0] * a + s[1] * a[..., ::-1, :]
+
+
+def attend(
+    q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
+) -> Float[Array, "n t heads d"]:
+    """Attend from every token to every token: softmax(q k^T / sqrt(d)) v, per head."""
+    return jax.nn.dot_product_attention(q, k, v)
+
+
+def depthwise_conv(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"], bias: Float[Array, "c"]
+) -> Float[Array, "n h w c"]:
+    """Convolve every channel with its own k x k kernel, k odd, zeros outside the image."""
+    return _correlate(x, kernel) + bias
+
+
+@jax.custom_vjp
+def _correlate(x, kernel):
+    return lax.platform_dependent(x, kernel, cpu=shifted_sum, default=grouped_conv)
+
+
+def _correlate_forward(x, kernel):
+    return _correlate(x, kernel), (x, kernel)
+
+
+def _correlate_backward(residuals, g):
+    x, kernel = residuals
+    dx = _correlate(g, kernel[::-1, ::-1])
+    dkernel = lax.platform_dependent(
+        x, g, cpu=partial(tap_products, k=len(kernel)), default=partial(grouped_grad, k=len(kernel))
+    )
+    return dx, dkernel.astype(kernel.dtype)
+
+
+# The rule lies outside the platform switch: differentiating the switch itself would keep
+# the residuals of every platform's form.
+_correlate.defvjp(_correlate_forward, _correlate_backward)
+
+
+def shifted_sum(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"]
+) -> Float[Array, "n h w c"]:
+    """Depthwise correlation as a sum of k * k shifted products."""
+    k, (h, w) = len(kernel), x.shape[1:3]
+    padded = _pad(x, k)
+    return sum(
+        padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(k) for j in range(k)
+    )
+
+
+def tap_products(
+    x: Float[Array, "n h w c"], g: Float[Array, "n h w c"], *, k: int
+) -> Float[Array, "k k c"]:
+    """Kernel gradient of `shifted_sum`: for each tap one multiply-reduce of image and gradient."""
+    h, w = x.shape[1:3]
+    padded = _pad(x, k)
+    taps = [
+        jnp.sum(padded[:, i : i + h, j : j + w] * g, axis=(0, 1, 2), dtype=jnp.float32)
+        for i in range(k)
+        for j in range(k)
+    ]
+    return jnp.stack(taps).reshape(k, k, -1)
+
+
+def grouped_conv(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"]
+) -> Float[Array, "n h w c"]:
+    """Depthwise correlation as a convolution with one channel per group."""
+    return lax.conv_general_dilated(
+        x,
+        kernel[:, :, None, :],
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def grouped_grad(
+    x: Float[Array, "n h w c"], g: Float[Array, "n h w c"], *, k: int
+) -> Float[Array, "k k c"]:
+    """Kernel gradient of `grouped_conv`."""
+    kernel = jax.ShapeDtypeStruct((k, k, x.shape[-1]), x.dtype)
+    return jax.linear_transpose(partial(grouped_conv, x), kernel)(g)[0].astype(jnp.float32)
+
+
+def _pad(x, k):
+    return jnp.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))

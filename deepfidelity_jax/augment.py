@@ -1,0 +1,413 @@
+"""Training augmentations on the host: uint8 RGB face crops in, uint8 RGB squares out.
+
+Each transform is a pure function of its arguments and a `np.random.Generator`. What is drawn never
+depends on the pixels, so the same seed gives a face and its forgery the same draw and nothing but
+the forgery tells the two apart. A mask [h, w] in [0, 1] (where the face is forged), where given,
+follows every geometric transform.
+"""
+
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from deepfidelity_jax.errors import InputError
+
+Image = UInt8[np.ndarray, "h w 3"]
+Mask = Float[np.ndarray, "h w"]
+
+GREY = np.array([0.299, 0.587, 0.114])
+FILL = 128
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Probabilities (names ending in _p) and (low, high) ranges of every transform.
+
+    The defaults suit small aligned faces: most of the face stays in view and the traces of a
+    forgery survive. `paper()` is the paper's recipe, `off()` leaves a square image as it is.
+    Raises InputError for a probability outside [0, 1] or a range out of order.
+    """
+
+    crop_scale: tuple[float, float] = (0.6, 1.0)  # share of the image's area
+    crop_ratio: tuple[float, float] = (0.85, 1.18)  # width / height
+    flip_p: float = 0.5
+    rand_layers: int = 0
+    rand_magnitude: float = 9.0
+    rand_std: float = 0.5
+    jitter: float = 0.2  # strength of brightness, contrast and saturation, 0 = off
+    degrade_p: float = 0.2  # one of light blur, downscaling, noise
+    recompress_p: float = 0.3
+    recompress_quality: tuple[int, int] = (40, 100)
+    erase_p: float = 0.1
+    erase_area: tuple[float, float] = (0.02, 0.2)
+
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name.endswith("_p") and not 0 <= value <= 1:
+                raise InputError(f"augment.{f.name} is a probability in [0, 1], not {value}")
+            if isinstance(f.default, tuple) and not (len(value) == 2 and 0 < value[0] <= value[1]):
+                raise InputError(f"augment.{f.name} is a range 0 < low <= high, not {value}")
+        for name in ("rand_layers", "rand_magnitude", "rand_std", "jitter"):
+            if getattr(self, name) < 0:
+                raise InputError(f"augment.{name} cannot be negative: {getattr(self, name)}")
+        if self.crop_scale[1] > 1 or self.erase_area[1] > 1 or self.recompress_quality[1] > 100:
+            raise InputError(
+                "augment.crop_scale and augment.erase_area are shares up to 1, "
+                "augment.recompress_quality is at most 100"
+            )
+
+    @classmethod
+    def paper(cls) -> "AugmentSettings":
+        """The official training recipe: wide crops, RandAugment m9 mstd0.5 inc1, random erasing.
+
+        Its colour jitter of 0.4 is left out, as timm leaves it out wherever RandAugment is on.
+        """
+        return cls(
+            crop_scale=(0.08, 1.0),
+            crop_ratio=(3 / 4, 4 / 3),
+            rand_layers=2,
+            jitter=0.0,
+            degrade_p=0.0,
+            recompress_p=0.0,
+            erase_p=0.25,
+            erase_area=(0.02, 1 / 3),
+        )
+
+    @classmethod
+    def off(cls) -> "AugmentSettings":
+        """No change but the resize to the size asked for (of the central square)."""
+        return cls(
+            crop_scale=(1.0, 1.0),
+            crop_ratio=(1.0, 1.0),
+            flip_p=0.0,
+            jitter=0.0,
+            degrade_p=0.0,
+            recompress_p=0.0,
+            erase_p=0.0,
+        )
+
+
+def augment(
+    image: Image,
+    mask: Mask | None,
+    settings: AugmentSettings,
+    size: int,
+    rng: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Float[np.ndarray, "{size} {size}"] | None]:
+    """One training view [size, size, 3] of a face, and its mask (None for None)."""
+    s = settings
+    image, mask = random_resized_crop(image, mask, size, rng, s.crop_scale, s.crop_ratio)
+    if rng.random() < s.flip_p:
+        image, mask = flip(image, mask)
+    if s.rand_layers:
+        image, mask = rand_augment(
+            image, mask, rng, s.rand_magnitude, s.rand_std, layers=s.rand_layers
+        )
+    if s.jitter:
+        image = color_jitter(image, rng, s.jitter)
+    if rng.random() < s.degrade_p:
+        image = degrade_lightly(image, rng)
+    if rng.random() < s.recompress_p:
+        image = recompress(image, rng, s.recompress_quality)
+    image = random_erasing(image, rng, s.erase_p, s.erase_area)
+    return image, mask
+
+
+def center_crop(
+    image: Image, size: int, share: float = 1.0
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """The evaluation view [size, size, 3]: the central square, `share` of the shorter side.
+
+    Shrinks by area averaging and grows by bicubic interpolation. The official code's share is 0.9.
+    """
+    h, w = image.shape[:2]
+    side = max(1, round(min(h, w) * share))
+    top, left = (h - side) // 2, (w - side) // 2
+    square = image[top : top + side, left : left + side]
+    return _resize(square, size, cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+
+
+# ------------------------------------------------------------------ geometry
+
+
+def random_resized_crop(
+    image: Image,
+    mask: Mask | None,
+    size: int,
+    rng: np.random.Generator,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Float[np.ndarray, "{size} {size}"] | None]:
+    """A random box resized to size x size, bilinear or bicubic (area averaging when it shrinks much).
+
+    `scale` is the range of the box's share of the area, `ratio` of its width / height (log-uniform).
+    Of ten drawn boxes the first that fits is taken, else the largest central one of a legal ratio.
+    Szegedy et al., "Going deeper with convolutions", 2015.
+    """
+    h, w = image.shape[:2]
+    areas = rng.uniform(*scale, 10) * (h * w)
+    ratios = np.exp(rng.uniform(*np.log(ratio), 10))
+    u, v, cubic = rng.random(3)
+    widths, heights = np.rint(np.sqrt(areas * ratios)), np.rint(np.sqrt(areas / ratios))
+    fits = (widths >= 1) & (widths <= w) & (heights >= 1) & (heights <= h)
+    if fits.any():
+        first = int(np.argmax(fits))
+        box_w, box_h = int(widths[first]), int(heights[first])
+        left, top = int(u * (w - box_w + 1)), int(v * (h - box_h + 1))
+    else:
+        shape = min(max(w / h, ratio[0]), ratio[1])
+        box_w, box_h = min(w, max(1, round(h * shape))), min(h, max(1, round(w / shape)))
+        left, top = (w - box_w) // 2, (h - box_h) // 2
+
+    if max(box_w, box_h) > 1.5 * size:
+        interpolation = cv2.INTER_AREA
+    else:
+        interpolation = cv2.INTER_CUBIC if cubic < 0.5 else cv2.INTER_LINEAR
+    rows, columns = slice(top, top + box_h), slice(left, left + box_w)
+    image = _resize(image[rows, columns], size, interpolation)
+    if mask is not None:
+        mask = np.clip(_resize(mask[rows, columns], size, interpolation), 0, 1)
+    return image, mask
+
+
+def flip(image: Image, mask: Mask | None) -> tuple[Image, Mask | None]:
+    """Left and right exchanged."""
+    return cv2.flip(image, 1), None if mask is None else cv2.flip(mask, 1)
+
+
+def _resize(array: np.ndarray, size: int, interpolation: int) -> np.ndarray:
+    if array.shape[:2] == (size, size):
+        return array.copy()
+    return cv2.resize(array, (size, size), interpolation=interpolation)
+
+
+def _warp(image: Image, mask: Mask | None, inverse: np.ndarray, interpolation: int, fill: int):
+    """Affine warp; `inverse` [2, 3] takes output to input pixels. Nothing is forged outside."""
+    h, w = image.shape[:2]
+    flags = interpolation | cv2.WARP_INVERSE_MAP
+    image = cv2.warpAffine(image, inverse, (w, h), flags=flags, borderValue=(fill,) * 3)
+    if mask is not None:
+        mask = np.clip(cv2.warpAffine(mask, inverse, (w, h), flags=flags, borderValue=0), 0, 1)
+    return image, mask
+
+
+# ------------------------------------------------------------------ RandAugment
+
+OPERATIONS = (
+    "auto_contrast",
+    "equalize",
+    "invert",
+    "rotate",
+    "posterize",
+    "solarize",
+    "solarize_add",
+    "color",
+    "contrast",
+    "brightness",
+    "sharpness",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+)
+
+
+def rand_augment(
+    image: Image,
+    mask: Mask | None,
+    rng: np.random.Generator,
+    magnitude: float = 9.0,
+    std: float = 0.5,
+    increasing: bool = True,
+    layers: int = 2,
+    fill: int = FILL,
+) -> tuple[Image, Mask | None]:
+    """`layers` operations drawn from `OPERATIONS`, each applied with probability one half.
+
+    The magnitude of each is normal(magnitude, std) clipped to [0, 10]; where `increasing`, a higher
+    one always means a stronger change. Defaults are 'rand-m9-mstd0.5-inc1' of pytorch-image-models.
+    `fill` is the grey moved in from outside. Cubuk et al., "RandAugment", 2020.
+    """
+    for _ in range(layers):
+        name = OPERATIONS[rng.integers(len(OPERATIONS))]
+        level = min(max(rng.normal(magnitude, std), 0.0), 10.0) / 10
+        apply, sign, cubic = rng.random(3) < 0.5
+        if apply:
+            image, mask = operate(
+                name,
+                image,
+                mask,
+                level,
+                sign=-1 if sign else 1,
+                increasing=increasing,
+                interpolation=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR,
+                fill=fill,
+            )
+    return image, mask
+
+
+def operate(
+    name: str,
+    image: Image,
+    mask: Mask | None,
+    level: float,
+    *,
+    sign: int = 1,
+    increasing: bool = True,
+    interpolation: int = cv2.INTER_LINEAR,
+    fill: int = FILL,
+) -> tuple[Image, Mask | None]:
+    """One RandAugment operation at `level` in [0, 1], in the direction `sign` where it has two.
+
+    At level 1: rotate 30 degrees, shear 0.3, translate 0.45 of the side, colours 0.9 off,
+    posterize to 0 bits from 4, solarize from 0, solarize_add 110. The others have no level.
+    """
+    h, w = image.shape[:2]
+    factor = max(0.1, 1 + 0.9 * level * sign) if increasing else 0.1 + 1.8 * level
+    shear = 0.3 * level * sign
+    match name:
+        case "rotate":
+            inverse = cv2.getRotationMatrix2D(((w - 1) / 2, (h - 1) / 2), 30 * level * sign, 1)
+        case "shear_x":
+            inverse = np.array([[1, shear, 0], [0, 1, 0]])
+        case "shear_y":
+            inverse = np.array([[1, 0, 0], [shear, 1, 0]])
+        case "translate_x":
+            inverse = np.array([[1, 0, 0.45 * level * sign * w], [0, 1, 0]])
+        case "translate_y":
+            inverse = np.array([[1, 0, 0], [0, 1, 0.45 * level * sign * h]])
+        case _:
+            return _recolor(name, image, level, factor, increasing), mask
+    return _warp(image, mask, inverse, interpolation, fill)
+
+
+def _recolor(name: str, image: Image, level: float, factor: float, increasing: bool) -> Image:
+    values = np.arange(256)
+    match name:
+        case "auto_contrast":
+            low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
+            gain = 255 / np.maximum(high.astype(float) - low, 1)
+            table = np.where(high > low, (values[:, None] - low) * gain, values[:, None])
+        case "equalize":
+            return np.stack([cv2.equalizeHist(c) for c in cv2.split(image)], axis=-1)
+        case "invert":
+            return 255 - image
+        case "posterize":
+            bits = 4 - int(4 * level) if increasing else int(4 * level)
+            table = values & (256 - (1 << (8 - bits)))
+        case "solarize":
+            threshold = 256 - int(256 * level) if increasing else int(256 * level)
+            table = np.where(values < threshold, values, 255 - values)
+        case "solarize_add":
+            table = np.where(values < 128, values + int(110 * level), values)
+        case "color":
+            return _mix_colors(image, factor * np.eye(3) + (1 - factor) * GREY, 0)
+        case "contrast":
+            return _mix_colors(image, factor * np.eye(3), (1 - factor) * _mean_grey(image))
+        case "brightness":
+            return _mix_colors(image, factor * np.eye(3), 0)
+        case "sharpness":
+            smooth = image.copy()
+            kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
+            # The outermost pixels have no full neighbourhood and stay.
+            smooth[1:-1, 1:-1] = cv2.filter2D(image, -1, kernel)[1:-1, 1:-1]
+            return cv2.addWeighted(image, factor, smooth, 1 - factor, 0)
+        case _:
+            raise ValueError(f"no operation {name!r}")
+    table = np.broadcast_to(np.clip(np.rint(table), 0, 255).astype(np.uint8).reshape(256, -1), (256, 3))
+    return cv2.LUT(image, np.ascontiguousarray(table)[None])
+
+
+# ------------------------------------------------------------------ colour
+
+
+def color_jitter(image: Image, rng: np.random.Generator, strength: float = 0.4) -> Image:
+    """Brightness, contrast and saturation by factors in [1 - strength, 1 + strength], in any order.
+
+    All three are affine in the colour, so they are joined into one matrix and rounded once.
+    """
+    factors = rng.uniform(max(0.0, 1 - strength), 1 + strength, 3)
+    matrix, offset = np.eye(3), np.zeros(3)
+    mean = np.array(cv2.mean(image)[:3])
+    for which in rng.permutation(3):
+        f = factors[which]
+        if which == 0:
+            step, shift = f * np.eye(3), 0.0
+        elif which == 1:
+            step, shift = f * np.eye(3), (1 - f) * (GREY @ (matrix @ mean + offset))
+        else:
+            step, shift = f * np.eye(3) + (1 - f) * GREY, 0.0
+        matrix, offset = step @ matrix, step @ offset + shift
+    return _mix_colors(image, matrix, offset)
+
+
+def _mix_colors(image: Image, matrix: np.ndarray, offset: np.ndarray | float) -> Image:
+    """matrix [3, 3] @ colour + offset, rounded and saturated."""
+    offset = np.broadcast_to(offset, 3)[:, None]
+    return cv2.transform(image, np.hstack([matrix, offset]).astype(np.float32))
+
+
+def _mean_grey(image: Image) -> float:
+    return float(GREY @ np.array(cv2.mean(image)[:3]))
+
+
+# ------------------------------------------------------------------ what cameras and networks do
+
+
+def recompress(
+    image: Image, rng: np.random.Generator, quality: tuple[int, int] = (30, 100)
+) -> Image:
+    """The image after JPEG at a quality drawn from the range, both ends included."""
+    level = int(rng.integers(quality[0], quality[1], endpoint=True))
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, level])[1]
+    return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def degrade_lightly(image: Image, rng: np.random.Generator) -> Image:
+    """One of: blur (sigma 0.3 to 1.5 pixels), downscaling (to 0.4 to 0.9), noise (std 1 to 8)."""
+    kind, strength = int(rng.integers(3)), rng.random()
+    if kind == 0:
+        return cv2.GaussianBlur(image, (0, 0), 0.3 + 1.2 * strength)
+    if kind == 1:
+        h, w = image.shape[:2]
+        share = 0.9 - 0.5 * strength
+        small = (max(1, round(w * share)), max(1, round(h * share)))
+        shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+        return cv2.resize(shrunk, (w, h), interpolation=cv2.INTER_LINEAR)
+    noise = rng.standard_normal(image.shape, dtype=np.float32) * (1 + 7 * strength)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
+def random_erasing(
+    image: Image,
+    rng: np.random.Generator,
+    p: float = 0.25,
+    area: tuple[float, float] = (0.02, 1 / 3),
+) -> Image:
+    """With probability p, a box of this share of the image is replaced by noise for each pixel.
+
+    The box's ratio is log-uniform in [0.3, 1 / 0.3]; of ten drawn boxes the first that fits is
+    taken. The noise is normal around mid-grey, with standard deviation one after the usual
+    scaling to [-1, 1]. Zhong et al., "Random erasing data augmentation", 2020.
+    """
+    if rng.random() >= p:
+        return image
+    h, w = image.shape[:2]
+    areas = rng.uniform(*area, 10) * (h * w)
+    ratios = np.exp(rng.uniform(np.log(0.3), -np.log(0.3), 10))
+    u, v = rng.random(2)
+    heights, widths = np.rint(np.sqrt(areas * ratios)), np.rint(np.sqrt(areas / ratios))
+    fits = (heights >= 1) & (heights < h) & (widths >= 1) & (widths < w)
+    if not fits.any():
+        return image
+    first = int(np.argmax(fits))
+    box_h, box_w = int(heights[first]), int(widths[first])
+    top, left = int(v * (h - box_h + 1)), int(u * (w - box_w + 1))
+    noise = rng.standard_normal((box_h, box_w, 3), dtype=np.float32) * 127.5 + 127.5
+    image = image.copy()
+    image[top : top + box_h, left : left + box_w] = np.clip(noise, 0, 255).astype(np.uint8)
+    return image

@@ -1,0 +1,434 @@
+"""From quality to fidelity, and from a feature back to it.
+
+The paper's idea in three steps, each a pure function:
+
+    fidelity target  f = low_c + (high_c - low_c) * (q - q_min_c) / (q_max_c - q_min_c)     `scale`
+    regressor        f(x) = b + sum_i a_i exp(-gamma |x - v_i|^2)                           `regress`
+    verdict          p_fake = sigmoid(slope * (f - threshold)),   real when f >= threshold  `p_fake`
+
+with q the face's quality, c its class, [low, high] = [0, 0.4] for fakes and [0.6, 1] for real faces
+(DeepFidelity, arXiv 2312.04961). scikit-learn fits the regressor once; JAX evaluates it.
+"""
+
+import json
+import os
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+from sklearn.svm import SVR
+
+from deepfidelity_jax.errors import InputError
+
+FAKE, REAL = 0, 1
+
+
+# ------------------------------------------------------------------ quality -> fidelity target
+
+
+@dataclass(frozen=True)
+class FidelityScale:
+    """The class-wise quality range of a training split, and the fidelity range it is mapped into.
+
+    `fake` and `real` are target ranges inside [0, 1], fakes below; `fake_quality` and
+    `real_quality` the fitted (low, high) of the raw quality. Raises InputError for ranges that are
+    out of order or overlap. The paper's equation for the fidelity score.
+    """
+
+    fake_quality: tuple[float, float]
+    real_quality: tuple[float, float]
+    fake: tuple[float, float] = (0.0, 0.4)
+    real: tuple[float, float] = (0.6, 1.0)
+
+    def __post_init__(self):
+        ends = (0.0, *self.fake, *self.real, 1.0)
+        if any(a > b for a, b in zip(ends, ends[1:], strict=False)) or self.fake == self.real:
+            raise InputError(
+                f"fidelity ranges fake {self.fake} and real {self.real} must be ordered, lie "
+                "inside [0, 1] and not overlap, fake below real"
+            )
+        for name, (low, high) in (("fake", self.fake_quality), ("real", self.real_quality)):
+            if not (np.isfinite([low, high]).all() and low <= high):
+                raise InputError(f"quality range of {name} faces is not a range: {(low, high)}")
+
+    @property
+    def middle(self) -> float:
+        """The middle of the gap between the two ranges: the threshold before any calibration."""
+        return (self.fake[1] + self.real[0]) / 2
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """The four ranges as JSON-able lists."""
+        return {name: list(ends) for name, ends in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, ranges: dict[str, Any]) -> "FidelityScale":
+        """What `to_dict` gave; raises InputError when it is anything else."""
+        try:
+            pairs = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
+            return cls(**pairs)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InputError(f"not a fidelity scale: {ranges!r}") from error
+
+
+def fit_scale(
+    quality: Float[np.ndarray, " n"],
+    label: Int[np.ndarray, " n"],
+    *,
+    fake: tuple[float, float] = (0.0, 0.4),
+    real: tuple[float, float] = (0.6, 1.0),
+    percentile: float = 0.0,
+) -> FidelityScale:
+    """The quality range of each class, from the training split alone.
+
+    Args: raw quality [n]; label [n], 0 fake and 1 real; the two target ranges; `percentile` p takes
+    the p-th and (100 - p)-th percentile for the ends, so that a few outliers do not set the scale.
+    Raises InputError for non-finite qualities, a class without faces or an impossible percentile.
+    """
+    check_finite(quality)
+    if not 0 <= percentile < 50:
+        raise InputError(f"percentile must be in [0, 50), not {percentile}")
+    ends = {}
+    for value, name in ((FAKE, "fake"), (REAL, "real")):
+        own = quality[label == value]
+        if own.size == 0:
+            raise InputError(f"no {name} face in the training split: fidelity needs both classes")
+        low, high = np.percentile(own, [percentile, 100 - percentile])
+        ends[name] = (float(low), float(high))
+    return FidelityScale(ends["fake"], ends["real"], _pair(fake), _pair(real))
+
+
+def scale(
+    fitted: FidelityScale, quality: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Fidelity targets [n] float32 of faces with this quality and label, min-max within the class.
+
+    Qualities outside the fitted range land on its end. A class whose quality was constant in
+    training (no quality measure, or a single face) has no order to keep: it gets the outer end of
+    its range, so that constant quality in both classes gives the plain labels 0 and 1.
+    Raises InputError for non-finite qualities.
+    """
+    check_finite(quality)
+    fidelity = np.empty(quality.shape, np.float64)
+    for value, (q_low, q_high), (low, high), outer in (
+        (FAKE, fitted.fake_quality, fitted.fake, fitted.fake[0]),
+        (REAL, fitted.real_quality, fitted.real, fitted.real[1]),
+    ):
+        own = label == value
+        if q_low == q_high:
+            fidelity[own] = outer
+        else:
+            share = np.clip((quality[own].astype(np.float64) - q_low) / (q_high - q_low), 0, 1)
+            fidelity[own] = low + (high - low) * share
+    return fidelity.astype(np.float32)
+
+
+def outside(
+    fitted: FidelityScale, quality: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"]
+) -> int:
+    """How many faces have a quality beyond their class's fitted range (`scale` clips those)."""
+    low, high = np.where(
+        (label == REAL)[None],
+        np.array(fitted.real_quality)[:, None],
+        np.array(fitted.fake_quality)[:, None],
+    )
+    return int(np.sum((quality < low) | (quality > high)))
+
+
+def check_finite(quality: Float[np.ndarray, " n"]) -> None:
+    """Raises InputError that counts the non-finite qualities."""
+    bad = int(np.sum(~np.isfinite(quality)))
+    if bad:
+        raise InputError(
+            f"quality is not a finite number for {bad} of {quality.size} faces: give every face a "
+            "quality or leave these faces out"
+        )
+
+
+def _pair(ends) -> tuple[float, float]:
+    low, high = ends
+    return float(low), float(high)
+
+
+# ------------------------------------------------------------------ feature -> fidelity
+
+
+class SupportVectors(NamedTuple):
+    """A fitted RBF regressor as a pytree, so that a jitted function takes it as an argument.
+
+    `vectors` are stored relative to `centre`: squared distances come from a matmul, and a common
+    offset in the features would otherwise eat the float32 digits that tell two faces apart.
+    """
+
+    vectors: Float[Array, "m d"]
+    coefficients: Float[Array, " m"]
+    intercept: Float[Array, ""]
+    gamma: Float[Array, ""]
+    centre: Float[Array, " d"]
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """Support vectors, and the settings and figures they were fitted with (JSON-able)."""
+
+    arrays: SupportVectors
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def regress(arrays: SupportVectors, features: Float[Array, "n d"]) -> Float[Array, " n"]:
+    """Fidelity of each feature: b + sum_i a_i exp(-gamma |x - v_i|^2), not clipped.
+
+    Pure and jit-able; float32, yet within about 1e-6 * C of scikit-learn's double precision, any
+    common offset in the features included. Memory is bounded: 256 rows at a time.
+    """
+
+    def one(feature):
+        x = feature.astype(jnp.float32) - arrays.centre
+        cross = jnp.matmul(arrays.vectors, x, precision=jax.lax.Precision.HIGHEST)
+        squared = jnp.sum(x**2) + jnp.sum(arrays.vectors**2, axis=-1) - 2 * cross
+        # The coefficients sum to zero, so the kernel's common part (its 1) only adds rounding.
+        kernel = jnp.expm1(-arrays.gamma * jnp.maximum(squared, 0))
+        return jnp.matmul(kernel, arrays.coefficients, precision=jax.lax.Precision.HIGHEST)
+
+    if len(features) <= 256:
+        return jax.vmap(one)(features) + arrays.intercept
+    return jax.lax.map(one, features, batch_size=256) + arrays.intercept
+
+
+def fit_regressor(
+    features: Float[np.ndarray, "n d"],
+    targets: Float[np.ndarray, " n"],
+    *,
+    C: float = 1.0,
+    epsilon: float = 0.1,
+    gamma: float | str = "scale",
+    tune: bool = False,
+    groups: np.ndarray | None = None,
+    tune_rows: int = 2000,
+    seed: int = 0,
+) -> Regressor:
+    """Support vector regression (RBF) from features to fidelity targets, with scikit-learn.
+
+    The defaults are the paper's: C 1, epsilon 0.1, gamma 'scale' = 1 / (d * variance of all
+    feature values), no feature scaling. `tune` picks C, epsilon and a multiple of that gamma by
+    cross-validation on at most `tune_rows` rows, drawn by `seed`; `groups` [n] (one id a video)
+    keeps a video inside one fold. Fitting time grows with n squared: about 10 s at n = 8,000.
+    Raises InputError for non-finite values, mismatched rows or too few of them.
+    """
+    x, y = np.asarray(features, np.float64), np.asarray(targets, np.float64)
+    if len(x) != len(y) or len(x) < 2:
+        raise InputError(f"cannot fit a regressor to {len(x)} features and {len(y)} targets")
+    bad = int(np.sum(~np.isfinite(x).all(axis=1) | ~np.isfinite(y)))
+    if bad:
+        raise InputError(f"{bad} of {len(x)} features or targets are not finite numbers")
+
+    if gamma == "scale":
+        variance = float(x.var())
+        gamma = 1 / (x.shape[1] * variance) if variance > 0 else 1.0
+    settings: dict[str, Any] = {"C": float(C), "epsilon": float(epsilon), "gamma": float(gamma)}
+    if tune:
+        rows = np.random.default_rng(seed).permutation(len(x))[:tune_rows]
+        own_groups = None if groups is None else np.asarray(groups)[rows]
+        settings |= _tune(x[rows], y[rows], settings["gamma"], own_groups, seed)
+    svr = SVR(C=settings["C"], epsilon=settings["epsilon"], gamma=settings["gamma"]).fit(x, y)
+    settings |= {
+        "tuned": tune,
+        "seed": seed,
+        "rows": len(x),
+        "support_vectors": len(svr.support_),
+        "train_mae": float(np.mean(np.abs(svr.predict(x) - y))),
+    }
+    centre = x.mean(axis=0).astype(np.float32)
+    arrays = SupportVectors(
+        vectors=(svr.support_vectors_ - centre).astype(np.float32),
+        coefficients=svr.dual_coef_[0].astype(np.float32),
+        # What the coefficients' sum leaves of the kernel's 1 that `regress` leaves out.
+        intercept=np.float32(svr.intercept_[0] + svr.dual_coef_.sum()),
+        gamma=np.float32(settings["gamma"]),
+        centre=centre,
+    )
+    return Regressor(arrays, settings)
+
+
+def _tune(x, y, gamma: float, groups: np.ndarray | None, seed: int) -> dict[str, Any]:
+    """C, epsilon and gamma with the least cross-validated squared error."""
+    folds = min(5, len(x) if groups is None else len(np.unique(groups)))
+    if folds < 2:
+        raise InputError("cannot tune the regressor on a single video: cross-validation needs two")
+    cv = KFold(folds, shuffle=True, random_state=seed) if groups is None else GroupKFold(folds)
+    grid = {"C": [0.3, 1.0, 3.0, 10.0, 30.0], "epsilon": [0.05, 0.1]}
+    best: dict[str, Any] = {"cv_mse": np.inf}
+    for factor in (0.3, 1.0, 3.0):
+        # The kernel is shared by every C, epsilon and fold: the distances cost more than the fit.
+        kernel = rbf_kernel(x, gamma=gamma * factor)
+        search = GridSearchCV(
+            SVR(kernel="precomputed"), grid, cv=cv, scoring="neg_mean_squared_error", refit=False
+        ).fit(kernel, y, groups=groups)
+        if -search.best_score_ < best["cv_mse"]:
+            best = {
+                **search.best_params_,
+                "gamma": gamma * factor,
+                "gamma_factor": factor,
+                "cv_mse": float(-search.best_score_),
+                "cv_rows": len(x),
+                "cv_folds": folds,
+            }
+    return best
+
+
+# ------------------------------------------------------------------ fidelity -> verdict
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """p_fake = sigmoid(slope * (fidelity - threshold)), slope < 0; real at or above the threshold.
+
+    Written around the threshold, so that p_fake passes 0.5 exactly where the verdict changes.
+    `threshold_from` is 'validation' or 'fixed', and `note` says why it had to be fixed.
+    """
+
+    slope: float
+    threshold: float
+    threshold_from: str
+    note: str = ""
+
+    def __post_init__(self):
+        if not (self.slope < 0 and np.isfinite([self.slope, self.threshold]).all()):
+            raise InputError(f"not a calibration: slope {self.slope}, threshold {self.threshold}")
+
+    @property
+    def intercept(self) -> float:
+        """The b of sigmoid(slope * fidelity + b)."""
+        return -self.slope * self.threshold
+
+
+def p_fake(calibration: Calibration, fidelity: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    """Probability of being fake, float64, when both classes are equally likely beforehand."""
+    distance = np.asarray(fidelity, np.float64) - calibration.threshold
+    return np.asarray(expit(calibration.slope * distance))
+
+
+def is_real(calibration: Calibration, fidelity: Float[np.ndarray, "*n"]) -> np.ndarray:
+    """The verdict, bool: fidelity at or above the threshold, that is p_fake at most 0.5."""
+    return np.asarray(fidelity, np.float64) >= calibration.threshold
+
+
+def fixed_calibration(note: str, middle: float = 0.5) -> Calibration:
+    """The threshold in the middle of the gap, and p_fake 0.9 and 0.1 at 0.3 below and above it.
+
+    With the paper's ranges these are the centres of the fake and of the real range.
+    """
+    return Calibration(-float(np.log(9)) / 0.3, float(middle), "fixed", note)
+
+
+def calibrate(
+    fidelity: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"], *, middle: float = 0.5
+) -> Calibration:
+    """Platt scaling of the validation videos' mean fidelities, both classes weighing the same.
+
+    Falls back to `fixed_calibration(middle=...)` where validation cannot place a threshold: one
+    class only, all fidelities equal, or fakes that score no lower than real faces.
+    Raises InputError for non-finite fidelities. Platt, "Probabilistic outputs for SVMs", 1999.
+    """
+    f = np.asarray(fidelity, np.float64)
+    if not np.isfinite(f).all():
+        raise InputError(f"{int(np.sum(~np.isfinite(f)))} of {f.size} fidelities are not finite")
+    if len(np.unique(label)) < 2:
+        return fixed_calibration("validation has faces of one class only", middle)
+    if f.std() < 1e-9:
+        return fixed_calibration("all validation fidelities are equal", middle)
+    z = (f - f.mean()) / f.std()
+    fitted = LogisticRegression(class_weight="balanced").fit(z[:, None], label == FAKE)
+    slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    if slope >= -1e-6:
+        return fixed_calibration("validation fakes score no lower than real faces", middle)
+    threshold = float(f.mean() - f.std() * intercept / slope)
+    return Calibration(slope / float(f.std()), threshold, "validation")
+
+
+# ------------------------------------------------------------------ the whole, on disk
+
+
+@dataclass(frozen=True)
+class FidelityModel:
+    """Everything between a feature and a verdict: what `fidelity.npz` holds.
+
+    `provenance` is any JSON-able dict: what the model was fitted on, by which checkpoint.
+    """
+
+    scale: FidelityScale
+    regressor: Regressor
+    calibration: Calibration
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+FORMAT = "deepfidelity regressor 1"
+
+
+def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
+    """Writes the model as an npz of plain arrays (no pickle), in one step: whole or not at all."""
+    path = Path(path)
+    text = json.dumps(
+        {
+            "format": FORMAT,
+            "scale": model.scale.to_dict(),
+            "settings": model.regressor.settings,
+            "calibration": asdict(model.calibration),
+            "provenance": model.provenance,
+        },
+        sort_keys=True,
+    )
+    arrays = {name: np.asarray(a) for name, a in model.regressor.arrays._asdict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(partial, "wb") as file:
+            np.savez(file, meta=np.array(text), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> FidelityModel:
+    """What `save` wrote, bit for bit. Raises InputError: missing, damaged, truncated or foreign."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no fidelity regressor at {path}: fit one first")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("checksum")
+        with np.load(path, allow_pickle=False) as stored:
+            meta = json.loads(str(stored["meta"]))
+            arrays = SupportVectors(*(stored[name] for name in SupportVectors._fields))
+        if meta["format"] != FORMAT or not _consistent(arrays):
+            raise ValueError("format")
+        return FidelityModel(
+            FidelityScale.from_dict(meta["scale"]),
+            Regressor(arrays, meta["settings"]),
+            Calibration(**meta["calibration"]),
+            meta["provenance"],
+        )
+    except Exception as error:  # damage surfaces as anything; for the user it is one thing
+        raise InputError(
+            f"{path} is not a fidelity regressor, or is damaged: delete it and fit again"
+        ) from error
+
+
+def _consistent(arrays: SupportVectors) -> bool:
+    m, d = arrays.vectors.shape
+    shapes = [(m, d), (m,), (), (), (d,)]
+    return all(
+        a.dtype == np.float32 and a.shape == shape and np.isfinite(a).all()
+        for a, shape in zip(arrays, shapes, strict=True)
+    )

@@ -1,0 +1,395 @@
+"""SSAAFormer: UniFormer whose first stage compares the two halves of the face."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from deepfidelity_jax.attention import attend, depthwise_conv, mirror_mix
+
+
+@dataclass(frozen=True)
+class SSAAFormerConfig:
+    """What the network is; how it is computed (unrolled, rematerialised) is the module's matter.
+
+    Attributes:
+        depths: blocks in each of the four stages.
+        widths: channels in each stage.
+        head_dim: channels of one attention head in stages 3 and 4.
+        mlp_ratio: hidden over outer channels of the MLPs.
+        layer_scale: start of the learnt scale of every residual branch; None has no such scale.
+        symmetric: how many leading blocks of each stage mix with their mirror image. None is
+            the paper's choice, all of the first stage; (0, 0, 0, 0) is the plain UniFormer.
+        num_classes: of the class head and of the token head; 0 is fake, 1 is real.
+        drop_path: share of samples whose residual branch is dropped in the last block; the
+            first block drops none and the share grows linearly between.
+        fidelity_head: adds a linear head for the fidelity score itself.
+        dtype: of the computation; parameters, statistics and outputs are float32.
+    """
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    head_dim: int = 64
+    mlp_ratio: int = 4
+    layer_scale: float | None = None
+    symmetric: tuple[int, ...] | None = None
+    num_classes: int = 2
+    drop_path: float = 0.0
+    fidelity_head: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        symmetric = (self.depths[0], 0, 0, 0) if self.symmetric is None else self.symmetric
+        # Tuples, so that a configuration read from JSON is equal to the one written.
+        for name, value in zip(
+            ("depths", "widths", "symmetric"), (self.depths, self.widths, symmetric), strict=True
+        ):
+            if len(value) != 4:
+                raise ValueError(f"{name} has {len(value)} numbers, {value}: give one per stage, 4")
+            object.__setattr__(self, name, tuple(value))
+        for stage, (s, d) in enumerate(zip(self.symmetric, self.depths, strict=True), start=1):
+            if not 0 <= s <= d:
+                raise ValueError(f"symmetric asks for {s} of the {d} blocks in stage {stage}")
+        for width in self.widths[2:]:
+            if width % self.head_dim:
+                raise ValueError(f"width {width} is not a multiple of head_dim {self.head_dim}")
+
+    @classmethod
+    def large(cls, **changes) -> "SSAAFormerConfig":
+        """SSAAFormer-L of the paper: 98.8 M parameters, 19.68 G multiply-adds at 224."""
+        own = {"head_dim": 64, "layer_scale": 1e-6, "drop_path": 0.4}
+        return cls(**{"depths": (5, 10, 24, 7), "widths": (128, 192, 448, 640), **own, **changes})
+
+    @classmethod
+    def base(cls, **changes) -> "SSAAFormerConfig":
+        """On the trunk of UniFormer-B: 49.3 M parameters, 8.25 G multiply-adds at 224."""
+        own = {"head_dim": 32, "drop_path": 0.3}
+        return cls(**{"depths": (5, 8, 20, 7), "widths": (64, 128, 320, 512), **own, **changes})
+
+    @classmethod
+    def small(cls, **changes) -> "SSAAFormerConfig":
+        """On the trunk of UniFormer-S: 21.0 M parameters, 3.63 G multiply-adds at 224."""
+        own = {"head_dim": 32, "drop_path": 0.1}
+        return cls(**{"depths": (3, 4, 8, 3), "widths": (64, 128, 320, 512), **own, **changes})
+
+    @classmethod
+    def tiny(cls, **changes) -> "SSAAFormerConfig":
+        """For CPUs and tests."""
+        own = {"head_dim": 32}
+        return cls(**{"depths": (2, 2, 4, 2), "widths": (48, 96, 160, 256), **own, **changes})
+
+
+class Outputs(NamedTuple):
+    """What the network says of n images; float32, class 0 fake and 1 real.
+
+    Attributes:
+        features: [n, d] mean over tokens + 0.5 * max over tokens, what the regressor is fitted on.
+        class_logits: [n, classes] of the token mean.
+        token_logits: [n, tokens, classes] of each token, row by row.
+        fidelity: [n] of the auxiliary fidelity head, None where there is none.
+    """
+
+    features: Float[Array, "n d"]
+    class_logits: Float[Array, "n k"]
+    token_logits: Float[Array, "n t k"]
+    fidelity: Float[Array, "n"] | None
+
+    @property
+    def logits(self) -> Float[Array, "n k"]:
+        """Both heads together, as used in evaluation: class + 0.5 * max over tokens."""
+        return self.class_logits + 0.5 * self.token_logits.max(axis=1)
+
+
+class SSAAFormer(nn.Module):
+    """Four stages, each a patch embedding and its blocks; batch norm, pooling and the heads.
+
+    Equal blocks of a stage are one stack: their parameters carry a leading block axis, under
+    `stageN/symmetric` and `stageN/plain`, in the order in which they run.
+
+    Attributes:
+        config: the network.
+        unroll: run stacked blocks as straight code instead of a loop. Same parameters, same
+            values.
+        remat: keep only the input of each block for the gradient and compute the rest again.
+    """
+
+    config: SSAAFormerConfig
+    unroll: bool = False
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w 3"], *, train: bool) -> Outputs:
+        """Score face crops normalised as in training.
+
+        With `train`, BatchNorm uses and updates batch statistics, and a 'dropout' key is
+        needed where `drop_path` is above 0.
+
+        Raises:
+            ValueError: height or width is not a multiple of 32.
+        """
+        config, (h, w) = self.config, images.shape[1:3]
+        if h % 32 or w % 32 or not h or not w:
+            raise ValueError(f"images of {h}x{w} cannot be scored: sides must be multiples of 32")
+        rates = np.linspace(0.0, config.drop_path, sum(config.depths), dtype=np.float32)
+        x, done = images.astype(config.dtype), 0
+        for number, depth in enumerate(config.depths, start=1):
+            stage = Stage(config, number, train, self.unroll, self.remat, name=f"stage{number}")
+            x, done = stage(x, jnp.asarray(rates[done : done + depth])), done + depth
+
+        x = BatchNorm(train, jnp.float32, name="norm")(x)
+        tokens = x.reshape(x.shape[0], -1, x.shape[-1])
+        mean = tokens.mean(axis=1)
+        features = mean + 0.5 * tokens.max(axis=1)
+        d, classes = x.shape[-1], config.num_classes
+        return Outputs(
+            features=features,
+            class_logits=linear(d, classes, "head")(mean),
+            token_logits=linear(d, classes, "aux_head")(tokens),
+            fidelity=linear(d, 1, "fidelity_head")(features)[:, 0] if config.fidelity_head else None,
+        )
+
+
+class Stage(nn.Module):
+    """Patch embedding, then the symmetric blocks, then the plain ones."""
+
+    config: SSAAFormerConfig
+    number: int
+    train: bool
+    unroll: bool
+    remat: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], rates: Float[Array, "depth"]
+    ) -> Float[Array, "n _ _ d"]:
+        config, i = self.config, self.number - 1
+        symmetric = config.symmetric[i]
+        x = PatchEmbed(config.widths[i], 4 if i == 0 else 2, config.dtype, name="patch_embed")(x)
+        x = self.run_blocks(x, rates[:symmetric], symmetric=True)
+        return self.run_blocks(x, rates[symmetric:], symmetric=False)
+
+    def run_blocks(self, x, rates, symmetric):
+        """Scan over equal blocks: without the loop XLA fuses depthwise sums across residual
+        connections and compiles for minutes at full depth."""
+        if not len(rates):
+            return x
+        block = nn.remat(Block, prevent_cse=self.unroll) if self.remat else Block
+        scan = nn.scan(
+            block,
+            variable_axes={"params": 0, "batch_stats": 0},
+            split_rngs={"params": True, "dropout": True},
+            length=len(rates),
+            unroll=len(rates) if self.unroll else 1,
+        )
+        name = "symmetric" if symmetric else "plain"
+        blocks = scan(self.config, self.number <= 2, symmetric, self.train, name=name)
+        return blocks(x, rates)[0]
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches to channels: a matrix product on rearranged pixels, then LayerNorm."""
+
+    width: int
+    patch: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n _ _ d"]:
+        n, h, w, c = x.shape
+        p = self.patch
+        x = x.reshape(n, h // p, p, w // p, p, c).swapaxes(2, 3)
+        x = x.reshape(n, h // p, w // p, p * p * c)
+        x = conv1x1(p * p * c, self.width, "proj", self.dtype)(x)
+        return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(x)
+
+
+class Block(nn.Module):
+    """Position term, token mixing, MLP; each a residual branch.
+
+    Local blocks (stages 1 and 2) mix with a depthwise 5x5 convolution after BatchNorm, global
+    ones (stages 3 and 4) with self-attention after LayerNorm. A symmetric block blends that
+    map with its mirror image before the last projection.
+    """
+
+    config: SSAAFormerConfig
+    local: bool
+    symmetric: bool
+    train: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], rate: Float[Array, ""]
+    ) -> tuple[Float[Array, "n h w c"], None]:
+        x = x + DepthwiseConv(3, name="pos_embed")(x)
+        mix = self.convolve if self.local else self.attend
+        x = x + self.drop_path(self.scale("gamma_1", mix(self.norm("norm1", x))), rate)
+        mlp = MLP(self.config, conv1x1 if self.local else linear, name="mlp")
+        x = x + self.drop_path(self.scale("gamma_2", mlp(self.norm("norm2", x))), rate)
+        return x, None
+
+    def norm(self, name, x):
+        if self.local:
+            return BatchNorm(self.train, self.config.dtype, name=name)(x)
+        return nn.LayerNorm(epsilon=1e-6, dtype=self.config.dtype, name=name)(x)
+
+    def convolve(self, x):
+        c, dtype = x.shape[-1], self.config.dtype
+        x = DepthwiseConv(5, name="attn")(conv1x1(c, c, "conv1", dtype)(x))
+        return conv1x1(c, c, "conv2", dtype)(self.mirror(x))
+
+    def attend(self, x):
+        return Attention(self.config, self.mirror, name="attn")(x)
+
+    def mirror(self, x):
+        if not self.symmetric:
+            return x
+        return mirror_mix(x, self.param("w", nn.initializers.ones, (2,)))
+
+    def scale(self, name, x):
+        start = self.config.layer_scale
+        if start is None:
+            return x
+        gamma = self.param(name, nn.initializers.constant(start), (x.shape[-1],))
+        return x * gamma.astype(x.dtype)
+
+    def drop_path(self, x, rate):
+        """Drop the branch of a sample with probability `rate`; the kept ones make up for it."""
+        if not self.train or not self.config.drop_path:
+            return x
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, (x.shape[0], 1, 1, 1))
+        return x * (keep / (1 - rate)).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all positions; `mirror` is applied to its map."""
+
+    config: SSAAFormerConfig
+    mirror: Callable
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        n, h, w, c = x.shape
+        dtype, d = self.config.dtype, self.config.head_dim
+        qkv = linear(c, 3 * c, "qkv", dtype)(x).reshape(n, h * w, 3, c // d, d)
+        x = attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(n, h, w, c)
+        return linear(c, c, "proj", dtype)(self.mirror(x))
+
+
+class MLP(nn.Module):
+    """Widen, exact GELU, narrow; `layer` says how the two products are started."""
+
+    config: SSAAFormerConfig
+    layer: Callable
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        c, hidden, dtype = x.shape[-1], self.config.mlp_ratio * x.shape[-1], self.config.dtype
+        x = jax.nn.gelu(self.layer(c, hidden, "fc1", dtype)(x), approximate=False)
+        return self.layer(hidden, c, "fc2", dtype)(x)
+
+
+class BatchNorm(nn.Module):
+    """Normalise each channel over batch and space.
+
+    Running statistics follow PyTorch: 0.9 * old + 0.1 * batch, the batch variance unbiased
+    there (and biased in the normalisation itself). Statistics are float32 and, under jit over a
+    sharded batch, those of the whole batch.
+    """
+
+    train: bool
+    dtype: str | type
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        c, count = x.shape[-1], math.prod(x.shape[:-1])
+        scale = self.param("scale", nn.initializers.ones, (c,))
+        bias = self.param("bias", nn.initializers.zeros, (c,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (c,))
+        running_var = self.variable("batch_stats", "var", jnp.ones, (c,))
+        if self.train:
+            wide = x.astype(jnp.float32)
+            mean = wide.mean(axis=(0, 1, 2))
+            var = jnp.square(wide - mean).mean(axis=(0, 1, 2))
+            if not self.is_initializing():
+                unbiased = var * (count / max(count - 1, 1))
+                running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+                running_var.value = 0.9 * running_var.value + 0.1 * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+        slope = scale * jax.lax.rsqrt(var + 1e-5)
+        return (x * slope + (bias - mean * slope)).astype(self.dtype)
+
+
+class DepthwiseConv(nn.Module):
+    """Depthwise convolution with bias, started as PyTorch's convolutions are."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        c = x.shape[-1]
+        start = uniform(1 / self.size)
+        kernel = self.param("kernel", start, (self.size, self.size, c))
+        bias = self.param("bias", start, (c,))
+        return depthwise_conv(x, kernel.astype(x.dtype), bias.astype(x.dtype))
+
+
+def linear(fan_in: int, width: int, name: str, dtype=jnp.float32) -> nn.Dense:
+    """A matrix product started as the official Linear layers."""
+    # PyTorch's trunc_normal_ cuts at +-2 absolute, a hundred deviations out: a plain normal.
+    del fan_in
+    return nn.Dense(width, dtype=dtype, kernel_init=nn.initializers.normal(0.02), name=name)
+
+
+def conv1x1(fan_in: int, width: int, name: str, dtype=jnp.float32) -> nn.Dense:
+    """A 1x1 convolution as a matrix product, started as PyTorch's convolutions are."""
+    start = uniform(fan_in**-0.5)
+    return nn.Dense(width, dtype=dtype, kernel_init=start, bias_init=start, name=name)
+
+
+def uniform(bound: float):
+    """An initializer: uniform in (-bound, bound)."""
+
+    def start(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return start
+
+
+def count_parameters(config: SSAAFormerConfig) -> int:
+    """Number of trained numbers, heads included; BatchNorm's running statistics are not."""
+    return sum(math.prod(p.shape) for p in jax.tree.leaves(_parameter_shapes(config)))
+
+
+def count_multiply_adds(config: SSAAFormerConfig, size: int) -> dict[str, int]:
+    """Multiply-adds for one image of size x size: 'stage1' .. 'stage4', 'heads', 'total'.
+
+    Counted from the kernels of the built network, each used once per token, and the two
+    products of attention.
+    """
+    shapes, counts = _parameter_shapes(config), {}
+    for i, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True)):
+        tokens = (size // 2 ** (i + 2)) ** 2
+        attention = 2 * depth * tokens**2 * width if i >= 2 else 0
+        counts[f"stage{i + 1}"] = tokens * _kernel_sizes(shapes[f"stage{i + 1}"]) + attention
+    tokens_of = {"head": 1, "aux_head": tokens, "fidelity_head": 1}
+    heads = (n * _kernel_sizes(shapes[head]) for head, n in tokens_of.items() if head in shapes)
+    counts["heads"] = sum(heads)
+    return {**counts, "total": sum(counts.values())}
+
+
+def _parameter_shapes(config):
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    model = SSAAFormer(config)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)["params"]
+
+
+def _kernel_sizes(shapes):
+    leaves = jax.tree_util.tree_leaves_with_path(shapes)
+    return sum(math.prod(leaf.shape) for path, leaf in leaves if path[-1].key == "kernel")
