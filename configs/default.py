@@ -46,19 +46,24 @@ def get_config() -> ConfigDict:
     config.model.variant = "base"  # large, base, small, tiny
     config.model.image_size = 224  # any multiple of 32
     config.model.symmetric = (-1, 0, 0, 0)  # mirrored blocks of each stage; -1: all of them
+    config.model.eval_crop = 1.0  # central share of the recorded crop that is scored
     config.model.drop_path = 0.1
     config.model.dtype = "float32"  # of the computation; state stays float32
 
     # Augmentation, on the host.
     config.augment = ConfigDict()
-    config.augment.scale = (0.6, 1.0)  # random resized crop: share of the area
-    config.augment.ratio = (0.9, 1.11)
-    config.augment.flip = 0.5
-    config.augment.color_jitter = 0.2
-    config.augment.degrade = 0.5  # share of faces that lose quality: blur, JPEG, noise, ...
-    config.augment.rand_augment = 0  # layers of RandAugment
-    config.augment.erasing = 0.0
-    config.augment.eval_crop = 1.0  # central share of the crop seen in evaluation
+    config.augment.crop_scale = (0.6, 1.0)  # random resized crop: share of the area
+    config.augment.crop_ratio = (0.85, 1.18)  # and width over height
+    config.augment.flip_p = 0.5
+    config.augment.rand_layers = 0  # RandAugment: transforms in a row
+    config.augment.rand_magnitude = 9.0
+    config.augment.rand_std = 0.5
+    config.augment.jitter = 0.2  # strength of brightness, contrast and saturation changes
+    config.augment.degrade_p = 0.2  # share of faces that get blur, downscaling or noise
+    config.augment.recompress_p = 0.3
+    config.augment.recompress_quality = (40, 100)
+    config.augment.erase_p = 0.1
+    config.augment.erase_area = (0.02, 0.2)
 
     # Training.
     config.train = ConfigDict()

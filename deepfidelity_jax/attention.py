@@ -62,23 +62,24 @@ def shifted_sum(
     """Depthwise correlation as a sum of k * k shifted products."""
     k, (h, w) = len(kernel), x.shape[1:3]
     padded = _pad(x, k)
-    return sum(
-        padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(k) for j in range(k)
-    )
+    return sum(padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(k) for j in range(k))
 
 
 def tap_products(
     x: Float[Array, "n h w c"], g: Float[Array, "n h w c"], *, k: int
 ) -> Float[Array, "k k c"]:
-    """Kernel gradient of `shifted_sum`: for each tap one multiply-reduce of image and gradient."""
-    h, w = x.shape[1:3]
-    padded = _pad(x, k)
-    taps = [
-        jnp.sum(padded[:, i : i + h, j : j + w] * g, axis=(0, 1, 2), dtype=jnp.float32)
-        for i in range(k)
-        for j in range(k)
-    ]
-    return jnp.stack(taps).reshape(k, k, -1)
+    """Kernel gradient of `shifted_sum`: for each tap the product of shifted image and gradient."""
+    n, h, w, c = x.shape
+    padded, ones = _pad(x, k), jnp.ones((1, n * h * w), x.dtype)
+
+    def sum_products(i, j):
+        product = lax.dynamic_slice(padded, (0, i, j, 0), x.shape) * g
+        # A product with ones: fused into a plain reduction, the multiplication is not vectorised.
+        return (ones @ product.reshape(-1, c))[0]
+
+    # A loop: side by side, XLA fuses all taps into one slow pass.
+    i, j = jnp.indices((k, k)).reshape(2, -1)
+    return lax.map(lambda tap: sum_products(*tap), (i, j)).reshape(k, k, c)
 
 
 def grouped_conv(

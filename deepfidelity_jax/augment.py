@@ -97,7 +97,11 @@ def augment(
     size: int,
     rng: np.random.Generator,
 ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Float[np.ndarray, "{size} {size}"] | None]:
-    """One training view [size, size, 3] of a face, and its mask (None for None)."""
+    """One training view [size, size, 3] of a face, and its mask (None for None).
+
+    Geometry, colour, degradation, compression, erasing, in this order. An erased box keeps its
+    mask: erasing hides a forgery, it does not move it.
+    """
     s = settings
     image, mask = random_resized_crop(image, mask, size, rng, s.crop_scale, s.crop_ratio)
     if rng.random() < s.flip_p:
@@ -141,9 +145,9 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Float[np.ndarray, "{size} {size}"] | None]:
-    """A random box resized to size x size, bilinear or bicubic (area averaging when it shrinks much).
+    """A random box resized to size x size: bilinear or bicubic, area averaging beyond 1.5 to 1.
 
-    `scale` is the range of the box's share of the area, `ratio` of its width / height (log-uniform).
+    `scale` is the range of the box's share of the area, `ratio` of its width / height, log-uniform.
     Of ten drawn boxes the first that fits is taken, else the largest central one of a legal ratio.
     Szegedy et al., "Going deeper with convolutions", 2015.
     """
@@ -288,8 +292,8 @@ def _recolor(name: str, image: Image, level: float, factor: float, increasing: b
     values = np.arange(256)
     match name:
         case "auto_contrast":
-            low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
-            gain = 255 / np.maximum(high.astype(float) - low, 1)
+            low, high = np.array([cv2.minMaxLoc(c)[:2] for c in cv2.split(image)]).T
+            gain = 255 / np.maximum(high - low, 1)
             table = np.where(high > low, (values[:, None] - low) * gain, values[:, None])
         case "equalize":
             return np.stack([cv2.equalizeHist(c) for c in cv2.split(image)], axis=-1)
@@ -304,11 +308,11 @@ def _recolor(name: str, image: Image, level: float, factor: float, increasing: b
         case "solarize_add":
             table = np.where(values < 128, values + int(110 * level), values)
         case "color":
-            return _mix_colors(image, factor * np.eye(3) + (1 - factor) * GREY, 0)
+            return _mix_colors(image, factor * np.eye(3) + (1 - factor) * GREY)
         case "contrast":
             return _mix_colors(image, factor * np.eye(3), (1 - factor) * _mean_grey(image))
         case "brightness":
-            return _mix_colors(image, factor * np.eye(3), 0)
+            return _mix_colors(image, factor * np.eye(3))
         case "sharpness":
             smooth = image.copy()
             kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
@@ -317,8 +321,8 @@ def _recolor(name: str, image: Image, level: float, factor: float, increasing: b
             return cv2.addWeighted(image, factor, smooth, 1 - factor, 0)
         case _:
             raise ValueError(f"no operation {name!r}")
-    table = np.broadcast_to(np.clip(np.rint(table), 0, 255).astype(np.uint8).reshape(256, -1), (256, 3))
-    return cv2.LUT(image, np.ascontiguousarray(table)[None])
+    table = np.clip(np.rint(table), 0, 255).astype(np.uint8).reshape(1, 256, -1)
+    return cv2.LUT(image, table if table.shape[-1] == 3 else table[..., 0])
 
 
 # ------------------------------------------------------------------ colour
@@ -344,7 +348,7 @@ def color_jitter(image: Image, rng: np.random.Generator, strength: float = 0.4) 
     return _mix_colors(image, matrix, offset)
 
 
-def _mix_colors(image: Image, matrix: np.ndarray, offset: np.ndarray | float) -> Image:
+def _mix_colors(image: Image, matrix: np.ndarray, offset: np.ndarray | float = 0.0) -> Image:
     """matrix [3, 3] @ colour + offset, rounded and saturated."""
     offset = np.broadcast_to(offset, 3)[:, None]
     return cv2.transform(image, np.hstack([matrix, offset]).astype(np.float32))

@@ -1,7 +1,7 @@
 """Degradations of known strength, to show a quality measure against and to train on.
 
 Every function takes an RGB face crop of any size and a strength in [0, 1]: 0 returns the image
-unchanged, 1 is severe with the face still discernible. Lengths are shares of the image's side, so
+unchanged, 1 is severe with the face still discernible. Lengths follow the image's side, so that
 a strength means the same at every size (JPEG apart, whose blocks are 8 pixels whatever the size).
 """
 
@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 Image = UInt8[np.ndarray, "h w 3"]
 
 BLUR_SIGMA = 0.03  # of the side
-DOWNSCALE = 8.0  # times smaller
+SMALLEST_SIDE = 20  # pixels
 JPEG_QUALITY = (95.0, 6.0)  # at strengths 0 and 1
-NOISE_SIGMA = 45.0  # grey levels
+NOISE_SIGMA = 40.0  # grey levels
 NOISE_GRID = 128  # grains along the side
 DARK_STOPS = 4.0
 BURNT_SHARE = 0.8  # of the face
@@ -31,12 +31,12 @@ def blur(image: Image, strength: float) -> Image:
 
 
 def downscale(image: Image, strength: float) -> Image:
-    """Shrink by area and enlarge again, as a small face; the factor grows geometrically to 8."""
+    """Shrink by area and enlarge again, as a small face; the side falls geometrically to 20."""
     if strength == 0:
         return image.copy()
     height, width = image.shape[:2]
-    factor = DOWNSCALE**strength
-    small = (max(1, round(width / factor)), max(1, round(height / factor)))
+    factor = max(1, _side(image) / SMALLEST_SIDE) ** strength
+    small = (round(width / factor), round(height / factor))
     shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
     return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
 
@@ -52,7 +52,7 @@ def jpeg(image: Image, strength: float) -> Image:
 
 
 def noise(image: Image, strength: float, rng: np.random.Generator) -> Image:
-    """Gaussian noise in every channel; the deviation grows linearly to 45 grey levels.
+    """Gaussian noise in every channel; the deviation grows linearly to 40 grey levels.
 
     It is drawn on a grid of 128 x 128 grains and resized to the image, because noise of one pixel
     would all but vanish from a large face and drown a small one.
@@ -61,8 +61,7 @@ def noise(image: Image, strength: float, rng: np.random.Generator) -> Image:
         return image.copy()
     height, width = image.shape[:2]
     grains = rng.standard_normal((NOISE_GRID, NOISE_GRID, 3), dtype=np.float32)
-    shrinks = min(height, width) < NOISE_GRID
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    method = cv2.INTER_AREA if min(height, width) < NOISE_GRID else cv2.INTER_CUBIC
     grains = cv2.resize(grains, (width, height), interpolation=method)
     noisy = image + NOISE_SIGMA * strength * grains
     return np.rint(noisy).clip(0, 255).astype(np.uint8)
@@ -84,7 +83,8 @@ def overexposure(image: Image, strength: float) -> Image:
     if strength == 0:
         return image.copy()
     height, width = image.shape[:2]
-    middle = image[height // 4 : -height // 4 or None, width // 4 : -width // 4 or None]
+    top, left = height // 4, width // 4
+    middle = image[top : height - top, left : width - left]
     brightest = _linear(np.quantile(middle.max(axis=2), 1 - BURNT_SHARE * strength))
     return _expose(image, 1 / max(brightest, 1 / 255))
 

@@ -109,7 +109,9 @@ def _resynthesis(image: Face, points: Points, rng: np.random.Generator) -> tuple
     small = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.5:  # generators smooth skin and keep edges
         small = cv2.bilateralFilter(small, 5, rng.uniform(10, 40), 2)
-    how = int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST]))
+    how = int(
+        rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST])
+    )
     inner = cv2.resize(small, (width, height), interpolation=how)
     if how == cv2.INTER_NEAREST:  # transposed convolutions leave a grid rather than steps
         inner = cv2.GaussianBlur(inner, (0, 0), 0.35 * width / inner_width)

@@ -14,7 +14,7 @@ number per row, so a value and its interval come from the same lines of code.
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,8 +29,9 @@ THIRDS = ("lowest", "middle", "highest")
 # Below this many videos of a class, resampling them says little about others: no interval.
 MIN_VIDEOS = 5
 # Weights held at once while resampling; keeps memory flat and the working set near the cache.
-CHUNK = 500_000
+CHUNK = 1_000_000
 
+Column = Shaped[np.ndarray, "n"] | Sequence
 Weights = Float[np.ndarray, "r n"]
 
 
@@ -38,8 +39,9 @@ Weights = Float[np.ndarray, "r n"]
 class Predictions:
     """One row per scored face; the columns of predictions.csv, in its order.
 
-    Any sequences of one length n are taken. Scores are held as float32, as the model gives
-    them, so that a table read back equals the table written.
+    Any sequences of one length n are taken and held as arrays: texts as objects, `frame` and
+    `label` as int64, scores as float32 as the model gives them, so that a table read back
+    equals the table written.
 
     Attributes:
       path: the picture or video the face comes from.
@@ -55,17 +57,17 @@ class Predictions:
       p_fake: the classifier's probability of fake; NaN where there is no classifier.
     """
 
-    path: Shaped[np.ndarray, "n"]
-    dataset: Shaped[np.ndarray, "n"]
-    split: Shaped[np.ndarray, "n"]
-    method: Shaped[np.ndarray, "n"]
-    video_id: Shaped[np.ndarray, "n"]
-    frame: Int[np.ndarray, "n"]
-    label: Int[np.ndarray, "n"]
-    quality: Float32[np.ndarray, "n"]
-    fidelity_target: Float32[np.ndarray, "n"]
-    fidelity: Float32[np.ndarray, "n"]
-    p_fake: Float32[np.ndarray, "n"]
+    path: Column
+    dataset: Column
+    split: Column
+    method: Column
+    video_id: Column
+    frame: Column
+    label: Column
+    quality: Column
+    fidelity_target: Column
+    fidelity: Column
+    p_fake: Column
 
     def __post_init__(self):
         for field in fields(self):
@@ -108,6 +110,8 @@ class Predictions:
                 rows = list(csv.reader(file))
         except OSError as error:
             raise InputError(f"cannot read predictions {path}: {error.strerror}") from error
+        except csv.Error as error:
+            raise InputError(f"{path} is not a table of predictions: {error}") from error
         header, rows = (rows[0], rows[1:]) if rows else ([], [])
         missing = [field.name for field in fields(cls) if field.name not in header]
         if missing:
@@ -115,7 +119,9 @@ class Predictions:
         broken = next((i for i, row in enumerate(rows, 2) if len(row) != len(header)), None)
         if broken:
             raise InputError(f"{path}, record {broken}: expected {len(header)} values")
-        columns = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header)))
+        columns = dict(
+            zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True)
+        )
         try:
             columns["label"] = [LABELS.index(label) for label in columns["label"]]
             return cls(**{field.name: columns[field.name] for field in fields(cls)})
@@ -365,10 +371,13 @@ class Sample:
         order = np.argsort(self.score, kind="stable")
         last_of_ties = np.flatnonzero(np.diff(self.score[order], append=np.inf) > 0)
         weights = np.take(self.weights, order, axis=1)
-        everything = np.cumsum(weights, axis=1)[:, last_of_ties]
-        reals = np.cumsum(weights * self.label[order], axis=1)[:, last_of_ties]
+        of_reals = weights * self.label[order].astype(np.float64)
         none = np.zeros((len(weights), 1))
-        return np.hstack([none, reals]), np.hstack([none, everything - reals])
+        everything, reals = (
+            np.hstack([none, np.take(np.cumsum(part, axis=1), last_of_ties, axis=1)])
+            for part in (weights, of_reals)
+        )
+        return reals, everything - reals
 
 
 def _draw_videos(
@@ -418,6 +427,8 @@ def _put(
             entry["note"][name] = f"no interval: fewer than {MIN_VIDEOS} videos of a class"
         elif drawn.size:
             entry["ci"][name] = np.percentile(drawn, [2.5, 97.5]).tolist()
+            if np.ptp(drawn) == 0:  # as when all is right: true of these videos, not of any
+                entry["note"][name] = "all replicates are equal: the interval is too narrow"
 
 
 def _count(name: str, level: Level) -> dict[str, int]:
@@ -459,9 +470,12 @@ def _caught_at(sample: Sample, share: float) -> Float[np.ndarray, "r"]:
 
 
 def _accuracy(sample: Sample, threshold: float, label: int | None = None) -> Float[np.ndarray, "r"]:
-    counted = np.full(len(sample.label), True) if label is None else sample.label == label
-    right = (sample.score >= threshold) == (sample.label == 1)
-    return sample.weights @ (right & counted) / (sample.weights @ counted)
+    cut = len(np.unique(sample.score[sample.score < threshold]))
+    reals, fakes = sample.below
+    real_right, fake_right = reals[:, -1] - reals[:, cut], fakes[:, cut]
+    if label is None:
+        return (real_right + fake_right) / (reals[:, -1] + fakes[:, -1])
+    return real_right / reals[:, -1] if label == 1 else fake_right / fakes[:, -1]
 
 
 def _spearman(sample: Sample, other: Float[np.ndarray, "n"]) -> Float[np.ndarray, "r"]:

@@ -151,7 +151,9 @@ class SSAAFormer(nn.Module):
             features=features,
             class_logits=linear(d, classes, "head")(mean),
             token_logits=linear(d, classes, "aux_head")(tokens),
-            fidelity=linear(d, 1, "fidelity_head")(features)[:, 0] if config.fidelity_head else None,
+            fidelity=linear(d, 1, "fidelity_head")(features)[:, 0]
+            if config.fidelity_head
+            else None,
         )
 
 
@@ -290,7 +292,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         c, hidden, dtype = x.shape[-1], self.config.mlp_ratio * x.shape[-1], self.config.dtype
-        x = jax.nn.gelu(self.layer(c, hidden, "fc1", dtype)(x), approximate=False)
+        x = gelu(self.layer(c, hidden, "fc1", dtype)(x))
         return self.layer(hidden, c, "fc2", dtype)(x)
 
 
@@ -338,6 +340,13 @@ class DepthwiseConv(nn.Module):
         kernel = self.param("kernel", start, (self.size, self.size, c))
         bias = self.param("bias", start, (c,))
         return depthwise_conv(x, kernel.astype(x.dtype), bias.astype(x.dtype))
+
+
+def gelu(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    """x * Phi(x), exact."""
+    # jax.nn.gelu goes through erfc, which keeps digits far below zero that nobody needs here:
+    # 6.9 ms against 2.5 ms for 6.3 M numbers on 2 CPU cores.
+    return 0.5 * x * (1 + jax.lax.erf(x * np.float32(0.5**0.5).astype(x.dtype)))
 
 
 def linear(fan_in: int, width: int, name: str, dtype=jnp.float32) -> nn.Dense:

@@ -18,14 +18,16 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from deepfidelity_jax.errors import InputError
 
 MEASURES = ("iso", "csv", "none")
 
-# Every face is looked at with this side, so that its value does not depend on the crop's size.
+# Faces are looked at with this side, so that the value does not depend on the crop's size. Smaller
+# ones, down to the least, stay as they are, for enlarging hides noise; sharpness alone enlarges.
 SIDE = 128
+LEAST_SIDE = 32
 # Eyes of a detector's box with a margin of 1.3, for crops whose landmarks are unknown; in sides.
 EYES = ((0.35, 0.41), (0.65, 0.41))
 
@@ -37,9 +39,9 @@ WEIGHTS = {
     "under_exposure": 0.12,
     "over_exposure": 0.12,
     "dynamic_range": 0.40,
-    "illumination_uniformity": 0.04,
+    "illumination_uniformity": 0.02,
     "natural_colour": 0.08,
-    "sharpness": 0.70,
+    "sharpness": 0.90,
     "noise": 0.70,
     "texture": 0.20,
     "compression": 0.70,
@@ -57,7 +59,7 @@ class Component(NamedTuple):
 
 
 def measure(
-    image: UInt8[np.ndarray, "h w 3"], landmarks: Shaped[np.ndarray, "5 2"] | None = None
+    image: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "5 2"] | None = None
 ) -> float:
     """One scalar in [0, 1] that falls with blur, shrinking, JPEG, noise, darkness, overexposure.
 
@@ -70,24 +72,25 @@ def measure(
 
 
 def components(
-    image: UInt8[np.ndarray, "h w 3"], landmarks: Shaped[np.ndarray, "5 2"] | None = None
+    image: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "5 2"] | None = None
 ) -> dict[str, float]:
     """Scalars in 0..100 of every component, by the names in WEIGHTS.
 
-    The image is a square RGB face crop; landmarks are x, y in its pixels (eye at the left, eye at
-    the right, nose, mouth corners). Where an eye is NaN both are taken at their usual place.
+    The image is a square RGB face crop; landmarks are x, y in its pixels, 0 the centre of the
+    first (eye at the left, eye at the right, nose, mouth corners). Where an eye is NaN both are
+    taken at their usual place.
     """
     compressed = compression(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     eyes = _eyes(image.shape, landmarks)
-    if image.shape[:2] != (SIDE, SIDE):
-        method = cv2.INTER_AREA if min(image.shape[:2]) > SIDE else cv2.INTER_CUBIC
-        image = cv2.resize(image, (SIDE, SIDE), interpolation=method)
-    region = _face(eyes)
-    left, right = _cheeks(eyes)
+    side = min(SIDE, max(LEAST_SIDE, min(image.shape[:2])))
+    if image.shape[:2] != (side, side):
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    region = _face(eyes, side)
+    left, right = _cheeks(eyes, side)
     luminances = luminance(image)
     face = histogram(luminances[region])
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    grains = grain(grey)
+    grains = grain(grey, region)
     found = {
         "luminance_mean": luminance_mean(face),
         "luminance_variance": luminance_variance(face),
@@ -99,8 +102,8 @@ def components(
         ),
         "natural_colour": natural_colour(np.concatenate([image[left], image[right]], axis=1)),
         "sharpness": sharpness(grey, region),
-        "noise": noise(grains, region),
-        "texture": texture(grains, region),
+        "noise": noise(grains),
+        "texture": texture(grains),
         "compression": compressed,
         "clipping": clipping(image, region),
     }
@@ -162,48 +165,54 @@ def natural_colour(cheeks: UInt8[np.ndarray, "h w 3"]) -> Component:
     lab = cv2.cvtColor(cheeks.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
     _, a, b = lab.reshape(-1, 3).mean(axis=0).tolist()
     distance = math.hypot(a - min(max(a, 5), 25), b - min(max(b, 5), 35))
-    return _component(distance, 200 * (1 - _sigmoid(distance, 0, 10)))
+    return _component(distance, 200 * (1 - _sigmoid(distance, 0.0, 10.0)))
 
 
 def sharpness(grey: Float32[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"]) -> Component:
-    """Strength of the face's edges, noise taken off, over its contrast; half of the scalar at 0.2.
+    """Fine edges, noise taken off, over coarse edges and contrast; half of the scalar at 0.25.
 
-    The 95th percentile of |I - boxblur3(I)|, since blur weakens the strongest edges first, over
-    the standard deviation of the face. Noise is what the smoothest quarter of the face still shows.
+    Edges are 95th percentiles, since blur weakens the strongest first: fine ones of
+    |I - boxblur3(I)|, coarse ones of the same on I blurred before, as in re-blur measures. They
+    stand over the geometric mean of coarse edges and standard deviation, so that neither the
+    face's contrast nor a pair of glasses makes it sharper. Noise is what the smoothest quarter of
+    the face still shows.
     """
-    detail = np.abs(grey - cv2.blur(grey, (3, 3)))
-    edge = _quantile(detail[region], 0.95)
-    smooth = _quantile(cv2.blur(detail, (5, 5))[region], 0.25)
-    # In white noise the first is 2.6 times the second.
-    edge = math.sqrt(max(edge**2 - (2.6 * smooth) ** 2, 0))
-    ratio = edge / (float(grey[region].std()) + 5)
-    return _component(ratio, 100 * ratio / (ratio + 0.2))
+    if len(grey) < SIDE:
+        grey = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        region = cv2.resize(region.view(np.uint8), (SIDE, SIDE)).view(bool)
+    smooth = cv2.blur(grey, (3, 3))
+    detail = cv2.absdiff(grey, smooth)
+    fine = _quantile(detail[region], 0.95)
+    coarse = _quantile(cv2.absdiff(smooth, cv2.blur(smooth, (5, 5)))[region], 0.95)
+    flat = _quantile(cv2.blur(detail, (5, 5))[region], 0.25)
+    # In white noise, whatever its grain, the first is at most 2.7 times the second.
+    fine = math.sqrt(max(fine**2 - (2.7 * flat) ** 2, 0))
+    ratio = fine / math.sqrt((coarse + 1) * (float(grey[region].std()) + 5))
+    return _component(ratio, 100 * ratio / (ratio + 0.25))
 
 
-def noise(grain: Float32[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"]) -> Component:
-    """Standard deviation of the noise in grey levels, 78 of the scalar at 2, 45 at 4.
+def noise(grain: float) -> Component:
+    """Grain that is too strong; half of the scalar at 3."""
+    return _component(grain, 100 / math.sqrt(1 + (grain / 1.75) ** 2))
 
-    Read at the 25th percentile of `grain`: where the face is smooth, not its texture.
+
+def texture(grain: float) -> Component:
+    """Grain that is too weak, for a codec or blur wiped the skin; full from 0.25 on.
+
+    That is what rounding to 8 bits leaves in any photograph.
     """
-    level = math.sqrt(math.pi / 2) * _quantile(grain[region], 0.25)
-    return _component(level, 100 / math.sqrt(1 + (level / 2.5) ** 2))
+    return _component(grain, 100 * grain / 0.25)
 
 
-def texture(grain: Float32[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"]) -> Component:
-    """The least grain, 10th percentile, in grey levels: none where a codec or blur wiped skin.
+def grain(grey: Float32[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"]) -> float:
+    """Grain of the face in grey levels: 0.55 times the deviation of white noise.
 
-    Full from 0.3 on, what rounding to 8 bits leaves in any photograph.
+    The response to a mask blind to edges and slopes (Immerkaer, Fast noise variance estimation,
+    1996), averaged over 5 x 5 pixels and read at the 10th percentile: where the face is smooth,
+    not its hair.
     """
-    least = _quantile(grain[region], 0.1)
-    return _component(least, 100 * least / 0.3)
-
-
-def grain(grey: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Mean over 7 x 7 pixels of the response to a mask blind to edges and slopes.
-
-    Immerkaer, Fast noise variance estimation, 1996.
-    """
-    return cv2.blur(np.abs(cv2.filter2D(grey, -1, _IMMERKAER)), (7, 7))
+    response = cv2.blur(np.abs(cv2.filter2D(grey, -1, _IMMERKAER)), (5, 5))
+    return _quantile(response[region], 0.1)
 
 
 def compression(grey: UInt8[np.ndarray, "h w"]) -> Component:
@@ -216,14 +225,13 @@ def compression(grey: UInt8[np.ndarray, "h w"]) -> Component:
     return _component(ratio, 100 / max(ratio, 1))
 
 
-def clipping(
-    image: UInt8[np.ndarray, "h w 3"], region: Bool[np.ndarray, "h w"]
-) -> Component:
+def clipping(image: UInt8[np.ndarray, "h w 3"], region: Bool[np.ndarray, "h w"]) -> Component:
     """Share of the face stuck at the brightest level of the crop, in any channel.
 
     Unlike over-exposure it sees burnt-out areas that were darkened afterwards.
     """
-    brightest = image.max(axis=2)
+    red, green, blue = cv2.split(image)
+    brightest = cv2.max(cv2.max(red, green), blue)
     share = float((brightest[region] >= 0.98 * _quantile(brightest.ravel(), 0.998)).mean())
     return _component(share, 100 / (1 + share / 0.3))
 
@@ -285,14 +293,13 @@ def _sigmoid(x: float, centre: float, width: float) -> float:
 
 def _blockiness(grey: UInt8[np.ndarray, "h w"]) -> float:
     """Mean step across columns at the strongest of 8 phases, over that of the median phase."""
-    height, width = grey.shape
-    width = (width - 1) // 8 * 8
-    if width == 0:
+    if grey.shape[1] < 16:
         return 1.0
     # Steps of true edges would drown those of blocks.
-    steps = cv2.min(cv2.absdiff(grey[:, 1 : width + 1], grey[:, :width]), 24.0)
-    columns = cv2.reduce(steps, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
-    phases = columns.reshape(-1, 8).sum(axis=0) / (height * width / 8)
+    steps = cv2.min(cv2.absdiff(grey[:, 1:], grey[:, :-1]), 24.0)
+    columns = cv2.reduce(steps, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32F)[0] / len(grey)
+    phase = np.arange(columns.size) % 8
+    phases = np.bincount(phase, columns) / np.bincount(phase)
     return float((phases.max() + 0.1) / (np.median(phases) + 0.1))
 
 
@@ -300,7 +307,7 @@ def _eyes(shape, landmarks):
     """Eyes at image left and right as ((x, y), (x, y)) in sides of the crop."""
     if landmarks is None or not np.isfinite(landmarks[:2]).all():
         return EYES
-    left, right = (landmarks[:2] / (shape[1], shape[0])).tolist()
+    left, right = ((landmarks[:2] + 0.5) / (shape[1], shape[0])).tolist()
     # The far eye of a profile lies beside the near one and says nothing of the face's size.
     if math.dist(left, right) < 0.1:
         return EYES
@@ -316,25 +323,25 @@ def _axes(eyes):
 
 
 @cache
-def _grid():
-    centres = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE
+def _grid(side):
+    centres = (np.arange(side, dtype=np.float32) + 0.5) / side
     return centres[None, :], centres[:, None]
 
 
-def _face(eyes) -> Bool[np.ndarray, "h w"]:
+def _face(eyes, side) -> Bool[np.ndarray, "h w"]:
     """The face's ellipse: 2 eye distances wide, 2.6 high, its centre 0.35 below the eyes."""
     (x, y), across, down = _axes(eyes)
     distance = math.hypot(*across)
-    xs, ys = _grid()
+    xs, ys = _grid(side)
     xs, ys = xs - (x + 0.35 * down[0]), ys - (y + 0.35 * down[1])
     along = (xs * across[0] + ys * across[1]) / distance**2
     below = (xs * down[0] + ys * down[1]) / distance**2 / 1.3
     region = along**2 + below**2 < 1
     # Landmarks may lie outside of the crop; something must be left to look at.
-    return region if region.sum() >= SIDE else _face(EYES)
+    return region if region.sum() >= side else _face(EYES, side)
 
 
-def _cheeks(eyes):
+def _cheeks(eyes, side):
     """Slices of two squares of side 0.3 eye distances, beside the nose."""
     (x, y), across, down = _axes(eyes)
     half = 0.15 * math.hypot(*across)
@@ -342,12 +349,13 @@ def _cheeks(eyes):
     def square(sideways):
         centre_x = x + sideways * across[0] + 0.65 * down[0]
         centre_y = y + sideways * across[1] + 0.65 * down[1]
-        return _span(centre_y, half), _span(centre_x, half)
+        return _span(centre_y, half, side), _span(centre_x, half, side)
 
     return square(-0.5), square(0.5)
 
 
-def _span(centre, half):
-    size = max(1, round(2 * half * SIDE))
-    first = min(max(round((centre - half) * SIDE), 0), SIDE - size)
+def _span(centre, half, side):
+    size = min(max(1, round(2 * half * side)), side)
+    # From the middle, so that rounding keeps the two cheeks mirror images.
+    first = min(max(round(centre * side - size / 2), 0), side - size)
     return slice(first, first + size)

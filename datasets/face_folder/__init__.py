@@ -1,0 +1,1 @@
+"""Any folder of photographs or videos, as records."""

@@ -1,0 +1,65 @@
+"""face_folder: any folder of photographs or videos, with the fakes in it or made of the real ones.
+
+    python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR --mode=prepare
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from deepfidelity_datasets.face_folder.sources import Extractor, list_sources
+from deepfidelity_jax import preparation, records
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.preparation import Recipe
+from deepfidelity_jax.workdir import fingerprint
+
+
+@dataclass(kw_only=True)
+class FaceFolderConfig(tfds.core.BuilderConfig):
+    """Which folder, divided how, and prepared by which recipe."""
+
+    folder: Path
+    shares: tuple[float, float, float]
+    recipe: Recipe
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """TFDS builder of a folder."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}
+
+    @classmethod
+    def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
+        """The builder for a configuration, writing below `records_dir`."""
+        if not config.data.dir:
+            raise InputError("config.data.dir is empty: name a folder of photographs or videos")
+        folder, recipe = Path(config.data.dir).absolute(), Recipe.from_config(config)
+        shares = tuple(config.data.splits)
+        sources, notes, made = list_sources(folder, shares, recipe.seed)
+        stamps = [(s.name, Path(s.path).stat().st_size, Path(s.path).stat().st_mtime) for s in sources]
+        name = f"{folder.name}-{fingerprint(stamps, shares, recipe.to_json())}"
+        own = FaceFolderConfig(name=name, folder=folder, shares=shares, recipe=recipe)
+        return cls(data_dir=records_dir, config=own, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=records.features(), metadata=tfds.core.MetadataDict()
+        )
+
+    def _split_generators(self, dl_manager):
+        own = self.builder_config
+        sources, notes, made = list_sources(own.folder, own.shares, own.recipe.seed)
+        donors = {}
+        if made:
+            for source in sources:
+                donors[source.split] = (*donors.get(source.split, ()), source.path)
+        extractor = Extractor(own.recipe.faces, own.recipe.measure, donors, own.recipe.seed)
+        return preparation.split_generators(
+            self, sources, extractor, own.recipe, unit="photographs and videos", notes=notes
+        )
+
+    def _generate_examples(self):
+        raise NotImplementedError("the split generators yield the examples")

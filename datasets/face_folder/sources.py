@@ -1,0 +1,181 @@
+"""What lies in a folder, its splits and labels, and how one photograph or video becomes faces."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from deepfidelity_jax import faces, forge, media
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.preparation import Face, Measure, Produced
+from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES, SPLITS
+
+# Fewer photographs or videos of a class than this leave a split without any.
+FEWEST = 8
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photograph or a video.
+
+    name: its path inside the folder, with forward slashes. method: `original`, or for a fake the
+    folder it lies in. split: where all of its frames go.
+    """
+
+    name: str
+    path: str
+    label: int
+    method: str
+    split: str
+
+
+def list_sources(
+    folder: Path, shares: Sequence[float], seed: int
+) -> tuple[list[Source], dict[str, str], bool]:
+    """All photographs and videos in a folder, with labels and splits.
+
+    With `real/` and `fake/` inside, they are the labels, and a folder inside `fake/` names the
+    method. Otherwise every file, or every file in `real/`, is a real face, and its fakes are made.
+
+    Args:
+      folder: where they lie, at any depth.
+      shares: of training, validation and test; per class, by file.
+      seed: of the division.
+
+    Returns:
+      The sources, notes on files left out (the same bytes twice), and whether fakes are to be made.
+    """
+    if not folder.is_dir():
+        raise InputError(f"config.data.dir is {str(folder)!r}, which is no folder")
+    given = {name: folder / name for name in ("real", "fake") if (folder / name).is_dir()}
+    if list(given) == ["fake"]:
+        raise InputError(f"{folder} has fake/ but no real/: put real photographs or videos there")
+    made = "fake" not in given
+    labelled = [(REAL, media.list_media(given.get("real", folder)))]
+    if not made:
+        labelled.append((FAKE, media.list_media(given["fake"])))
+
+    sources, notes, seen = [], {}, {}
+    for label, paths in labelled:
+        unique = []
+        for path in paths:
+            name = path.relative_to(folder).as_posix()
+            digest = sha256(path.read_bytes()).digest()
+            if digest in seen:
+                # The same picture in two splits would be a leak.
+                notes[name] = f"the same bytes as {seen[digest]}"
+                continue
+            seen[digest] = name
+            unique.append((name, path))
+        if len(unique) < FEWEST:
+            where = given.get("fake" if label == FAKE else "real", folder)
+            raise InputError(
+                f"{where} holds {len(unique)} photographs or videos, at least {FEWEST} are needed "
+                "to train, validate and test on different ones"
+            )
+        for (name, path), split in zip(unique, divide(len(unique), shares, seed), strict=True):
+            parts = Path(name).parts
+            method = ORIGINAL if label == REAL else (parts[1] if len(parts) > 2 else "fake")
+            sources.append(Source(name, str(path), label, method, split))
+    return sources, notes, made
+
+
+def divide(count: int, shares: Sequence[float], seed: int) -> list[str]:
+    """A split for each of `count` things: each split at least one, the training split the rest."""
+    order = np.random.default_rng(seed).permutation(count)
+    sizes = [max(1, round(count * share / sum(shares))) for share in shares[1:]]
+    ends = np.cumsum([count - sum(sizes), *sizes])
+    splits = np.empty(count, object)
+    for name, start, end in zip(SPLITS, [0, *ends], ends, strict=False):
+        splits[order[start:end]] = name
+    return splits.tolist()
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Turns one source into faces; picklable, as it runs in many processes.
+
+    donors: for each split, the real photographs and videos that a swap may take its face from;
+    empty where the folder has fakes of its own.
+    """
+
+    settings: faces.FaceSettings
+    measure: Measure
+    donors: dict[str, tuple[str, ...]]
+    seed: int
+
+    def __call__(self, source: Source) -> Produced:
+        """The faces of one photograph or video, with forgeries of them where the folder has none."""
+        try:
+            extraction = faces.extract(Path(source.path), self.settings)
+        except media.MediaError as error:
+            return Produced([], str(error))
+        found = []
+        for number, person in enumerate(extraction.people):
+            # One video_id a person: of two people in one video one may be forged.
+            video_id = source.name if len(extraction.people) == 1 else f"{source.name}#{number}"
+            for crop in person.crops:
+                face = Face(
+                    split=source.split,
+                    image=crop.image,
+                    label=source.label,
+                    method=source.method,
+                    video_id=video_id,
+                    frame=crop.frame,
+                    path=source.name,
+                    quality=self.measure(crop.image, source.name),
+                    bbox=crop.bbox,
+                    landmarks=crop.landmarks,
+                )
+                found.append(face)
+                if self.donors and source.split == "train":
+                    found.append(replace(face, split=SOURCES))
+                if self.donors:
+                    found += self.forge(source, face, crop.pixels)
+        return Produced(found, extraction.note)
+
+    def forge(self, source: Source, face: Face, pixels: UInt8[np.ndarray, "s s 3"]) -> list[Face]:
+        """Fixed forgeries of a real face: one in training, one of each kind in evaluation.
+
+        They are made before the one and only encoding that a real face goes through, too. Frames of
+        a video share their draw, so that a video is forged in one way.
+        """
+        name = zlib.crc32(source.name.encode())
+        kinds = forge.KINDS
+        if source.split == "train":
+            kinds = (kinds[name % len(kinds)],)
+        made = []
+        for kind in kinds:
+            rng = np.random.default_rng([self.seed, name, forge.KINDS.index(kind)])
+            donor = self.find_donor(source, rng) if kind == "swap" else None
+            if kind == "swap" and donor is None:
+                continue
+            image = media.encode_image(forge.forge(kind, pixels, face.landmarks, rng, donor)[0])
+            made.append(
+                replace(
+                    face,
+                    image=image,
+                    label=FAKE,
+                    method=kind,
+                    video_id=f"{face.video_id}:{kind}",
+                    quality=self.measure(image, source.name),
+                )
+            )
+        return made
+
+    def find_donor(self, source: Source, rng: np.random.Generator):
+        """Crop and landmarks of another face of the same split; None if none is found in a few."""
+        others = [path for path in self.donors[source.split] if path != source.path]
+        for index in rng.permutation(len(others))[:5]:
+            try:
+                extraction = faces.extract(Path(others[index]), replace(self.settings, frames=1))
+            except media.MediaError:
+                continue
+            if extraction.people:
+                crop = extraction.people[0].crops[0]
+                return crop.pixels, crop.landmarks
+        return None

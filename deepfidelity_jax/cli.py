@@ -1,0 +1,108 @@
+"""The command line: `python run.py`, installed as `deepfidelity`."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from absl import flags
+
+from deepfidelity_jax.errors import InputError
+
+MODES = ("run", "prepare", "train", "fit", "evaluate", "predict")
+DONE, FAILED, WRONG = 0, 1, 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 done, 1 failed while running, 2 wrong usage, config or input."""
+    # Quiet: the log lines of XLA and of TFDS's optional TensorFlow say nothing to a user.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        values = parse(sys.argv if argv is None else argv)
+        return predict(values) if values.mode == "predict" else run(values)
+    except InputError as error:
+        print(f"deepfidelity: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print("deepfidelity: interrupted: the same command goes on from there", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        return FAILED
+    except Exception as error:
+        traceback.print_exc()
+        print(f"deepfidelity: failed: {error}", file=sys.stderr)
+        return FAILED
+
+
+def parse(argv: list[str]) -> flags.FlagValues:
+    """The command line's flags. InputError says what is wrong with them."""
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "A file of configs/; --config.group.option=value changes it.",
+        lock_config=True, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    flags.DEFINE_enum("mode", "run", MODES, "What to do.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "input", [], "predict: a photograph, video or folder; repeatable.", flag_values=values
+    )
+    flags.DEFINE_string("output", None, "predict: a file for the lines.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
+    try:
+        rest = values(argv)[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as e:
+        raise InputError(" ".join(str(e.args[0] if e.args else e).split())) from None
+    if values.help:
+        print("usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE]")
+        print(values.get_help())
+        raise SystemExit(DONE)
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}: options are written --name=value")
+    if not values.workdir:
+        raise InputError("--workdir=DIR is missing: the folder of the run")
+    # Grain's worker processes read absl's global flags.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    return values
+
+
+def run(values: flags.FlagValues) -> int:
+    """Train and evaluate as the configuration says."""
+    from deepfidelity_jax import pipeline, workdir
+
+    if values.config is None:
+        raise InputError("--config=configs/NAME.py is missing")
+    folder = Path(values.workdir)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--workdir={folder} is a file")
+    workdir.claim(folder, values.config)
+    pipeline.run(values.config, folder, None if values.mode == "run" else values.mode)
+    return DONE
+
+
+def predict(values: flags.FlagValues) -> int:
+    """Score photographs and videos: one JSON line each."""
+    from deepfidelity_jax.detector import load
+    from deepfidelity_jax.predict import expand_inputs
+
+    if not values.input:
+        raise InputError("--input=PATH is missing: a photograph, a video or a folder of them")
+    paths = list(expand_inputs(values.input))
+    detector = load(values.workdir)
+    if detector.fidelity_model is None:
+        raise InputError(f"{values.workdir} has no fidelity.npz: run --mode=fit first")
+    output = Path(values.output).open("w", encoding="utf-8") if values.output else sys.stdout
+    try:
+        for path in paths:
+            print(detector.predict(path).to_json(), file=output, flush=True)
+    finally:
+        if values.output:
+            output.close()
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

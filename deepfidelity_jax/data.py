@@ -1,0 +1,173 @@
+"""Records to batches, through Grain: decoded, forged, encoded and augmented on the host.
+
+Training draws forgeries afresh from clean real faces where a dataset offers them, each with its
+real face in the same batch and under the same augmentation, so that nothing but the forgery tells
+the two apart. Evaluation reads records in order, as they are.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import grain
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from deepfidelity_jax import augment, forge, quality
+from deepfidelity_jax.fidelity import FidelityScale, scale
+from deepfidelity_jax.media import decode_image, encode_image
+from deepfidelity_jax.records import FAKE, REAL, Records
+
+Example = dict[str, Any]
+
+# Side of the patch of the picture behind one token of the last stage.
+TOKEN = 32
+
+
+@dataclass(frozen=True)
+class TrainingInput:
+    """How a training example is made of a record.
+
+    size: side of the image in pixels. settings: the augmentation. quality_scale: maps the quality
+    of the finished image to its fidelity target. remeasure: whether that quality is measured
+    again after augmentation (a measure we compute), or the record's own is kept.
+    """
+
+    size: int
+    settings: augment.AugmentSettings
+    quality_scale: FidelityScale
+    remeasure: bool
+
+
+def training_batches(
+    records: Records,
+    made_from: TrainingInput,
+    *,
+    batch_size: int,
+    seed: int,
+    forged: bool,
+    workers: int = 0,
+    process: tuple[int, int] = (0, 1),
+) -> grain.DatasetIterator:
+    """Endless, shuffled, augmented batches; the iterator's state can be saved and restored.
+
+    Args:
+      records: the training split, or clean real faces if `forged`.
+      made_from: how an example is made.
+      batch_size: examples over all processes; even if `forged`.
+      seed: of the order and of every draw. Element i of the stream is the same for any number of
+        workers and processes.
+      forged: draw a forgery of each record and give both.
+      workers: input processes; 0 reads in threads of this process.
+      process: this process's index and their number.
+
+    Returns:
+      An iterator of dicts: `image` uint8 [n, size, size, 3], `label` int32 [n], `fidelity`
+      float32 [n], `forged` float32 [n, tokens], the forged share of the picture behind each token.
+    """
+    index, count = process
+    per_process = batch_size // count // (2 if forged else 1)
+    dataset = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
+    make = ForgedPair(records, made_from) if forged else LabelledFace(made_from)
+    dataset = dataset[index::count].random_map(make).batch(per_process, drop_remainder=True)
+    if forged:
+        dataset = dataset.map(_flatten_pairs)
+    threads = 1 if workers else 4
+    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8))
+    if workers:
+        stream = stream.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+        )
+    return iter(stream)
+
+
+def evaluation_batches(
+    records: Records, size: int, crop: float, batch_size: int
+) -> Iterator[UInt8[np.ndarray, "n s s 3"]]:
+    """The images of a split in its order, `batch_size` at a time, the last batch shorter.
+
+    `size` is the side in pixels, `crop` the central share of the recorded crop that is seen.
+    """
+    if len(records) == 0:
+        return iter(())
+    dataset = grain.MapDataset.source(records).map(
+        lambda record: augment.center_crop(decode_image(record["image"]), size, crop)
+    )
+    dataset = dataset.batch(batch_size, drop_remainder=False)
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)))
+
+
+@dataclass(frozen=True)
+class LabelledFace(grain.transforms.RandomMap):
+    """A record, augmented. What a recorded forgery altered is unknown: all of it counts as forged."""
+
+    made_from: TrainingInput
+
+    def random_map(self, record: Example, rng: np.random.Generator) -> Example:
+        """Make one training example."""
+        image = decode_image(record["image"])
+        mask = np.full(image.shape[:2], float(record["label"] == FAKE), np.float32)
+        return _finish(image, mask, record["label"], record["quality"], self.made_from, rng)
+
+
+@dataclass(frozen=True)
+class ForgedPair(grain.transforms.RandomMap):
+    """A real face and a forgery of it, under one draw of the augmentation."""
+
+    records: Records
+    made_from: TrainingInput
+
+    def random_map(self, record: Example, rng: np.random.Generator) -> Example:
+        """Make the two examples, stacked: real first."""
+        real = decode_image(record["image"])
+        donor = None
+        kind = forge.KINDS[rng.integers(len(forge.KINDS))]
+        if kind == "swap":
+            other = self.records[rng.integers(len(self.records))]
+            donor = decode_image(other["image"]), other["landmarks"]
+        fake, mask = forge.forge(kind, real, record["landmarks"], rng, donor)
+        seed = rng.integers(2**63)
+        pair = [
+            # Encoded alike: the real face must not be the one that was never compressed again.
+            _finish(
+                decode_image(encode_image(image)),
+                forged_share,
+                label,
+                record["quality"],
+                self.made_from,
+                np.random.default_rng(seed),
+            )
+            for image, forged_share, label in (
+                (real, np.zeros_like(mask), REAL),
+                (fake, mask, FAKE),
+            )
+        ]
+        return {key: np.stack([example[key] for example in pair]) for key in pair[0]}
+
+
+def _finish(
+    image: UInt8[np.ndarray, "h w 3"],
+    mask: Float32[np.ndarray, "h w"],
+    label: int,
+    recorded_quality: float,
+    made_from: TrainingInput,
+    rng: np.random.Generator,
+) -> Example:
+    size = made_from.size
+    image, mask = augment.augment(image, mask, made_from.settings, size, rng)
+    measured = quality.measure(image) if made_from.remeasure else recorded_quality
+    target = scale(
+        made_from.quality_scale, np.array([measured], np.float64), np.array([label], np.int32)
+    )
+    tokens = cv2.resize(mask, (size // TOKEN, size // TOKEN), interpolation=cv2.INTER_AREA)
+    return {
+        "image": image,
+        "label": np.int32(label),
+        "fidelity": np.float32(target[0]),
+        "forged": tokens.reshape(-1).astype(np.float32),
+    }
+
+
+def _flatten_pairs(batch: Example) -> Example:
+    return {key: value.reshape(-1, *value.shape[2:]) for key, value in batch.items()}

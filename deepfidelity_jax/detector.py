@@ -1,0 +1,135 @@
+"""A trained detector: face crops to features, logits and fidelity, and files to verdicts.
+
+    import deepfidelity_jax as df
+    detector = df.load(workdir)
+    detector.fidelity(images)      # uint8 [N, H, W, 3] RGB face crops -> float32 [N], high is real
+    detector.predict("video.mp4")  # finds the faces
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import augment, checkpoint, fidelity, train
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces import FaceSettings
+from deepfidelity_jax.predict import Prediction, predict
+
+# Batches are padded to one of these, so that no other shape is ever compiled.
+BATCH_SIZES = (1, 8, 64)
+
+Images = UInt8[np.ndarray, "n h w 3"]
+
+
+class Detector:
+    """A network with its averaged weights, and the regressor once there is one.
+
+    Attributes:
+      config: the configuration it was trained with.
+      step: the training step of its weights.
+      faces: how faces are found and cropped.
+      fidelity_model: regressor and calibration; None before the fit stage.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        variables,
+        step: int,
+        fidelity_model: fidelity.FidelityModel | None = None,
+        yunet: Path | None = None,
+    ):
+        self.config, self.step, self.fidelity_model = config, step, fidelity_model
+        self.faces = FaceSettings(**config.faces)
+        if yunet is not None:
+            self.faces = replace(self.faces, yunet=str(yunet))
+        self._variables = variables
+        model = train.build_model(config).clone(unroll=True)
+
+        def forward(variables, images):
+            outputs = model.apply(variables, train.normalise(images), train=False)
+            return outputs.features, outputs.logits
+
+        def score(variables, regressor, images):
+            return fidelity.regress(regressor, forward(variables, images)[0])
+
+        self._forward, self._score = jax.jit(forward), jax.jit(score)
+
+    def features(self, images: Images) -> Float32[np.ndarray, "n d"]:
+        """What the regressor is fitted on: mean over tokens + 0.5 * max over tokens."""
+        return self._batched(images, lambda x: self._forward(self._variables, x)[0])
+
+    def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
+        """Both class heads together; index 0 fake, 1 real."""
+        return self._batched(images, lambda x: self._forward(self._variables, x)[1])
+
+    def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
+        """Perceptual forgery fidelity, high is real; InputError before a regressor was fitted."""
+        if self.fidelity_model is None:
+            raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
+        regressor = self.fidelity_model.regressor.arrays
+        return self._batched(images, lambda x: self._score(self._variables, regressor, x))
+
+    def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Probability of fake for fidelities, at equal odds beforehand; 0.5 at the threshold."""
+        return fidelity.p_fake(self.fidelity_model.calibration, scores)
+
+    @property
+    def threshold(self) -> float:
+        """Fidelity at and above which a face is called real."""
+        return self.fidelity_model.calibration.threshold
+
+    def predict(self, path: str | Path) -> Prediction:
+        """Find, track and score the people in a photograph or video."""
+        return predict(self, Path(path))
+
+    def prepare(self, images: Images) -> Images:
+        """Crops of any size as the network takes them: the central share, at its size."""
+        own = self.config.model
+        return np.stack([augment.center_crop(x, own.image_size, own.eval_crop) for x in images])
+
+    def _batched(self, images: Images, compute) -> np.ndarray:
+        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+            raise InputError(
+                f"images are {images.dtype} {list(images.shape)}: give uint8 [N, H, W, 3] in RGB"
+            )
+        results = []
+        # An empty batch still runs once, for the shape of its result.
+        for start in range(0, max(len(images), 1), BATCH_SIZES[-1]):
+            batch = images[start : start + BATCH_SIZES[-1]]
+            count = len(batch)
+            side = self.config.model.image_size
+            padded = np.zeros((next(s for s in BATCH_SIZES if s >= count), side, side, 3), np.uint8)
+            if count:
+                padded[:count] = self.prepare(batch)
+            results.append(np.asarray(compute(padded))[:count])
+        return np.concatenate(results)
+
+
+def load(workdir: str | Path) -> Detector:
+    """The detector in a workdir: the weights best on validation, on whatever device is here.
+
+    Needs no dataset. InputError where the workdir is none, untrained or damaged.
+    """
+    workdir = Path(workdir)
+    folder = workdir / "checkpoints"
+    step = checkpoint.best_step(folder)
+    if step is None:
+        raise InputError(f"{workdir} holds no trained detector: no checkpoint in {folder}")
+    notes = checkpoint.read_notes(folder, step)
+    config = train.config_from_notes(notes, folder / str(step))
+    model = train.build_model(config)
+    abstract = jax.eval_shape(lambda: train.create_state(model, config)).ema
+    restored = checkpoint.restore(folder, step, {"ema": checkpoint.on_one_device(abstract)})
+    path, yunet = workdir / "fidelity.npz", workdir / "yunet.onnx"
+    return Detector(
+        config,
+        restored["ema"],
+        step,
+        fidelity.load(path) if path.exists() else None,
+        yunet if yunet.exists() else None,
+    )

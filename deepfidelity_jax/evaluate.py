@@ -1,0 +1,120 @@
+"""From exported features to a fitted regressor, and to predictions and their metrics."""
+
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+from scipy.stats import spearmanr
+
+from deepfidelity_jax import fidelity, metrics
+from deepfidelity_jax.features import Features
+from deepfidelity_jax.workdir import say, write_json
+
+
+def fit(
+    config: ConfigDict, training: Features, validation: Features, scale: fidelity.FidelityScale
+) -> fidelity.FidelityModel:
+    """Fit the regressor on training features, its calibration and threshold on validation videos."""
+    own = config.fidelity
+    regressor = fidelity.fit_regressor(
+        training.feature,
+        training.fidelity,
+        C=own.C,
+        epsilon=own.epsilon,
+        gamma=own.gamma,
+        tune=own.tune,
+        groups=training.video_id,
+        seed=config.seed,
+    )
+    scores = score(regressor, validation)
+    _, video = np.unique(validation.video_id, return_inverse=True)
+    size = np.bincount(video)
+    mean = np.bincount(video, scores) / size
+    label = np.bincount(video, validation.label) / size
+    middle = (max(own.fake) + min(own.real)) / 2
+    calibration = fidelity.calibrate(mean, label.astype(np.int64), middle=middle)
+    say(
+        f"regressor: {regressor.settings['support_vectors']} support vectors of "
+        f"{regressor.settings['rows']} faces; threshold {calibration.threshold:.4f} from "
+        f"{calibration.threshold_from}{': ' + calibration.note if calibration.note else ''}"
+    )
+    return fidelity.FidelityModel(scale, regressor, calibration)
+
+
+def score(regressor: fidelity.Regressor, features: Features) -> np.ndarray:
+    """Fidelity of every row, float32 [n]."""
+    return np.asarray(fidelity.regress(regressor.arrays, features.feature))
+
+
+def evaluate(
+    config: ConfigDict, model: fidelity.FidelityModel, features: Features, split: str, folder: Path
+) -> dict:
+    """Predict a split and write `predictions.csv` and `metrics.json` to `folder`; the metrics."""
+    scores = score(model.regressor, features)
+    n = len(scores)
+    table = metrics.Predictions(
+        path=features.path,
+        dataset=[config.data.dataset] * n,
+        split=[split] * n,
+        method=features.method,
+        video_id=features.video_id,
+        frame=features.frame,
+        label=features.label,
+        quality=features.quality,
+        fidelity_target=features.fidelity,
+        fidelity=scores,
+        p_fake=fidelity.p_fake(model.calibration, scores),
+    )
+    calibration = model.calibration
+    found = metrics.summarize(
+        table,
+        calibration.threshold,
+        calibration.threshold_from,
+        seed=config.seed,
+        replicates=config.eval.bootstrap,
+    )
+    known = np.isfinite(features.known_quality)
+    if known.any():
+        found["fidelity_known_quality_spearman"] = {
+            name: float(
+                spearmanr(scores[rows], features.known_quality[rows]).statistic
+            )
+            for name, rows in (
+                ("real", known & (features.label == 1)),
+                ("fake", known & (features.label == 0)),
+            )
+        }
+    table.write_csv(folder / "predictions.csv")
+    write_json(folder / "metrics.json", found)
+    return found
+
+
+def describe(found: dict, dataset: str, split: str) -> str:
+    """The headline numbers as lines for a person."""
+
+    def value(name, ci=None):
+        number = found[name]
+        if number is None:
+            return "not available"
+        low, high = (found["ci"].get(ci or name) or [None, None])
+        return f"{number:.4f}" + (f" [{low:.4f}, {high:.4f}]" if low is not None else "")
+
+    lines = [
+        f"{dataset}, {split} split: {found['n_frames']} faces, {found['n_videos']} videos or "
+        "photographs; 95% intervals over videos",
+        f"  frame_auc {value('frame_auc')}   video_auc {value('video_auc')}",
+        f"  frame_acc {value('frame_acc')}   video_acc {value('video_acc')}   "
+        f"at threshold {found['threshold']:.4f} from {found['threshold_from']}",
+    ]
+    for method, entry in found["by_method"].items():
+        low, high = entry["ci"].get("frame_auc") or [float("nan")] * 2
+        lines.append(
+            f"  {method}: frame_auc {entry['frame_auc']:.4f} [{low:.4f}, {high:.4f}] "
+            f"of {entry['n_frames']} faces"
+        )
+    spearman = found["fidelity_quality_spearman"]
+    shown = ", ".join(
+        f"{name} {number:.3f}" for name, number in spearman.items() if number is not None
+    )
+    lines.append(f"  fidelity against quality, Spearman: {shown}")
+    return "\n".join(lines)

@@ -1,0 +1,337 @@
+"""Faces found, followed, cropped and aligned: one path for preparing data and for predicting."""
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from deepfidelity_jax import media
+from deepfidelity_jax.errors import InputError
+
+DETECTORS = ("cascade", "yunet", "none")
+LONG_SIDE = 640  # of the frame searched: faces down to 3 % of the long side are found
+CONFIDENT = 0.5  # a lower score alone makes no person
+PERSISTENCE = 0.1  # share of a video's frames in which a person is found confidently
+FEWEST_FRAMES = 2  # and this many at least
+EYES_APART = 0.2  # of the face's width; eyes closer together are a profile's and give no axis
+
+
+@dataclass(frozen=True)
+class FaceSettings:
+    """How faces are found and cut; travels in records and checkpoints, as `to_dict`.
+
+    detector: `cascade` (OpenCV's own, offline), `yunet` (better and faster, with the ONNX file
+    named by `yunet`), or `none`: the images are face crops already. margin: side of the square
+    crop over the longer side of the face. size: side of the crop in pixels. frames: how many are
+    taken from a video, evenly. Raises InputError for values that make no sense.
+    """
+
+    detector: str = "cascade"
+    yunet: str = ""
+    margin: float = 1.3
+    size: int = 160
+    frames: int = 32
+
+    def __post_init__(self):
+        if self.detector not in DETECTORS:
+            raise InputError(
+                f"face detector {self.detector!r} is unknown: choose {', '.join(DETECTORS)}"
+            )
+        if self.detector == "yunet" and not self.yunet:
+            raise InputError("the face detector yunet needs its ONNX file: give its path")
+        if not 0.5 <= self.margin <= 4:
+            raise InputError(f"a face margin of {self.margin} is not between 0.5 and 4")
+        if self.size < media.MIN_SIDE:
+            raise InputError(f"a face size of {self.size} is less than {media.MIN_SIDE} pixels")
+        if self.frames < 1:
+            raise InputError(f"{self.frames} frames per video: take at least 1")
+
+    def to_dict(self) -> dict:
+        """The settings as JSON-able values; `FaceSettings(**values)` is the way back."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face in one image.
+
+    box: x, y, width, height in pixels of the image. landmarks: x, y of the eye at image left, the
+    eye at image right, nose, mouth corner left, mouth corner right; rows of NaN where unknown.
+    score: in [0, 1].
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: Float32[np.ndarray, "5 2"]
+    score: float
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box."""
+        return max(self.box[2:])
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The middle of the box."""
+        x, y, width, height = self.box
+        return x + width / 2, y + height / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """A face cut out of one frame.
+
+    frame, time: index in the video and seconds, 0 for a photograph. image: the crop as coded by
+    `media.encode_image`, what is stored and scored. pixels: the crop before coding, for those who
+    alter it and code the result, so that altered or not it is coded once. bbox: x, y, width,
+    height of the face in pixels of the source. landmarks: as in `Face`, in pixels of the crop.
+    """
+
+    frame: int
+    time: float
+    image: bytes
+    pixels: UInt8[np.ndarray, "s s 3"]
+    bbox: Float32[np.ndarray, "4"]
+    landmarks: Float32[np.ndarray, "5 2"]
+    score: float
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person's crops in the order of the frames."""
+
+    crops: tuple[Crop, ...]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """The people in one photograph or video, the one seen most and largest first.
+
+    frames: how many were read; unreadable: how many could not be; note: what the user should
+    know, empty where all is well, starting with "no face" where nobody was found.
+    """
+
+    people: tuple[Person, ...]
+    frames: int
+    unreadable: int
+    note: str
+
+
+def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
+    """Find, follow and crop the people in a photograph or in evenly spaced frames of a video.
+
+    Raises media.MediaError where the file cannot be read.
+    """
+    if media.is_video(path):
+        indices = media.spread_indices(media.video_info(path).frames, settings.frames)
+        frames: Iterable[media.Frame] = media.read_frames_at(path, indices)
+    else:
+        indices = [0]
+        frames = [media.Frame(0, 0.0, media.read_image(path))]
+
+    # Every candidate is cut while its frame is at hand: only crops outlive a frame.
+    detections, crops = [], []
+    for frame in frames:
+        faces = detect(frame.image, settings)
+        detections.append(faces)
+        crops.append([_cut(frame, face, settings) for face in faces])
+    if not detections:
+        raise media.MediaError("a video without a readable frame")
+
+    people = tuple(
+        Person(tuple(crops[frame][face] for frame, face in track)) for track in track(detections)
+    )
+    unreadable = len(indices) - len(detections)
+    notes = [] if people else ["no face"]
+    if unreadable:
+        notes.append(f"{unreadable} of {len(indices)} frames unreadable")
+    return Extraction(people, len(detections), unreadable, ", ".join(notes))
+
+
+def _cut(frame: media.Frame, face: Face, settings: FaceSettings) -> Crop:
+    pixels, landmarks = crop_face(frame.image, face, settings)
+    image, bbox = media.encode_image(pixels), np.float32(face.box)
+    return Crop(frame.index, frame.time, image, pixels, bbox, landmarks, face.score)
+
+
+def track(detections: Sequence[Sequence[Face]]) -> list[list[tuple[int, int]]]:
+    """Link the faces of successive frames into people.
+
+    A face continues the nearest person whose last face it resembles in place and size. Whoever is
+    not found confidently in a share of the frames is dropped: false alarms rarely repeat. With one
+    frame every confident face is a person.
+
+    Args:
+      detections: the faces of each frame.
+
+    Returns:
+      For each person (frame number, face number) pairs in the order of the frames; first the
+      person whose faces have the largest sizes in sum.
+    """
+    tracks: list[list[tuple[int, int]]] = []
+    for number, faces in enumerate(detections):
+        last = [detections[frame][face] for frame, face in (track[-1] for track in tracks)]
+        pairs = sorted(
+            (distance, t, f)
+            for t, before in enumerate(last)
+            for f, face in enumerate(faces)
+            if (distance := _distance(before, face)) < 1
+        )
+        free_tracks, free_faces = set(range(len(last))), set(range(len(faces)))
+        for _, t, f in pairs:
+            if t in free_tracks and f in free_faces:
+                free_tracks.remove(t)
+                free_faces.remove(f)
+                tracks[t].append((number, f))
+        tracks += [[(number, f)] for f in sorted(free_faces)]
+
+    share = math.ceil(PERSISTENCE * len(detections))
+    needed = 1 if len(detections) == 1 else max(FEWEST_FRAMES, share)
+
+    def confident(track):
+        return sum(detections[frame][face].score >= CONFIDENT for frame, face in track)
+
+    def weight(track):
+        return sum(detections[frame][face].size for frame, face in track)
+
+    people = [track for track in tracks if confident(track) >= needed]
+    return sorted(people, key=weight, reverse=True)
+
+
+def _distance(a: Face, b: Face) -> float:
+    """How far two faces are apart, in faces: between the centres, and in octaves of size."""
+    return math.dist(a.centre, b.centre) * 2 / (a.size + b.size) + abs(math.log2(a.size / b.size))
+
+
+def crop_face(
+    image: UInt8[np.ndarray, "h w 3"], face: Face, settings: FaceSettings
+) -> tuple[UInt8[np.ndarray, "s s 3"], Float32[np.ndarray, "5 2"]]:
+    """Cut a square around a face, turned so that its eyes are level and its axis in the middle.
+
+    The side is margin times the longer side of the box. Where both eyes are known, and far enough
+    apart not to be a profile's, the square is turned to their line and centred on their midpoint
+    horizontally; else it stands upright on the box's centre. Beyond the border the image is
+    mirrored. With the detector `none` the whole image is resized instead.
+
+    Returns:
+      The crop, side `settings.size`, and the landmarks in its pixels.
+    """
+    size = settings.size
+    if settings.detector == "none":
+        height, width = image.shape[:2]
+        scale = np.float32([size / width, size / height])
+        crop = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+        return crop, ((face.landmarks + 0.5) * scale - 0.5).astype(np.float32)
+
+    centre = np.array(face.centre) - 0.5  # from edges of pixels to their centres
+    along = np.array([1.0, 0.0])
+    left, right = face.landmarks[:2].astype(float)
+    if np.hypot(*(right - left)) > EYES_APART * face.box[2]:  # false where NaN
+        along = (right - left) / np.hypot(*(right - left))
+        down = np.array([-along[1], along[0]])
+        middle = (left + right) / 2
+        centre = middle + down * (down @ (centre - middle))
+    side = settings.margin * face.size
+
+    # First only the neighbourhood, shrunk by averaging: what follows then never skips a pixel.
+    corner = np.floor(centre - 0.75 * side).astype(int) - 2  # half a diagonal is 0.71 of the side
+    reach = math.ceil(1.5 * side) + 5
+    rows = _reflect(np.arange(corner[1], corner[1] + reach), image.shape[0])
+    columns = _reflect(np.arange(corner[0], corner[0] + reach), image.shape[1])
+    patch = image[np.ix_(rows, columns)]
+    shrunk = min(reach, round(reach * size / side))
+    if shrunk < reach:
+        patch = cv2.resize(patch, (shrunk, shrunk), interpolation=cv2.INTER_AREA)
+
+    def affine(centre, scale):
+        """Rows that take a pixel to the crop."""
+        turn = np.array([along, [-along[1], along[0]]]) * scale
+        return np.column_stack([turn, (size - 1) / 2 - turn @ centre])
+
+    zoom = shrunk / reach
+    matrix = affine((centre - corner + 0.5) * zoom - 0.5, size / side / zoom)
+    crop = cv2.warpAffine(
+        patch, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+    )
+    matrix = affine(centre, size / side)
+    return crop, (face.landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+
+def _reflect(index: np.ndarray, length: int) -> np.ndarray:
+    """Indices mirrored at the borders into [0, length), the border itself not repeated."""
+    index = np.abs(index) % (2 * length - 2)
+    return np.minimum(index, 2 * length - 2 - index)
+
+
+def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
+    """Find the faces in an image, the best first, none over another.
+
+    Those that score below CONFIDENT count only where they continue a person: see `track`.
+    """
+    if settings.detector == "none":
+        height, width = image.shape[:2]
+        return [Face((0.0, 0.0, float(width), float(height)), _unknown(), 1.0)]
+    found = _cascade(image) if settings.detector == "cascade" else _yunet(image, settings.yunet)
+    kept: list[Face] = []
+    for face in sorted(found, key=lambda face: (-face.score, -face.size, face.box)):
+        if not any(_overlap(face, other) for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _overlap(a: Face, b: Face) -> bool:
+    """Whether either holds the middle of the other."""
+
+    def holds(a, b):
+        x, y, width, height = a.box
+        return x < b.centre[0] < x + width and y < b.centre[1] < y + height
+
+    return holds(a, b) or holds(b, a)
+
+
+def _unknown() -> Float32[np.ndarray, "5 2"]:
+    return np.full((5, 2), np.nan, np.float32)
+
+
+def _reduce(image: np.ndarray, long_side: int) -> tuple[np.ndarray, float]:
+    """Shrink so that the longer side is `long_side`, never enlarge; also the factor."""
+    scale = min(1.0, long_side / max(image.shape[:2]))
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return image, scale
+
+
+# --- YuNet -------------------------------------------------------------------------------------
+
+
+def _yunet(image: np.ndarray, path: str) -> list[Face]:
+    reduced, scale = _reduce(image, LONG_SIDE)
+    network = _network(path)
+    network.setInputSize((reduced.shape[1], reduced.shape[0]))
+    rows = network.detect(cv2.cvtColor(reduced, cv2.COLOR_RGB2BGR))[1]
+    # Its eye and mouth corner first are the person's right ones: those at image left.
+    return [
+        Face(
+            tuple(float(value) for value in row[:4] / scale),
+            ((row[4:14].reshape(5, 2) + 0.5) / scale - 0.5).astype(np.float32),
+            float(row[14]),
+        )
+        for row in (rows if rows is not None else [])
+    ]
+
+
+@lru_cache(maxsize=4)
+def _network(path: str) -> cv2.FaceDetectorYN:
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file; give the ONNX file of the face detector yunet")
+    try:
+        return cv2.FaceDetectorYN.create(path, "", (LONG_SIDE, LONG_SIDE), score_threshold=0.7)
+    except cv2.error:
+        raise InputError(f"{path}: not a YuNet ONNX file that this OpenCV can load") from None
+
+
+# --- cascades ----------------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+"""What training minimises: the class, the class of each token, and the fidelity itself."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from deepfidelity_jax.model import Outputs
+
+
+def cross_entropy(
+    logits: Float[Array, "*b k"], labels: Int[Array, "*b"], smoothing: float
+) -> Float[Array, "*b"]:
+    """Cross-entropy with label smoothing: (1 - s) on the label, s spread over all classes."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def token_loss(logits: Float[Array, "n t 2"], forged: Float[Array, "n t"]) -> Float[Array, "n"]:
+    """Cross-entropy of each token with the forged share of the picture behind it, averaged.
+
+    Token labelling (Jiang et al., 2021) with what the forge knows in place of a teacher's map.
+    """
+    targets = jnp.stack([forged, 1 - forged], axis=-1)
+    return optax.softmax_cross_entropy(logits, targets).mean(axis=-1)
+
+
+def training_loss(
+    outputs: Outputs,
+    batch: dict[str, Array],
+    *,
+    label_smoothing: float,
+    token_weight: float,
+    fidelity_weight: float,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The weighted sum over the batch's mean, and its parts by name.
+
+    class: cross-entropy of the class head. token: of the token head. fidelity: squared error of
+    the auxiliary fidelity head, which makes the feature carry quality beside the class.
+    """
+    parts = {
+        "class": cross_entropy(outputs.class_logits, batch["label"], label_smoothing).mean(),
+        "token": token_loss(outputs.token_logits, batch["forged"]).mean(),
+    }
+    total = parts["class"] + token_weight * parts["token"]
+    if outputs.fidelity is not None:
+        parts["fidelity"] = jnp.square(outputs.fidelity - batch["fidelity"]).mean()
+        total += fidelity_weight * parts["fidelity"]
+    return total, parts

@@ -1,0 +1,116 @@
+"""The stages of a run, each skipped when its result is there and its inputs are unchanged.
+
+prepare -> records, train -> checkpoints, features, fit -> fidelity.npz, evaluate -> metrics, report
+"""
+
+import contextlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import checkpoint, evaluate, fidelity, records, train
+from deepfidelity_jax.detector import load
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.features import Features, export
+from deepfidelity_jax.preparation import staging_folder
+from deepfidelity_jax.report import write_report
+from deepfidelity_jax.workdir import Stages, fingerprint, say, write_json
+
+STAGES = ("prepare", "train", "fit", "evaluate")
+
+
+def run(config: ConfigDict, workdir: Path, only: str | None = None) -> None:
+    """Run all stages in order, or one.
+
+    Raises InputError for what the user can mend, and where one stage alone is asked for and what it
+    starts from is missing.
+    """
+    todo = STAGES if only is None else (only,)
+    builder = records.builder_class(config.data.dataset).configured(config, records_dir(config, workdir))
+    if "prepare" in todo:
+        prepare(config, builder, workdir)
+    folder = Path(builder.data_path)
+    if not (folder / "dataset_info.json").exists():
+        raise InputError(f"no records in {folder}: run --mode=prepare first")
+    if "train" in todo:
+        train.train(config, folder, workdir)
+    step = checkpoint.best_step(workdir / "checkpoints")
+    if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and only != "prepare":
+        raise InputError(f"{workdir} is not trained to its end: run --mode=train first")
+    if "fit" in todo:
+        fit(config, folder, workdir, step)
+    if "evaluate" in todo:
+        evaluate_and_report(config, folder, workdir, step)
+
+
+def records_dir(config: ConfigDict, workdir: Path) -> Path:
+    """Where TFDS records are: `config.data.records_dir`, or inside the workdir."""
+    given = config.data.records_dir
+    return Path(given).expanduser().absolute() if given else workdir.absolute() / "records"
+
+
+def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
+    """Write the records, unless they are there."""
+    if config.faces.detector == "yunet":
+        # The workdir must score faces wherever it is taken.
+        shutil.copyfile(config.faces.yunet, workdir / "yunet.onnx")
+    if (Path(builder.data_path) / "dataset_info.json").exists():
+        return
+    tfds.disable_progress_bar()
+    # TFDS speaks to stdout, which is for results.
+    with contextlib.redirect_stdout(sys.stderr):
+        builder.download_and_prepare()
+    shutil.rmtree(staging_folder(builder), ignore_errors=True)
+    say(f"records in {builder.data_path}")
+
+
+def fit(config: ConfigDict, folder: Path, workdir: Path, step: int) -> None:
+    """Export the features of the training and validation splits, and fit the regressor."""
+    inputs = fingerprint(folder.name, folder.parent.name, step, config.fidelity.to_dict())
+    path, stages = workdir / "fidelity.npz", Stages(workdir)
+    if stages.done("fit", inputs, path):
+        return
+    training, validation = (
+        features_of(config, folder, workdir, step, split) for split in ("train", "validation")
+    )
+    scale = fidelity.FidelityScale.from_dict(records.metadata_of(folder)["fidelity_scale"])
+    fidelity.save(evaluate.fit(config, training, validation, scale), path)
+    stages.finish("fit", inputs)
+
+
+def features_of(
+    config: ConfigDict, folder: Path, workdir: Path, step: int, split: str
+) -> Features:
+    """The features of a split by the weights of `step`, exported unless they are there."""
+    path = workdir / "features" / f"{config.data.dataset}-{split}.npz"
+    inputs, stages = fingerprint(folder.parent.name, step, split), Stages(workdir)
+    name = f"features {config.data.dataset} {split}"
+    if not stages.done(name, inputs, path):
+        export(load(workdir), folder, split).save(path)
+        stages.finish(name, inputs)
+    return Features.load(path)
+
+
+def evaluate_and_report(config: ConfigDict, folder: Path, workdir: Path, step: int) -> None:
+    """Score the test split, and write metrics, predictions and the report."""
+    dataset = config.data.dataset
+    model = fidelity.load(workdir / "fidelity.npz")
+    place = workdir / "eval" / dataset
+    results = [place / "metrics.json", place / "predictions.csv", workdir / "report/index.html"]
+    inputs = fingerprint(
+        folder.parent.name, step, config.eval.to_dict(), model.regressor.settings
+    )
+    stages = Stages(workdir)
+    if not stages.done("evaluate", inputs, *results):
+        features = features_of(config, folder, workdir, step, "test")
+        evaluate.evaluate(config, model, features, "test", place)
+        test = records.Records(folder, "test")
+        write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
+        stages.finish("evaluate", inputs)
+    found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+    say(evaluate.describe(found, dataset, "test"))
+    say(f"report: {workdir / 'report' / 'index.html'}")

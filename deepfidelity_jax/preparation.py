@@ -1,0 +1,339 @@
+"""From what a dataset is made of to faces on disk: in parallel, resumable, nothing lost.
+
+A dataset is a list of sources: a photograph, a video, a rendered clip. `produce` turns one source
+into faces; each source's faces are staged in one file, so that a killed preparation goes on where
+it stopped and ends with the same records. The builders in datasets/ turn staged faces to records.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Float32
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import media, quality
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces import FaceSettings
+from deepfidelity_jax.fidelity import FidelityScale, fit_scale, outside, scale
+from deepfidelity_jax.records import FAKE, LABELS, ORIGINAL, REAL, SPLITS
+from deepfidelity_jax.workdir import fingerprint, say
+
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The quality measure a configuration names, as a picklable function of an encoded face.
+
+    name: one of `quality.MEASURES`. scores: for `csv`, quality by path or file name.
+    """
+
+    name: str
+    scores: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, image: bytes, path: str) -> float:
+        """Raw quality of a face; NaN where `csv` has no row for its source."""
+        if self.name == "iso":
+            return quality.measure(media.decode_image(image))
+        if self.name == "csv":
+            return self.scores.get(path, self.scores.get(Path(path).name, float("nan")))
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How faces are found, measured and given their fidelity: what a dataset's metadata tells."""
+
+    faces: FaceSettings
+    measure: Measure
+    fake: tuple[float, float]
+    real: tuple[float, float]
+    percentile: float
+    seed: int
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "Recipe":
+        """The recipe of a configuration; InputError for values that cannot be."""
+        name = config.quality.measure
+        if name not in quality.MEASURES:
+            choices = ", ".join(quality.MEASURES)
+            raise InputError(f"config.quality.measure is {name!r}: one of {choices}")
+        scores = quality.read_scores(config.quality.csv) if name == "csv" else {}
+        return cls(
+            faces=FaceSettings(**config.faces),
+            measure=Measure(name, scores),
+            fake=tuple(config.fidelity.fake),
+            real=tuple(config.fidelity.real),
+            percentile=config.fidelity.percentile,
+            seed=config.seed,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for metadata and fingerprints."""
+        return {
+            "faces": self.faces.to_dict(),
+            "quality": {"measure": self.measure.name, "scores": fingerprint(self.measure.scores)},
+            "fidelity": {"fake": self.fake, "real": self.real, "percentile": self.percentile},
+            "seed": self.seed,
+        }
+
+
+NO_BOX = np.full(4, np.nan, np.float32)
+NO_LANDMARKS = np.full((5, 2), np.nan, np.float32)
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face as it will be recorded, before its fidelity is known.
+
+    split: the split it belongs to. image: encoded crop. The rest as in `records.features`.
+    """
+
+    split: str
+    image: bytes
+    label: int
+    method: str
+    video_id: str
+    frame: int
+    path: str
+    quality: float
+    known_quality: float = float("nan")
+    bbox: Float32[np.ndarray, "4"] = field(default_factory=NO_BOX.copy)
+    landmarks: Float32[np.ndarray, "5 2"] = field(default_factory=NO_LANDMARKS.copy)
+
+
+@dataclass(frozen=True)
+class Produced:
+    """The faces of one source, and in `note` what kept it from giving (more of) them."""
+
+    faces: list[Face]
+    note: str = ""
+
+
+class Source(Protocol):
+    """Anything hashable to a name that stays the same from run to run."""
+
+    @property
+    def name(self) -> str:
+        """Unique in the dataset."""
+
+
+def stage(
+    sources: Sequence[Source],
+    produce: Callable[[Any], Produced],
+    folder: Path,
+    *,
+    unit: str,
+    workers: int | None = None,
+) -> dict[str, str]:
+    """Produce the faces of every source not yet staged in `folder`, on all cores.
+
+    Args:
+      sources: what to turn into faces.
+      produce: a picklable function of one source.
+      folder: where staged faces are kept until the records are written.
+      unit: what a source is called in the progress line.
+      workers: processes; None for one per core.
+
+    Returns:
+      The notes of sources that have one, by the source's name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [source for source in sources if not _staged_path(folder, source).exists()]
+    workers = min(workers or len(os.sched_getaffinity(0)), len(todo)) or 1
+    progress = _Progress(len(sources), len(sources) - len(todo), unit)
+    if workers == 1 or len(todo) <= 2:
+        for source in todo:
+            _produce_one(produce, source, folder)
+            progress.advance()
+    else:
+        context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            futures = [pool.submit(_produce_one, produce, source, folder) for source in todo]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    progress.advance()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    progress.end()
+    notes = {source.name: _read_staged(folder, source).note for source in sources}
+    return {name: note for name, note in notes.items() if note}
+
+
+def staged(sources: Iterable[Source], folder: Path) -> Iterator[Face]:
+    """All staged faces, in the order of their sources."""
+    for source in sources:
+        yield from _read_staged(folder, source).faces
+
+
+def split_generators(
+    builder: tfds.core.GeneratorBasedBuilder,
+    sources: Sequence[Source],
+    produce: Callable[[Any], Produced],
+    recipe: Recipe,
+    *,
+    unit: str,
+    notes: dict[str, str],
+) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+    """Stage all sources, fit fidelity on the training split, and give TFDS its examples.
+
+    What was found, left out and clipped goes to the builder's metadata and to the terminal.
+
+    Args:
+      builder: whose metadata is filled in.
+      sources: of all splits.
+      produce: as in `stage`.
+      recipe: for the fidelity ranges, and for the metadata.
+      unit: what a source is called.
+      notes: on sources already left out.
+
+    Returns:
+      For each split an iterator of (key, record).
+    """
+    folder = staging_folder(builder)
+    notes = notes | stage(sources, produce, folder, unit=unit)
+    unscored = {}
+    rows, found = [], {}
+    for face in staged(sources, folder):
+        if not np.isfinite(face.quality):
+            unscored[face.path] = "no quality score for it"
+            continue
+        rows.append((face.split, face.quality, face.label))
+        methods = found.setdefault(face.split, {})
+        methods[face.method] = methods.get(face.method, 0) + 1
+    notes = notes | unscored
+    if notes:
+        say(f"{len(notes)} of {len(sources)} {unit} left out or noted:\n{describe(notes)}")
+    require_both_classes(found)
+
+    split, raw, label = (np.array(column) for column in zip(*rows, strict=True))
+    train = split == "train"
+    fitted = fit_scale(
+        raw[train], label[train], fake=recipe.fake, real=recipe.real, percentile=recipe.percentile
+    )
+    clipped = {name: outside(fitted, raw[split == name], label[split == name]) for name in SPLITS}
+    builder.info.metadata.update(
+        recipe.to_json(), fidelity_scale=fitted.to_dict(), clipped=clipped, faces_found=found, notes=notes
+    )
+    for name, methods in found.items():
+        listed = ", ".join(f"{count} {method}" for method, count in sorted(methods.items()))
+        say(f"{name}: {listed} faces")
+
+    def examples(name):
+        for face in staged(sources, folder):
+            if face.split == name and np.isfinite(face.quality):
+                yield f"{face.video_id}/{face.frame}", record(face, fitted)
+
+    return {name: examples(name) for name in found}
+
+
+def staging_folder(builder: tfds.core.DatasetBuilder) -> Path:
+    """Where faces wait until the records are written."""
+    path = Path(builder.data_path)
+    return path.with_name(f"{path.name}.staging")
+
+
+def record(face: Face, fitted: FidelityScale) -> dict[str, Any]:
+    """A face as a record: with its fidelity target."""
+    target = scale(fitted, np.array([face.quality]), np.array([face.label]))
+    fields = {name: getattr(face, name) for name in face.__dataclass_fields__ if name != "split"}
+    return fields | {"fidelity": target[0], "label": LABELS[face.label]}
+
+
+def require_both_classes(found: dict[str, dict[str, int]]) -> None:
+    """InputError unless every split has a real and a fake face."""
+    for split in SPLITS:
+        methods = found.get(split, {})
+        real = methods.get(ORIGINAL, 0)
+        for name, count in (("real", real), ("fake", sum(methods.values()) - real)):
+            if count == 0:
+                raise InputError(
+                    f"no {name} face was found for the {split} split: more input is needed, or "
+                    "another config.faces.detector, or other shares in config.data.splits"
+                )
+
+
+def describe(notes: dict[str, str], limit: int = 10) -> str:
+    """Notes as lines for a person, the first `limit` of them."""
+    lines = [f"  {name}: {note}" for name, note in sorted(notes.items())[:limit]]
+    if len(notes) > limit:
+        lines.append(f"  and {len(notes) - limit} more, listed in the dataset's metadata.json")
+    return "\n".join(lines)
+
+
+def _produce_one(produce, source, folder: Path) -> None:
+    produced = produce(source)
+    columns = {
+        name: np.array([getattr(face, name) for face in produced.faces])
+        for name in Face.__dataclass_fields__
+        if name != "image"
+    }
+    # Encoded images as one run of bytes: object arrays would need pickle.
+    images = [face.image for face in produced.faces]
+    columns["image_bytes"] = np.frombuffer(b"".join(images), np.uint8)
+    columns["image_sizes"] = np.array([len(image) for image in images], np.int64)
+    columns["note"] = np.array(produced.note)
+    path = _staged_path(folder, source)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.savez(file, **columns)
+    os.replace(temporary, path)
+
+
+def _read_staged(folder: Path, source: Source) -> Produced:
+    with np.load(_staged_path(folder, source), allow_pickle=False) as file:
+        columns = {name: file[name] for name in file.files}
+    data, ends = columns.pop("image_bytes").tobytes(), np.cumsum(columns.pop("image_sizes"))
+    note = str(columns.pop("note"))
+    faces = []
+    for row, end in enumerate(ends):
+        values = {
+            name: value[row] if value.ndim > 1 else value[row].item()
+            for name, value in columns.items()
+        }
+        start = int(ends[row - 1]) if row else 0
+        faces.append(Face(image=data[start : int(end)], **values))
+    return Produced(faces, note)
+
+
+def _staged_path(folder: Path, source: Source) -> Path:
+    return folder / f"{sha256(source.name.encode()).hexdigest()[:24]}.npz"
+
+
+class _Progress:
+    """One line a second on a terminal, one every ten seconds elsewhere."""
+
+    def __init__(self, total: int, done: int, unit: str):
+        self.total, self.done, self.start, self.unit = total, done, done, unit
+        self.began = self.shown = time.monotonic()
+        self.every = 1 if sys.stderr.isatty() else 10
+
+    def advance(self) -> None:
+        self.done += 1
+        now = time.monotonic()
+        if now - self.shown >= self.every:
+            self.shown = now
+            rate = (self.done - self.start) / (now - self.began)
+            minutes, seconds = divmod(int((self.total - self.done) / rate), 60)
+            self._say(f"{rate:.1f} a second, {minutes}:{seconds:02d} left")
+
+    def end(self) -> None:
+        if self.done > self.start:
+            self._say(f"in {time.monotonic() - self.began:.0f} s")
+
+    def _say(self, text: str) -> None:
+        print(
+            f"prepared {self.done} of {self.total} {self.unit}: {text}", file=sys.stderr, flush=True
+        )
+

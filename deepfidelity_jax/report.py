@@ -1,0 +1,470 @@
+"""One self-contained page on a run: what was trained, how well it does, which faces are hard.
+
+Everything on the page comes from the files of a workdir, apart from the pictures of the faces,
+which a callable hands over. The page needs no network and no script, and is the same, byte for
+byte, for the same files.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import jinja2
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.metrics import LABELS, Predictions, Videos, group_videos, roc_curve
+
+Pictures = Callable[[Sequence[int]], list[bytes]]
+
+FACES = 6  # shown of each class at either end
+POINTS = 400  # of a training curve; means over equal stretches of steps beyond that
+
+# The charts are drawn in these colours, and each is then replaced by a variable of the page, so
+# that one drawing suits the light and the dark scheme. Points of the scatter are pixels and keep
+# theirs, which therefore stand out from white and from black.
+COLOURS = {
+    "ink": "#1d2129",
+    "muted": "#7a818d",
+    "grid": "#c9ced6",
+    "real": "#2f7fb8",
+    "fake": "#d2622a",
+    "accent": "#6a5acd",
+}
+INK, MUTED, GRID, REAL, FAKE, ACCENT = COLOURS.values()
+OF_CLASS = (FAKE, REAL)
+
+# What the headline says of each number, in the order of the page.
+HEADLINES = {
+    "video_auc": ("Video AUC", "a real video scores above a fake one this often"),
+    "frame_auc": ("Frame AUC", "a real face scores above a fake one this often"),
+    "video_acc": ("Video accuracy", "videos called rightly at the threshold"),
+    "frame_acc": ("Frame accuracy", "faces called rightly at the threshold"),
+    "eer": ("Equal error rate", "faces; as many reals called fake as fakes missed"),
+    "tpr_at_fpr_10pct": ("Caught at 10% false alarms", "fake faces found; 1 real in 10 is lost"),
+}
+PHOTO_HEADLINES = {
+    "frame_auc": ("AUC", "a real face scores above a fake one this often"),
+    "frame_acc": ("Accuracy", "faces called rightly at the threshold"),
+    "real_frame_acc": ("Reals recognised", "real faces called real at the threshold"),
+    "fake_frame_acc": ("Fakes caught", "fake faces called fake at the threshold"),
+    "eer": ("Equal error rate", "as many reals called fake as fakes missed"),
+    "tpr_at_fpr_10pct": ("Caught at 10% false alarms", "fake faces found; 1 real in 10 is lost"),
+}
+NEEDED = {
+    *HEADLINES, *PHOTO_HEADLINES, "n_frames", "n_videos", "n_frames_real", "n_frames_fake",
+    "n_videos_real", "n_videos_fake", "threshold", "threshold_from", "ci", "ci_from", "note",
+    "by_method", "by_quality", "fidelity_quality_spearman",
+}  # fmt: skip
+PERCENTAGES = ("acc", "eer", "tpr")
+
+
+def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
+    """Write `report/index.html` from what the workdir holds.
+
+    Reads config.json, metrics.jsonl and each eval/<dataset>/ with its metrics.json and
+    predictions.csv. What is missing is left out, and the page says so.
+
+    Args:
+      workdir: folder of the run.
+      pictures: for a dataset, a callable that takes row numbers of its predictions.csv and
+        returns as many face crops, encoded as JPEG or PNG.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      InputError: a file of the workdir is damaged.
+    """
+    workdir = Path(workdir)
+    config = _read_json(workdir / "config.json")
+    evaluated = sorted(path.parent for path in workdir.glob("eval/*/metrics.json"))
+    template = _environment().get_template("report.html.j2")
+    page = template.render(
+        name=workdir.resolve().name,
+        config=config,
+        settings=list(_flatten(config or {})),
+        datasets=[_describe(folder, pictures.get(folder.name)) for folder in evaluated],
+        training=_describe_training(workdir / "metrics.jsonl"),
+    )
+    path = workdir / "report" / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name("index.html.tmp")
+    # Names of files need not be valid text; what cannot be shown becomes a question mark.
+    unfinished.write_bytes(page.encode("utf-8", "replace"))
+    os.replace(unfinished, path)
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": lambda n: f"{n:,}", "number": _format, "short": _short}
+    return environment
+
+
+def _read_json(path: Path) -> dict | None:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; delete it and run again") from error
+
+
+def _flatten(settings: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value if isinstance(value, str) else json.dumps(value)
+
+
+def _format(value: float | None, name: str = "auc") -> str:
+    if value is None:
+        return "–"
+    percentage = any(part in PERCENTAGES for part in name.split("_"))
+    return f"{100 * value:.1f}%" if percentage else f"{value:.3f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _describe(folder: Path, pictures: Pictures | None) -> dict:
+    """What the page says of one dataset."""
+    metrics = _read_json(folder / "metrics.json")
+    missing = sorted(NEEDED - metrics.keys())
+    if missing:
+        raise InputError(
+            f"{folder / 'metrics.json'} lacks {', '.join(missing)}; delete it and evaluate again"
+        )
+    # Photographs: every video is one picture, and the two levels are one.
+    one_each = metrics["n_frames"] == metrics["n_videos"]
+    spearman = {
+        f"fidelity_quality_spearman_{name}": value
+        for name, value in metrics["fidelity_quality_spearman"].items()
+    }
+    section = {
+        "name": folder.name,
+        "splits": [],
+        "metrics": metrics,
+        "one_each": one_each,
+        "headlines": PHOTO_HEADLINES if one_each else HEADLINES,
+        "methods": _rows(metrics, "by_method"),
+        "qualities": _rows(metrics, "by_quality"),
+        "numbers": {name: (metrics | spearman)[name] for name in metrics["ci"]},
+        "charts": [],
+        "faces": None,
+    }
+    if not (folder / "predictions.csv").exists():
+        return section
+    table = Predictions.read_csv(folder / "predictions.csv")
+    videos = group_videos(table)
+    if not len(table):
+        return section
+    section["splits"] = sorted(set(table.split))
+    section["charts"] = _draw_charts(table, videos, metrics)
+    section["faces"] = _pick_faces(table, pictures, metrics["threshold"]) if pictures else None
+    return section
+
+
+def _rows(metrics: dict, name: str) -> list[dict]:
+    """Rows of a table, each with the start of the axis on which its AUC is drawn."""
+    rows = [{"name": key, **entry} for key, entry in metrics[name].items()]
+    aucs = ("frame_auc", "video_auc")
+    lows = [row["ci"][auc][0] for row in rows for auc in aucs if row["ci"].get(auc)]
+    start = 0.5 if min(lows, default=1) >= 0.5 else 0
+    return [row | {"axis": start} for row in rows]
+
+
+def _pick_faces(table: Predictions, pictures: Pictures, threshold: float) -> list[dict]:
+    """The faces at either end of each class, at most one of a video so that they differ."""
+    groups = []
+    for title, kind, best_first in (
+        ("Real, and clearly so", 1, True),
+        ("Real, yet hard to believe", 1, False),
+        ("Fake, and clearly so", 0, False),
+        ("Fake, yet convincing", 0, True),
+    ):
+        order = np.argsort(-table.fidelity if best_first else table.fidelity, kind="stable")
+        one_per_video = {}
+        for row in order[table.label[order] == kind]:
+            one_per_video.setdefault((table.dataset[row], table.video_id[row]), int(row))
+        rows = list(one_per_video.values())[:FACES]
+        encoded = pictures(rows) if rows else []
+        if len(encoded) != len(rows):
+            raise ValueError(f"asked for {len(rows)} pictures, got {len(encoded)}")
+        faces = [
+            {
+                "source": _as_data(picture),
+                "label": LABELS[kind],
+                "fidelity": float(table.fidelity[row]),
+                "wrong": bool(table.fidelity[row] >= threshold) != (kind == 1),
+                "method": table.method[row],
+                "video": table.video_id[row],
+                "path": table.path[row],
+            }
+            for row, picture in zip(rows, encoded, strict=True)
+        ]
+        end = "highest" if best_first else "lowest"
+        groups.append({"title": title, "end": f"{end} fidelity", "faces": faces})
+    return groups
+
+
+def _as_data(picture: bytes) -> str:
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def _draw_charts(table: Predictions, videos: Videos, metrics: dict) -> list[dict]:
+    threshold = metrics["threshold"]
+    one_each = len(videos.label) == len(table)
+    levels = {"pictures": table} if one_each else {"frames": table, "videos": videos}
+    charts = []
+    if len(np.unique(table.label)) == 2:
+        aucs = [_format(metrics[name]) for name in ("frame_auc", "video_auc")]
+        words = ", ".join(f"{auc} of {level}" for level, auc in zip(levels, aucs, strict=False))
+        charts.append(
+            _chart(
+                "Fakes caught against false alarms (ROC)",
+                partial(_paint_roc, levels=levels, threshold=threshold),
+                f"ROC curve. AUC: {words}.",
+                "The further to the upper left, the better; the diagonal is chance. "
+                "Dots mark the threshold in use.",
+            )
+        )
+    for name, level in levels.items():
+        called_real = level.fidelity >= threshold
+        shares = {
+            LABELS[kind]: _format(called_real[level.label == kind].mean(), "acc")
+            for kind in np.unique(level.label)
+        }
+        words = " and ".join(f"{share} of the {label}" for label, share in shares.items())
+        charts.append(
+            _chart(
+                f"Scores of {name} by class",
+                partial(_paint_histogram, level=level, threshold=threshold),
+                f"Histogram of the fidelity of {name}: {words} lie at the threshold "
+                f"{threshold:.3f} or above.",
+                "Real should lie right of the threshold, fake left of it; what overlaps is "
+                "confused. Bars are shares of their own class.",
+            )
+        )
+    if np.isfinite(table.quality).any():
+        spearman = metrics["fidelity_quality_spearman"]
+        words = ", ".join(f"{label} {_signed(spearman[label])}" for label in ("real", "fake"))
+        charts.append(
+            _chart(
+                "Fidelity against face quality",
+                partial(_paint_scatter, table=table, spearman=spearman),
+                f"Fidelity of faces against their raw quality. Spearman: {words}.",
+                "Within a class, a better picture should get a higher fidelity: rank "
+                f"correlation (Spearman) {words}. Lines are running medians.",
+            )
+        )
+    return charts
+
+
+def _chart(title: str, paint: Callable[[Axes], None], alternative: str, caption: str) -> dict:
+    return {"title": title, "drawing": _draw(paint, alternative), "caption": caption}
+
+
+def _signed(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:+.2f}".replace("-", "−")
+
+
+def _draw(paint: Callable[[Axes], None], alternative: str) -> Markup:
+    """A chart as inline SVG whose colours and font are the page's."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's own style would change the page
+        matplotlib.rcParams |= {
+            "svg.fonttype": "none",
+            "text.parse_math": False,
+            "svg.hashsalt": "report",
+            "font.size": 10.5,
+            "text.color": INK,
+            "axes.edgecolor": MUTED,
+            "axes.labelcolor": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": GRID,
+            "grid.linewidth": 0.6,
+            "xtick.color": MUTED,
+            "ytick.color": MUTED,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "lines.linewidth": 1.8,
+            "legend.frameon": False,
+            "legend.borderpad": 0,
+            "legend.handlelength": 1.4,
+        }
+        figure = Figure(figsize=(5.6, 3.9), layout="constrained")
+        paint(figure.add_subplot())
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, dpi=160, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"(?s)<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg)
+    view = re.search(r'viewBox="[^"]*"', svg).group()
+    label = escape(alternative)
+    svg = re.sub(r"<svg[^>]*>", f'<svg {view} role="img" aria-label="{label}">', svg, count=1)
+    svg = svg.replace("xlink:href", "href")
+    # Names that nothing refers to go; the others must not clash with those of other drawings.
+    own = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    used = set(re.findall(r'(?:url\(|href=")#(\w+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found.group() if found[1] in used else "", svg)
+    svg = re.sub(r'(id="|url\(#|href="#)(?=\w)', rf"\g<1>d{own}-", svg)
+    for name, colour in COLOURS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return Markup(svg)
+
+
+def _paint_roc(axes: Axes, levels: Mapping, threshold: float) -> None:
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    for name, level in levels.items():
+        colour = ACCENT if name == "videos" else INK
+        axes.plot(*roc_curve(level.label, level.fidelity), color=colour, label=name)
+        called_fake = level.fidelity < threshold
+        axes.plot(
+            np.mean(called_fake[level.label == 1]), np.mean(called_fake[level.label == 0]),
+            "o", color=colour, markersize=6, clip_on=False,
+        )  # fmt: skip
+    axes.set(
+        xlim=(-0.01, 1.01), ylim=(-0.01, 1.01),
+        xlabel="reals called fake", ylabel="fakes caught",
+    )  # fmt: skip
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.legend(loc="lower right")
+
+
+def _paint_histogram(axes: Axes, level: Predictions | Videos, threshold: float) -> None:
+    bins = np.linspace(min(0, level.fidelity.min()), max(1, level.fidelity.max()), 41)
+    for kind in (0, 1):
+        scores = level.fidelity[level.label == kind]
+        if not scores.size:
+            continue
+        shares = np.full(scores.size, 1 / scores.size)
+        colour = OF_CLASS[kind]
+        axes.hist(scores, bins, weights=shares, color=colour, alpha=0.3, label=LABELS[kind])
+        axes.hist(scores, bins, weights=shares, histtype="step", color=colour, linewidth=1.4)
+    axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"threshold {threshold:.3f}", (threshold, 1), xycoords=("data", "axes fraction"),
+        xytext=(4, 3), textcoords="offset points", fontsize=9.5,
+    )  # fmt: skip
+    axes.set(xlabel="fidelity (low: fake, high: real)", ylabel="share of the class")
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, columnspacing=1.2)
+
+
+def _paint_scatter(axes: Axes, table: Predictions, spearman: dict) -> None:
+    size = float(np.clip(6000 / max(1, len(table)), 2, 14))
+    for kind in (0, 1):
+        rows = (table.label == kind) & np.isfinite(table.quality)
+        quality, fidelity = table.quality[rows], table.fidelity[rows]
+        if not quality.size:
+            continue
+        axes.scatter(
+            quality, fidelity, s=size, color=OF_CLASS[kind], alpha=0.5, linewidths=0,
+            rasterized=True,
+        )  # fmt: skip
+        order = np.argsort(quality, kind="stable")
+        groups = [part for part in np.array_split(order, min(12, len(order) // 5 + 1)) if part.size]
+        axes.plot(
+            [np.median(quality[part]) for part in groups],
+            [np.median(fidelity[part]) for part in groups],
+            color=OF_CLASS[kind], marker="o", markersize=4,
+            label=f"{LABELS[kind]}, Spearman {_signed(spearman[LABELS[kind]])}",
+        )  # fmt: skip
+    axes.set(xlabel="raw quality of the face", ylabel="fidelity")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, columnspacing=1.2)
+
+
+def _describe_training(path: Path) -> dict | None:
+    """What the page says of the training; None when there is no record of it."""
+    if not path.exists():
+        return None
+    curves = _read_curves(path)
+    if not curves:
+        return None
+    aucs = [name for name in sorted(curves) if name.startswith("val_") and "auc" in name]
+    charts = []
+    for title, names, caption in (
+        ("Loss", ("loss", "val_loss"), "Lower is better."),
+        ("Validation AUC", aucs, "On data held out from training; chance is 0.5."),
+    ):
+        drawn = {name: curves[name] for name in names if name in curves}
+        if drawn:
+            words = ", ".join(f"{name} {values[-1]:.4g}" for name, (_, values) in drawn.items())
+            charts.append(
+                _chart(
+                    title,
+                    partial(_paint_curves, curves=drawn),
+                    f"{title} over training steps. At the end: {words}.",
+                    f"At the end: {words}. {caption}",
+                )
+            )
+    rate = curves.get("images_per_s")
+    return {
+        "steps": int(max(steps[-1] for steps, _ in curves.values())),
+        "rate": float(np.median(rate[1])) if rate else None,
+        "charts": charts,
+    }
+
+
+def _read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Steps and values of every number in a file of JSON lines, in the order of steps."""
+    found: dict[str, dict[int, float]] = {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            step = int(entry["step"])
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):  # a run that was killed leaves half a line
+                break
+            raise InputError(f"{path}, line {number} is damaged: {line[:80]}") from error
+        for name, value in entry.items():
+            if isinstance(value, int | float) and np.isfinite(value) and name != "step":
+                # A resumed run repeats steps: what it wrote last is what it kept.
+                found.setdefault(name, {})[step] = float(value)
+    return {
+        name: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
+        for name, values in found.items()
+    }
+
+
+def _paint_curves(axes: Axes, curves: Mapping) -> None:
+    names = {"loss": "training", "val_loss": "validation"}
+    for (name, (steps, values)), colour in zip(
+        curves.items(), (INK, ACCENT, REAL, FAKE) * len(curves), strict=False
+    ):
+        pieces = min(POINTS, len(steps))
+        steps, values = (
+            [part.mean() for part in np.array_split(column, pieces)] for column in (steps, values)
+        )
+        label = names.get(name, name.removeprefix("val_").replace("_auc", "").replace("_", " "))
+        few = "o" if len(steps) <= 40 else None
+        axes.plot(steps, values, color=colour, marker=few, markersize=4, label=label)
+    axes.set(xlabel="training step")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, columnspacing=1.2)

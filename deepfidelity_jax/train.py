@@ -1,0 +1,283 @@
+"""Training: one jitted step over a mesh, evaluated, saved and resumed.
+
+Everything a step does follows from (state, batch): randomness is a key folded with the step, the
+data iterator is saved with the state, so a run that was killed ends in the same parameters.
+"""
+
+import functools
+import json
+import math
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, UInt8
+from ml_collections import ConfigDict
+from sklearn.metrics import roc_auc_score
+
+from deepfidelity_jax import data, records, sharding
+from deepfidelity_jax.augment import AugmentSettings
+from deepfidelity_jax.checkpoint import METRIC, Checkpoints, read_notes, restore
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity import FidelityScale
+from deepfidelity_jax.losses import training_loss
+from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
+from deepfidelity_jax.optimizer import average, learning_rate, optimizer
+from deepfidelity_jax.workdir import MetricsLog, say
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes from step to step. `variables` and `ema` hold params and batch_stats."""
+
+    step: Array
+    variables: Any
+    ema: Any
+    opt_state: optax.OptState
+
+
+def build_model(config: ConfigDict) -> SSAAFormer:
+    """The network a configuration names. InputError for an unknown variant or impossible shape."""
+    own = config.model
+    variants = ("large", "base", "small", "tiny")
+    if own.variant not in variants:
+        raise InputError(f"config.model.variant is {own.variant!r}: one of {', '.join(variants)}")
+    if own.image_size <= 0 or own.image_size % 32:
+        raise InputError(f"config.model.image_size is {own.image_size}: give a multiple of 32")
+    variant = getattr(SSAAFormerConfig, own.variant)
+    depths = variant().depths
+    symmetric = tuple(d if s < 0 else s for s, d in zip(own.symmetric, depths, strict=True))
+    try:
+        return SSAAFormer(
+            variant(
+                symmetric=symmetric,
+                drop_path=own.drop_path,
+                dtype=own.dtype,
+                fidelity_head=config.train.fidelity_weight > 0,
+            )
+        )
+    except ValueError as error:
+        raise InputError(f"config.model: {error}") from None
+
+
+def config_from_notes(notes: dict[str, Any], path: Path) -> ConfigDict:
+    """The configuration a checkpoint was trained with. InputError if it holds none."""
+    try:
+        return ConfigDict(json.loads(notes["config"]))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"checkpoint {path} is damaged: it holds no configuration") from None
+
+
+def normalise(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Bytes to [-1, 1], as the official code does (mean = std = 0.5)."""
+    return images.astype(jnp.float32) / 127.5 - 1.0
+
+
+def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
+    """A fresh state from `config.seed`; jit it with shardings so that it is born in its place."""
+    size = config.model.image_size
+    variables = model.init(jax.random.key(config.seed), jnp.zeros((1, size, size, 3)), train=False)
+    variables = dict(variables)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        ema=jax.tree.map(jnp.copy, variables),
+        opt_state=optimizer(config.train).init(variables["params"]),
+    )
+
+
+def train_step(
+    state: TrainState, batch: dict[str, Array], *, model: SSAAFormer, config: ConfigDict
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimizer step: the new state and the batch's losses by name."""
+    own = config.train
+    dropout = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+
+    def loss_of(params):
+        outputs, updates = model.apply(
+            {"params": params, "batch_stats": state.variables["batch_stats"]},
+            normalise(batch["image"]),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout},
+        )
+        loss, parts = training_loss(
+            outputs,
+            batch,
+            label_smoothing=own.label_smoothing,
+            token_weight=own.token_weight,
+            fidelity_weight=own.fidelity_weight,
+        )
+        accuracy = (outputs.class_logits.argmax(-1) == batch["label"]).mean()
+        return loss, (updates["batch_stats"], parts | {"accuracy": accuracy})
+
+    params = state.variables["params"]
+    (loss, (batch_stats, parts)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+    updates, opt_state = optimizer(own).update(gradients, state.opt_state, params)
+    variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
+    new = TrainState(
+        step=state.step + 1,
+        variables=variables,
+        ema=average(state.ema, variables, state.step, own.ema_decay),
+        opt_state=opt_state,
+    )
+    return new, {"loss": loss, **parts, "grad_norm": optax.global_norm(gradients)}
+
+
+def training_input(config: ConfigDict, folder: Path) -> data.TrainingInput:
+    """How training examples are made of the records in `folder`."""
+    metadata = records.metadata_of(folder)
+    return data.TrainingInput(
+        size=config.model.image_size,
+        settings=AugmentSettings(**config.augment),
+        quality_scale=FidelityScale.from_dict(metadata["fidelity_scale"]),
+        remeasure=metadata["quality"]["measure"] == "iso",
+    )
+
+
+def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
+    """Train on the records in `folder` until `config.train.steps`, from where `workdir` stands.
+
+    Raises InputError for a damaged checkpoint or an empty split, FloatingPointError when the loss
+    is no longer finite.
+    """
+    own = config.train
+    model = build_model(config)
+    counts = records.splits_of(folder)
+    forged = config.data.fresh_forgeries and counts.get(records.SOURCES, 0) > 0
+    batches = data.training_batches(
+        records.Records(folder, records.SOURCES if forged else "train"),
+        training_input(config, folder),
+        batch_size=own.batch_size,
+        seed=config.seed,
+        forged=forged,
+        workers=config.data.workers,
+        process=(jax.process_index(), jax.process_count()),
+    )
+
+    mesh = sharding.data_mesh(own.batch_size)
+    place = sharding.replicated(mesh)
+    create = functools.partial(create_state, model, config)
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(create)
+    )
+    step_fn = jax.jit(
+        functools.partial(train_step, model=model, config=config),
+        donate_argnums=0,
+        out_shardings=(place, place),
+    )
+    validate = Validation(model, config, folder)
+
+    with Checkpoints(workdir / "checkpoints", own.keep) as checkpoints:
+        start = checkpoints.latest_step()
+        if start is None:
+            start, state = 0, jax.jit(create, out_shardings=place)()
+        else:
+            state = restore(workdir / "checkpoints", start, abstract)
+            batches.set_state(read_iterator(workdir, start))
+            say(f"going on from step {start} of {own.steps}")
+        if start >= own.steps:
+            return
+        log = MetricsLog(workdir, after=start)
+        schedule = learning_rate(own)
+        stop = StopSignal()
+        pending, began, seen = None, time.monotonic(), 0
+
+        # In this order: step, metrics of the step before, validation, checkpoint.
+        for step in range(start + 1, own.steps + 1):
+            batch = sharding.place_batch(next(batches), mesh)
+            state, metrics = step_fn(state, batch)
+            seen += own.batch_size
+            if pending is not None:
+                report_step(log, *pending)
+                pending = None
+            if step % own.log_every == 0 or step == own.steps:
+                rate = seen / (time.monotonic() - began)
+                left = (own.steps - step) * own.batch_size / rate
+                pending = step, metrics, float(schedule(step - 1)), rate, left, own.steps
+                began, seen = time.monotonic(), 0
+            measured = None
+            paused = time.monotonic()
+            if step % own.eval_every == 0 or step == own.steps:
+                measured = validate(state.ema)
+                log.write(step, measured)
+                say(f"step {step}: validation frame AUC {measured[METRIC]:.4f}")
+            if measured or step % own.checkpoint_every == 0 or stop.asked:
+                if pending is not None:
+                    report_step(log, *pending)
+                    pending = None
+                notes = {"config": config.to_json(), "data": json.dumps(batches.get_state())}
+                checkpoints.save(step, state, notes, measured)
+            began += time.monotonic() - paused
+            if stop.asked:
+                say(f"stopped at step {step}, saved: the same command goes on from there")
+                raise SystemExit(128 + signal.SIGTERM)
+        log.close()
+
+
+def report_step(log, step, metrics, rate_of_learning, images_per_second, left, steps) -> None:
+    """Write one line of metrics; a loss that is not finite stops the run."""
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    if not math.isfinite(values["loss"]):
+        raise FloatingPointError(
+            f"the loss is {values['loss']} at step {step}: nothing was saved after the last "
+            "checkpoint; try a lower config.train.learning_rate in a new workdir"
+        )
+    log.write(step, values | {"learning_rate": rate_of_learning, "images_per_s": images_per_second})
+    minutes, seconds = divmod(int(left), 60)
+    say(
+        f"step {step}/{steps}  loss {values['loss']:.4f}  accuracy {values['accuracy']:.3f}  "
+        f"{images_per_second:.0f} images/s  {minutes}:{seconds:02d} left"
+    )
+
+
+class Validation:
+    """Frame AUC and loss of the averaged weights on the validation split."""
+
+    def __init__(self, model: SSAAFormer, config: ConfigDict, folder: Path):
+        self.records = records.Records(folder, "validation")
+        self.config = config
+        self.label = np.array([self.records[i]["label"] for i in range(len(self.records))])
+        self.logits = jax.jit(
+            lambda variables, images: model.apply(variables, normalise(images), train=False).logits
+        )
+
+    def __call__(self, variables) -> dict[str, float]:
+        """Score the split; the names start with `val_`."""
+        size, batch_size = self.config.model.image_size, self.config.eval.batch_size
+        logits = []
+        crop = self.config.model.eval_crop
+        for images in data.evaluation_batches(self.records, size, crop, batch_size):
+            padded = np.pad(images, ((0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)))
+            logits.append(np.asarray(self.logits(variables, padded))[: len(images)])
+        logits = np.concatenate(logits).astype(np.float64)
+        real = logits[:, 1] - logits[:, 0]
+        loss = np.logaddexp(0, np.where(self.label == records.REAL, -real, real)).mean()
+        return {METRIC: float(roc_auc_score(self.label, real)), "val_loss": float(loss)}
+
+
+class StopSignal:
+    """Remembers a SIGTERM or a first Ctrl-C, so that the step in hand is finished and saved."""
+
+    def __init__(self):
+        self.asked = False
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._ask)
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        say("stopping after this step; once more to stop at once")
+
+
+def read_iterator(workdir: Path, step: int):
+    """The data iterator's state at a checkpoint."""
+    return json.loads(read_notes(workdir / "checkpoints", step)["data"])

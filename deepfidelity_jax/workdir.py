@@ -1,0 +1,131 @@
+"""The folder a run lives in: its config, its finished stages, its metrics; written atomically."""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from deepfidelity_jax.errors import InputError
+
+# Groups that change neither the model nor the scores' inputs, so may differ between two commands.
+FREE = ("eval",)
+
+
+def say(text: str) -> None:
+    """Progress goes to stderr; stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+    """Make `workdir` this config's, or check that it is. InputError names every difference."""
+    path = workdir / "config.json"
+    given = json.loads(config.to_json())
+    if not path.exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(path, given)
+        return
+    kept = read_config(workdir).to_dict()
+    there, here = flatten(kept), flatten(given)
+    differing = [
+        f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key) and key.split(".")[0] not in FREE
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise InputError(
+            f"{workdir} was made with another config: {'; '.join(differing[:3])}{more}. "
+            "Take another --workdir, or the same values"
+        )
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The config a workdir was made with. InputError where there is none or it is damaged."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise InputError(f"{workdir} is no workdir: it has no config.json")
+    try:
+        return ConfigDict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {error}") from None
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested dict as {'a.b': value}."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def fingerprint(*inputs) -> str:
+    """A short hash of JSON-able values."""
+    text = json.dumps(inputs, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Stages:
+    """Which stages are done, and from what inputs: a stage with unchanged inputs is not repeated."""
+
+    def __init__(self, workdir: Path):
+        self.path = workdir / "stages.json"
+
+    def done(self, name: str, inputs: str, *results: Path) -> bool:
+        """Whether `name` was finished from the same inputs and its results are still there."""
+        return self._read().get(name) == inputs and all(path.exists() for path in results)
+
+    def finish(self, name: str, inputs: str) -> None:
+        """Note that `name` is done."""
+        write_json(self.path, self._read() | {name: inputs})
+
+    def _read(self) -> dict[str, str]:
+        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+
+
+class MetricsLog:
+    """`metrics.jsonl` and TensorBoard, one line a step; lines after a resumed step are dropped."""
+
+    def __init__(self, workdir: Path, after: int):
+        self.path = workdir / "metrics.jsonl"
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            # A killed run may have left half a line, and steps that will be taken again.
+            kept = [
+                line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= after
+            ]
+            write_text(self.path, "".join(kept))
+        self._file = self.path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=after + 1)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Append one line of named numbers."""
+        self._file.write(json.dumps({"step": step} | values) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and close both."""
+        self._file.close()
+        self._board.close()
+
+
+def write_json(path: Path, value) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
