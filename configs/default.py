@@ -16,6 +16,8 @@ def get_config() -> ConfigDict:
     config.data.dataset = "face_folder"
     config.data.dir = ""  # face_folder: the folder of photographs or videos
     config.data.records_dir = ""  # where TFDS records are written; empty: <workdir>/records
+    config.data.identities = 64  # synthetic_faces: people rendered
+    config.data.clips = 3  # synthetic_faces: clips of each
     config.data.splits = (0.75, 0.10, 0.15)  # shares of training, validation and test
     config.data.fresh_forgeries = True  # draw forgeries anew each epoch where the builder can
     config.data.workers = 0  # input processes; 0: threads of this one

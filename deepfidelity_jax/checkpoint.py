@@ -4,13 +4,11 @@
 platform. The newest are kept, and the best on validation.
 """
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from deepfidelity_jax.errors import InputError
@@ -56,6 +54,7 @@ class Checkpoints:
         """Write in the background; `notes` is JSON. A step already there is left as it is."""
         if step in steps(Path(self._checkpointer.directory)):
             return
+        notes = notes | {"metrics": metrics}
         self._checkpointer.save_async(step, state, custom_metadata=notes, metrics=metrics)
 
 
@@ -76,8 +75,8 @@ def best_step(folder: Path) -> int | None:
     """The checkpoint best on validation, the later of equals; the newest where none was measured."""
     measured = []
     for step in steps(folder):
-        metrics = ocp.metadata((folder / str(step)).absolute()).metrics
-        if metrics and METRIC in metrics:
+        metrics = read_notes(folder, step).get("metrics") or {}
+        if METRIC in metrics:
             measured.append((metrics[METRIC], step))
     return max(measured)[1] if measured else latest_step(folder)
 
@@ -129,7 +128,3 @@ def on_one_device(abstract):
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
     )
 
-
-def to_json(state: bytes | dict) -> str:
-    """A data iterator's state as text."""
-    return state.decode() if isinstance(state, bytes) else json.dumps(state, default=np.asarray)

@@ -18,7 +18,7 @@ LONG_SIDE = 640  # of the frame searched: faces down to 3 % of the long side are
 CONFIDENT = 0.5  # a lower score alone makes no person
 PERSISTENCE = 0.1  # share of a video's frames in which a person is found confidently
 FEWEST_FRAMES = 2  # and this many at least
-EYES_APART = 0.2  # of the face's width; eyes closer together are a profile's and give no axis
+EYES_APART = 0.22  # of the face's size; eyes closer together are a profile's and give no axis
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def crop_face(
     centre = np.array(face.centre) - 0.5  # from edges of pixels to their centres
     along = np.array([1.0, 0.0])
     left, right = face.landmarks[:2].astype(float)
-    if np.hypot(*(right - left)) > EYES_APART * face.box[2]:  # false where NaN
+    if np.hypot(*(right - left)) > EYES_APART * face.size:  # false where NaN
         along = (right - left) / np.hypot(*(right - left))
         down = np.array([-along[1], along[0]])
         middle = (left + right) / 2
@@ -240,9 +240,7 @@ def crop_face(
     # First only the neighbourhood, shrunk by averaging: what follows then never skips a pixel.
     corner = np.floor(centre - 0.75 * side).astype(int) - 2  # half a diagonal is 0.71 of the side
     reach = math.ceil(1.5 * side) + 5
-    rows = _reflect(np.arange(corner[1], corner[1] + reach), image.shape[0])
-    columns = _reflect(np.arange(corner[0], corner[0] + reach), image.shape[1])
-    patch = image[np.ix_(rows, columns)]
+    patch = _patch(image, *corner, reach)
     shrunk = min(reach, round(reach * size / side))
     if shrunk < reach:
         patch = cv2.resize(patch, (shrunk, shrunk), interpolation=cv2.INTER_AREA)
@@ -261,10 +259,14 @@ def crop_face(
     return crop, (face.landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
-def _reflect(index: np.ndarray, length: int) -> np.ndarray:
-    """Indices mirrored at the borders into [0, length), the border itself not repeated."""
-    index = np.abs(index) % (2 * length - 2)
-    return np.minimum(index, 2 * length - 2 - index)
+def _patch(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
+    """A square of the image, mirrored at the borders (the border itself not repeated)."""
+
+    def indices(start, length):
+        index = np.abs(np.arange(start, start + side)) % (2 * length - 2)
+        return np.minimum(index, 2 * length - 2 - index)
+
+    return image[np.ix_(indices(top, image.shape[0]), indices(left, image.shape[1]))]
 
 
 def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
@@ -297,9 +299,9 @@ def _unknown() -> Float32[np.ndarray, "5 2"]:
     return np.full((5, 2), np.nan, np.float32)
 
 
-def _reduce(image: np.ndarray, long_side: int) -> tuple[np.ndarray, float]:
-    """Shrink so that the longer side is `long_side`, never enlarge; also the factor."""
-    scale = min(1.0, long_side / max(image.shape[:2]))
+def _reduce(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """Shrink to LONG_SIDE, never enlarge; also the factor."""
+    scale = min(1.0, LONG_SIDE / max(image.shape[:2]))
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return image, scale
@@ -309,7 +311,7 @@ def _reduce(image: np.ndarray, long_side: int) -> tuple[np.ndarray, float]:
 
 
 def _yunet(image: np.ndarray, path: str) -> list[Face]:
-    reduced, scale = _reduce(image, LONG_SIDE)
+    reduced, scale = _reduce(image)
     network = _network(path)
     network.setInputSize((reduced.shape[1], reduced.shape[0]))
     rows = network.detect(cv2.cvtColor(reduced, cv2.COLOR_RGB2BGR))[1]
@@ -335,3 +337,105 @@ def _network(path: str) -> cv2.FaceDetectorYN:
 
 
 # --- cascades ----------------------------------------------------------------------------------
+#
+# The frontal cascade proposes, others look closely and vote: that the proposal was seen many times
+# over, that each of two more frontal cascades, the profile one and each of two eye cascades agrees.
+# Half of the six votes make a face.
+# MEASURED
+
+STEP = 1.15  # of the pyramid in which the whole frame is searched
+CLOSE_STEP = 1.1  # of the one in which a proposal is judged
+REPEATS = 2  # raw detections that make a proposal
+MANY = 10  # raw detections that earn a vote: the false alarms seen had up to 7, half the faces 20
+SMALLEST = 0.03  # side of the smallest face over the long side of the frame
+CLOSE = 96  # side of a proposal as it is judged, in pixels
+ROOM = 29  # pixels left around it
+UPPER = slice(10, 58)  # rows of it in which eyes may lie
+EYES = np.array([[0.31, 0.40], [0.69, 0.40]])  # where they lie on average, in sides
+ASTRAY = 0.17  # how far from there an eye is believed, in sides
+GROW = 1.15  # the cascades' squares are smaller than YuNet's boxes are high, by this in the median
+
+
+@lru_cache(maxsize=8)
+def _trained(name: str) -> cv2.CascadeClassifier:
+    return cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")
+
+
+def _search(
+    name: str, grey: np.ndarray, step: float, smallest: int, largest: int = 0
+) -> list[tuple[int, int, int, int]]:
+    """Squares (x, y, side) in which a cascade sees its object, and how often it saw each."""
+    boxes, counts = _trained(name).detectMultiScale2(
+        grey, step, REPEATS, minSize=(smallest, smallest), maxSize=(largest, largest)
+    )
+    return [(int(x), int(y), int(w), int(n)) for (x, y, w, _), n in zip(boxes, counts, strict=True)]
+
+
+def _search_profiles(
+    grey: np.ndarray, step: float, smallest: int
+) -> list[tuple[int, int, int, int]]:
+    """The same for profiles: the cascade knows those of one side, a mirror shows the others."""
+    mirrored = _search("profileface", np.ascontiguousarray(grey[:, ::-1]), step, smallest)
+    width = grey.shape[1]
+    return _search("profileface", grey, step, smallest) + [
+        (width - x - side, y, side, count) for x, y, side, count in mirrored
+    ]
+
+
+def _cascade(image: np.ndarray) -> list[Face]:
+    reduced, scale = _reduce(image)
+    grey = cv2.equalizeHist(cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY))
+    smallest = max(20, round(SMALLEST * max(grey.shape)))
+
+    def judge(squares, border=0):
+        return [
+            _judge(image, (x - border) / scale, (y - border) / scale, side / scale, count)
+            for x, y, side, count in squares
+        ]
+
+    found = judge(_search("frontalface_alt2", grey, STEP, smallest))
+    if any(face.score >= CONFIDENT for face in found):
+        return found
+    # Faces that fill the image want room around them, profiles a cascade of their own: four times
+    # the work, so only where there seems to be nobody.
+    border = max(grey.shape) // 16
+    grey = cv2.copyMakeBorder(grey, border, border, border, border, cv2.BORDER_REFLECT_101)
+    found += judge(_search("frontalface_alt2", grey, STEP, smallest), border)
+    return found + judge(_search_profiles(grey, STEP, smallest), border)
+
+
+def _judge(image: np.ndarray, x: float, y: float, side: float, count: int) -> Face:
+    """Look at a square closely: gather votes, and the eyes where both are seen."""
+    room = side * ROOM / CLOSE
+    patch = _patch(image, round(x - room), round(y - room), max(round(side + 2 * room), 1))
+    seen = CLOSE + 2 * ROOM
+    grey = cv2.resize(
+        cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY), (seen, seen), interpolation=cv2.INTER_AREA
+    )
+    grey = cv2.equalizeHist(grey)
+
+    smallest = round(0.6 * CLOSE)
+    votes = [count >= MANY, bool(_search_profiles(grey, CLOSE_STEP, smallest))]
+    for name in ("frontalface_default", "frontalface_alt"):
+        votes.append(bool(_search(name, grey, CLOSE_STEP, smallest)))
+
+    # Twice enlarged, for the eye cascades know no eye of less than 20 pixels.
+    upper = grey[ROOM : ROOM + CLOSE, ROOM : ROOM + CLOSE][UPPER]
+    upper = cv2.resize(upper, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    eyes = []
+    for name in ("eye", "eye_tree_eyeglasses"):
+        seen_here = _search(name, upper, CLOSE_STEP, round(0.28 * CLOSE), round(0.8 * CLOSE))
+        votes.append(bool(seen_here))
+        eyes += [((u + w / 2) / 2, (v + w / 2) / 2 + UPPER.start) for u, v, w, _ in seen_here]
+
+    landmarks = _unknown()
+    places = np.array(eyes).reshape(-1, 2) / CLOSE
+    near = np.hypot(*(places[:, None] - EYES).transpose(2, 0, 1)) < ASTRAY
+    if near.any(0).all():
+        pair = np.array([places[chosen].mean(0) for chosen in near.T])
+        if np.hypot(*(pair[1] - pair[0])) > EYES_APART * GROW:
+            landmarks[:2] = pair * side + [x, y] - 0.5
+
+    edge = (GROW - 1) / 2 * side
+    box = (x - edge, y - edge, GROW * side, GROW * side)
+    return Face(box, landmarks, sum(votes) / len(votes))

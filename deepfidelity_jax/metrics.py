@@ -15,7 +15,7 @@ number per row, so a value and its interval come from the same lines of code.
 import csv
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Predictions:
       quality: raw quality of the face; NaN where unknown.
       fidelity_target: the fidelity that its quality and class ask for; NaN where unknown.
       fidelity: the predicted fidelity, high is real.
-      p_fake: the classifier's probability of fake; NaN where there is no classifier.
+      p_fake: the calibrated probability of fake; NaN where unknown.
     """
 
     path: Column
@@ -210,25 +210,6 @@ def roc_curve(
     return reals[0] / reals[0, -1], fakes[0] / fakes[0, -1]
 
 
-def choose_threshold(label: Int[np.ndarray, "n"], fidelity: Float[np.ndarray, "n"]) -> float:
-    """The threshold of the best balanced accuracy; for validation scores, never for test ones.
-
-    It lies halfway between two neighbouring scores; of equally good ones it is the nearest to
-    0.5, the middle of the gap between the targets of the two classes.
-
-    Raises:
-      ValueError: a class is missing.
-    """
-    false_alarm, caught = roc_curve(label, fidelity)
-    scores = np.unique(fidelity).astype(np.float64)
-    if len(scores) == 1:
-        return 0.5
-    between = (scores[1:] + scores[:-1]) / 2
-    gain = (caught - false_alarm)[1:-1]
-    best = between[np.isclose(gain, gain.max(), rtol=0, atol=1e-12)]
-    return float(best[np.argmin(np.abs(best - 0.5))])
-
-
 def summarize(
     table: Predictions,
     threshold: float,
@@ -248,7 +229,6 @@ def summarize(
     - `eer`: equal error rate, the straight line between operating points included.
     - `ap`: average precision with fake as the positive class and 1 - fidelity as its score.
     - `tpr_at_fpr_1pct`: share of fakes caught while at most 1% of the reals are called fake.
-    - `classifier_frame_auc`: `frame_auc` of 1 - p_fake, the classifier without the regressor.
     - `by_method`: the fakes of each method against all reals.
     - `by_quality`: frames by thirds of raw quality, low <= quality < high (the last: <= high).
     - `fidelity_quality_spearman`: rank correlation of predicted fidelity and raw quality among
@@ -291,12 +271,6 @@ def summarize(
             f"{prefix}tpr_at_fpr_1pct": partial(_caught_at, share=0.01),
             f"{prefix}tpr_at_fpr_10pct": partial(_caught_at, share=0.1),
         })  # fmt: skip
-    if np.isfinite(table.p_fake).all():
-        _put(result, replace(frames, score=-table.p_fake), draws, {"classifier_frame_auc": _auc})
-        _put(result, replace(videos, score=-grouped.p_fake), draws, {"classifier_video_auc": _auc})
-    else:
-        result |= {"classifier_frame_auc": None, "classifier_video_auc": None}
-        result["note"]["classifier"] = "not every face has a p_fake"
 
     result["by_method"] = {}
     for method in sorted(set(grouped.method[grouped.label == 0])):
@@ -470,7 +444,9 @@ def _caught_at(sample: Sample, share: float) -> Float[np.ndarray, "r"]:
 
 
 def _accuracy(sample: Sample, threshold: float, label: int | None = None) -> Float[np.ndarray, "r"]:
-    cut = len(np.unique(sample.score[sample.score < threshold]))
+    # float64, as the threshold is, so that a score is judged here as it is in prediction.
+    scores = np.unique(sample.score).astype(np.float64)
+    cut = np.searchsorted(scores, threshold)
     reals, fakes = sample.below
     real_right, fake_right = reals[:, -1] - reals[:, cut], fakes[:, cut]
     if label is None:

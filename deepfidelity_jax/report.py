@@ -114,7 +114,12 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": lambda n: f"{n:,}", "number": _format, "short": _short}
+    environment.filters |= {
+        "count": lambda n: f"{n:,}",
+        "number": _format,
+        "short": _short,
+        "both": _both,
+    }
     return environment
 
 
@@ -215,7 +220,7 @@ def _pick_faces(table: Predictions, pictures: Pictures, threshold: float) -> lis
                 "source": _as_data(picture),
                 "label": LABELS[kind],
                 "fidelity": float(table.fidelity[row]),
-                "wrong": bool(table.fidelity[row] >= threshold) != (kind == 1),
+                "wrong": (float(table.fidelity[row]) >= threshold) != (kind == 1),
                 "method": table.method[row],
                 "video": table.video_id[row],
                 "path": table.path[row],
@@ -233,7 +238,7 @@ def _as_data(picture: bytes) -> str:
 
 
 def _draw_charts(table: Predictions, videos: Videos, metrics: dict) -> list[dict]:
-    threshold = metrics["threshold"]
+    threshold = np.float64(metrics["threshold"])  # a plain float would be rounded to float32
     one_each = len(videos.label) == len(table)
     levels = {"pictures": table} if one_each else {"frames": table, "videos": videos}
     charts = []
@@ -268,7 +273,7 @@ def _draw_charts(table: Predictions, videos: Videos, metrics: dict) -> list[dict
         )
     if np.isfinite(table.quality).any():
         spearman = metrics["fidelity_quality_spearman"]
-        words = ", ".join(f"{label} {_signed(spearman[label])}" for label in ("real", "fake"))
+        words = _both(spearman)
         charts.append(
             _chart(
                 "Fidelity against face quality",
@@ -281,12 +286,16 @@ def _draw_charts(table: Predictions, videos: Videos, metrics: dict) -> list[dict
     return charts
 
 
+def _both(spearman: dict) -> str:
+    return ", ".join(f"{label} {_signed(spearman[label])}" for label in ("real", "fake"))
+
+
 def _chart(title: str, paint: Callable[[Axes], None], alternative: str, caption: str) -> dict:
     return {"title": title, "drawing": _draw(paint, alternative), "caption": caption}
 
 
 def _signed(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:+.2f}".replace("-", "−")
+    return "unknown" if value is None or np.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
 def _draw(paint: Callable[[Axes], None], alternative: str) -> Markup:
@@ -324,8 +333,8 @@ def _draw(paint: Callable[[Axes], None], alternative: str) -> Markup:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"(?s)<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg)
     view = re.search(r'viewBox="[^"]*"', svg).group()
-    label = escape(alternative)
-    svg = re.sub(r"<svg[^>]*>", f'<svg {view} role="img" aria-label="{label}">', svg, count=1)
+    opening = f'<svg {view} role="img" aria-label="{escape(alternative)}">'
+    svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
     svg = svg.replace("xlink:href", "href")
     # Names that nothing refers to go; the others must not clash with those of other drawings.
     own = hashlib.sha256(svg.encode()).hexdigest()[:8]
@@ -366,15 +375,12 @@ def _paint_histogram(axes: Axes, level: Predictions | Videos, threshold: float) 
         colour = OF_CLASS[kind]
         axes.hist(scores, bins, weights=shares, color=colour, alpha=0.3, label=LABELS[kind])
         axes.hist(scores, bins, weights=shares, histtype="step", color=colour, linewidth=1.4)
-    axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate(
-        f"threshold {threshold:.3f}", (threshold, 1), xycoords=("data", "axes fraction"),
-        xytext=(4, 3), textcoords="offset points", fontsize=9.5,
-    )  # fmt: skip
+    words = f"threshold {threshold:.3f}"
+    axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=words)
     axes.set(xlabel="fidelity (low: fake, high: real)", ylabel="share of the class")
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.grid(axis="x", visible=False)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, columnspacing=1.2)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2)
 
 
 def _paint_scatter(axes: Axes, table: Predictions, spearman: dict) -> None:

@@ -8,7 +8,6 @@ import functools
 import json
 import math
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -185,57 +184,75 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
             say(f"going on from step {start} of {own.steps}")
         if start >= own.steps:
             return
-        log = MetricsLog(workdir, after=start)
-        schedule = learning_rate(own)
+        log = StepLog(config, MetricsLog(workdir, after=start), start)
         stop = StopSignal()
-        pending, began, seen = None, time.monotonic(), 0
 
         # In this order: step, metrics of the step before, validation, checkpoint.
         for step in range(start + 1, own.steps + 1):
-            batch = sharding.place_batch(next(batches), mesh)
-            state, metrics = step_fn(state, batch)
-            seen += own.batch_size
-            if pending is not None:
-                report_step(log, *pending)
-                pending = None
+            state, metrics = step_fn(state, sharding.place_batch(next(batches), mesh))
+            log.flush()
             if step % own.log_every == 0 or step == own.steps:
-                rate = seen / (time.monotonic() - began)
-                left = (own.steps - step) * own.batch_size / rate
-                pending = step, metrics, float(schedule(step - 1)), rate, left, own.steps
-                began, seen = time.monotonic(), 0
-            measured = None
-            paused = time.monotonic()
+                log.hold(step, metrics)
+            last = step == own.steps or stop.asked
+            validated = None
             if step % own.eval_every == 0 or step == own.steps:
-                measured = validate(state.ema)
-                log.write(step, measured)
-                say(f"step {step}: validation frame AUC {measured[METRIC]:.4f}")
-            if measured or step % own.checkpoint_every == 0 or stop.asked:
-                if pending is not None:
-                    report_step(log, *pending)
-                    pending = None
+                log.flush()
+                validated = validate(state.ema)
+                log.validated(step, validated)
+            if validated or last or step % own.checkpoint_every == 0:
+                log.flush()
                 notes = {"config": config.to_json(), "data": json.dumps(batches.get_state())}
-                checkpoints.save(step, state, notes, measured)
-            began += time.monotonic() - paused
+                checkpoints.save(step, state, notes, validated)
             if stop.asked:
                 say(f"stopped at step {step}, saved: the same command goes on from there")
                 raise SystemExit(128 + signal.SIGTERM)
         log.close()
 
 
-def report_step(log, step, metrics, rate_of_learning, images_per_second, left, steps) -> None:
-    """Write one line of metrics; a loss that is not finite stops the run."""
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    if not math.isfinite(values["loss"]):
-        raise FloatingPointError(
-            f"the loss is {values['loss']} at step {step}: nothing was saved after the last "
-            "checkpoint; try a lower config.train.learning_rate in a new workdir"
+class StepLog:
+    """Metrics of steps, held back by one so that the host never waits for the step just sent off."""
+
+    def __init__(self, config: ConfigDict, log: MetricsLog, step: int):
+        self.own, self.log, self.schedule = config.train, log, learning_rate(config.train)
+        self.pending, self.step, self.since = None, step, time.monotonic()
+
+    def hold(self, step: int, metrics: dict[str, Array]) -> None:
+        """Keep the metrics of a step until `flush`."""
+        self.pending = step, metrics
+
+    def flush(self) -> None:
+        """Write what is held; a loss that is not finite stops the run."""
+        if self.pending is None:
+            return
+        step, metrics = self.pending
+        self.pending = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(
+                f"the loss is {values['loss']} at step {step}: the last checkpoint is kept; try a "
+                "lower config.train.learning_rate in a new workdir"
+            )
+        now = time.monotonic()
+        rate = (step - self.step) * self.own.batch_size / (now - self.since)
+        self.step, self.since = step, now
+        values |= {"learning_rate": float(self.schedule(step - 1)), "images_per_s": rate}
+        self.log.write(step, values)
+        minutes, seconds = divmod(int((self.own.steps - step) * self.own.batch_size / rate), 60)
+        say(
+            f"step {step}/{self.own.steps}  loss {values['loss']:.4f}  "
+            f"accuracy {values['accuracy']:.3f}  {rate:.0f} images/s  {minutes}:{seconds:02d} left"
         )
-    log.write(step, values | {"learning_rate": rate_of_learning, "images_per_s": images_per_second})
-    minutes, seconds = divmod(int(left), 60)
-    say(
-        f"step {step}/{steps}  loss {values['loss']:.4f}  accuracy {values['accuracy']:.3f}  "
-        f"{images_per_second:.0f} images/s  {minutes}:{seconds:02d} left"
-    )
+
+    def validated(self, step: int, values: dict[str, float]) -> None:
+        """Write the validation's metrics; its time does not count as training."""
+        self.log.write(step, values)
+        say(f"step {step}: validation frame AUC {values[METRIC]:.4f}")
+        self.step, self.since = step, time.monotonic()
+
+    def close(self) -> None:
+        """Write what is held and close the files."""
+        self.flush()
+        self.log.close()
 
 
 class Validation:

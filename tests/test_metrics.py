@@ -15,7 +15,6 @@ from deepfidelity_jax.metrics import (
     _average_precision,
     _equal_error_rate,
     _spearman,
-    choose_threshold,
     group_videos,
     roc_curve,
     summarize,
@@ -48,7 +47,6 @@ def simulated(rng, videos=60, frames=4, shift=1.0):
     quality = rng.normal(size=videos * frames)
     fidelity = shift * label + common + 0.5 * quality + 0.5 * rng.normal(size=videos * frames)
     video = np.repeat([f"v{i}" for i in range(videos)], frames)
-    kinds = np.where(label == 1, "original", np.where(np.arange(len(label)) % 8 < 4, "a", "b"))
     kinds = np.where(label == 1, "original", np.repeat(["", "a", "", "b"] * (videos // 4), frames))
     return table(label, fidelity, video, kinds, quality)
 
@@ -73,6 +71,8 @@ def test_high_fidelity_is_real_and_the_threshold_itself_is_real():
     assert found["frame_auc"] == 1
     assert found["frame_acc"] == found["video_acc"] == 1
     assert found["ap"] == 1
+    # The float32 nearest to 0.7 lies below 0.7: judged fake, as in float64 everywhere.
+    assert summarize(table([0, 1], [0.2, 0.7]), 0.7, "fixed", replicates=10)["frame_acc"] == 0.5
 
 
 def test_a_video_scores_the_mean_of_its_frames():
@@ -269,11 +269,15 @@ def test_what_cannot_be_had_is_null_and_says_why():
     assert alike["fidelity_quality_spearman"] == {"real": None, "fake": None}
     assert [part["n_frames"] for part in alike["by_quality"].values()] == [0, 0, 12]
 
-    unknown = replace(table([0, 1], [0.1, 0.9]), quality=[np.nan] * 2, p_fake=[np.nan, 0.5])
+    unknown = replace(table([0, 1], [0.1, 0.9]), quality=[np.nan] * 2)
     unknown = summarize(unknown, 0.5, "fixed", replicates=10)
     assert unknown["by_quality"] == {}
-    assert unknown["classifier_frame_auc"] is None
-    for found in (only_fakes, few, alike, unknown, summarize(table([], []), 0.5, "fixed")):
+    assert "2 frames" in unknown["note"]["by_quality"]
+
+    perfect = summarize(table([0, 1] * 6, [0.1, 0.9] * 6), 0.5, "fixed", replicates=10)
+    assert perfect["ci"]["frame_auc"] == [1, 1]
+    assert "too narrow" in perfect["note"]["frame_auc"]
+    for found in (only_fakes, few, alike, unknown, perfect, summarize(table([], []), 0.5, "fixed")):
         json.dumps(found, allow_nan=False)
 
 
@@ -282,24 +286,19 @@ def test_a_score_that_is_no_number_is_refused():
         summarize(table([0, 1], [0.1, np.nan]), 0.5, "fixed")
 
 
-def test_threshold_parts_the_classes_in_the_middle():
-    label, fidelity = np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.7, 0.9])
-    assert choose_threshold(label, fidelity) == pytest.approx(0.5)
-    assert choose_threshold(label, fidelity + 1) == pytest.approx(1.5)
-    # Both gaps around 0.7 are equally good: the nearer to 0.5 is taken.
-    assert choose_threshold(np.array([0, 1, 0, 1]), fidelity) == pytest.approx(0.2 + 0.0)
-    # Many more fakes do not draw the threshold down: the classes weigh the same.
-    many = np.repeat([0, 1], [90, 10])
-    scores = np.r_[np.linspace(0, 0.6, 90), np.linspace(0.5, 1, 10)]
-    assert 0.45 < choose_threshold(many, scores) < 0.6
-    assert choose_threshold(np.array([0, 1]), np.array([0.7, 0.7])) == 0.5
-
-
 def test_csv_round_trip(tmp_path):
     rng = np.random.default_rng(8)
-    names = ['a,b.png', 'line\nbreak "quoted".png', "<script>.png", "naïve 顔.png", "byte\udcff.png"]
+    names = [
+        "a,b.png",
+        'line\nbreak "quoted".png',
+        "<script>.png",
+        "naïve 顔.png",
+        "byte\udcff.png",
+    ]
     written = replace(
-        table([0, 1, 0, 1, 0], rng.random(5)), path=names, quality=[np.nan, 1e-30, 1e30, -0.1, 1 / 3]
+        table([0, 1, 0, 1, 0], rng.random(5)),
+        path=names,
+        quality=[np.nan, 1e-30, 1e30, -0.1, 1 / 3],
     )
     path = tmp_path / "eval" / "predictions.csv"
     written.write_csv(path)

@@ -1,9 +1,9 @@
 """Draws parametric human faces, deterministically, with NumPy and OpenCV.
 
-A head is a stack of elliptical cross-sections (an exact silhouette for any yaw) that carries a relief
-(nose, sockets, lips, chin), a skin texture in arc-length coordinates, and a second, larger stack of
-sections for the hair. Light is computed in linear space at the output size; texture, eyes, mouth and
-edges are drawn at twice that size and averaged down.
+A head is a stack of elliptical cross-sections (an exact silhouette for any yaw) that carries a
+relief (nose, sockets, lips, chin), a skin texture in arc-length coordinates, and a second, larger
+stack of sections for the hair. Light is computed in linear space at the output size; texture, eyes,
+mouth and edges are drawn at twice that size and averaged down.
 
 Units: 1 = half the width of the face. Head coordinates: u to the image right, v down, z towards the
 camera, origin between the eyes. psi is the angle around the vertical axis, 0 at the nose.
@@ -11,12 +11,12 @@ camera, origin between the eyes. psi is the angle around the vertical axis, 0 at
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float32, UInt8
 
 HAIR_STYLES = ("buzz", "short", "swept", "fringe", "bob", "long")
 FACIAL_HAIR = ("none", "stubble", "moustache", "goatee", "beard")
@@ -27,15 +27,18 @@ UNIT = 0.305  # half a face width, as a share of the frame
 EYE_Y = 0.415  # where the eyes of a frontal face lie, as a share of the frame
 FACE_CENTRE = (0.0, 0.45, 0.95)  # the point of the head that stays put when the head turns
 SKIN_LEFT, SKIN_TOP, SKIN_TEXELS = -2.1, -1.55, 112  # the skin texture, over (arc, v)
+BUMP_CODES = 400  # 8-bit codes per unit of bump
 RELIEF_LEFT, RELIEF_TOP, RELIEF_TEXELS = -1.3, -1.6, 72  # the relief, over (u, v)
 
 # sRGB, light to dark, measured by eye on the usual skin-tone scales.
 SKIN_TONES = np.array(
-    [(242, 208, 190), (230, 186, 160), (211, 161, 130), (183, 130, 98), (141, 95, 68), (104, 67, 48),
-     (74, 47, 35)]
+    [
+        (238, 204, 184), (228, 184, 157), (211, 161, 130), (183, 130, 98),
+        (141, 95, 68), (104, 67, 48), (74, 47, 35),
+    ]
 ) / 255.0  # fmt: skip
 HAIR_TONES = np.array(
-    [(24, 20, 20), (44, 32, 26), (74, 50, 34), (112, 74, 44), (160, 112, 66), (198, 158, 104),
+    [(24, 20, 20), (44, 32, 26), (74, 50, 34), (112, 74, 44), (158, 116, 76), (192, 160, 118),
      (128, 56, 28), (150, 146, 142)]
 ) / 255.0  # fmt: skip
 EYE_TONES = np.array(
@@ -124,12 +127,18 @@ def sample_identity(rng: np.random.Generator) -> Identity:
     skin, age = float(rng.uniform(0, 1)), float(rng.beta(1.3, 1.8))
     masculine = float(rng.beta(0.5, 0.5))
     dark = skin > 0.5
-    tones = rng.choice(len(HAIR_TONES), p=np.array(
-        [0.5, 0.34, 0.1, 0.02, 0, 0, 0, 0.04] if dark else [0.14, 0.2, 0.2, 0.16, 0.1, 0.08, 0.06, 0.06]
-    ))  # fmt: skip
-    eyes = rng.choice(len(EYE_TONES), p=[0.6, 0.3, 0.1, 0, 0, 0] if dark else [0.15] * 2 + [0.175] * 4)
-    style_odds = [0.22, 0.3, 0.28, 0.12, 0.02, 0.06] if masculine > 0.5 else [0.04, 0.06, 0.15, 0.1, 0.25, 0.4]
-    facial_odds = [0.4, 0.25, 0.1, 0.1, 0.15] if masculine > 0.5 and age > 0.12 else [1, 0, 0, 0, 0]
+    if dark:
+        hair_odds, eye_odds = [0.5, 0.34, 0.1, 0.02, 0, 0, 0, 0.04], [0.6, 0.3, 0.1, 0, 0, 0]
+    else:
+        hair_odds = [0.14, 0.2, 0.2, 0.16, 0.1, 0.08, 0.06, 0.06]
+        eye_odds = [0.15, 0.15, 0.175, 0.175, 0.175, 0.175]
+    if masculine > 0.5:
+        style_odds = [0.22, 0.3, 0.28, 0.12, 0.02, 0.06]
+        facial_odds = [0.4, 0.25, 0.1, 0.1, 0.15] if age > 0.12 else [1, 0, 0, 0, 0]
+    else:
+        style_odds, facial_odds = [0.04, 0.06, 0.15, 0.1, 0.25, 0.4], [1, 0, 0, 0, 0]
+    hair_tone = HAIR_TONES[rng.choice(len(HAIR_TONES), p=hair_odds)]
+    eye_tone = EYE_TONES[rng.choice(len(EYE_TONES), p=eye_odds)]
     jitter = rng.uniform(0.85, 1.15, 3)
     return Identity(
         skin=skin,
@@ -140,8 +149,8 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         eye_distance=around(0.455, 0.015),
         eye_width=around(0.225, 0.012),
         eye_height=around(0.118, 0.014),
-        eye_tilt=around(0.06, 0.06),
-        eye_rgb=tuple(np.clip(EYE_TONES[eyes] * jitter, 0, 1).tolist()),
+        eye_tilt=around(0.1, 0.04),
+        eye_rgb=tuple(np.clip(eye_tone * jitter, 0, 1).tolist()),
         brow_height=around(0.285 - 0.03 * masculine, 0.02),
         brow_thickness=around(0.048 + 0.02 * masculine, 0.009),
         brow_arch=around(0.07 - 0.03 * masculine, 0.02),
@@ -154,7 +163,7 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         lower_lip=around(0.092 + 0.03 * skin, 0.014),
         lip_colour=float(rng.uniform(0, 0.3) if masculine > 0.5 else rng.uniform(0.1, 1)),
         hair_style=str(rng.choice(HAIR_STYLES, p=style_odds)),
-        hair_rgb=tuple(np.clip(HAIR_TONES[tones] * jitter.mean() ** 2, 0, 1).tolist()),
+        hair_rgb=tuple(np.clip(hair_tone * jitter.mean() ** 2, 0, 1).tolist()),
         hair_part=float(rng.choice([-1, 1]) * rng.uniform(0.1, 0.45)),
         hair_wave=float(rng.beta(1.2, 1.6)),
         hairline=around(-0.84, 0.05) - 0.12 * masculine * age,
@@ -169,7 +178,9 @@ def sample_identity(rng: np.random.Generator) -> Identity:
 def sample_scene(rng: np.random.Generator) -> Scene:
     """A random place: background, light, camera and clothes of one video."""
     azimuth, height = rng.uniform(-1.1, 1.1), rng.uniform(0.1, 0.8)
-    light = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)])
+    light = np.array(
+        [np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)]
+    )
     warmth = rng.uniform(-1, 1)
     cloth = 0.5 + rng.uniform(0.02, 0.3) * (rng.dirichlet([2, 2, 2]) * 3 - 1)
     hue = 0.6 + 0.16 * (rng.dirichlet([2, 2, 2]) * 3 - 1)
@@ -200,14 +211,16 @@ def sample_poses(rng: np.random.Generator, n: int) -> list[Pose]:
     def around(sd: float, limit: float) -> float:
         return float(np.clip(rng.normal() * sd, -limit, limit))
 
-    talk, rest_smile = rng.uniform(0, 0.45) * (rng.random() < 0.6), rng.uniform(-0.1, 1)
+    talk, rest_smile = rng.uniform(0, 0.45) * (rng.random() < 0.6), rng.uniform(0, 1)
     blink = np.full(n, 1.0)
     for start in np.flatnonzero(rng.random(n) < 0.04):
         blink = np.minimum(blink, np.clip(np.abs(time - start) * 0.6 + 0.1, 0, 1))
     smile = np.clip(rest_smile + drift(0.15), -0.2, 1)
     mouth = np.clip(talk * (0.5 + drift(0.5, 7)) + 0.25 * np.clip(smile - 0.45, 0, 1), 0, 1)
     brow = np.clip(around(0.2, 0.4) + drift(0.15), -0.5, 1)
-    eyes = np.clip((1 - 0.18 * np.clip(smile, 0, 1) + 0.1 * brow + around(0.06, 0.12)) * blink, 0.05, 1.1)
+    eyes = np.clip(
+        (1 - 0.18 * np.clip(smile, 0, 1) + 0.1 * brow + around(0.06, 0.12)) * blink, 0.05, 1.1
+    )
     yaw = around(0.15, 0.32) + drift(0.06, 20)
     pitch = around(0.08, 0.16) + drift(0.03, 20)
     # People look at the camera more than where their nose points.
@@ -230,13 +243,15 @@ def sample_poses(rng: np.random.Generator, n: int) -> list[Pose]:
 
 def render(
     identity: Identity, scene: Scene, pose: Pose, size: int
-) -> tuple[UInt8[np.ndarray, "size size 3"], Float[np.ndarray, "5 2"]]:
+) -> tuple[UInt8[np.ndarray, "size size 3"], Float32[np.ndarray, "5 2"]]:
     """One frame, RGB, framed as an aligned face crop, and its five landmarks.
 
-    Landmarks are x, y in pixels (0 is the centre of the first pixel): eye at image left, eye at image
-    right, nose tip, mouth corner at image left, mouth corner at image right. Equal arguments give
-    equal bytes.
+    Landmarks are x, y in pixels (0 is the centre of the first pixel): eye at image left, eye at
+    image right, nose tip, mouth corner at image left, mouth corner at image right. Equal arguments
+    give equal bytes.
     """
+    # Python's floats, not NumPy's: those would widen every float32 array they meet.
+    pose = Pose(*map(float, astuple(pose)))
     view = _View(pose, size)
     light = view.unroll(scene.light)
     sections = _sections(identity)
@@ -244,13 +259,15 @@ def render(
     neck = _trace(sections["neck"], view, x, y, turn=0.3)
     head = _trace_head(identity, pose, view, x, y)
     hair = _trace(sections["hair"], view, x, y)
-    mane = _hair_field(identity, hair)
+    mane = _hair_field(identity, hair, head)
     fringe = _cast(np.clip(mane * 6 + 0.5, 0, 1), light, size, reach=0.03, down=0.012, blur=0.02)
     chin = _cast(head.cover(), light, size, reach=0.05, down=0.1, blur=0.03)
 
     picture = _surroundings(scene, 2 * size).copy()
     if identity.hair_style in LOOSE:
-        _draw_hair(picture, identity, scene, light, view, hair, hair.inside / view.unit, depth=0.3)
+        # Only what the head and the hair in front leave to be seen.
+        behind = np.where((head.inside > 4) | (mane > 0.1), -1, hair.inside * 0.15)
+        _draw_hair(picture, identity, scene, light, view, hair, behind, depth=0.3)
     _draw_neck(picture, identity, scene, light, view, neck, chin)
     _draw_clothes(picture, scene, light, view, chin, x, y)
     _draw_ears(picture, identity, scene, light, view)
@@ -276,7 +293,6 @@ class _View:
     """Between head coordinates and pixels."""
 
     def __init__(self, pose: Pose, size: int):
-        # Python floats, not NumPy's: those would widen every float32 array they meet.
         self.size = size
         self.sin, self.cos = math.sin(pose.yaw), math.cos(pose.yaw)
         self.up_sin, self.up_cos = math.sin(pose.pitch), math.cos(pose.pitch)
@@ -324,19 +340,22 @@ class _Sections(NamedTuple):
 
     top: float
     per_unit: float
-    shape: np.ndarray  # [1, n, 3]
-    slope: np.ndarray  # [1, n, 3]
+    shape: np.ndarray  # [3, n]
+    slope: np.ndarray  # [3, n]
 
     @classmethod
     def make(cls, top, bottom, width, depth, middle):
-        v = np.linspace(top, bottom, 1024)
-        shape = np.stack([np.maximum(width(v), 1e-3), np.maximum(depth(v), 1e-3), middle(v)], -1)
-        slope = np.clip(np.gradient(shape, v, axis=0), -6, 6)
-        return cls(top, 1023 / (bottom - top), shape[None].astype(np.float32), slope[None].astype(np.float32))
+        v = np.linspace(top, bottom, 4096)
+        shape = np.stack([np.maximum(width(v), 1e-3), np.maximum(depth(v), 1e-3), middle(v)])
+        slope = np.clip(np.gradient(shape, v, axis=1), -6, 6)
+        return cls(top, 4095 / (bottom - top), shape.astype(np.float32), slope.astype(np.float32))
 
-    def at(self, table, v):
-        """Three arrays shaped like v (float32, two axes)."""
-        return cv2.split(_lookup(table, v, np.full_like(v, 0), self.top, 0, self.per_unit))
+    def row(self, v):
+        return ((v - self.top) * self.per_unit).astype(np.intp)
+
+    def at(self, table, row):
+        """Width, depth and middle (or their slopes) at each row."""
+        return [column.take(row, mode="clip") for column in table]
 
 
 class _Surface(NamedTuple):
@@ -365,7 +384,8 @@ def _trace(sections, view, x, y, turn=1.0, rise=None, rest=lambda v: v, rounds=2
     for _ in range(rounds):
         v = (y + depth * up_s) * (1 / up_c)
         calm = rest(v)
-        a, b, middle = sections.at(sections.shape, calm)
+        row = sections.row(calm)
+        a, b, middle = sections.at(sections.shape, row)
         ac, bs = a * c, b * s
         reach = np.sqrt(ac * ac + bs * bs)
         centred = x - middle * s
@@ -379,15 +399,18 @@ def _trace(sections, view, x, y, turn=1.0, rise=None, rest=lambda v: v, rounds=2
             height = rise(u, calm)
         depth = (middle + b * cos + height) * c - u * s
     if up_s:
-        # At the silhouette depth changes too fast for the rounds above; there it is known exactly.
+        # At the sides depth changes too fast for the rounds above, but there it is known exactly;
+        # not so under the chin, where the silhouette is not a side.
         rim = middle * c + np.sign(t) * (b * bs * c - a * ac * s)
-        edge = sections.at(sections.shape, rest((y + rim * up_s) * (1 / up_c)))
-        centred, reach = x - edge[2] * s, np.sqrt((edge[0] * c) ** 2 + (edge[1] * s) ** 2)
-    da, db, dm = sections.at(sections.slope, calm)
+        edge = calm + (rim - depth) * up_s * _step(1.25, 0.95, calm)
+        edge_a, edge_b, edge_middle = sections.at(sections.shape, sections.row(edge))
+        centred, reach = x - edge_middle * s, np.sqrt((edge_a * c) ** 2 + (edge_b * s) ** 2)
+    da, db, dm = sections.at(sections.slope, row)
     flat = a / b
     normal = (sin, -(sin * sin * da + (cos * db + dm) * cos * flat), cos * flat)
     psi = np.arctan2(sin, cos)
-    return _Surface(u, v, a * psi, psi, normal, (reach - np.abs(centred)) * (2 * view.unit))
+    inside = reach - np.abs(centred) - (a < 0.01)  # nothing beyond crown and chin, not even a line
+    return _Surface(u, v, a * psi, psi, normal, inside * (2 * view.unit))
 
 
 def _trace_head(identity, pose, view, x, y):
@@ -406,13 +429,17 @@ def _trace_head(identity, pose, view, x, y):
 @functools.lru_cache(maxsize=64)
 def _sections(identity: Identity) -> dict[str, _Sections]:
     crown, chin, style, jaw = -1.42, identity.chin, identity.hair_style, identity.jaw
-    lift = {"buzz": 0.03, "short": 0.12, "swept": 0.2, "fringe": 0.14, "bob": 0.16, "long": 0.14}[style]
-    side = {"buzz": 0.0, "short": 0.03, "swept": 0.04, "fringe": 0.06, "bob": 0.14, "long": 0.1}[style]
+    lift = {"buzz": 0.01, "short": 0.12, "swept": 0.2, "fringe": 0.14, "bob": 0.16, "long": 0.14}[
+        style
+    ]
+    side = {"buzz": -0.015, "short": 0.03, "swept": 0.04, "fringe": 0.06, "bob": 0.14, "long": 0.1}[
+        style
+    ]
     side *= 0.8 + 0.5 * identity.hair_wave
     neck = 0.54 + 0.12 * jaw
 
     def oval(v, power, root):
-        above = np.clip(1 - np.clip(v / crown, 0, 1) ** 2.4, 0, 1) ** 0.5
+        above = np.clip(1 - np.clip(v / crown, 0, 1) ** 2.7, 0, 1) ** 0.5
         return np.where(v < 0, above, np.clip(1 - np.clip(v / chin, 0, 1) ** power, 0, 1) ** root)
 
     def width(v):
@@ -421,8 +448,12 @@ def _sections(identity: Identity) -> dict[str, _Sections]:
     def depth(v):
         return (0.92 - 0.3 * _step(0.2, chin, v)) * oval(v, 9, 0.5)
 
+    def front(v):
+        # The chin's tip stays in front of the neck, the crown closes above it.
+        return 1.12 * np.where(v < 0, oval(v, 9, 0.5), 0.7 + 0.3 * oval(v, 9, 0.5))
+
     def shell(v):
-        above = np.clip(1 - np.clip(v / (crown - lift), 0, 1) ** 2.7, 0, 1) ** 0.5
+        above = np.clip(1 - np.clip(v / (crown - lift), 0, 1) ** (2.7 + 1.5 * lift), 0, 1) ** 0.5
         flare = {
             "bob": 0.08 * _step(0.1, 0.9, v) - 0.5 * _step(1.0, 1.45, v),
             "long": 0.1 * _step(0, 1.6, v),
@@ -430,7 +461,7 @@ def _sections(identity: Identity) -> dict[str, _Sections]:
         return above + flare
 
     return {
-        "head": _Sections.make(crown, chin, width, depth, lambda v: 1.12 * oval(v, 9, 0.5) - depth(v)),
+        "head": _Sections.make(crown, chin, width, depth, lambda v: front(v) - depth(v)),
         "hair": _Sections.make(
             crown - lift,
             2.4,
@@ -459,6 +490,11 @@ class _Relief(NamedTuple):
         return _lookup(grid, u, v, RELIEF_LEFT, RELIEF_TOP, RELIEF_TEXELS)
 
 
+def _texels(left, top, per_unit):
+    """v and x of a grid's texels, from (left, top) to the mirrored right and below the chin."""
+    return np.mgrid[top : 1.75 : 1 / per_unit, left : -left : 1 / per_unit].astype(np.float32)
+
+
 def _lookup(grid, x, y, left, top, per_unit):
     """Bilinear samples of a grid whose first texel lies at (left, top)."""
     x, y = (x - left) * per_unit, (y - top) * per_unit
@@ -467,25 +503,29 @@ def _lookup(grid, x, y, left, top, per_unit):
 
 @functools.lru_cache(maxsize=64)
 def _relief(identity: Identity) -> _Relief:
-    v, straight = np.mgrid[RELIEF_TOP : 1.75 : 1 / RELIEF_TEXELS, RELIEF_LEFT : 1.3 : 1 / RELIEF_TEXELS]
+    v, straight = _texels(RELIEF_LEFT, RELIEF_TOP, RELIEF_TEXELS)
     u = straight - identity.asymmetry * (1 + v)  # a slight bend of the whole face
     away = np.abs(u)
-    tip, wing, mouth, wide = identity.nose_length, identity.nose_width, _mouth(identity), identity.mouth_width
+    tip, wing = identity.nose_length, identity.nose_width
+    mouth, wide = _mouth(identity), identity.mouth_width
     eye, age, chin = identity.eye_distance, identity.age, identity.chin
     lips, fold = _lips(identity, u, v), _fold(identity, u, v)
 
     climb = _step(-0.12, tip - 0.03, v) ** 1.2
     ridge = _step(-0.4, -0.02, v) * (0.3 + 0.7 * climb) * (1 - _step(tip + 0.01, tip + 0.155, v))
-    pout = 0.045 * np.sin(np.pi * np.clip(-lips, 0, 1)) + 0.06 * np.sin(np.pi * np.clip(lips, 0, 1) ** 0.8)
+    pout = 0.024 * np.sin(np.pi * np.clip(-lips, 0, 1)) + 0.042 * np.sin(
+        np.pi * np.clip(lips, 0, 1) ** 0.8
+    )
     height = (
-        identity.nose_height * ridge * np.exp(-np.abs(u / (0.095 + 0.055 * climb)) ** 2.0)
+        identity.nose_height * ridge * np.exp(-(np.abs(u / (0.095 + 0.055 * climb)) ** 2.0))
         + 0.06 * _hill(u, v - tip, 0.1, 0.09)
         + 0.15 * _hill(away - wing * 0.76, v - tip - 0.06, 0.075, 0.085)
         - 0.05 * _hill(away - wing * 1.2, v - tip - 0.06, 0.04, 0.08)
         + pout * _step(1.05, 0.8, away / wide)
         - 0.16 * _hill(away - 0.9 * eye, v + 0.03, 0.22, 0.14)
         + 0.09 * _hill(away - eye, v, 0.17, 0.1)
-        + (0.045 + 0.035 * identity.jaw) * _hill(away - 0.85 * eye, v + identity.brow_height - 0.02, 0.3, 0.1)
+        + (0.045 + 0.035 * identity.jaw)
+        * _hill(away - 0.85 * eye, v + identity.brow_height - 0.02, 0.3, 0.1)
         + 0.11 * _hill(away - 0.57, v - 0.36, 0.2, 0.17)
         - 0.05 * _hill(away - 0.6, v - 0.8, 0.14, 0.2)
         + 0.075 * _hill(u, v - mouth, 0.36, 0.26)
@@ -510,11 +550,11 @@ def _relief(identity: Identity) -> _Relief:
         - 0.3 * _step(0.75, 1.05, away)
     )
     openness = np.clip(openness, 0.04, 1)
-    gloss = 0.5 + 0.5 * _hill(u, v - 0.3, 0.14, 0.36) + 0.4 * _hill(u, v + 0.6, 0.5, 0.25)
-    gloss += 0.9 * _step(0.05, 0.3, np.abs(lips)) * _step(0.95, 0.7, np.abs(lips)) * (away < wide)
+    gloss = 0.5 + 0.5 * _hill(u, v - 0.3, 0.14, 0.25) + 0.4 * _hill(u, v + 0.6, 0.5, 0.25)
+    gloss += 0.5 * _step(0.05, 0.3, np.abs(lips)) * _step(0.95, 0.7, np.abs(lips)) * (away < wide)
     slope_v, slope_u = np.gradient(height, 1 / RELIEF_TEXELS)
     sections = _sections(identity)["head"]
-    a, b, middle = sections.at(sections.shape, v.astype(np.float32))
+    a, b, middle = sections.at(sections.shape, sections.row(v))
     profile = middle + b * np.sqrt(np.clip(1 - (straight / a) ** 2, 0, 1)) + height
     return _Relief(
         height.astype(np.float32),
@@ -531,14 +571,15 @@ def _fold(identity, u, v):
     """The line from the nose's wing past the corner of the mouth."""
     down = v - identity.nose_length
     return np.exp(
-        -(((np.abs(u) - identity.nose_width - 0.09 - 0.4 * down) / 0.05) ** 2) - ((down - 0.2) / 0.19) ** 2
+        -(((np.abs(u) - identity.nose_width - 0.09 - 0.4 * down) / 0.05) ** 2)
+        - ((down - 0.2) / 0.19) ** 2
     )
 
 
 def _seam(identity, u):
     """v where the lips meet, at rest."""
     t = np.minimum(np.abs(u) * (1 / identity.mouth_width), 1.2)
-    return _mouth(identity) + 0.022 * (1 - t * t) + 0.007 * np.cos(6 * t) + identity.asymmetry * u
+    return _mouth(identity) + 0.034 * (1 - t * t) + 0.007 * np.cos(6 * t) + identity.asymmetry * u
 
 
 def _lips(identity, u, v):
@@ -587,7 +628,7 @@ def _landmarks(identity, pose, view):
     moved[:, 0] += lean * (1 + moved[:, 1])
     u, v = moved.astype(np.float32).T[..., None]
     sections, relief = _sections(identity)["head"], _relief(identity)
-    a, b, middle = sections.at(sections.shape, v)
+    a, b, middle = sections.at(sections.shape, sections.row(v))
     height = relief.sample(relief.height, *rest.astype(np.float32).T[..., None])
     z = middle + b * np.sqrt(np.clip(1 - (u / a) ** 2, 0, 1)) + height
     return np.hstack(view.project(u, v, z)).astype(np.float32)
@@ -620,7 +661,7 @@ def _lambert(scene, normal, light, lit=1.0, openness=1.0, soft=(0.32, 0.18, 0.13
 
 
 def _shadow(relief, view, light, u, v):
-    """How much of the key light the head's own relief takes, in [0, 1]; a march over the profile."""
+    """Share of the key light that the head's own relief takes; a march over the profile."""
     x, y, z = view.into_head(light)
     profile, per_unit = relief.profile, RELIEF_TEXELS / 2
     taken = np.zeros_like(profile)
@@ -637,9 +678,12 @@ def _moved(image, right, down, **border):
 
 
 def _cast(cover, light, size, reach, down, blur):
-    """A soft shadow of one layer on the next: its cover moved away from the light, and blurred."""
+    """A soft shadow of one layer on the next: its cover moved off the light, and blurred."""
     moved = _moved(
-        cover, -light[0] * reach * size, (down - light[1] * reach) * size, borderMode=cv2.BORDER_REPLICATE
+        cover,
+        -light[0] * reach * size,
+        (down - light[1] * reach) * size,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     return cv2.GaussianBlur(moved, (0, 0), blur * size)
 
@@ -662,7 +706,7 @@ def _shine(light, normal):
     return broad, tight * tight * broad  # power 40
 
 
-# --- Layers, back to front: linear light, planes [3, h, w], twice the output size --------------------
+# --- Layers, back to front: linear light, planes [3, h, w], twice the output size ----------------
 
 
 def _plane(colour):
@@ -679,7 +723,7 @@ def _fine(low, box=None):
 
 
 def _box(mask):
-    """The smallest slices that hold all of a mask, with a margin; and the same at twice the size."""
+    """The smallest slices that hold a mask, with a margin; and the same at twice the size."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return (slice(0, 1), slice(0, 1)), (slice(0, 2), slice(0, 2))
@@ -701,7 +745,11 @@ def _noise(rng, height, width, octaves):
     for grain, strength in octaves:
         cells = (max(int(height / grain), 2), max(int(width / grain), 2))
         small = rng.standard_normal(cells, np.float32) * np.float32(strength)
-        out += cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC) if grain > 1 else small
+        out += (
+            cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+            if grain > 1
+            else small
+        )
     return out
 
 
@@ -714,7 +762,7 @@ def _skin_tone(identity):
 
 
 @functools.lru_cache(maxsize=16)
-def _surroundings(scene: Scene, fine: int) -> Float[np.ndarray, "3 fine fine"]:
+def _surroundings(scene: Scene, fine: int) -> Float32[np.ndarray, "3 fine fine"]:
     """The background, out of focus."""
     rng = np.random.default_rng([scene.seed, 1])
     base = np.array(scene.background_rgb) ** 2
@@ -727,13 +775,19 @@ def _surroundings(scene: Scene, fine: int) -> Float[np.ndarray, "3 fine fine"]:
         colour = base * rng.uniform(0.3, 1.8) + rng.normal(0, 0.25, 3) * base.mean()
         centre = tuple(int(i) for i in rng.integers(0, 48, 2))
         if scene.background == "outdoor":
-            colour = colour * np.array([[0.8, 1.1, 0.6], [1, 1, 1], [0.9, 1.05, 1.3]])[rng.integers(3)]
-            cv2.circle(small, centre, int(rng.integers(2, 9)), np.clip(colour, 0.01, 1.5).tolist(), -1)
+            colour = (
+                colour * np.array([[0.8, 1.1, 0.6], [1, 1, 1], [0.9, 1.05, 1.3]])[rng.integers(3)]
+            )
+            cv2.circle(
+                small, centre, int(rng.integers(2, 9)), np.clip(colour, 0.01, 1.5).tolist(), -1
+            )
         else:
             corner = tuple(int(c + d) for c, d in zip(centre, rng.integers(4, 26, 2), strict=True))
             cv2.rectangle(small, centre, corner, np.clip(colour, 0.01, 1.5).tolist(), -1)
     if scene.background == "studio":
-        small *= np.exp(-(x**2 + (y - 0.2) ** 2) / rng.uniform(0.8, 2.5))[..., None].astype(np.float32)
+        small *= np.exp(-(x**2 + (y - 0.2) ** 2) / rng.uniform(0.8, 2.5))[..., None].astype(
+            np.float32
+        )
     small = cv2.GaussianBlur(small, (0, 0), rng.uniform(1.0, 2.6))
     large = cv2.resize(small, (fine, fine), interpolation=cv2.INTER_CUBIC)
     large *= 1 + _noise(rng, fine, fine, [(2, 0.015), (40, 0.03)])[..., None]
@@ -741,17 +795,19 @@ def _surroundings(scene: Scene, fine: int) -> Float[np.ndarray, "3 fine fine"]:
 
 
 @functools.lru_cache(maxsize=16)
-def _cloth(scene: Scene, fine: int) -> Float[np.ndarray, "3 fine fine"]:
+def _cloth(scene: Scene, fine: int) -> Float32[np.ndarray, "3 fine fine"]:
     """The colour of the clothes: a weave and folds."""
     rng = np.random.default_rng([scene.seed, 2])
     y, x = np.mgrid[0 : 1 : fine * 1j, 0 : 1 : fine * 1j]
-    folds = np.sin(9 * (x - 0.5) * (1 + y) + 3 * _noise(rng, fine, fine, [(90, 0.5)]) + rng.uniform(0, 6))
+    folds = np.sin(
+        9 * (x - 0.5) * (1 + y) + 3 * _noise(rng, fine, fine, [(90, 0.5)]) + rng.uniform(0, 6)
+    )
     weave = 1 + 0.14 * folds + _noise(rng, fine, fine, [(1, 0.08), (3, 0.06), (30, 0.06)])
     return (weave * _plane(scene.clothing_rgb) ** 2).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=16)
-def _grain(identity: Identity, scene: Scene, fine: int) -> Float[np.ndarray, "fine fine"]:
+def _grain(identity: Identity, scene: Scene, fine: int) -> Float32[np.ndarray, "fine fine"]:
     """Skin grain where no texture is attached: neck and ears."""
     rng = np.random.default_rng([identity.seed, scene.seed, 3])
     return 1 + _noise(rng, fine, fine, [(2, 0.05), (4, 0.05), (12, 0.04), (50, 0.04)])
@@ -761,7 +817,9 @@ def _draw_neck(picture, identity, scene, light, view, neck, chin):
     low, box = _box((neck.inside > -2) & (neck.v > 0.4))
     normal = _turned(view, [n[low] for n in neck.normal], turn=0.3)
     # The cords that run from behind the ears to the pit of the throat.
-    cord = 0.12 * np.exp(-(((np.abs(neck.u[low]) - 0.5 + 0.3 * (neck.v[low] - 1)) / 0.07) ** 2))
+    away = np.abs(neck.u[low])
+    cord = 0.1 * np.exp(-(((away - 0.5 + 0.28 * (neck.v[low] - 1)) / 0.07) ** 2))
+    cord *= _step(0.1, 0.25, away)
     shade = _lambert(scene, normal, light) * (1 - 0.72 * chin[low] - cord)
     skin = _fine(shade) * _plane(_skin_tone(identity) * 0.92)
     skin *= _grain(identity, scene, 2 * view.size)[box]
@@ -780,9 +838,15 @@ def _draw_clothes(picture, scene, light, view, chin, x, y):
     field = y - np.maximum(shoulder, neckline)
     low, box = _box(field > -0.1)
     field = field[low]
-    normal = (np.clip(x[low] * 0.5, -0.8, 0.8), -0.75 * (1 - np.clip(field * 2, 0, 1)), 0.75 + 0 * field)
+    normal = (
+        np.clip(x[low] * 0.5, -0.8, 0.8),
+        -0.75 * (1 - np.clip(field * 2, 0, 1)),
+        0.75 + 0 * field,
+    )
     shade = _lambert(scene, normal, light, soft=(0.1, 0.1, 0.1)) * (1 - 0.5 * chin[low])
-    shade *= 1 - 0.35 * np.exp(-(((field - 0.08) / 0.02) ** 2)) - 0.3 * np.exp(-((field / 0.025) ** 2))
+    shade *= (
+        1 - 0.35 * np.exp(-(((field - 0.08) / 0.02) ** 2)) - 0.3 * np.exp(-((field / 0.025) ** 2))
+    )
     cloth = _cloth(scene, 2 * view.size)[:, *box] * _fine(shade)
     _blend(picture[:, *box], cloth, np.clip(_fine(field) * (2 * view.unit) + 0.5, 0, 1))
 
@@ -794,7 +858,10 @@ def _draw_ears(picture, identity, scene, light, view):
         centre = view.project(side * 0.99, 0.2, 0.12)
         # An ear widens as its side of the head turns to the camera.
         wide, tall = 0.15 * identity.ears * (1 - 0.6 * side * view.sin), 0.29 * identity.ears
-        spans = [(int(2 * (c - 1.3 * tall * view.unit)), int(2 * (c + 1.3 * tall * view.unit))) for c in centre]
+        spans = [
+            (int(2 * (c - 1.3 * tall * view.unit)), int(2 * (c + 1.3 * tall * view.unit)))
+            for c in centre
+        ]
         columns, rows = (slice(max(a, 0), max(b, 0)) for a, b in spans)
         patch = picture[:, rows, columns]
         if not patch.size:
@@ -805,10 +872,16 @@ def _draw_ears(picture, identity, scene, light, view):
         x, y = (x + 0.02 + 0.05 * y) / wide, y / tall
         radius = np.sqrt((x * (1 + 0.25 * y)) ** 2 + y * y)
         bowl = np.exp(-((x - 0.02) ** 2 + (y - 0.1) ** 2) / 0.22)
-        helix = np.exp(-(((radius - 0.83) / 0.13) ** 2)) - 0.7 * np.exp(-(((radius - 0.62) / 0.1) ** 2))
+        helix = np.exp(-(((radius - 0.83) / 0.13) ** 2)) - 0.7 * np.exp(
+            -(((radius - 0.62) / 0.1) ** 2)
+        )
         shade = _lambert(scene, (side * 0.6 + 0 * x, 0.3 * y - 0.1, 0.75 + 0 * x), light)
         shade *= (0.82 + 0.2 * helix - 0.45 * bowl) * grain[rows, columns]
-        _blend(patch, shade * tone, np.clip((1 - radius) * (2 * view.unit * min(wide, tall)) + 0.5, 0, 1))
+        _blend(
+            patch,
+            shade * tone,
+            np.clip((1 - radius) * (2 * view.unit * min(wide, tall)) + 0.5, 0, 1),
+        )
 
 
 def _draw_head(picture, identity, scene, pose, light, view, head, fringe):
@@ -823,7 +896,7 @@ def _draw_head(picture, identity, scene, pose, light, view, head, fringe):
     smile = 0.06 * max(pose.smile, 0)
     normal = _turned(view, (x - slope_u * level, y - slope_v * level, z))
     openness = openness * (1 - 4 * smile * _fold(identity, u, v - jaw)) * (1 - 0.25 * fringe[low])
-    lit = (1 - 0.8 * _shadow(relief, view, light, u, v - jaw)) * (1 - 0.55 * fringe[low])
+    lit = (1 - 0.7 * _shadow(relief, view, light, u, v - jaw)) * (1 - 0.55 * fringe[low])
     shade = _fine(_lambert(scene, normal, light, lit * (0.4 + 0.6 * openness), openness))
     broad, tight = _shine(light, normal)
     dark = identity.skin
@@ -833,11 +906,13 @@ def _draw_head(picture, identity, scene, pose, light, view, head, fringe):
     parted = _near(u, v, 0, _mouth(identity) + 0.2, identity.mouth_width, 0.3)
     rest[parted] -= _gap(identity, pose, u[parted], v[parted]) * (1 - _jaw(identity, v[parted]))
     texture = _lookup(_skin_texture(identity, scene), arc, rest, SKIN_LEFT, SKIN_TOP, SKIN_TEXELS)
-    *skin, bump = cv2.split(texture)
+    *codes, bump = cv2.split(texture)
+    skin = np.stack(codes).astype(np.float32)
+    skin *= skin
+    skin *= shade * (1 / 255**2)
     # Pores are lit by how their height changes along the light.
+    bump = bump.astype(np.float32) * (1 / BUMP_CODES)
     rough = bump - _moved(bump, -1.2 * light[0], -1.2 * light[1], borderMode=cv2.BORDER_REPLICATE)
-    skin = np.stack(skin)
-    skin *= shade
     skin *= 1 + rough
     skin += gloss * (1 + 2.5 * rough)
 
@@ -865,15 +940,24 @@ def _draw_mouth(skin, identity, pose, view, shade, u, v):
     offset = v - _seam(identity, u)
     gap = _drop(pose) * np.clip(1 - t * t, 0, 1)
     inner = np.clip(offset * pixels + 0.5, 0, 1) * np.clip((gap - offset) * pixels + 0.5, 0, 1)
-    inner *= np.clip(gap * pixels, 0, 1)
+    inner *= np.clip(gap * pixels - 1, 0, 1)
     tooth = np.abs(np.sin(np.pi * (t + 0.145) / 0.29)) ** 0.3
     edge = 0.055 + 0.03 * max(pose.smile, 0) - 0.05 * t * t
-    teeth = np.clip((edge - offset) * pixels + 0.5, 0, 1) * (np.abs(t) < 0.85)
+    teeth = (
+        np.clip((edge - offset) * pixels + 0.5, 0, 1)
+        * _step(0.9, 0.7, np.abs(t))
+        * _step(0.01, 0.04, gap)
+    )
     white = (1 - 0.75 * t * t) * (0.86 + 0.14 * tooth) * (0.35 + 0.65 * _step(0, 0.04, offset))
     tongue = _step(0.4, 1, offset / np.maximum(gap, 1e-3)) * (1 - t * t)
     mouth = _plane((0.035, 0.01, 0.01)) * (0.6 + 3 * tongue)
     _blend(mouth, _plane((0.45, 0.41, 0.35)) * white, teeth)
-    line = 0.75 * np.exp(-((offset / 0.014) ** 2)) * _step(1.08, 0.9, np.abs(t)) * (1 - np.clip(gap * 30, 0, 1))
+    line = (
+        0.75
+        * np.exp(-((offset / 0.014) ** 2))
+        * _step(1.08, 0.9, np.abs(t))
+        * (1 - np.clip(gap * 30, 0, 1))
+    )
     skin[:, *box] *= 1 - line * _plane((0.75, 0.92, 0.92))
     _blend(skin[:, *box], mouth * shade[:, *box], inner)
 
@@ -887,7 +971,9 @@ def _draw_eye(skin, identity, pose, view, light, shade, u, v, side):
     t = u * (side / identity.eye_width)  # -1 at the nose, 1 at the temple
     away = np.abs(t)
     v = v + identity.eye_tilt * identity.eye_width * t
-    arch = np.clip(1 - np.abs(np.clip(t + 0.12, -1.06, 1.1)) ** 2.2, 0, 1) * np.clip((1.02 - away) * 6, 0, 1)
+    arch = np.clip(1 - np.abs(np.clip(t + 0.12, -1.06, 1.1)) ** 2.2, 0, 1) * np.clip(
+        (1.02 - away) * 6, 0, 1
+    )
     lower = tall * (0.36 + (0.3 - 0.14 * max(pose.smile, 0)) * np.clip(1 - t * t, 0, 1)) + 0.02 * t
     upper = tall * (0.36 - (1.04 * pose.eye_open - 0.3 * max(pose.gaze_y, 0)) * arch) + 0.02 * t
     upper = np.minimum(upper, lower)
@@ -899,12 +985,20 @@ def _draw_eye(skin, identity, pose, view, light, shade, u, v, side):
     x, y = u - 0.055 * pose.gaze_x, v - 0.03 * pose.gaze_y + 0.012
     radius = np.sqrt(x * x + y * y) * (1 / 0.098)
     angle = np.arctan2(y, x)
-    fibre = 1 + 0.12 * np.sin(angle * 17 + identity.seed % 7) + 0.1 * np.sin(angle * 29 + identity.seed % 5)
+    fibre = (
+        1
+        + 0.12 * np.sin(angle * 17 + identity.seed % 7)
+        + 0.1 * np.sin(angle * 29 + identity.seed % 5)
+    )
     # The iris is a bowl: it gathers light on the side away from the lamp.
     glow = 0.75 + 0.5 * np.exp(-((x + 0.04 * light[0]) ** 2 + (y + 0.04 * light[1]) ** 2) / 0.003)
     iris = fibre * glow * (1.15 - 0.6 * _step(0.7, 1, radius)) * _step(0.3, 0.46, radius)
     ball = _plane((0.5, 0.46, 0.44)) * (1 - 0.45 * t * t)
-    _blend(ball, _plane(identity.eye_rgb) ** 2 * iris, np.clip((1 - radius) * 0.098 * pixels + 0.5, 0, 1))
+    _blend(
+        ball,
+        _plane(identity.eye_rgb) ** 2 * iris,
+        np.clip((1 - radius) * 0.098 * pixels + 0.5, 0, 1),
+    )
     _blend(ball, _plane((0.4, 0.2, 0.18)), _hill(t + 0.95, v - 0.36 * tall, 0.12, 0.04))
     # The socket's own shading is meant for skin; a wet ball between lids is lit more evenly.
     around = shade[:, *box]
@@ -922,37 +1016,44 @@ def _draw_eye(skin, identity, pose, view, light, shade, u, v, side):
 
 
 @functools.lru_cache(maxsize=32)
-def _skin_texture(identity: Identity, scene: Scene) -> Float[np.ndarray, "h w 4"]:
-    """Linear albedo and bump over (arc, v): identity's features under one skin-wide grain."""
-    features = _skin_features(identity)
-    height, width = features.shape[:2]
-    day = np.random.default_rng([identity.seed, scene.seed, 5])
-    out = features * (1 + _noise(day, height, width, [(2, 0.025), (30, 0.025)]))[..., None]
-    out[..., 3] = features[..., 3] + _noise(day, height, width, [(1.5, 0.012), (3, 0.012)])
-    return out
+def _skin_texture(identity: Identity, scene: Scene) -> UInt8[np.ndarray, "h w 4"]:
+    """Albedo (square-root codes) and bump over (arc, v): the person, and the day's grain."""
+    colour, bump = _skin_features(identity)
+    rng = np.random.default_rng([identity.seed, scene.seed, 5])
+    colour = colour * (1 + _noise(rng, *bump.shape, [(2, 0.03), (30, 0.03)]))
+    bump = bump + _noise(rng, *bump.shape, [(1.5, 0.012), (3, 0.012)])
+    planes = [*(np.sqrt(np.clip(colour, 0, 1)) * 255), 128 + BUMP_CODES * bump]
+    return cv2.merge([np.clip(plane + 0.5, 0, 255).astype(np.uint8) for plane in planes])
 
 
 @functools.lru_cache(maxsize=32)
-def _skin_features(identity: Identity) -> Float[np.ndarray, "h w 4"]:
+def _skin_features(
+    identity: Identity,
+) -> tuple[Float32[np.ndarray, "3 h w"], Float32[np.ndarray, "h w"]]:
+    """The person's linear albedo and bump over (arc, v)."""
     rng = np.random.default_rng([identity.seed, 4])
-    v, arc = np.mgrid[SKIN_TOP : 1.75 : 1 / SKIN_TEXELS, SKIN_LEFT : -SKIN_LEFT : 1 / SKIN_TEXELS].astype(np.float32)
+    v, arc = _texels(SKIN_LEFT, SKIN_TOP, SKIN_TEXELS)
     height, width = v.shape
     sections = _sections(identity)["head"]
-    a = np.maximum(sections.at(sections.shape, v)[0], 0.05)
+    a = np.maximum(sections.at(sections.shape, sections.row(v))[0], 0.05)
     u = a * np.sin(np.clip(arc / a, -np.pi / 2, np.pi / 2)) - identity.asymmetry * (1 + v)
     away = np.abs(u)
-    tip, mouth, wide, eye = identity.nose_length, _mouth(identity), identity.mouth_width, identity.eye_distance
+    tip, wide, eye = identity.nose_length, identity.mouth_width, identity.eye_distance
     tone, pale = _plane(_skin_tone(identity)), 1 - identity.skin
 
     # Blood close to the surface, and thin skin around the eyes.
     blush = 0.5 * _hill(away - 0.52, v - 0.42, 0.26, 0.22) + 0.6 * _hill(u, v - tip, 0.16, 0.13)
     blush += 0.3 * _hill(u, v - identity.chin + 0.15, 0.2, 0.12)
     blush += 0.12 * _noise(rng, height, width, [(40, 1), (16, 0.6)])
-    thin = _hill(away - 0.9 * eye, v - 0.15, 0.18, 0.08) + 0.6 * _hill(away - 0.9 * eye, v + 0.1, 0.2, 0.08)
+    thin = _hill(away - 0.9 * eye, v - 0.15, 0.18, 0.08) + 0.6 * _hill(
+        away - 0.9 * eye, v + 0.1, 0.2, 0.08
+    )
     colour = tone * (1 + _noise(rng, height, width, [(60, 0.03), (24, 0.03), (9, 0.03)]))
     colour *= 1 - blush * _plane((0, 0.2, 0.18)) * (0.5 + 0.5 * pale)
     colour *= 1 - thin * _plane((0.12, 0.16, 0.1)) * (0.5 + identity.age)
-    spots = _step(1.6, 2.3, _noise(rng, height, width, [(3.2, 1)])) * _hill(away - 0.3, v - 0.35, 0.5, 0.3)
+    spots = _step(1.6, 2.3, _noise(rng, height, width, [(3.2, 1)])) * _hill(
+        away - 0.3, v - 0.35, 0.5, 0.3
+    )
     colour *= 1 - (identity.freckles * 0.6) * spots * _plane((0.5, 0.8, 0.9))
     for _ in range(int(rng.integers(0, 4))):
         left, down = rng.uniform([-0.8, -0.6], [0.8, 1.2])
@@ -961,7 +1062,13 @@ def _skin_features(identity: Identity) -> Float[np.ndarray, "h w 4"]:
     lips = _lips(identity, u, v)
     on_lips = _step(1.12, 0.88, np.abs(lips)) * _step(1.04, 0.94, away / wide)
     lines = cv2.GaussianBlur(_noise(rng, height, width, [(2, 1)]), (1, 9), 0)
-    lip = tone * _plane((0.8 - 0.05 * identity.lip_colour, 0.52 - 0.22 * identity.lip_colour, 0.5 - 0.16 * identity.lip_colour))
+    lip = tone * _plane(
+        (
+            0.8 - 0.05 * identity.lip_colour,
+            0.52 - 0.22 * identity.lip_colour,
+            0.5 - 0.16 * identity.lip_colour,
+        )
+    )
     lip = lip * (1 + 0.12 * lines + 0.12 * (lips > 0))
     _blend(colour, lip, on_lips * (0.55 + 0.45 * identity.lip_colour))
 
@@ -969,75 +1076,112 @@ def _skin_features(identity: Identity) -> Float[np.ndarray, "h w 4"]:
     hair = _plane(identity.hair_rgb) ** 2 * 0.8
     along = np.clip((away - eye + 0.25) / 0.5, -0.1, 1.1)  # 0 at the nose, 1 at the temple
     arch = identity.brow_arch * np.sin(np.pi * np.clip(0.1 + 0.72 * along, 0, 1)) - 0.05 * along**3
-    thick = identity.brow_thickness * (1 - 0.55 * along) * _step(-0.1, 0.06, along) * _step(1.1, 0.95, along)
+    thick = (
+        identity.brow_thickness
+        * (1 - 0.55 * along)
+        * _step(-0.1, 0.06, along)
+        * _step(1.1, 0.95, along)
+    )
     across = (v + identity.brow_height - 0.045 + arch) / (thick + 1e-3)
     combed = _strands(rng, width, height).T  # brow hairs lie along the brow
-    brow = np.clip(1.35 - np.abs(across) + 0.2 * combed, 0, 1) * (thick > 3e-3) * (0.85 - 0.1 * along)
+    brow = (
+        np.clip(1.35 - np.abs(across) + 0.2 * combed, 0, 1) * (thick > 3e-3) * (0.85 - 0.1 * along)
+    )
     _blend(colour, np.minimum(hair, tone * 0.5) * (1 + 0.35 * combed), brow)
     if identity.facial_hair != "none":
-        _blend(colour, np.minimum(hair, tone * 0.5) * (1 + 0.5 * strands), _beard(identity, rng, u, v, lips, on_lips, strands))
+        _blend(
+            colour,
+            np.minimum(hair, tone * 0.5) * (1 + 0.4 * strands),
+            _beard(identity, rng, u, v, lips, on_lips, strands),
+        )
 
     # One grain over everything: no feature interrupts it.
-    bump = _noise(rng, height, width, [(2, 0.6), (3.5, 0.8), (7, 0.5)]) * (0.025 + 0.035 * identity.age)
-    creases = np.sin(v * 58 + 2.5 * _noise(rng, height, width, [(50, 1)])) * _hill(u, v + 0.62, 0.6, 0.16)
+    bump = _noise(rng, height, width, [(2, 0.6), (3.5, 0.8), (7, 0.5)]) * (
+        0.025 + 0.035 * identity.age
+    )
+    creases = np.sin(v * 58 + 2.5 * _noise(rng, height, width, [(50, 1)])) * _hill(
+        u, v + 0.62, 0.6, 0.16
+    )
     bump += 0.05 * identity.age**2 * creases
-    colour *= 1 + _noise(rng, height, width, [(2, 0.035), (4, 0.03)])
-    return cv2.merge([*np.clip(colour, 0.002, 1).astype(np.float32), bump.astype(np.float32)])
+    colour *= 1 + _noise(rng, height, width, [(2, 0.045), (4, 0.035)])
+    return np.maximum(colour, 0.002).astype(np.float32), bump.astype(np.float32)
 
 
 def _beard(identity, rng, u, v, lips, on_lips, strands):
     """How much hair covers the lower face."""
     away, mouth, wide = np.abs(u), _mouth(identity), identity.mouth_width
-    cheek = np.interp(away, [0, 0.3, 0.48, 0.7, 0.95], [mouth + 0.2, mouth + 0.15, mouth - 0.1, 0.6, 0.0])
+    cheek = np.interp(
+        away, [0, 0.3, 0.48, 0.7, 0.95], [mouth + 0.2, mouth + 0.15, mouth - 0.1, 0.6, 0.0]
+    )
     stubble = identity.facial_hair == "stubble"
-    beard = _step(-0.25, 0.25, v - cheek) if stubble else _step(-0.08, 0.1, v - cheek)
-    lip = _step(0, 0.06, -(lips + 1.2) * identity.upper_lip) * _hill(u, v - identity.nose_length - 0.29, wide * 0.95, 0.1)
-    moustache = np.clip(1.5 * lip + 1.2 * _hill(away - wide - 0.06, v - mouth - 0.06, 0.07, 0.13), 0, 1)
-    goatee = np.clip(1.6 * _hill(u, v - identity.chin + 0.15, 0.28, 0.2), 0, 1) * _step(0.14, 0.2, v - mouth)
+    beard = (
+        _step(-0.25, 0.25, v - cheek) if stubble else _step(-0.08, 0.1, v - cheek + 0.03 * strands)
+    )
+    lip = _step(0, 0.06, -(lips + 1.2) * identity.upper_lip) * _hill(
+        u, v - identity.nose_length - 0.29, wide * 0.95, 0.1
+    )
+    moustache = np.clip(
+        1.5 * lip + 1.2 * _hill(away - wide - 0.06, v - mouth - 0.06, 0.07, 0.13), 0, 1
+    )
+    goatee = np.clip(1.6 * _hill(u, v - identity.chin + 0.15, 0.28, 0.2), 0, 1) * _step(
+        0.14, 0.2, v - mouth
+    )
     cover = {
         "stubble": np.maximum(beard, moustache) * 0.4,
-        "moustache": np.clip(1.8 * lip, 0, 1),
+        "moustache": np.clip(2.2 * lip, 0, 1),
         "goatee": np.maximum(moustache, goatee),
         "beard": np.maximum(beard, moustache),
     }[identity.facial_hair]
     dots = _noise(rng, *u.shape, [(1.5, 0.7)]) if stubble else strands
-    return cover * (1 - on_lips) * np.clip(0.9 + 0.25 * dots, 0, 1)
+    return cover * (1 - on_lips) * np.clip(0.97 + (0.25 if stubble else 0.03) * dots, 0, 1)
 
 
 def _strands(rng, height, width):
     """Noise drawn out downwards, unit strength."""
-    noise = cv2.GaussianBlur(rng.standard_normal((height, width), np.float32), (0, 0), sigmaX=0.8, sigmaY=5)
+    noise = cv2.GaussianBlur(
+        rng.standard_normal((height, width), np.float32), (0, 0), sigmaX=0.8, sigmaY=5
+    )
     return noise / noise.std()
 
 
 @functools.lru_cache(maxsize=64)
-def _hair_texture(identity: Identity) -> Float[np.ndarray, "h w"]:
+def _hair_texture(identity: Identity) -> Float32[np.ndarray, "h w"]:
     """Strand brightness over (psi, v), mean 0, unit strength: fine hairs, locks, waves."""
     rng = np.random.default_rng([identity.seed, 6])
     height, width = 420, 560
     if identity.hair_style == "buzz":
         texture = _noise(rng, height, width, [(1.5, 0.8), (3, 0.5), (40, 0.3)])
         return np.clip(texture / texture.std(), -2.5, 2.5)
-    locks = cv2.GaussianBlur(rng.standard_normal((height, width), np.float32), (0, 0), sigmaX=4, sigmaY=40)
+    locks = cv2.GaussianBlur(
+        rng.standard_normal((height, width), np.float32), (0, 0), sigmaX=4, sigmaY=40
+    )
     texture = 0.8 * _strands(rng, height, width) + 0.9 * locks / locks.std()
     short, wave = identity.hair_style == "short", identity.hair_wave
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    bend = wave**2 * (14 if short else 10) * np.sin(y / (26 - 10 * wave) + 3 * _noise(rng, height, width, [(80, 1)]))
+    bend = (
+        wave**2
+        * (14 if short else 10)
+        * np.sin(y / (26 - 10 * wave) + 3 * _noise(rng, height, width, [(80, 1)]))
+    )
     bend += _noise(rng, height, width, [(70, 6), (25, 2 + 8 * wave * short)])
     swirl = _noise(rng, height, width, [(20, 12 * wave if short else 2)])
-    texture = cv2.remap(texture, x + bend, y + swirl, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    texture = cv2.remap(
+        texture, x + bend, y + swirl, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
     return np.clip(texture / texture.std(), -2.5, 2.5)
 
 
-def _hair_field(identity, hair):
-    """How deep a pixel lies in the hair, about in units, negative outside; smooth, strands come later."""
+def _hair_field(identity, hair, head):
+    """Depth into the hair, about in units, negative outside; smooth, strands come later."""
     style, part, line = identity.hair_style, identity.hair_part, identity.hairline
     away, psi, v = np.abs(hair.psi), hair.psi, hair.v
     if style in ("buzz", "short"):
         recess = 0.2 * identity.age * np.exp(-(((away - 0.55) / 0.22) ** 2))
         field = line - recess + (0.05 - line) * _step(0.7, 1.3, away) - v
     elif style == "swept":
-        front = line - 0.05 + 0.14 * np.sin(np.clip((psi - part) * math.copysign(1.6, -part), -1, 3))
+        front = (
+            line - 0.05 + 0.14 * np.sin(np.clip((psi - part) * math.copysign(1.6, -part), -1, 3))
+        )
         field = front - front * _step(0.75, 1.3, away) - v
     elif style == "fringe":
         front = 0.05 * np.cos(psi * 2) + 0.04 * np.sin(psi * 9 + identity.seed % 6) - 0.4
@@ -1049,20 +1193,29 @@ def _hair_field(identity, hair):
         field -= 0.06 * identity.hair_wave * np.sin(3 * v + identity.seed % 6) * (v > -0.3) - 0.03
         if style == "bob":
             field = np.minimum(field, 1.3 - v)
-    return np.minimum(field, (hair.inside + 0.5) * 0.05)
+    if style not in LOOSE:
+        # Past the head's outline one sees the hair of its far side, up to the ear.
+        field = np.maximum(field, np.minimum(-0.05 * head.inside, -0.05 - v))
+    return np.minimum(field, (hair.inside + 0.5) * 0.15)
 
 
 def _draw_hair(picture, identity, scene, light, view, hair, field, depth=1.0):
     low, box = _box((field > -0.15) & (hair.inside > -2))
-    normal, half, rgb = _turned(view, [n[low] for n in hair.normal]), _half(light), _plane(identity.hair_rgb)
+    normal, half, rgb = (
+        _turned(view, [n[low] for n in hair.normal]),
+        _half(light),
+        _plane(identity.hair_rgb),
+    )
     shade = _lambert(scene, normal, light, soft=(0.25, 0.25, 0.25))
     # Locks are darker at their roots and where they lie under others.
     shade *= depth * (0.55 + 0.45 * _step(-0.02, 0.3, field[low]))
-    # Strands run down the head, so the highlight is a band where their normals halve light and view.
+    # Strands run down the head: the highlight is a band where normals halve light and view.
     band = np.exp(-(((normal[1] - half[1] + 0.35) / 0.22) ** 2))
     band *= depth * np.maximum(normal[0] * half[0] + normal[2] * half[2], 0)
 
-    strands = _lookup(_hair_texture(identity), _fine(hair.psi, low), _fine(hair.v, low), -2.5, -1.8, 112)
+    strands = _lookup(
+        _hair_texture(identity), _fine(hair.psi, low), _fine(hair.v, low), -2.5, -1.8, 112
+    )
     colour = _fine(shade) * np.maximum(rgb * rgb, 0.004)
     colour *= 1 + 0.38 * strands
     colour += (0.5 + rgb) * (_fine(band) * np.maximum(0.06 + 0.06 * strands, 0))
@@ -1073,9 +1226,11 @@ def _draw_hair(picture, identity, scene, light, view, hair, field, depth=1.0):
 
 
 def _develop(picture, scene):
-    """Linear light -> 8-bit RGB at half the size, through the camera's exposure, tint and contrast."""
+    """Linear light -> 8-bit RGB at half the size, by the camera's exposure, tint and contrast."""
     size = picture.shape[1] // 2
-    small = np.stack([cv2.resize(plane, (size, size), interpolation=cv2.INTER_AREA) for plane in picture])
+    small = np.stack(
+        [cv2.resize(plane, (size, size), interpolation=cv2.INTER_AREA) for plane in picture]
+    )
     small *= _plane(scene.tint) * (scene.exposure / (0.85 + 0.75 * scene.fill))
     code = np.sqrt(small * 1.2 / (1 + 0.2 * small))
     code = (code - 0.45) * scene.contrast + 0.45

@@ -1,0 +1,116 @@
+"""One rendered clip: a person in a scene, its forgeries, and a loss of quality of known strength."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax import forge, media
+from deepfidelity_jax.degrade import DEGRADATIONS, degrade
+from deepfidelity_jax.preparation import Face, Measure, Produced
+from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES
+
+# Beyond this strength a forgery can no longer be seen by anyone.
+STRONGEST = 0.7
+CLEAN = 0.2  # share of clips that lose nothing
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The source of a few frames. identity: number of the person; scene: of the clip."""
+
+    identity: int
+    scene: int
+    split: str
+
+    @property
+    def name(self) -> str:
+        """As in video_id."""
+        return f"id{self.identity:03d}_{self.scene}"
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Turns a clip into faces; picklable, as it runs in many processes.
+
+    size: side of a frame in pixels. frames: of a clip. people: the identities of each split, for
+    swaps stay inside it.
+    """
+
+    size: int
+    frames: int
+    measure: Measure
+    people: dict[str, tuple[int, ...]]
+    seed: int
+
+    def __call__(self, clip: Clip) -> Produced:
+        """The real clip and its forgeries: one kind in training, each kind in evaluation."""
+        frames = self.film(clip.identity, clip.scene)
+        rng = np.random.default_rng([self.seed, clip.identity, clip.scene, 1])
+        faces = self.finish(clip, ORIGINAL, frames, rng)
+        if clip.split == "train":
+            faces += [
+                self.face(clip, SOURCES, ORIGINAL, number, image, points, known_quality=1.0)
+                for number, (image, points) in enumerate(frames)
+            ]
+        kinds = forge.KINDS
+        if clip.split == "train":
+            kinds = (kinds[(clip.identity + clip.scene) % len(kinds)],)
+        for kind in kinds:
+            others = [person for person in self.people[clip.split] if person != clip.identity]
+            donor = self.film(int(rng.choice(others)), clip.scene)[0] if others else None
+            if kind == "swap" and donor is None:
+                continue
+            # All frames of a clip are forged alike, as by one program.
+            draw = rng.integers(2**63)
+            forged = [
+                (forge.forge(kind, image, points, np.random.default_rng(draw), donor)[0], points)
+                for image, points in frames
+            ]
+            faces += self.finish(clip, kind, forged, rng)
+        return Produced(faces)
+
+    def film(self, identity: int, scene: int) -> list[tuple[UInt8[np.ndarray, "s s 3"], Float32[np.ndarray, "5 2"]]]:
+        """The clean frames of a clip with their landmarks."""
+        person = renderer.sample_identity(np.random.default_rng([self.seed, identity]))
+        rng = np.random.default_rng([self.seed, identity, scene])
+        place = renderer.sample_scene(rng)
+        poses = renderer.sample_poses(rng, self.frames)
+        rendered = (renderer.render(person, place, pose, self.size) for pose in poses)
+        return [(image, points.astype(np.float32)) for image, points in rendered]
+
+    def finish(self, clip: Clip, method: str, frames, rng: np.random.Generator) -> list[Face]:
+        """Lose quality, the same for all frames and drawn alike for real and fake; encode once."""
+        kind = str(rng.choice(list(DEGRADATIONS)))
+        strength = 0.0 if rng.random() < CLEAN else float(rng.uniform(0, STRONGEST))
+        return [
+            self.face(
+                clip,
+                clip.split,
+                method,
+                number,
+                degrade(image, kind, strength, rng),
+                points,
+                known_quality=1 - strength,
+            )
+            for number, (image, points) in enumerate(frames)
+        ]
+
+    def face(self, clip, split, method, number, image, points, known_quality) -> Face:
+        """One face as recorded."""
+        encoded = media.encode_image(image)
+        video_id = clip.name if method == ORIGINAL else f"{clip.name}:{method}"
+        return Face(
+            split=split,
+            image=encoded,
+            label=REAL if method == ORIGINAL else FAKE,
+            method=method,
+            video_id=video_id,
+            frame=number,
+            path=f"{video_id}/{number}",
+            quality=self.measure(encoded, clip.name),
+            known_quality=known_quality,
+            bbox=np.array([0, 0, self.size, self.size], np.float32),
+            landmarks=points,
+        )

@@ -1,0 +1,78 @@
+"""synthetic_faces: rendered people and forgeries of them, for trying everything without a download.
+
+    python run.py --config=configs/demo.py --workdir=DIR --mode=prepare
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from deepfidelity_datasets.synthetic_faces.clips import Clip, Renderer
+from deepfidelity_jax import preparation, records
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.preparation import Recipe
+from deepfidelity_jax.records import SPLITS
+from deepfidelity_jax.workdir import fingerprint
+
+
+@dataclass(kw_only=True)
+class SyntheticFacesConfig(tfds.core.BuilderConfig):
+    """How many people, in how many clips, divided how, and prepared by which recipe."""
+
+    identities: int
+    clips: int
+    shares: tuple[float, float, float]
+    recipe: Recipe
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """TFDS builder of rendered faces; splits are disjoint by identity."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}
+
+    @classmethod
+    def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
+        """The builder for a configuration, writing below `records_dir`."""
+        recipe = Recipe.from_config(config)
+        identities, clips = config.data.identities, config.data.clips
+        shares = tuple(config.data.splits)
+        if identities < 6 or clips < 1:
+            raise InputError(
+                f"config.data.identities is {identities} and config.data.clips {clips}: at least "
+                "6 people (two a split, for swaps) and one clip of each are needed"
+            )
+        name = fingerprint(identities, clips, shares, recipe.to_json())
+        own = SyntheticFacesConfig(
+            name=name, identities=identities, clips=clips, shares=shares, recipe=recipe
+        )
+        return cls(data_dir=records_dir, config=own, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=records.features(), metadata=tfds.core.MetadataDict()
+        )
+
+    def _split_generators(self, dl_manager):
+        own = self.builder_config
+        held = [max(2, round(own.identities * share / sum(own.shares))) for share in own.shares[1:]]
+        ends = (0, own.identities - sum(held), own.identities - held[1], own.identities)
+        people = {
+            split: tuple(range(ends[i], ends[i + 1])) for i, split in enumerate(SPLITS)
+        }
+        clips = [
+            Clip(identity, scene, split)
+            for split, identities in people.items()
+            for identity in identities
+            for scene in range(own.clips)
+        ]
+        recipe = own.recipe
+        render = Renderer(
+            recipe.faces.size, recipe.faces.frames, recipe.measure, people, recipe.seed
+        )
+        return preparation.split_generators(self, clips, render, recipe, unit="clips", notes={})
+
+    def _generate_examples(self):
+        raise NotImplementedError("the split generators yield the examples")

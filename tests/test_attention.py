@@ -1,0 +1,152 @@
+"""The symmetric mix is the paper's equation; all forms of an operator are one function."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepfidelity_jax.attention import (
+    attend,
+    depthwise_conv,
+    grouped_conv,
+    grouped_grad,
+    mirror_mix,
+    shifted_sum,
+    tap_products,
+)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def normal(rng, *shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+def test_mix_is_the_equation(rng):
+    a, w = normal(rng, 2, 3, 5, 4), jnp.array([0.3, -1.2])
+    s0 = 1 / (1 + np.exp(-1.5))
+    expected = s0 * np.asarray(a) + (1 - s0) * np.asarray(a)[:, :, ::-1]
+    np.testing.assert_allclose(mirror_mix(a, w), expected, atol=1e-6)
+
+
+def test_mix_commutes_with_a_flip(rng):
+    a, w = normal(rng, 2, 3, 6, 4), jnp.array([0.7, -0.4])
+    flipped_after = mirror_mix(a, w)[:, :, ::-1]
+    np.testing.assert_array_equal(mirror_mix(a[:, :, ::-1], w), flipped_after)
+
+
+def test_weights_pushed_apart_leave_the_map_alone(rng):
+    a = normal(rng, 2, 3, 6, 4)
+    np.testing.assert_array_equal(mirror_mix(a, jnp.array([60.0, -60.0])), a)
+    np.testing.assert_array_equal(mirror_mix(a, jnp.array([-60.0, 60.0])), a[:, :, ::-1])
+
+
+def test_equal_weights_give_a_mirror_symmetric_map(rng):
+    mixed = mirror_mix(normal(rng, 2, 3, 6, 4), jnp.ones(2))
+    np.testing.assert_array_equal(mixed, mixed[:, :, ::-1])
+
+
+def test_depthwise_conv_is_its_definition(rng):
+    x, kernel, bias = normal(rng, 2, 5, 4, 3), normal(rng, 3, 3, 3), normal(rng, 3)
+    padded = np.pad(np.asarray(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = np.zeros(x.shape) + np.asarray(bias)
+    for n, y, z, c in np.ndindex(*x.shape):
+        expected[n, y, z, c] += np.sum(padded[n, y : y + 3, z : z + 3, c] * kernel[:, :, c])
+    np.testing.assert_allclose(depthwise_conv(x, kernel, bias), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("shape", [(2, 7, 9, 4), (3, 2, 2, 8), (1, 1, 1, 4)])
+def test_depthwise_forms_agree_in_value_and_gradient(rng, k, shape):
+    x, g, kernel = normal(rng, *shape), normal(rng, *shape), normal(rng, k, k, shape[-1])
+    bias = normal(rng, shape[-1])
+    value, pull = jax.vjp(grouped_conv, x, kernel)
+    dx, dkernel = pull(g)
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+    close(shifted_sum(x, kernel), value)
+    close(tap_products(x, g, k=k), dkernel)
+    close(grouped_grad(x, g, k=k), dkernel)
+
+    value_, pull_ = jax.vjp(jax.jit(depthwise_conv), x, kernel, bias)
+    dx_, dkernel_, dbias_ = pull_(g)
+    close(value_, value + bias)
+    close(dx_, dx)
+    close(dkernel_, dkernel)
+    close(dbias_, g.sum((0, 1, 2)))
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_each_platform_gets_its_own_form(platform):
+    """Lowered for a platform, value and gradient hold a grouped convolution exactly off CPU."""
+    x, kernel, bias = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2)), jnp.ones(2)
+
+    def loss(x, kernel):
+        return jnp.square(depthwise_conv(x, kernel, bias)).sum()
+
+    traced = jax.jit(jax.grad(loss, argnums=(0, 1))).trace(x, kernel)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert ("stablehlo.convolution" in text) == (platform != "cpu")
+
+
+def test_depthwise_conv_in_a_scan_has_the_gradient_of_the_loop(rng):
+    x, kernels, bias = normal(rng, 2, 6, 6, 4), normal(rng, 3, 3, 3, 4), jnp.zeros(4)
+
+    def scanned(kernels):
+        def body(x, kernel):
+            return depthwise_conv(x, kernel, bias), None
+
+        return jnp.square(jax.lax.scan(body, x, kernels)[0]).mean()
+
+    def looped(kernels):
+        y = x
+        for kernel in kernels:
+            y = grouped_conv(y, kernel)
+        return jnp.square(y).mean()
+
+    got, expected = jax.jit(jax.grad(scanned))(kernels), jax.grad(looped)(kernels)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_depthwise_conv_over_eight_devices_equals_one():
+    """The batch split over a mesh: same value, same gradients."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from deepfidelity_jax.attention import depthwise_conv
+keys = jax.random.split(jax.random.key(0), 3)
+x, kernel = jax.random.normal(keys[0], (16, 8, 8, 4)), jax.random.normal(keys[1], (5, 5, 4))
+def loss(x, kernel):
+    y = depthwise_conv(x, kernel, jnp.ones(4))
+    return jnp.square(y).mean(), y
+f = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+mesh = Mesh(np.array(jax.devices()), ("data",))
+assert len(jax.devices()) == 8
+spread = jax.device_put(x, NamedSharding(mesh, P("data")))
+held = jax.device_put(kernel, NamedSharding(mesh, P()))
+one, eight = f(x, kernel), f(spread, held)
+assert len(eight[0][1].sharding.device_set) == 8
+for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight)):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+"""
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    env["JAX_PLATFORMS"] = "cpu"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_attend_is_the_equation_and_knows_no_order(rng):
+    q, k, v = (normal(rng, 2, 6, 3, 8) for _ in range(3))
+    scores = np.einsum("nqhd,nkhd->nhqk", q, k) / np.sqrt(8)
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    expected = np.einsum("nhqk,nkhd->nqhd", weights, v)
+    np.testing.assert_allclose(attend(q, k, v), expected, rtol=1e-4, atol=1e-5)
+    order = rng.permutation(6)
+    np.testing.assert_allclose(attend(q, k[:, order], v[:, order]), expected, rtol=1e-4, atol=1e-5)
