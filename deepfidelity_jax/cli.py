@@ -1,6 +1,7 @@
 """The command line: `python run.py`, installed as `deepfidelity`."""
 
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -53,8 +54,12 @@ def parse(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
     try:
         rest = values(argv)[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as e:
-        raise InputError(" ".join(str(e.args[0] if e.args else e).split())) from None
+    except (AttributeError, KeyError) as error:
+        unknown, *meant = re.findall(r"[\"']([\w.]+)\\*[\"']", str(error)) or [str(error)]
+        hint = f"; did you mean {meant[0]!r}?" if meant else ""
+        raise InputError(f"the config has no option {unknown!r}{hint}") from None
+    except Exception as error:  # whatever a config file written in Python may raise
+        raise InputError(_one_line(error)) from None
     if values.help:
         print("usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE]")
         print(values.get_help())
@@ -73,13 +78,15 @@ def run(values: flags.FlagValues) -> int:
     """Train and evaluate as the configuration says."""
     from deepfidelity_jax import pipeline, workdir
 
-    if values.config is None:
+    config = values.config
+    if config is None:
         raise InputError("--config=configs/NAME.py is missing")
-    folder = Path(values.workdir)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--workdir={folder} is a file")
-    workdir.claim(folder, values.config)
-    pipeline.run(values.config, folder, None if values.mode == "run" else values.mode)
+    try:
+        config.lock()
+    except OSError as error:  # the file was not found or could not be run: told on first use
+        reason = _one_line(error).split("config_config ")[-1]
+        raise InputError(f"--config cannot be read: {reason}") from None
+    pipeline.run(config, workdir.check(Path(values.workdir), config), values.mode)
     return DONE
 
 
@@ -102,6 +109,10 @@ def predict(values: flags.FlagValues) -> int:
         if values.output:
             output.close()
     return DONE
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from deepfidelity_jax.errors import InputError
@@ -20,6 +20,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET, read at t
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 IMAGE_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+MARKS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP"}  # first bytes of a file
 MAX_PIXELS = 178_000_000  # half a gigabyte of RGB; also where Pillow by itself refuses
 MIN_SIDE = 16
 
@@ -92,9 +93,6 @@ def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
     """
     try:
         with open(path, "rb") as file:
-            if not file.read(1):
-                raise MediaError("empty file")
-            file.seek(0)
             return _decode(_open(file))
     except OSError as error:
         raise MediaError((error.strerror or str(error)).lower()) from None
@@ -102,12 +100,18 @@ def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
 
 def _open(file) -> Image.Image:
     """Parse the header only. The bound is ours, so Pillow neither warns nor raises its own."""
+    start = file.read(8)
+    if not start:
+        raise MediaError("empty file")
+    file.seek(0)
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             image = Image.open(file, formats=IMAGE_FORMATS)
         except Exception as error:  # parsers meet arbitrary bytes: any exception is their verdict
-            raise MediaError("not an image") from error
+            kind = next((kind for mark, kind in MARKS.items() if start.startswith(mark)), None)
+            reason = f"truncated or damaged {kind}" if kind else "not an image"
+            raise MediaError(reason) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     width, height = image.size
@@ -140,7 +144,7 @@ def _decode(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     try:
-        return np.asarray(image.convert("RGB"))
+        return np.array(image.convert("RGB"))
     except ValueError:
         raise MediaError(f"pixels of kind {image.mode}") from None
 

@@ -18,19 +18,22 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.features import Features, export
 from deepfidelity_jax.preparation import staging_folder
 from deepfidelity_jax.report import write_report
-from deepfidelity_jax.workdir import Stages, fingerprint, say, write_json
+from deepfidelity_jax.workdir import Stages, claim, fingerprint, say
 
 STAGES = ("prepare", "train", "fit", "evaluate")
 
 
-def run(config: ConfigDict, workdir: Path, only: str | None = None) -> None:
-    """Run all stages in order, or one.
+def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
+    """Run all stages in order, or the one that `mode` names.
 
     Raises InputError for what the user can mend, and where one stage alone is asked for and what it
     starts from is missing.
     """
-    todo = STAGES if only is None else (only,)
-    builder = records.builder_class(config.data.dataset).configured(config, records_dir(config, workdir))
+    todo = STAGES if mode == "run" else (mode,)
+    train.build_model(config)  # a config that names no network is told before anything is done
+    builder_class = records.builder_class(config.data.dataset)
+    builder = builder_class.configured(config, records_dir(config, workdir))
+    claim(workdir, config)
     if "prepare" in todo:
         prepare(config, builder, workdir)
     folder = Path(builder.data_path)
@@ -39,7 +42,7 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> None:
     if "train" in todo:
         train.train(config, folder, workdir)
     step = checkpoint.best_step(workdir / "checkpoints")
-    if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and only != "prepare":
+    if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
         raise InputError(f"{workdir} is not trained to its end: run --mode=train first")
     if "fit" in todo:
         fit(config, folder, workdir, step)

@@ -21,16 +21,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
-    """Make `workdir` this config's, or check that it is. InputError names every difference."""
-    path = workdir / "config.json"
-    given = json.loads(config.to_json())
-    if not path.exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(path, given)
-        return
-    kept = read_config(workdir).to_dict()
-    there, here = flatten(kept), flatten(given)
+def check(workdir: Path, config: ConfigDict) -> Path:
+    """The workdir, if it is new or this config's. InputError names what differs."""
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"--workdir={workdir} is a file")
+    if not (workdir / "config.json").exists():
+        return workdir
+    there, here = flatten(read_config(workdir).to_dict()), flatten(json.loads(config.to_json()))
     differing = [
         f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
         for key in sorted(there.keys() | here.keys())
@@ -42,6 +39,13 @@ def claim(workdir: Path, config: ConfigDict) -> None:
             f"{workdir} was made with another config: {'; '.join(differing[:3])}{more}. "
             "Take another --workdir, or the same values"
         )
+    return workdir
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+    """Make a new workdir this config's."""
+    if not (workdir / "config.json").exists():
+        write_json(workdir / "config.json", json.loads(config.to_json()))
 
 
 def read_config(workdir: Path) -> ConfigDict:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +14,17 @@ from deepfidelity_jax.model import (
     Block,
     SSAAFormer,
     SSAAFormerConfig,
+    Stage,
     count_multiply_adds,
     count_parameters,
 )
 
 SMALLEST = SSAAFormerConfig(
-    depths=(2, 2, 2, 2),
+    depths=(3, 1, 2, 1),
     widths=(16, 24, 32, 48),
     head_dim=16,
     layer_scale=0.5,
-    symmetric=(1, 1, 1, 1),
+    symmetric=(1, 0, 2, 0),
     fidelity_head=True,
 )
 
@@ -32,16 +34,36 @@ def make_images(h=64, w=64, n=3):
 
 
 def randomise(tree, seed=1):
-    """Every tensor away from its start, so that no term is hidden by a zero or a one."""
+    """Every tensor of these shapes away from its start, so that no zero or one hides a term."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda p: p + rng.uniform(0.05, 0.2, p.shape).astype(np.float32), tree)
+
+    def draw(path, shape):
+        centre = 1.0 if path[-1].key in ("scale", "var") else 0.0
+        return jnp.asarray(centre + 0.2 * rng.uniform(-1, 1, shape.shape), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, tree)
 
 
 @pytest.fixture(scope="module")
 def variables():
-    model = SSAAFormer(SMALLEST)
-    start = jax.jit(lambda: model.init(jax.random.key(0), make_images(n=1), train=False))()
-    return {**start, "batch_stats": randomise(start["batch_stats"])}
+    init = SSAAFormer(SMALLEST).init
+    return randomise(jax.eval_shape(lambda: init(jax.random.key(0), make_images(), train=False)))
+
+
+@cache
+def compiled(config=SMALLEST, train=False):
+    """The network as one compiled function of (variables, images, seed): outputs and statistics."""
+
+    @jax.jit
+    def run(variables, images, seed=0):
+        options = {"mutable": ["batch_stats"], "rngs": {"dropout": jax.random.key(seed)}}
+        return SSAAFormer(config).apply(variables, images, train=train, **options)
+
+    return run
+
+
+def evaluate(variables, images, config=SMALLEST):
+    return compiled(config)(variables, images)[0]
 
 
 def loss_and_gradient(model, variables):
@@ -56,6 +78,11 @@ def loss_and_gradient(model, variables):
         return sum((y * rng.normal(size=y.shape)).sum() for y in read)
 
     return jax.jit(jax.value_and_grad(loss))(variables["params"])
+
+
+@pytest.fixture(scope="module")
+def reference(variables):
+    return loss_and_gradient(SSAAFormer(SMALLEST), variables)
 
 
 # Published counts: with two 2-class heads, and multiply-adds at 224.
@@ -120,7 +147,7 @@ def test_impossible_sizes_are_refused(variables, h, w):
 
 @pytest.mark.parametrize(("h", "w"), [(96, 96), (160, 160), (64, 96)])
 def test_outputs_fit_together_at_any_size(variables, h, w):
-    outputs = SSAAFormer(SMALLEST).apply(variables, make_images(h, w, n=2), train=False)
+    outputs = evaluate(variables, make_images(h, w, n=2))
     tokens = (h // 32) * (w // 32)
     assert outputs.features.shape == (2, 48)
     assert outputs.token_logits.shape == (2, tokens, 2)
@@ -137,25 +164,21 @@ def test_the_feature_is_both_heads_taken_as_identity(variables):
     config = dataclasses.replace(SMALLEST, num_classes=48)
     identity = {"kernel": jnp.eye(48), "bias": jnp.zeros(48)}
     params = {**variables["params"], "head": identity, "aux_head": identity}
-    outputs = SSAAFormer(config).apply({**variables, "params": params}, make_images(), train=False)
+    outputs = evaluate({**variables, "params": params}, make_images(), config)
     np.testing.assert_allclose(outputs.logits, outputs.features, rtol=1e-5, atol=1e-5)
 
 
 def test_tokens_are_told_row_by_row(variables):
     """A change in one corner moves the token of that corner most."""
-    model, images = SSAAFormer(SMALLEST), make_images(96, 64, n=1)
-    params = jax.tree.map(jnp.copy, variables["params"])
+    images = make_images(64, 96, n=2)
     changed = images.at[:, -16:, :16].add(20.0)
-    tokens = [
-        model.apply({**variables, "params": params}, x, train=False).token_logits
-        for x in (images, changed)
-    ]
-    moved = np.abs(tokens[1] - tokens[0])[0].sum(-1)
-    assert moved.argmax() == 4  # 3 rows of 2: the last row's first
+    before, after = (evaluate(variables, x).token_logits for x in (images, changed))
+    moved = np.abs(after - before).sum((0, 2))
+    assert moved.argmax() == 3  # 2 rows of 3: the last row's first
 
 
-def test_every_slice_of_every_tensor_gets_a_gradient(variables):
-    _, gradient = loss_and_gradient(SSAAFormer(SMALLEST), variables)
+def test_every_slice_of_every_tensor_gets_a_gradient(reference):
+    _, gradient = reference
     dead = []
     for path, g in jax.tree_util.tree_leaves_with_path(gradient):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -167,10 +190,9 @@ def test_every_slice_of_every_tensor_gets_a_gradient(variables):
 
 
 @pytest.mark.parametrize("changes", [{"unroll": True}, {"remat": True}])
-def test_how_it_is_computed_changes_nothing(variables, changes):
-    model, other = SSAAFormer(SMALLEST), SSAAFormer(SMALLEST, **changes)
-    loss, gradient = loss_and_gradient(model, variables)
-    loss_, gradient_ = loss_and_gradient(other, variables)
+def test_how_it_is_computed_changes_nothing(variables, reference, changes):
+    loss, gradient = reference
+    loss_, gradient_ = loss_and_gradient(SSAAFormer(SMALLEST, **changes), variables)
     np.testing.assert_allclose(loss_, loss, rtol=1e-4)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max()),
@@ -179,41 +201,30 @@ def test_how_it_is_computed_changes_nothing(variables, changes):
     )
 
 
-def test_blocks_of_a_stack_run_in_order(variables):
-    """Two plain blocks in a stack are the first, then the second."""
-    config = dataclasses.replace(SMALLEST, symmetric=(0, 0, 0, 0), fidelity_head=False)
-    model = SSAAFormer(config)
-    start = model.init(jax.random.key(3), make_images(n=1), train=False)
-    stage1 = randomise(start["params"]["stage1"]["plain"])
-    x = make_images(8, 8, n=2) @ jnp.ones((3, 16))
-    stats = start["batch_stats"]["stage1"]["plain"]
-    expected = x
-    for i in range(2):
-        own = jax.tree.map(lambda p, i=i: p[i], {"params": stage1, "batch_stats": stats})
-        block = Block(config, local=True, symmetric=False, train=False)
-        expected, _ = block.apply(own, expected, jnp.zeros(()))
-    trunk = {**start["params"], "stage1": {**start["params"]["stage1"], "plain": stage1}}
-    _, seen = model.apply(
-        {"params": trunk, "batch_stats": start["batch_stats"]},
+def test_blocks_run_in_order(variables):
+    """The symmetric stack first, then the slices of the plain one."""
+    stage = Stage(SMALLEST, 1, train=False, unroll=False, remat=False)
+    own = {key: tree["stage1"] for key, tree in variables.items()}
+    got, seen = stage.apply(
+        own,
         make_images(n=2),
-        train=False,
-        capture_intermediates=lambda module, _: module.name in ("patch_embed", "stage1"),
+        jnp.zeros(3),
+        capture_intermediates=lambda module, _: module.name == "patch_embed",
     )
-    stage = seen["intermediates"]["stage1"]
-    x = stage["patch_embed"]["__call__"][0]
-    for i in range(2):
-        own = jax.tree.map(lambda p, i=i: p[i], {"params": stage1, "batch_stats": stats})
-        x, _ = Block(config, local=True, symmetric=False, train=False).apply(
-            own, x, jnp.zeros(())
-        )
-    np.testing.assert_allclose(stage["__call__"][0], x, rtol=1e-4, atol=1e-4)
+    x = seen["intermediates"]["patch_embed"]["__call__"][0]
+    for stack, i in (("symmetric", 0), ("plain", 0), ("plain", 1)):
+        part = {key: jax.tree.map(lambda p, i=i: p[i], own[key][stack]) for key in own}
+        block = Block(SMALLEST, local=True, symmetric=stack == "symmetric", train=False)
+        x, _ = block.apply(part, x, jnp.zeros(()))
+    np.testing.assert_allclose(got, x, rtol=1e-4, atol=1e-4 * np.abs(x).max())
 
 
 def mixing_branch(x, *, local, symmetric, weights=(1.0, 1.0)):
     """What a block adds to x by mixing tokens: position term and MLP are silenced."""
     block = Block(SMALLEST, local=local, symmetric=symmetric, train=False)
     symmetric_block = Block(SMALLEST, local=local, symmetric=True, train=False)
-    params = randomise(symmetric_block.init(jax.random.key(0), x, jnp.zeros(()))["params"])
+    init = symmetric_block.init
+    params = randomise(jax.eval_shape(lambda: init(jax.random.key(0), x, jnp.zeros(()))))["params"]
     params["w"] = jnp.asarray(weights)
     for silenced in (params["pos_embed"], params["mlp"]["fc2"]):
         silenced.update(jax.tree.map(jnp.zeros_like, silenced))
@@ -246,9 +257,8 @@ def test_weights_pushed_apart_make_the_block_plain_or_mirrored(local):
 
 
 def test_bfloat16_is_close_to_float32(variables):
-    exact = SSAAFormer(SMALLEST).apply(variables, make_images(), train=False)
-    config = dataclasses.replace(SMALLEST, dtype="bfloat16")
-    rough = SSAAFormer(config).apply(variables, make_images(), train=False)
+    exact = evaluate(variables, make_images())
+    rough = evaluate(variables, make_images(), dataclasses.replace(SMALLEST, dtype="bfloat16"))
     assert all(y.dtype == jnp.float32 for y in rough)
     error = np.linalg.norm(rough.features - exact.features) / np.linalg.norm(exact.features)
     assert 1e-6 < error < 2e-2
@@ -261,7 +271,7 @@ def test_batch_norm_keeps_statistics_as_pytorch_does():
     params = {"scale": np.full(4, 1.5, np.float32), "bias": np.full(4, -1.0, np.float32)}
     variables = {"params": params, "batch_stats": start}
 
-    y, new = BatchNorm(True, "float32").apply(variables, x, mutable=["batch_stats"])
+    y, new = BatchNorm(True, "float32").apply(variables, jnp.asarray(x), mutable=["batch_stats"])
     flat = x.reshape(-1, 4)
     normal = (x - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)
     np.testing.assert_allclose(y, 1.5 * normal - 1, rtol=1e-4, atol=1e-5)
@@ -269,26 +279,24 @@ def test_batch_norm_keeps_statistics_as_pytorch_does():
     np.testing.assert_allclose(mean, 0.9 * start["mean"] + 0.1 * flat.mean(0), rtol=1e-5)
     np.testing.assert_allclose(var, 0.9 * start["var"] + 0.1 * flat.var(0, ddof=1), rtol=1e-5)
 
-    y = BatchNorm(False, "float32").apply(variables, x)
+    y = BatchNorm(False, "float32").apply(variables, jnp.asarray(x))
     np.testing.assert_allclose(y, 1.5 * (x - 0.5) / np.sqrt(2 + 1e-5) - 1, rtol=1e-4, atol=1e-5)
 
 
 def test_batch_statistics_survive_a_large_offset():
     """A variance taken as mean(x^2) - mean(x)^2 would be lost here."""
-    x = (1000 + np.random.default_rng(0).normal(size=(4, 8, 8, 2))).astype(np.float32)
-    _, new = BatchNorm(True, "float32").init_with_output(jax.random.key(0), x)
-    module = BatchNorm(True, "float32")
-    _, new = module.apply(module.init(jax.random.key(0), x), x, mutable=["batch_stats"])
-    expected = 0.9 + 0.1 * x.reshape(-1, 2).astype(np.float64).var(0, ddof=1)
+    x = jnp.asarray(1000 + np.random.default_rng(0).normal(size=(4, 8, 8, 2)), jnp.float32)
+    norm = BatchNorm(True, "float32")
+    _, new = norm.apply(norm.init(jax.random.key(0), x), x, mutable=["batch_stats"])
+    expected = 0.9 + 0.1 * np.asarray(x, np.float64).reshape(-1, 2).var(0, ddof=1)
     np.testing.assert_allclose(new["batch_stats"]["var"], expected, rtol=1e-4)
 
 
 def test_training_moves_every_running_statistic_and_evaluation_none(variables):
-    model = SSAAFormer(SMALLEST)
-    _, new = model.apply(variables, make_images(), train=True, mutable=["batch_stats"])
+    _, new = compiled(train=True)(variables, make_images())
     moved = jax.tree.map(lambda a, b: (a != b).all(), new["batch_stats"], variables["batch_stats"])
     assert all(jax.tree.leaves(moved))
-    _, same = model.apply(variables, make_images(), train=False, mutable=["batch_stats"])
+    _, same = compiled(train=False)(variables, make_images())
     jax.tree.map(np.testing.assert_array_equal, same["batch_stats"], variables["batch_stats"])
 
 
@@ -297,7 +305,7 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     block = Block(config, local=True, symmetric=False, train=True)
     x = jnp.ones((20_000, 2, 1, 3))
     kept = block.apply(
-        {}, x, jnp.float32(0.25), method="drop_path", rngs={"dropout": jax.random.key(0)}
+        {}, x, jnp.float32(0.25), method="_drop_path", rngs={"dropout": jax.random.key(0)}
     )
     kept = np.asarray(kept).reshape(len(x), -1)
     assert (kept == kept[:, :1]).all()
@@ -307,22 +315,19 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
 
 def test_drop_path_is_of_training_alone_and_of_the_key(variables):
     config = dataclasses.replace(SMALLEST, drop_path=0.5)
-    model, plain = SSAAFormer(config), SSAAFormer(SMALLEST)
-
-    @jax.jit
-    def train(seed):
-        rngs = {"dropout": jax.random.key(seed)}
-        options = {"train": True, "mutable": ["batch_stats"], "rngs": rngs}
-        return model.apply(variables, make_images(), **options)[0].features
-
-    np.testing.assert_array_equal(train(0), train(0))
-    assert np.abs(train(0) - train(1)).max() > 1e-3
-    evaluated = [m.apply(variables, make_images(), train=False).features for m in (model, plain)]
-    np.testing.assert_array_equal(*evaluated)
+    train = compiled(config, train=True)
+    zero, again, one = (train(variables, make_images(), i)[0].features for i in (0, 0, 1))
+    np.testing.assert_array_equal(zero, again)
+    assert np.abs(zero - one).max() > 1e-3
+    model = SSAAFormer(config)
+    evaluated = jax.jit(lambda v: model.apply(v, make_images(), train=False).features)(variables)
+    np.testing.assert_array_equal(evaluated, evaluate(variables, make_images()).features)
 
 
-def test_parameters_start_as_published(variables):
-    config = SSAAFormerConfig.tiny(layer_scale=1e-6)
+def test_parameters_start_as_published():
+    config = SSAAFormerConfig(
+        depths=(2, 0, 1, 0), widths=(48, 48, 64, 64), head_dim=32, layer_scale=1e-6
+    )
     model = SSAAFormer(config)
     start = jax.jit(lambda: model.init(jax.random.key(0), make_images(32, 32, 1), train=False))()
     params = start["params"]
@@ -337,7 +342,7 @@ def test_parameters_start_as_published(variables):
             assert 0.9 < np.abs(p).max() * fan_in**0.5 <= 1
             assert abs(p.std() * (3 * fan_in) ** 0.5 - 1) < 0.2
     for tensor in (glob["attn"]["qkv"], glob["mlp"]["fc1"], params["head"]):
-        assert abs(tensor["kernel"].std() / 0.02 - 1) < 0.1
+        assert abs(tensor["kernel"].std() / 0.02 - 1) < 0.15
         assert not tensor["bias"].any()
     np.testing.assert_array_equal(local["w"], np.ones((2, 2)))
     np.testing.assert_array_equal(local["gamma_1"], np.full((2, 48), np.float32(1e-6)))

@@ -1,0 +1,28 @@
+"""A folder of photographs or videos of your own; without fakes in it, they are made.
+
+    python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=/tmp/faces
+"""
+
+from ml_collections import ConfigDict
+
+from deepfidelity_configs import default
+
+
+def get_config() -> ConfigDict:
+    """The configuration for a folder, sized for two CPU cores."""
+    config = default.get_config()
+    config.data.dataset = "face_folder"
+    config.faces.size = 144
+
+    config.model.variant = "tiny"
+    config.model.image_size = 128
+    config.model.drop_path = 0.0
+
+    config.train.steps = 3000
+    config.train.batch_size = 32
+    config.train.learning_rate = 2e-3
+    config.train.warmup_steps = 100
+    config.train.ema_decay = 0.995
+    config.train.eval_every = 250
+    config.train.checkpoint_every = 250
+    return config

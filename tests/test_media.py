@@ -1,0 +1,274 @@
+import os
+import struct
+import subprocess
+import sys
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepfidelity_jax import media
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.media import MediaError
+
+
+def gradient(height=40, width=64):
+    """Red rises to the right, green downwards."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.linspace(0, 255, width)[None]
+    image[..., 1] = np.linspace(0, 255, height)[:, None]
+    image[..., 2] = 60
+    return image
+
+
+def png(width, height, depth, colour, rows=b""):
+    """A PNG made by hand, for what Pillow does not write."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def counted_video(path, frames=90, size=(160, 128), codec="mp4v", rate=30):
+    """A video whose frames tell their number: ten blocks, black or white, spell it in binary."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
+    assert writer.isOpened()
+    for number in range(frames):
+        image = np.full((size[1], size[0], 3), 128, np.uint8)
+        for bit in range(10):
+            image[:, bit * 16 : bit * 16 + 16] = 235 if number >> bit & 1 else 20
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def told(image):
+    return sum(int(image[:, bit * 16 + 4 : bit * 16 + 12].mean() > 128) << bit for bit in range(10))
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "webp", "jpg"])
+def test_every_format_gives_the_same_picture(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    options = {"lossless": True} if suffix == "webp" else {"quality": 95, "subsampling": 0}
+    Image.fromarray(gradient()).save(path, **options)
+    image = media.read_image(path)
+    assert image.dtype == np.uint8
+    np.testing.assert_allclose(image.astype(int), gradient(), atol=8 if suffix == "jpg" else 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, orientation):
+    # How a camera would store the upright picture, for each of the eight values of the tag.
+    stored = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation](gradient())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.png"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
+    np.testing.assert_array_equal(media.read_image(path), gradient())
+
+
+def test_grey_palette_and_cmyk_become_rgb(tmp_path):
+    picture = Image.fromarray(gradient())
+    grey = picture.convert("L")
+    grey.save(tmp_path / "grey.jpg", quality=95)
+    image = media.read_image(tmp_path / "grey.jpg")
+    assert image.shape == (40, 64, 3)
+    expected = np.repeat(np.asarray(grey)[..., None], 3, axis=2).astype(int)
+    np.testing.assert_allclose(image.astype(int), expected, atol=4)
+
+    palette = picture.quantize(256)
+    palette.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(
+        media.read_image(tmp_path / "palette.png"), np.asarray(palette.convert("RGB"))
+    )
+
+    picture.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100, subsampling=0)
+    image = media.read_image(tmp_path / "cmyk.jpg")
+    np.testing.assert_allclose(image.astype(int), gradient(), atol=8)
+
+
+def test_sixteen_bits_keep_the_high_byte(tmp_path):
+    deep = np.linspace(0, 65535, 40 * 64).reshape(40, 64).astype(np.uint16)
+    expected = np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, 2)
+    for name in ("grey.png", "grey.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        np.testing.assert_array_equal(media.read_image(tmp_path / name), expected)
+    rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in deep)
+    (tmp_path / "rgb48.png").write_bytes(png(64, 40, 16, 2, rows))
+    np.testing.assert_array_equal(media.read_image(tmp_path / "rgb48.png"), expected)
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    alpha = np.full((40, 64, 1), 255, np.uint8)
+    alpha[:, :32] = 0
+    Image.fromarray(np.concatenate([gradient(), alpha], 2)).save(tmp_path / "a.png")
+    image = media.read_image(tmp_path / "a.png")
+    assert (image[:, :32] == 255).all()
+    np.testing.assert_array_equal(image[:, 32:], gradient()[:, 32:])
+
+
+def test_a_bomb_is_refused_by_its_header(tmp_path, recwarn):
+    (tmp_path / "bomb.png").write_bytes(png(30000, 30000, 8, 2))
+    with pytest.raises(MediaError, match=r"30000x30000 pixels, more than 178 million"):
+        media.read_image(tmp_path / "bomb.png")
+    # Just below the bound Pillow would warn: the file has no pixels, and only that is said.
+    (tmp_path / "large.png").write_bytes(png(12000, 12000, 1, 0))
+    with pytest.raises(MediaError, match="PNG"):
+        media.read_image(tmp_path / "large.png")
+    assert not recwarn.list
+    assert Image.MAX_IMAGE_PIXELS is not None
+
+
+def test_bad_pictures_have_a_short_reason(tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    Image.fromarray(gradient()).save(tmp_path / "whole.png")
+    Image.fromarray(gradient()[:1, :1]).save(tmp_path / "dot.png")
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) * 9 // 10])
+    (tmp_path / "stub.jpg").write_bytes(whole[:200])
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:90])
+    (tmp_path / "text.jpg").write_text("not a picture at all\n" * 40)
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    reasons = {
+        "cut.jpg": "truncated JPEG",
+        "stub.jpg": "truncated or damaged JPEG",
+        "cut.png": "(truncated|damaged) PNG",
+        "text.jpg": "not an image",
+        "empty.jpg": "empty file",
+        "dot.png": "1x1 pixels, fewer than 16",
+        "missing.jpg": "no such file",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(MediaError, match=reason) as caught:
+            media.read_image(tmp_path / name)
+        assert len(str(caught.value)) < 80
+        assert "\n" not in str(caught.value)
+    assert issubclass(MediaError, ValueError)
+
+
+def test_crops_are_coded_once_and_nearly_without_loss():
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (64, 64, 3), np.uint8), (0, 0), 1.5)
+    coded = media.encode_image(image)
+    assert coded == media.encode_image(image)
+    decoded = media.decode_image(coded)
+    assert abs(decoded.astype(int) - image).mean() < 2
+    # 4:4:4: the sampling factors of luminance and colour are alike.
+    frame = coded.index(b"\xff\xc0")
+    assert coded[frame + 11] == coded[frame + 14] == coded[frame + 17] == 0x11
+    for bad in (b"", b"nothing"):
+        with pytest.raises(MediaError):
+            media.decode_image(bad)
+
+
+def test_listing_is_sorted_recursive_and_skips_the_hidden(tmp_path):
+    for name in ("b/2.JPG", "b/1.png", "a.mp4", ".hidden/x.jpg", "b/.y.jpg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "b" / "round").symlink_to(tmp_path, target_is_directory=True)
+    names = [path.relative_to(tmp_path).as_posix() for path in media.list_media(tmp_path)]
+    assert names == ["a.mp4", "b/1.png", "b/2.JPG"]
+    assert media.is_image("x.JPEG")
+    assert media.is_video("x.MP4")
+    assert not media.is_image("x.mp4")
+    with pytest.raises(InputError, match="not a folder"):
+        media.list_media(tmp_path / "missing")
+
+
+def test_indices_are_the_middles_of_even_shares():
+    assert media.spread_indices(300, 3) == [50, 150, 250]
+    assert media.spread_indices(5, 32) == [0, 1, 2, 3, 4]
+    assert media.spread_indices(300, 32) == [int((i + 0.5) * 300 / 32) for i in range(32)]
+    assert media.spread_indices(7, 1) == [3]
+
+
+def test_frames_are_spread_over_the_whole_video(tmp_path):
+    path = counted_video(tmp_path / "a.mp4")
+    frames = list(media.read_frames(path, 6))
+    assert [frame.index for frame in frames] == [7, 22, 37, 52, 67, 82]
+    assert [told(frame.image) for frame in frames] == [7, 22, 37, 52, 67, 82]
+    np.testing.assert_allclose([f.time for f in frames], [f.index / 30 for f in frames], atol=1e-3)
+    assert [told(frame.image) for frame in media.read_frames(path, 500)] == list(range(90))
+
+
+def test_seeking_reads_the_same_frames_as_stepping(tmp_path):
+    path = counted_video(tmp_path / "a.mp4")
+    indices = [0, 5, 13, 40, 41, 77, 89]
+    stepped = list(media.read_frames_at(path, indices, seek_from=10**6))
+    sought = list(media.read_frames_at(path, indices, seek_from=0))
+    assert [told(frame.image) for frame in stepped] == indices
+    assert [told(frame.image) for frame in sought] == indices
+    for a, b in zip(stepped, sought, strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+        assert (a.index, a.time) == (b.index, b.time)
+
+
+@pytest.mark.parametrize("seek_from", [0, 10**6])
+def test_a_frame_that_is_not_there_is_left_out_not_repeated(tmp_path, seek_from):
+    path = counted_video(tmp_path / "a.mp4", frames=20)
+    frames = list(media.read_frames_at(path, [10, 30, 50], seek_from))
+    assert [told(frame.image) for frame in frames] == [10]
+
+
+@pytest.mark.parametrize("claim", [0, 10, 100_000])
+def test_a_header_with_a_wrong_count_is_not_believed(tmp_path, claim):
+    path = counted_video(tmp_path / "a.avi", frames=60, codec="MJPG")
+    data = bytearray(path.read_bytes())
+    stream = data.index(b"strh") + 8
+    total = data.index(b"avih") + 8
+    data[stream + 32 : stream + 36] = data[total + 16 : total + 20] = struct.pack("<I", claim)
+    path.write_bytes(data)
+    assert media.video_info(path).frames == 60
+    assert [told(frame.image) for frame in media.read_frames(path, 3)] == [10, 30, 50]
+
+
+def test_a_video_cut_short_gives_what_it_still_holds(tmp_path):
+    path = counted_video(tmp_path / "a.avi", frames=60, codec="MJPG")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    held = media.video_info(path).frames
+    assert 20 <= held <= 35
+    frames = [told(frame.image) for frame in media.read_frames(path, 4)]
+    assert frames == media.spread_indices(held, 4)
+
+
+def test_a_bad_video_has_a_reason_and_makes_no_noise(tmp_path):
+    whole = counted_video(tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("no video " * 100)
+    for name, reason in {
+        "cut.mp4": "damaged",
+        "empty.mp4": "empty file",
+        "text.mp4": "not a video",
+        "missing.mp4": "no such file",
+    }.items():
+        with pytest.raises(MediaError, match=reason):
+            next(media.read_frames(tmp_path / name, 4))
+    # The decoders write to the process's own stderr, so it takes a process to hear them.
+    lines = (
+        "import sys; from deepfidelity_jax import media\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: media.video_info(path)\n"
+        "    except media.MediaError: pass\n"
+    )
+    names = [str(tmp_path / name) for name in ("cut.mp4", "empty.mp4", "text.mp4")]
+    done = subprocess.run(
+        [sys.executable, "-c", lines, *names], capture_output=True, check=True, env=dict(os.environ)
+    )
+    assert done.stderr == b""
