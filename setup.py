@@ -49,7 +49,13 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
-        "test": ["beartype>=0.19", "pre-commit>=4.0", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "test": [
+            "beartype>=0.19",
+            "pre-commit>=4.0",
+            "pytest>=8.0",
+            "pytest-xdist>=3.6",
+            "ruff>=0.9",
+        ],
     },
     entry_points={"console_scripts": ["deepfidelity=deepfidelity_jax.cli:main"]},
 )

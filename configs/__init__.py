@@ -1,0 +1,1 @@
+"""Configurations, imported as `deepfidelity_configs`."""

@@ -1,6 +1,6 @@
 """Every option once, with its default. Other configs are this one plus the lines that differ.
 
-    python run.py --config=configs/default.py --workdir=DIR [--config.group.option=value ...]
+python run.py --config=configs/default.py --workdir=DIR [--config.group.option=value ...]
 """
 
 from ml_collections import ConfigDict

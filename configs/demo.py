@@ -1,6 +1,6 @@
 """The whole path on rendered faces: no download, no accelerator.
 
-    python run.py --config=configs/demo.py --workdir=/tmp/demo
+python run.py --config=configs/demo.py --workdir=/tmp/demo
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """A folder of photographs or videos of your own; without fakes in it, they are made.
 
-    python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=/tmp/faces
+python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=/tmp/faces
 """
 
 from ml_collections import ConfigDict

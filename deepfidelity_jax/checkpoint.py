@@ -72,7 +72,7 @@ def latest_step(folder: Path) -> int | None:
 
 
 def best_step(folder: Path) -> int | None:
-    """The checkpoint best on validation, the later of equals; the newest where none was measured."""
+    """The checkpoint best on validation, the later of equals; else the newest."""
     measured = []
     for step in steps(folder):
         metrics = read_notes(folder, step).get("metrics") or {}
@@ -127,4 +127,3 @@ def on_one_device(abstract):
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
     )
-

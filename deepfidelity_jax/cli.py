@@ -1,5 +1,6 @@
 """The command line: `python run.py`, installed as `deepfidelity`."""
 
+import contextlib
 import os
 import re
 import sys
@@ -101,13 +102,12 @@ def predict(values: flags.FlagValues) -> int:
     detector = load(values.workdir)
     if detector.fidelity_model is None:
         raise InputError(f"{values.workdir} has no fidelity.npz: run --mode=fit first")
-    output = Path(values.output).open("w", encoding="utf-8") if values.output else sys.stdout
-    try:
+    with contextlib.ExitStack() as stack:
+        output = sys.stdout
+        if values.output:
+            output = stack.enter_context(Path(values.output).open("w", encoding="utf-8"))
         for path in paths:
             print(detector.predict(path).to_json(), file=output, flush=True)
-    finally:
-        if values.output:
-            output.close()
     return DONE
 
 

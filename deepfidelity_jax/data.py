@@ -70,7 +70,8 @@ def training_batches(
     per_process = batch_size // count // (2 if forged else 1)
     dataset = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
     make = ForgedPair(records, made_from) if forged else LabelledFace(made_from)
-    dataset = dataset[index::count].random_map(make).batch(per_process, drop_remainder=True)
+    # Drawn by the index in the whole stream, so before the processes divide it.
+    dataset = dataset.random_map(make)[index::count].batch(per_process, drop_remainder=True)
     if forged:
         dataset = dataset.map(_flatten_pairs)
     threads = 1 if workers else 4
@@ -100,7 +101,7 @@ def evaluation_batches(
 
 @dataclass(frozen=True)
 class LabelledFace(grain.transforms.RandomMap):
-    """A record, augmented. What a recorded forgery altered is unknown: all of it counts as forged."""
+    """A record, augmented; where a recorded forgery is unknown, all of it counts as forged."""
 
     made_from: TrainingInput
 

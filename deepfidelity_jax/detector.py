@@ -1,9 +1,9 @@
 """A trained detector: face crops to features, logits and fidelity, and files to verdicts.
 
-    import deepfidelity_jax as df
-    detector = df.load(workdir)
-    detector.fidelity(images)      # uint8 [N, H, W, 3] RGB face crops -> float32 [N], high is real
-    detector.predict("video.mp4")  # finds the faces
+import deepfidelity_jax as df
+detector = df.load(workdir)
+detector.fidelity(images)      # uint8 [N, H, W, 3] RGB face crops -> float32 [N], high is real
+detector.predict("video.mp4")  # finds the faces
 """
 
 from dataclasses import replace
@@ -48,7 +48,7 @@ class Detector:
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
         self._variables = variables
-        model = train.build_model(config).clone(unroll=True)
+        model = train.build_model(config)
 
         def forward(variables, images):
             outputs = model.apply(variables, train.normalise(images), train=False)

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.stats import spearmanr
 
-from deepfidelity_jax import fidelity, metrics
+from deepfidelity_jax import fidelity, metrics, records
 from deepfidelity_jax.features import Features
 from deepfidelity_jax.workdir import say, write_json
 
@@ -14,7 +14,7 @@ from deepfidelity_jax.workdir import say, write_json
 def fit(
     config: ConfigDict, training: Features, validation: Features, scale: fidelity.FidelityScale
 ) -> fidelity.FidelityModel:
-    """Fit the regressor on training features, its calibration and threshold on validation videos."""
+    """Fit the regressor on training features, and calibrate it on validation videos."""
     own = config.fidelity
     regressor = fidelity.fit_regressor(
         training.feature,
@@ -76,17 +76,20 @@ def evaluate(
     known = np.isfinite(features.known_quality)
     if known.any():
         found["fidelity_known_quality_spearman"] = {
-            name: float(
-                spearmanr(scores[rows], features.known_quality[rows]).statistic
+            name: _rank_correlation(
+                scores[known & (features.label == label)],
+                features.known_quality[known & (features.label == label)],
             )
-            for name, rows in (
-                ("real", known & (features.label == 1)),
-                ("fake", known & (features.label == 0)),
-            )
+            for name, label in (("real", records.REAL), ("fake", records.FAKE))
         }
     table.write_csv(folder / "predictions.csv")
     write_json(folder / "metrics.json", found)
     return found
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Spearman's; None where either is constant."""
+    return float(spearmanr(a, b).statistic) if len(set(a)) > 1 and len(set(b)) > 1 else None
 
 
 def describe(found: dict, dataset: str, split: str) -> str:
@@ -96,7 +99,7 @@ def describe(found: dict, dataset: str, split: str) -> str:
         number = found[name]
         if number is None:
             return "not available"
-        low, high = (found["ci"].get(ci or name) or [None, None])
+        low, high = found["ci"].get(ci or name) or [None, None]
         return f"{number:.4f}" + (f" [{low:.4f}, {high:.4f}]" if low is not None else "")
 
     lines = [
@@ -112,9 +115,11 @@ def describe(found: dict, dataset: str, split: str) -> str:
             f"  {method}: frame_auc {entry['frame_auc']:.4f} [{low:.4f}, {high:.4f}] "
             f"of {entry['n_frames']} faces"
         )
-    spearman = found["fidelity_quality_spearman"]
-    shown = ", ".join(
-        f"{name} {number:.3f}" for name, number in spearman.items() if number is not None
-    )
-    lines.append(f"  fidelity against quality, Spearman: {shown}")
+    for name, title in (
+        ("fidelity_quality_spearman", "measured quality"),
+        ("fidelity_known_quality_spearman", "quality known by construction"),
+    ):
+        if name in found:
+            shown = (f"{key} {x:.3f}" for key, x in found[name].items() if x is not None)
+            lines.append(f"  fidelity against {title}, Spearman: {', '.join(shown)}")
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from jaxtyping import Float, Float32, UInt8
 KINDS = ("self_blend", "swap", "resynthesis")
 
 Face = UInt8[np.ndarray, "h w 3"]
+Donor = UInt8[np.ndarray, "a b 3"]  # of any size
 Mask = Float32[np.ndarray, "h w"]
 Points = Float32[np.ndarray, "5 2"]
 
@@ -35,7 +36,7 @@ def forge(
     image: Face,
     landmarks: Points,
     rng: np.random.Generator,
-    donor: tuple[Face, Points] | None = None,
+    donor: tuple[Donor, Points] | None = None,
 ) -> tuple[Face, Mask]:
     """Forge `image` by one of `KINDS`.
 
@@ -87,7 +88,7 @@ def _self_blend(image: Face, points: Points, rng: np.random.Generator) -> tuple[
 
 
 def _swap(
-    image: Face, points: Points, donor: Face, donor_points: Points, rng: np.random.Generator
+    image: Face, points: Points, donor: Donor, donor_points: Points, rng: np.random.Generator
 ) -> tuple[Face, Mask]:
     height, width = image.shape[:2]
     matrix = _similarity(donor_points, points)
@@ -178,7 +179,8 @@ def face_mask(points: Points, shape: tuple[int, int], rng: np.random.Generator) 
     if rng.random() < 0.4:  # pull the soft edge inwards, as matting and erosion do
         mask = np.clip(mask * 2 - 1, 0, 1)
         mask = cv2.GaussianBlur(mask, (0, 0), max(softness, 0.3))
-    return (mask * rng.choice([0.5, 0.75, 1.0, 1.0, 1.0, 1.0])).astype(np.float32)
+    opacity = np.float32(rng.choice([0.5, 0.75, 1.0, 1.0, 1.0, 1.0]))
+    return np.minimum(mask, 1) * opacity  # blurring may round to above 1
 
 
 # -------------------------------------------------------------------------------- the blend

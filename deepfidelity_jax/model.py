@@ -56,6 +56,8 @@ class SSAAFormerConfig:
         for stage, (s, d) in enumerate(zip(self.symmetric, self.depths, strict=True), start=1):
             if not 0 <= s <= d:
                 raise ValueError(f"symmetric asks for {s} of the {d} blocks in stage {stage}")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path is {self.drop_path}: give a share from 0 to below 1")
         for width in self.widths[2:]:
             if width % self.head_dim:
                 raise ValueError(f"width {width} is not a multiple of head_dim {self.head_dim}")
@@ -115,7 +117,8 @@ class SSAAFormer(nn.Module):
     Attributes:
         config: the network.
         unroll: run stacked blocks as straight code instead of a loop. Same parameters, same
-            values.
+            values. On CPU it pays nowhere: SSAAFormer-L forward 2.07 s against 2.12 s of CPU for
+            four images, compiled in 18 s against 3 s; a training step of tiny is slower by 10%.
         remat: keep only the input of each block for the gradient and compute the rest again.
     """
 

@@ -85,9 +85,7 @@ def fit(config: ConfigDict, folder: Path, workdir: Path, step: int) -> None:
     stages.finish("fit", inputs)
 
 
-def features_of(
-    config: ConfigDict, folder: Path, workdir: Path, step: int, split: str
-) -> Features:
+def features_of(config: ConfigDict, folder: Path, workdir: Path, step: int, split: str) -> Features:
     """The features of a split by the weights of `step`, exported unless they are there."""
     path = workdir / "features" / f"{config.data.dataset}-{split}.npz"
     inputs, stages = fingerprint(folder.parent.name, step, split), Stages(workdir)
@@ -104,9 +102,7 @@ def evaluate_and_report(config: ConfigDict, folder: Path, workdir: Path, step: i
     model = fidelity.load(workdir / "fidelity.npz")
     place = workdir / "eval" / dataset
     results = [place / "metrics.json", place / "predictions.csv", workdir / "report/index.html"]
-    inputs = fingerprint(
-        folder.parent.name, step, config.eval.to_dict(), model.regressor.settings
-    )
+    inputs = fingerprint(folder.parent.name, step, config.eval.to_dict(), model.regressor.settings)
     stages = Stages(workdir)
     if not stages.done("evaluate", inputs, *results):
         features = features_of(config, folder, workdir, step, "test")

@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float32
@@ -25,9 +26,8 @@ from deepfidelity_jax import media, quality
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.fidelity import FidelityScale, fit_scale, outside, scale
-from deepfidelity_jax.records import FAKE, LABELS, ORIGINAL, REAL, SPLITS
+from deepfidelity_jax.records import LABELS, ORIGINAL, SPLITS
 from deepfidelity_jax.workdir import fingerprint, say
-
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def stage(
             progress.advance()
     else:
         context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
             futures = [pool.submit(_produce_one, produce, source, folder) for source in todo]
             try:
                 for future in as_completed(futures):
@@ -224,7 +224,11 @@ def split_generators(
     )
     clipped = {name: outside(fitted, raw[split == name], label[split == name]) for name in SPLITS}
     builder.info.metadata.update(
-        recipe.to_json(), fidelity_scale=fitted.to_dict(), clipped=clipped, faces_found=found, notes=notes
+        recipe.to_json(),
+        fidelity_scale=fitted.to_dict(),
+        clipped=clipped,
+        faces_found=found,
+        notes=notes,
     )
     for name, methods in found.items():
         listed = ", ".join(f"{count} {method}" for method, count in sorted(methods.items()))
@@ -336,4 +340,3 @@ class _Progress:
         print(
             f"prepared {self.done} of {self.total} {self.unit}: {text}", file=sys.stderr, flush=True
         )
-

@@ -210,7 +210,7 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
 
 
 class StepLog:
-    """Metrics of steps, held back by one so that the host never waits for the step just sent off."""
+    """Metrics of steps, held back by one: the host never waits for the step just sent off."""
 
     def __init__(self, config: ConfigDict, log: MetricsLog, step: int):
         self.own, self.log, self.schedule = config.train, log, learning_rate(config.train)

@@ -77,7 +77,7 @@ def fingerprint(*inputs) -> str:
 
 
 class Stages:
-    """Which stages are done, and from what inputs: a stage with unchanged inputs is not repeated."""
+    """Which stages are done, and from what inputs: none is repeated with unchanged inputs."""
 
     def __init__(self, workdir: Path):
         self.path = workdir / "stages.json"

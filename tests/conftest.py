@@ -1,5 +1,137 @@
-"""Every shape written in a signature is checked while the tests run."""
+"""Every shape written in a signature is checked while the tests run; one tiny run serves many.
 
+What is slow is made once and shared by all processes of pytest-xdist: compiled programs, a tiny
+prepared and trained run, the same run on eight virtual devices. Tests that change a run copy it.
+"""
+
+import atexit
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# Before JAX is imported. xdist's workers and our subprocesses inherit both.
+if "DEEPFIDELITY_TESTS" not in os.environ:
+    os.environ["DEEPFIDELITY_TESTS"] = tempfile.mkdtemp(prefix="deepfidelity-tests-")
+    atexit.register(shutil.rmtree, os.environ["DEEPFIDELITY_TESTS"], ignore_errors=True)
+SHARED = Path(os.environ["DEEPFIDELITY_TESTS"])
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(SHARED / "compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+
+import pytest
+from absl import flags
 from jaxtyping import install_import_hook
 
 install_import_hook("deepfidelity_jax", "beartype.beartype")
+flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's global flags
+
+TREE = Path(__file__).parents[1]
+DEMO = f"--config={TREE / 'configs' / 'demo.py'}"
+
+# The smallest run that passes through everything; all of it is an option of the command line.
+TINY = {
+    "data.identities": 6,
+    "data.clips": 2,
+    "faces.frames": 2,
+    "faces.size": 64,
+    "model.image_size": 32,
+    "train.steps": 20,
+    "train.batch_size": 8,
+    "train.warmup_steps": 4,
+    "train.log_every": 1,
+    "train.eval_every": 10,
+    "train.checkpoint_every": 2,
+    "eval.batch_size": 8,
+    "eval.bootstrap": 20,
+}
+
+
+@pytest.fixture
+def tiny():
+    """The tiny run's configuration, free to be changed."""
+    from deepfidelity_configs import demo
+
+    config = demo.get_config()
+    config.update_from_flattened_dict(TINY)
+    return config
+
+
+class Command:
+    """`run.py` in a process of its own, with the tiny run's options, on CPU devices."""
+
+    def __init__(self, workdir, *options, devices=1, tiny=True):
+        small = [f"--config.{key}={value}" for key, value in TINY.items()] if tiny else []
+        config = [DEMO, *small] if tiny else []
+        self.argv = [
+            sys.executable, str(TREE / "run.py"), *config, f"--workdir={workdir}", *options
+        ]  # fmt: skip
+        self.environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        }
+
+    def start(self):
+        """Start and do not wait; a process group of its own."""
+        return subprocess.Popen(
+            self.argv,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def finish(self):
+        """Run to the end: exit status, stdout, stderr."""
+        return subprocess.run(self.argv, env=self.environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def command():
+    """The class `Command`."""
+    return Command
+
+
+def made_once(name, make):
+    """What `make(path)` leaves at `path`, made by the first process that asks for it."""
+    path = SHARED / name
+    with open(SHARED / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            partial = SHARED / f"{name}.partial"
+            make(partial)
+            partial.rename(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished():
+    """The workdir of one finished tiny run. Not to be changed."""
+
+    def make(path):
+        done = Command(path).finish()
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "", "progress goes to stderr"
+
+    return made_once("finished", make)
+
+
+@pytest.fixture(scope="session")
+def records_folder(finished):
+    """The records of the tiny run. Not to be changed."""
+    return next((finished / "records" / "synthetic_faces").glob("*/1.0.0"))
+
+
+@pytest.fixture(scope="session")
+def on_eight_devices(finished):
+    """The tiny run trained on eight virtual devices. Not to be changed."""
+
+    def make(path):
+        place = f"--config.data.records_dir={finished / 'records'}"
+        done = Command(path, place, "--mode=train", devices=8).finish()
+        assert done.returncode == 0, done.stderr
+
+    return made_once("on_eight_devices", make)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+
 from deepfidelity_datasets.synthetic_faces.renderer import (
     FACIAL_HAIR,
     HAIR_STYLES,

@@ -1,6 +1,6 @@
 """face_folder: any folder of photographs or videos, with the fakes in it or made of the real ones.
 
-    python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR --mode=prepare
+python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR --mode=prepare
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of a folder."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
@@ -38,8 +37,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raise InputError("config.data.dir is empty: name a folder of photographs or videos")
         folder, recipe = Path(config.data.dir).absolute(), Recipe.from_config(config)
         shares = tuple(config.data.splits)
-        sources, notes, made = list_sources(folder, shares, recipe.seed)
-        stamps = [(s.name, Path(s.path).stat().st_size, Path(s.path).stat().st_mtime) for s in sources]
+        sources, _, _ = list_sources(folder, shares, recipe.seed)
+        stamps = [
+            (s.name, Path(s.path).stat().st_size, Path(s.path).stat().st_mtime) for s in sources
+        ]
         name = f"{folder.name}-{fingerprint(stamps, shares, recipe.to_json())}"
         own = FaceFolderConfig(name=name, folder=folder, shares=shares, recipe=recipe)
         return cls(data_dir=records_dir, config=own, file_format="array_record")

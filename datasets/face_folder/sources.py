@@ -109,7 +109,7 @@ class Extractor:
     seed: int
 
     def __call__(self, source: Source) -> Produced:
-        """The faces of one photograph or video, with forgeries of them where the folder has none."""
+        """The faces of one photograph or video, and forgeries of them where none are given."""
         try:
             extraction = faces.extract(Path(source.path), self.settings)
         except media.MediaError as error:

@@ -1,4 +1,4 @@
-"""One rendered clip: a person in a scene, its forgeries, and a loss of quality of known strength."""
+"""One rendered clip: a person in a scene, its forgeries, and a known loss of quality."""
 
 from dataclasses import dataclass
 
@@ -71,7 +71,9 @@ class Renderer:
             faces += self.finish(clip, kind, forged, rng)
         return Produced(faces)
 
-    def film(self, identity: int, scene: int) -> list[tuple[UInt8[np.ndarray, "s s 3"], Float32[np.ndarray, "5 2"]]]:
+    def film(
+        self, identity: int, scene: int
+    ) -> list[tuple[UInt8[np.ndarray, "s s 3"], Float32[np.ndarray, "5 2"]]]:
         """The clean frames of a clip with their landmarks."""
         person = renderer.sample_identity(np.random.default_rng([self.seed, identity]))
         rng = np.random.default_rng([self.seed, identity, scene])

@@ -1,6 +1,6 @@
 """synthetic_faces: rendered people and forgeries of them, for trying everything without a download.
 
-    python run.py --config=configs/demo.py --workdir=DIR --mode=prepare
+python run.py --config=configs/demo.py --workdir=DIR --mode=prepare
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of rendered faces; splits are disjoint by identity."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
@@ -59,9 +58,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         own = self.builder_config
         held = [max(2, round(own.identities * share / sum(own.shares))) for share in own.shares[1:]]
         ends = (0, own.identities - sum(held), own.identities - held[1], own.identities)
-        people = {
-            split: tuple(range(ends[i], ends[i + 1])) for i, split in enumerate(SPLITS)
-        }
+        people = {split: tuple(range(ends[i], ends[i + 1])) for i, split in enumerate(SPLITS)}
         clips = [
             Clip(identity, scene, split)
             for split, identities in people.items()
