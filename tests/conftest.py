@@ -13,6 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+from absl import flags
+from jaxtyping import install_import_hook
+
 # Before JAX is imported. xdist's workers and our subprocesses inherit both.
 if "DEEPFIDELITY_TESTS" not in os.environ:
     os.environ["DEEPFIDELITY_TESTS"] = tempfile.mkdtemp(prefix="deepfidelity-tests-")
@@ -20,10 +24,6 @@ if "DEEPFIDELITY_TESTS" not in os.environ:
 SHARED = Path(os.environ["DEEPFIDELITY_TESTS"])
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(SHARED / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
-
-import pytest
-from absl import flags
-from jaxtyping import install_import_hook
 
 install_import_hook("deepfidelity_jax", "beartype.beartype")
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's global flags

@@ -129,7 +129,7 @@ def test_masks_follow_the_face():
 
 
 def test_blends_by_hand():
-    """A constant difference: opacity shows it by the mask, bands by the blurred mask, gradients never."""
+    """A constant difference: bands show it by the blurred mask, gradients not at all."""
     outer = np.clip(draw_face(), 0, 200)
     inner = outer + np.uint8(40)
     mask = face_mask(POINTS, (SIZE, SIZE), np.random.default_rng(2))

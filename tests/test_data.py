@@ -1,0 +1,147 @@
+"""Batches: pairs that differ by the forgery alone, the same stream however it is read."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from deepfidelity_jax import augment, data, train
+from deepfidelity_jax.media import decode_image
+from deepfidelity_jax.records import FAKE, REAL, SOURCES, Records
+
+SIZE = 96  # nine tokens
+
+
+def open_batches(folder, tiny, *, forged=True, seed=3, **options):
+    tiny.model.image_size = SIZE
+    records = Records(folder, SOURCES if forged else "train")
+    options = {"batch_size": 4} | options
+    return data.training_batches(
+        records, train.training_input(tiny, folder), forged=forged, seed=seed, **options
+    )
+
+
+def take(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def assert_same(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+def test_a_batch_is_what_it_says(records_folder, tiny):
+    for forged in (True, False):
+        for batch in take(open_batches(records_folder, tiny, forged=forged), 4):
+            assert {key: (value.shape, value.dtype.name) for key, value in batch.items()} == {
+                "image": ((4, SIZE, SIZE, 3), "uint8"),
+                "label": ((4,), "int32"),
+                "fidelity": ((4,), "float32"),
+                "forged": ((4, 9), "float32"),
+            }
+            real = batch["label"] == REAL
+            assert (batch["forged"][real] == 0).all()
+            assert (batch["forged"][~real].max(axis=1) > 0).all()
+            assert batch["forged"].max() <= 1
+            low, high = np.where(real, 0.6, 0.0), np.where(real, 1.0, 0.4)
+            assert (low - 1e-6 <= batch["fidelity"]).all()
+            assert (batch["fidelity"] <= high + 1e-6).all()
+            if forged:
+                np.testing.assert_array_equal(batch["label"], [REAL, FAKE] * 2)
+            else:  # what a recorded forgery altered is unknown
+                assert (batch["forged"][~real] == 1).all()
+
+
+def test_a_pair_differs_in_the_forged_part_alone(records_folder, tiny):
+    """Crop, flip, colours, noise and erasing are one draw for both."""
+    outside, inside = [], []
+    for batch in take(open_batches(records_folder, tiny), 16):
+        real, fake = (batch["image"][i::2].astype(float) for i in (0, 1))
+        change = np.abs(real - fake).mean(axis=-1).reshape(-1, 3, 32, 3, 32).mean(axis=(2, 4))
+        tokens = batch["forged"][1::2].reshape(-1, 3, 3)
+        outside += change[tokens == 0].tolist()
+        inside += change[tokens > 0.8].tolist()
+    assert len(outside) > 5
+    assert len(inside) > 30
+    assert max(outside) < 3
+    assert np.median(outside) < 1
+    assert np.median(inside) > 4
+
+
+def test_same_seed_same_batches(records_folder, tiny):
+    first = take(open_batches(records_folder, tiny), 3)
+    assert_same(first, take(open_batches(records_folder, tiny), 3))
+    other = take(open_batches(records_folder, tiny, seed=4), 3)
+    assert (first[0]["image"] != other[0]["image"]).any()
+
+
+@pytest.mark.parametrize("forged", [True, False])
+def test_every_epoch_shows_every_record_and_draws_anew(records_folder, tiny, forged):
+    """Augmentation off: what remains is the order, and the forgery."""
+    tiny.augment.update(augment.AugmentSettings.off().__dict__)
+    records = Records(records_folder, SOURCES if forged else "train")
+    pictures = {
+        augment.center_crop(decode_image(records[i]["image"]), SIZE, 1.0).tobytes()
+        for i in range(len(records))
+    }
+    epochs = []
+    batches = open_batches(records_folder, tiny, forged=forged)
+    for _ in range(2):
+        images = [b["image"] for b in take(batches, len(records) * (2 if forged else 1) // 4)]
+        epochs.append(np.concatenate(images))
+    if not forged:
+        assert [{image.tobytes() for image in epoch} for epoch in epochs] == [pictures] * 2
+        assert (epochs[0] != epochs[1]).any(), "another order"
+    else:
+        fakes = [{image.tobytes() for image in epoch[1::2]} for epoch in epochs]
+        assert len(fakes[0] | fakes[1]) == 2 * len(records), "another forgery"
+
+
+@pytest.mark.parametrize("forged", [True, False])
+def test_processes_divide_the_stream(records_folder, tiny, forged):
+    """What two processes read together is what one reads: the draws, too."""
+    whole = take(open_batches(records_folder, tiny, forged=forged, batch_size=8), 3)
+    halves = [
+        take(open_batches(records_folder, tiny, forged=forged, batch_size=8, process=(i, 2)), 3)
+        for i in (0, 1)
+    ]
+    group = 2 if forged else 1
+    for batch, *parts in zip(whole, *halves, strict=True):
+        for key, value in batch.items():
+            grouped = value.reshape(-1, group, *value.shape[1:])
+            for i, part in enumerate(parts):
+                expected = grouped[i::2].reshape(-1, *value.shape[1:])
+                np.testing.assert_array_equal(part[key], expected)
+
+
+def test_goes_on_from_a_saved_state(records_folder, tiny):
+    batches = open_batches(records_folder, tiny)
+    take(batches, 3)
+    state = batches.get_state()
+    expected = take(batches, 3)
+    fresh = open_batches(records_folder, tiny)
+    fresh.set_state(state)
+    assert_same(take(fresh, 3), expected)
+
+
+def test_worker_processes_change_nothing(records_folder, tiny):
+    alone = take(open_batches(records_folder, tiny), 4)
+    batches = open_batches(records_folder, tiny, workers=2)
+    assert_same(take(batches, 4), alone)
+
+
+def test_evaluation_reads_in_order(records_folder):
+    records = Records(records_folder, "test")
+    expected = np.stack(
+        [
+            augment.center_crop(decode_image(records[i]["image"]), 32, 0.9)
+            for i in range(len(records))
+        ]
+    )
+    batches = list(data.evaluation_batches(records, 32, 0.9, 7))
+    assert [len(batch) for batch in batches[:-1]] == [7] * (len(records) // 7)
+    assert len(batches[-1]) == len(records) % 7
+    np.testing.assert_array_equal(np.concatenate(batches), expected)

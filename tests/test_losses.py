@@ -1,0 +1,62 @@
+"""The losses against values by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepfidelity_jax.losses import cross_entropy, token_loss, training_loss
+from deepfidelity_jax.model import Outputs
+
+LOG3 = float(np.log(3))  # logits (0, log 3): probabilities 1/4 and 3/4
+
+
+def test_cross_entropy():
+    logits = jnp.array([[0.0, LOG3], [0.0, LOG3]])
+    plain = cross_entropy(logits, jnp.array([0, 1]), 0.0)
+    np.testing.assert_allclose(plain, [np.log(4), np.log(4 / 3)], rtol=1e-6)
+    # Smoothing 0.1 over two classes: 0.95 on the label, 0.05 on the other.
+    smooth = cross_entropy(logits, jnp.array([0, 1]), 0.1)
+    mixed = [0.95 * plain[0] + 0.05 * plain[1], 0.95 * plain[1] + 0.05 * plain[0]]
+    np.testing.assert_allclose(smooth, mixed, rtol=1e-6)
+
+
+def test_token_loss():
+    """Index 0 is fake: a forged share of 1 wants the first logit, a mixed token wants both."""
+    logits = jnp.array([[[0.0, LOG3]] * 3])
+    forged = jnp.array([[1.0, 0.0, 0.25]])
+    fake, real = np.log(4), np.log(4 / 3)
+    expected = (fake + real + 0.25 * fake + 0.75 * real) / 3
+    np.testing.assert_allclose(token_loss(logits, forged), [expected], rtol=1e-6)
+    assert token_loss(jnp.array([[[9.0, -9.0]]]), jnp.array([[1.0]]))[0] < 1e-6
+
+
+def make_outputs(fidelity):
+    logits = jnp.array([[0.0, LOG3], [0.0, LOG3]])
+    return Outputs(
+        features=jnp.zeros((2, 4)),
+        logits=logits,
+        class_logits=logits,
+        token_logits=jnp.zeros((2, 1, 2)),
+        fidelity=fidelity,
+    )
+
+
+def test_total_is_the_weighted_sum_of_means():
+    batch = {
+        "label": jnp.array([0, 1]),
+        "forged": jnp.array([[1.0], [0.0]]),
+        "fidelity": jnp.array([0.25, 0.75]),
+    }
+    weights = {"label_smoothing": 0.0, "token_weight": 0.5, "fidelity_weight": 2.0}
+    total, parts = training_loss(make_outputs(jnp.array([0.5, 0.25])), batch, **weights)
+    expected = {
+        "class": (np.log(4) + np.log(4 / 3)) / 2,
+        "token": np.log(2),
+        "fidelity": (0.25**2 + 0.5**2) / 2,
+    }
+    assert parts == pytest.approx(expected, rel=1e-6)
+    sums = expected["class"] + 0.5 * expected["token"] + 2 * expected["fidelity"]
+    assert total == pytest.approx(sums, rel=1e-6)
+    total, parts = training_loss(make_outputs(None), batch, **weights)
+    assert "fidelity" not in parts
+    assert total == pytest.approx(sums - 2 * expected["fidelity"], rel=1e-6)
