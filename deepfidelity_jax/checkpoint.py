@@ -5,10 +5,13 @@ platform. The newest are kept, and the best on validation.
 """
 
 import logging
+import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from deepfidelity_jax.errors import InputError
@@ -23,6 +26,10 @@ class Checkpoints:
     """The checkpoints of one training run, as a context manager that waits for writes to end."""
 
     def __init__(self, folder: Path, keep: int):
+        # What a killed deletion left would count as a checkpoint for Orbax.
+        for path in folder.glob("[0-9]*"):
+            if path.name.isdigit() and not _is_finished(path):
+                shutil.rmtree(path)
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
             folder.absolute(),
@@ -54,16 +61,20 @@ class Checkpoints:
         """Write in the background; `notes` is JSON. A step already there is left as it is."""
         if step in steps(Path(self._checkpointer.directory)):
             return
-        notes = notes | {"metrics": metrics}
+        notes = notes | {"metrics": metrics, "checksums": checksums(state)}
         self._checkpointer.save_async(step, state, custom_metadata=notes, metrics=metrics)
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps of all finished checkpoints, ascending. A killed write leaves none."""
+    """Steps of all finished checkpoints, ascending. A killed write or deletion leaves none."""
     if not folder.is_dir():
         return []
     found = (path for path in folder.iterdir() if path.name.isdigit())
-    return sorted(int(path.name) for path in found if ocp.is_orbax_checkpoint(path.absolute()))
+    return sorted(int(path.name) for path in found if _is_finished(path))
+
+
+def _is_finished(path: Path) -> bool:
+    return (path / "_CHECKPOINT_METADATA").is_file()
 
 
 def latest_step(folder: Path) -> int | None:
@@ -88,8 +99,8 @@ def read_notes(folder: Path, step: int) -> dict[str, Any]:
         notes = ocp.metadata(path.absolute()).custom_metadata
     except Exception as error:
         raise _damaged(path, error) from error
-    if not isinstance(notes, dict):
-        raise _damaged(path, "its notes are missing")
+    if not notes or "metrics" not in notes:  # Orbax gives {} for what it could not read
+        raise _damaged(path, "its notes cannot be read")
     return notes
 
 
@@ -108,9 +119,24 @@ def restore(folder: Path, step: int, abstract_state):
         ):
             state = ocp.load(path.absolute(), abstract_state)
         # A chunk that never made it to disk reads as zeros or raises only when looked at.
-        return jax.block_until_ready(state)
+        found = checksums(jax.block_until_ready(state))
     except Exception as error:
         raise _damaged(path, error) from error
+    saved = read_notes(folder, step).get("checksums", found)
+    differing = sorted(name for name in found if found[name] != saved.get(name))
+    if differing:
+        raise _damaged(path, f"the bytes of {differing[0]} have changed")
+    return state
+
+
+def checksums(state) -> dict[str, int]:
+    """CRC-32 of each array by its path: the files below have none, and a flipped bit is a number."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    return {
+        name: zlib.crc32(np.asarray(leaf).tobytes())
+        for name, (_, leaf) in zip(names, leaves, strict=True)
+    }
 
 
 def _damaged(path: Path, error) -> InputError:

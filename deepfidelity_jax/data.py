@@ -125,8 +125,8 @@ class ForgedPair(grain.transforms.RandomMap):
         donor = None
         kind = forge.KINDS[rng.integers(len(forge.KINDS))]
         if kind == "swap":
-            other = self.records[rng.integers(len(self.records))]
-            donor = decode_image(other["image"]), other["landmarks"]
+            donor = self._find_donor(record["video_id"], rng)
+            kind = kind if donor else "self_blend"
         fake, mask = forge.forge(kind, real, record["landmarks"], rng, donor)
         seed = rng.integers(2**63)
         pair = [
@@ -145,6 +145,14 @@ class ForgedPair(grain.transforms.RandomMap):
             )
         ]
         return {key: np.stack([example[key] for example in pair]) for key in pair[0]}
+
+    def _find_donor(self, video_id: str, rng: np.random.Generator):
+        """A face of another video; None where a few draws find none. Its own would forge nothing."""
+        for index in rng.integers(len(self.records), size=5):
+            other = self.records[index]
+            if other["video_id"] != video_id:
+                return decode_image(other["image"]), other["landmarks"]
+        return None
 
 
 def _finish(

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -119,6 +119,7 @@ class Produced:
     note: str = ""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Anything hashable to a name that stays the same from run to run."""
 

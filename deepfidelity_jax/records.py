@@ -8,7 +8,7 @@ import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -80,7 +80,7 @@ class Records:
     def __len__(self) -> int:
         return len(self._open())
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
         record = dict(self._open()[int(index)])
         for key in ("method", "video_id", "path"):
             record[key] = record[key].decode()

@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 
 from deepfidelity_jax import data, records, sharding
 from deepfidelity_jax.augment import AugmentSettings
-from deepfidelity_jax.checkpoint import METRIC, Checkpoints, read_notes, restore
+from deepfidelity_jax.checkpoint import METRIC, Checkpoints, latest_step, read_notes, restore
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import FidelityScale
 from deepfidelity_jax.losses import training_loss
@@ -34,9 +34,12 @@ from deepfidelity_jax.workdir import MetricsLog, say
 
 @flax.struct.dataclass
 class TrainState:
-    """All that changes from step to step. `variables` and `ema` hold params and batch_stats."""
+    """All that changes from step to step. `variables` and `ema` hold params and batch_stats.
 
-    step: Array
+    The leaves are arrays, or their shapes and places when a state is only described.
+    """
+
+    step: Any
     variables: Any
     ema: Any
     opt_state: optax.OptState
@@ -148,6 +151,8 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
     is no longer finite.
     """
     own = config.train
+    if latest_step(workdir / "checkpoints") == own.steps:
+        return
     model = build_model(config)
     counts = records.splits_of(folder)
     forged = config.data.fresh_forgeries and counts.get(records.SOURCES, 0) > 0
@@ -182,8 +187,6 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
             state = restore(workdir / "checkpoints", start, abstract)
             batches.set_state(read_iterator(workdir, start))
             say(f"going on from step {start} of {own.steps}")
-        if start >= own.steps:
-            return
         log = StepLog(config, MetricsLog(workdir, after=start), start)
         stop = StopSignal()
 

@@ -12,8 +12,8 @@ from deepfidelity_jax.records import FAKE, REAL, SOURCES, Records
 SIZE = 96  # nine tokens
 
 
-def open_batches(folder, tiny, *, forged=True, seed=3, **options):
-    tiny.model.image_size = SIZE
+def open_batches(folder, tiny, *, forged=True, seed=3, size=SIZE, **options):
+    tiny.model.image_size = size
     records = Records(folder, SOURCES if forged else "train")
     options = {"batch_size": 4} | options
     return data.training_batches(
@@ -65,7 +65,7 @@ def test_a_pair_differs_in_the_forged_part_alone(records_folder, tiny):
         outside += change[tokens == 0].tolist()
         inside += change[tokens > 0.8].tolist()
     assert len(outside) > 5
-    assert len(inside) > 30
+    assert len(inside) > 10
     assert max(outside) < 3
     assert np.median(outside) < 1
     assert np.median(inside) > 4
@@ -80,15 +80,12 @@ def test_same_seed_same_batches(records_folder, tiny):
 
 @pytest.mark.parametrize("forged", [True, False])
 def test_every_epoch_shows_every_record_and_draws_anew(records_folder, tiny, forged):
-    """Augmentation off: what remains is the order, and the forgery."""
+    """Augmentation off, size as recorded: what remains is the order, and the forgery."""
     tiny.augment.update(augment.AugmentSettings.off().__dict__)
     records = Records(records_folder, SOURCES if forged else "train")
-    pictures = {
-        augment.center_crop(decode_image(records[i]["image"]), SIZE, 1.0).tobytes()
-        for i in range(len(records))
-    }
+    pictures = {decode_image(records[i]["image"]).tobytes() for i in range(len(records))}
     epochs = []
-    batches = open_batches(records_folder, tiny, forged=forged)
+    batches = open_batches(records_folder, tiny, forged=forged, size=64)
     for _ in range(2):
         images = [b["image"] for b in take(batches, len(records) * (2 if forged else 1) // 4)]
         epochs.append(np.concatenate(images))

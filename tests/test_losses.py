@@ -34,7 +34,6 @@ def make_outputs(fidelity):
     logits = jnp.array([[0.0, LOG3], [0.0, LOG3]])
     return Outputs(
         features=jnp.zeros((2, 4)),
-        logits=logits,
         class_logits=logits,
         token_logits=jnp.zeros((2, 1, 2)),
         fidelity=fidelity,

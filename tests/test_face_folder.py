@@ -1,0 +1,258 @@
+"""A folder becomes records: labels, methods and splits by file, damaged files listed."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder
+from deepfidelity_datasets.face_folder.sources import divide, list_sources
+from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax import forge, records
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.media import decode_image
+from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES, SPLITS, Records
+
+SHARES = (0.6, 0.2, 0.2)
+
+
+def draw(seed, size=48):
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(40, 215, (5, 5, 3)).astype(np.float32)
+    image = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.clip(image + rng.normal(0, rng.uniform(1, 12), image.shape), 0, 255).astype(np.uint8)
+
+
+def write(folder, count, seed=0, suffix="png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.fromarray(draw(seed + number)).save(folder / f"{seed + number:03d}.{suffix}")
+
+
+def write_video(path, seed, frames=6):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (48, 48))
+    for number in range(frames):
+        writer.write(np.roll(draw(seed), number, axis=1))
+    writer.release()
+
+
+def prepare(config, folder, place):
+    """Build the records of a folder; all rows of all splits, and the metadata."""
+    config.data.dataset = "face_folder"
+    config.data.dir, config.data.splits = str(folder), SHARES
+    config.faces.detector, config.faces.size, config.faces.frames = "none", 48, 3
+    builder = Builder.configured(config, place)
+    builder.download_and_prepare()
+    rows = {}
+    for split in records.splits_of(builder.data_path):
+        opened = Records(builder.data_path, split)
+        rows[split] = [opened[index] for index in range(len(opened))]
+    return rows, records.metadata_of(builder.data_path)
+
+
+@pytest.mark.parametrize("count", [3, 8, 9, 20, 101])
+def test_divide(count):
+    for seed in range(5):
+        splits = divide(count, SHARES, seed)
+        sizes = [splits.count(name) for name in SPLITS]
+        assert sum(sizes) == len(splits) == count
+        assert min(sizes) >= 1
+        assert sizes[1:] == [max(1, round(count * share)) for share in SHARES[1:]]
+        assert splits == divide(count, SHARES, seed)
+    assert count < 8 or divide(count, SHARES, 0) != divide(count, SHARES, 1)
+    assert divide(count, (6, 2, 2), 0) == divide(count, SHARES, 0)
+
+
+def test_labels_and_methods_come_from_folders(tmp_path):
+    write(tmp_path / "real" / "people", 10)
+    write(tmp_path / "fake" / "swap", 6, seed=100)
+    write(tmp_path / "fake", 6, seed=200)
+    write(tmp_path / "fake" / "gan" / "b", 8, seed=300)
+    sources, notes, made = list_sources(tmp_path, SHARES, 0)
+    assert not made
+    assert not notes
+    found = {source.name: (source.label, source.method) for source in sources}
+    assert found["real/people/003.png"] == (REAL, ORIGINAL)
+    assert found["fake/swap/100.png"] == (FAKE, "swap")
+    assert found["fake/200.png"] == (FAKE, "fake")
+    assert found["fake/gan/b/300.png"] == (FAKE, "gan")
+    assert len(found) == 30
+    for label in (REAL, FAKE):
+        assert {source.split for source in sources if source.label == label} == set(SPLITS)
+
+
+def test_the_same_bytes_are_taken_once(tmp_path):
+    write(tmp_path / "real", 10)
+    write(tmp_path / "fake", 10, seed=100)
+    shutil.copy(tmp_path / "real" / "003.png", tmp_path / "real" / "again.png")
+    shutil.copy(tmp_path / "real" / "004.png", tmp_path / "fake" / "lie.png")
+    sources, notes, _ = list_sources(tmp_path, SHARES, 0)
+    assert notes == {
+        "real/again.png": "the same bytes as real/003.png",
+        "fake/lie.png": "the same bytes as real/004.png",
+    }
+    assert len(sources) == 20
+
+
+def test_folders_that_will_not_do(tmp_path):
+    with pytest.raises(InputError, match="no folder"):
+        list_sources(tmp_path / "missing", SHARES, 0)
+    with pytest.raises(InputError, match="holds 0 photographs"):
+        list_sources(tmp_path, SHARES, 0)
+    write(tmp_path / "fake", 9)
+    with pytest.raises(InputError, match="no real/"):
+        list_sources(tmp_path, SHARES, 0)
+    write(tmp_path / "real", 3)
+    with pytest.raises(InputError, match=r"real holds 3 .* at least 8"):
+        list_sources(tmp_path, SHARES, 0)
+
+
+def test_real_and_fake_photographs(tmp_path, tiny):
+    write(tmp_path / "in" / "real", 12)
+    write(tmp_path / "in" / "fake" / "gan", 12, seed=100)
+    (tmp_path / "in" / "real" / "text.jpg").write_text("no picture")
+    rows, metadata = prepare(tiny, tmp_path / "in", tmp_path / "out")
+    assert rows.keys() == set(SPLITS), "nothing is forged where there are fakes"
+    everything = [row for split in rows.values() for row in split]
+    assert len(everything) == 24
+    assert len({row["video_id"] for row in everything}) == 24
+    assert metadata["notes"] == {"real/text.jpg": "not an image"}
+    for row in everything:
+        assert row["method"] == (ORIGINAL if row["label"] == REAL else "gan")
+        assert row["path"] == row["video_id"]
+        pixels = decode_image(row["image"])
+        assert pixels.shape == (48, 48, 3)
+        source = np.asarray(Image.open(tmp_path / "in" / row["path"]))
+        assert np.abs(pixels.astype(int) - source).mean() < 4
+    assert_targets(rows)
+
+
+def assert_targets(rows):
+    """Each class of the training split fills its range; nothing leaves it."""
+    for label, low, high in ((FAKE, 0.0, 0.4), (REAL, 0.6, 1.0)):
+        train = [row for row in rows["train"] if row["label"] == label]
+        train.sort(key=lambda row: row["quality"])
+        assert train[0]["fidelity"] == pytest.approx(low, abs=1e-6)
+        assert train[-1]["fidelity"] == pytest.approx(high, abs=1e-6)
+        assert [row["fidelity"] for row in train] == sorted(row["fidelity"] for row in train)
+        for row in (row for split in rows.values() for row in split if row["label"] == label):
+            assert low <= row["fidelity"] <= high + 1e-6
+
+
+def test_videos_are_divided_whole(tmp_path, tiny):
+    for number in range(10):
+        write_video(tmp_path / "in" / "real" / f"{number}.mp4", number)
+        write_video(tmp_path / "in" / "fake" / f"{number}.mp4", 100 + number)
+    rows, _ = prepare(tiny, tmp_path / "in", tmp_path / "out")
+    split_of = {}
+    for split, found in rows.items():
+        for row in found:
+            split_of.setdefault(row["video_id"], set()).add(split)
+    assert len(split_of) == 20
+    assert {len(splits) for splits in split_of.values()} == {1}
+    frames = {row["frame"] for row in rows["train"]}
+    assert frames == {1, 3, 5}, "evenly over six"
+    assert sum(map(len, rows.values())) == 60
+
+
+def test_real_photographs_alone_are_forged(tmp_path, tiny):
+    write(tmp_path / "in", 16)
+    rows, metadata = prepare(tiny, tmp_path / "in", tmp_path / "out")
+    assert rows.keys() == {*SPLITS, SOURCES}
+    owners = {}
+    for split in SPLITS:
+        real = {row["path"]: row for row in rows[split] if row["label"] == REAL}
+        fakes = [row for row in rows[split] if row["label"] == FAKE]
+        kinds = {}
+        for fake in fakes:
+            assert fake["path"] in real, "a fake stays in the split of its face"
+            assert fake["video_id"] == f"{fake['path']}:{fake['method']}"
+            kinds.setdefault(fake["path"], []).append(fake["method"])
+            # Encoded once, alike: the two differ in the forged part, not all over.
+            pair = [decode_image(row["image"]).astype(int) for row in (fake, real[fake["path"]])]
+            change = np.abs(pair[0] - pair[1]).max(axis=-1)
+            assert change.max() > 0
+            assert np.median(change[[0, 0, -1, -1], [0, -1, 0, -1]]) <= 3
+        for made in kinds.values():
+            assert sorted(made) == sorted(forge.KINDS) if split != "train" else len(made) == 1
+        assert kinds.keys() == real.keys()
+        owners[split] = set(real)
+    assert not owners["train"] & owners["test"]
+    assert not owners["train"] & owners["validation"]
+    assert not owners["test"] & owners["validation"]
+    clean = {row["path"]: row["image"] for row in rows[SOURCES]}
+    recorded = {row["path"]: row["image"] for row in rows["train"] if row["label"] == REAL}
+    assert clean == recorded, "training draws its forgeries from the training faces alone"
+    assert metadata["faces_found"]["train"][ORIGINAL] == len(recorded)
+    assert_targets(rows)
+
+
+def test_same_seed_same_records(tmp_path, tiny):
+    write(tmp_path / "in", 10)
+    first, _ = prepare(tiny, tmp_path / "in", tmp_path / "a")
+    again, _ = prepare(tiny, tmp_path / "in", tmp_path / "b")
+    for split, rows in first.items():
+        assert [row["image"] for row in rows] == [row["image"] for row in again[split]]
+        assert [row["video_id"] for row in rows] == [row["video_id"] for row in again[split]]
+    tiny.seed = 1
+    other, _ = prepare(tiny, tmp_path / "in", tmp_path / "a")
+    assert {r["path"] for r in other["test"]} != {r["path"] for r in first["test"]}
+
+
+def test_without_a_measure_targets_are_the_labels(tmp_path, tiny):
+    write(tmp_path / "in", 10)
+    tiny.quality.measure = "none"
+    rows, _ = prepare(tiny, tmp_path / "in", tmp_path / "out")
+    for row in (row for split in rows.values() for row in split):
+        assert row["fidelity"] == row["label"]
+
+
+def test_scores_of_a_table(tmp_path, tiny):
+    write(tmp_path / "in" / "real", 10)
+    write(tmp_path / "in" / "fake", 10, seed=100)
+    lines = [f"real/{n:03d}.png,{n}" for n in range(10)]
+    lines += [f"{n}.png,{2 * n}" for n in range(100, 109)]  # by the file's name; one is missing
+    (tmp_path / "scores.csv").write_text("path,score\n" + "\n".join(lines) + "\n")
+    tiny.quality.measure, tiny.quality.csv = "csv", str(tmp_path / "scores.csv")
+    rows, metadata = prepare(tiny, tmp_path / "in", tmp_path / "out")
+    everything = [row for split in rows.values() for row in split]
+    assert len(everything) == 19
+    assert metadata["notes"] == {"fake/109.png": "no quality score for it"}
+    for row in everything:
+        number = int(row["path"].split("/")[1].split(".")[0])
+        assert row["quality"] == (number if row["label"] == REAL else 2 * number)
+    assert_targets(rows)
+
+
+def test_faces_are_found_in_photographs(tmp_path, tiny):
+    """Rendered people on a wider ground, by the cascade; a wall without anybody is noted."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(12):
+        rng = np.random.default_rng(number)
+        face, _ = renderer.render(
+            renderer.sample_identity(rng), renderer.sample_scene(rng),
+            renderer.sample_poses(rng, 1)[0], 320,
+        )  # fmt: skip
+        ground = np.full((480, 640, 3), 110 + number, np.uint8)
+        ground[80:400, 40 + 20 * number : 360 + 20 * number] = face
+        Image.fromarray(ground).save(folder / f"{number:02d}.jpg", quality=95)
+    Image.fromarray(np.full((480, 640, 3), 140, np.uint8)).save(folder / "wall.png")
+    tiny.data.dir, tiny.data.splits, tiny.faces.size = str(folder), SHARES, 48
+    builder = Builder.configured(tiny, tmp_path / "out")
+    builder.download_and_prepare()
+    metadata = records.metadata_of(builder.data_path)
+    assert metadata["notes"].pop("wall.png") == "no face"
+    assert len(metadata["notes"]) <= 4
+    assert metadata["faces"]["detector"] == "cascade"
+    sources = Records(builder.data_path, SOURCES)
+    for index in range(len(sources)):
+        row = sources[index]
+        x, y, width, height = row["bbox"]
+        left = 40 + 20 * int(row["path"][:2])
+        assert left - 40 < x + width / 2 - 160 < left + 40
+        assert 40 < y + height / 2 - 160 < 120
+        assert 100 < max(width, height) < 340

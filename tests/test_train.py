@@ -1,0 +1,207 @@
+"""Training: the same on eight devices, after being killed, and in every tensor."""
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepfidelity_jax import checkpoint, data, records, train
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.workdir import MetricsLog
+
+
+def read_metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses_of(workdir):
+    return {line["step"]: line["loss"] for line in read_metrics(workdir) if "loss" in line}
+
+
+def read_state(workdir, config):
+    """The training state at the end of a run."""
+    abstract = jax.eval_shape(lambda: train.create_state(train.build_model(config), config))
+    folder = workdir / "checkpoints"
+    return checkpoint.restore(folder, config.train.steps, checkpoint.on_one_device(abstract))
+
+
+def assert_equal_ends(workdir, finished, config):
+    """Bit for bit: parameters, statistics, averages, moments; each step logged once."""
+    ends = read_state(workdir, config), read_state(finished, config)
+    jax.tree.map(np.testing.assert_array_equal, *ends)
+    steps = range(1, config.train.steps + 1)
+    for folder in (workdir, finished):
+        logged = [line["step"] for line in read_metrics(folder) if "loss" in line]
+        assert logged == list(steps)
+        validated = [line["step"] for line in read_metrics(folder) if "val_loss" in line]
+        assert validated == [s for s in steps if s % config.train.eval_every == 0]
+    assert losses_of(workdir) == losses_of(finished)
+
+
+def wait_for(found, process, seconds=300):
+    """Wait until `found()`, or fail when the process ends before."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_eight_devices_give_the_losses_of_one(finished, on_eight_devices, tiny):
+    one, eight = losses_of(finished), losses_of(on_eight_devices)
+    assert one.keys() == eight.keys() == set(range(1, tiny.train.steps + 1))
+    np.testing.assert_allclose(list(eight.values()), list(one.values()), rtol=1e-5, atol=1e-5)
+
+
+def test_killed_and_started_again_ends_the_same(finished, tiny, command, tmp_path):
+    place = f"--config.data.records_dir={finished / 'records'}"
+    training = command(tmp_path, place, "--mode=train")
+    process = training.start()
+    wait_for(lambda: checkpoint.latest_step(tmp_path / "checkpoints"), process)
+    time.sleep(random.uniform(0, 0.5))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    left = checkpoint.latest_step(tmp_path / "checkpoints")
+    assert 0 < left < tiny.train.steps
+    done = training.finish()
+    assert done.returncode == 0, done.stderr
+    assert f"going on from step {left} of {tiny.train.steps}" in done.stderr
+    assert_equal_ends(tmp_path, finished, tiny)
+
+
+def test_told_to_stop_it_saves_first(finished, tiny, command, tmp_path):
+    place = f"--config.data.records_dir={finished / 'records'}"
+    training = command(tmp_path, place, "--mode=train")
+    process = training.start()
+    log = tmp_path / "metrics.jsonl"
+    wait_for(lambda: log.exists() and log.read_text().count("\n") > 2, process)
+    process.terminate()
+    error = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM, error
+    left = checkpoint.latest_step(tmp_path / "checkpoints")
+    assert f"stopped at step {left}, saved" in error
+    assert [line["step"] for line in read_metrics(tmp_path)][-1] == left
+    done = training.finish()
+    assert done.returncode == 0, done.stderr
+    assert_equal_ends(tmp_path, finished, tiny)
+
+
+@pytest.fixture(scope="module")
+def batch(records_folder):
+    """One real batch of the tiny run."""
+    from deepfidelity_configs import demo
+
+    config = demo.get_config()
+    config.model.image_size = 32
+    batches = data.training_batches(
+        records.Records(records_folder, records.SOURCES),
+        train.training_input(config, records_folder),
+        batch_size=8,
+        seed=0,
+        forged=True,
+    )
+    return next(batches)
+
+
+def compile_step(config):
+    model = train.build_model(config)
+    state = jax.jit(lambda: train.create_state(model, config))()
+    return state, jax.jit(lambda s, b: train.train_step(s, b, model=model, config=config))
+
+
+def test_every_tensor_learns(batch, tiny):
+    """Adam's first moment is the gradient: not zero in any tensor."""
+    state, step = compile_step(tiny)
+    for _ in range(2):  # the learning rate of the very first step is 0
+        state, _ = step(state, batch)
+    moments = [s.mu for s in jax.tree.leaves(state.opt_state, is_leaf=lambda s: hasattr(s, "mu"))
+               if hasattr(s, "mu")]  # fmt: skip
+    assert len(moments) == 1
+    idle = [
+        jax.tree_util.keystr(path)
+        for path, moment in jax.tree_util.tree_leaves_with_path(moments[0])
+        if not np.any(moment)
+    ]
+    assert not idle
+    start = train.create_state(train.build_model(tiny), tiny)
+    still = [
+        jax.tree_util.keystr(path)
+        for (path, a), b in zip(
+            jax.tree_util.tree_leaves_with_path(start.variables),
+            jax.tree.leaves(state.variables),
+            strict=True,
+        )
+        if np.array_equal(a, b)
+    ]
+    assert not still
+
+
+def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
+    tiny.model.dtype = "bfloat16"
+    tiny.train.warmup_steps = 1
+    tiny.train.steps = 30
+    state, step = compile_step(tiny)
+    losses = []
+    for _ in range(12):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["class"]))
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[-1] < losses[0] - 0.1
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state.variables)} == {"float32"}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(finished, records_folder, tiny, tmp_path):
+    """From a checkpoint with one parameter lost; it stays the newest."""
+    shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
+    state = read_state(finished, tiny)
+    variables = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), state.variables)
+    notes = checkpoint.read_notes(tmp_path / "checkpoints", tiny.train.steps)
+    for step in checkpoint.steps(tmp_path / "checkpoints"):
+        shutil.rmtree(tmp_path / "checkpoints" / str(step))
+    with checkpoint.Checkpoints(tmp_path / "checkpoints", 2) as checkpoints:
+        state = state.replace(variables=variables, step=jnp.array(4))
+        checkpoints.save(4, state, {k: notes[k] for k in ("config", "data")}, None)
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 5"):
+        train.train(tiny, records_folder, tmp_path)
+    assert checkpoint.steps(tmp_path / "checkpoints") == [4]
+
+
+def test_a_finished_run_is_left_alone(finished, records_folder, tiny, tmp_path):
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("records"))
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "checkpoints").rglob("*")}
+    train.train(tiny, records_folder, tmp_path / "run")
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "checkpoints").rglob("*")}
+    assert files == after
+    assert losses_of(tmp_path / "run") == losses_of(finished)
+
+
+def test_half_a_line_of_metrics_is_dropped(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"st')
+    log = MetricsLog(tmp_path, after=1)
+    log.write(2, {"loss": 0.5})
+    log.close()
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 2}, {"step": 2, "loss": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("group", "values", "told"),
+    [
+        ("model", {"variant": "huge"}, "large, base, small, tiny"),
+        ("model", {"image_size": 100}, "multiple of 32"),
+        ("model", {"dtype": "float99"}, "float99"),
+        ("model", {"symmetric": (99, 0, 0, 0)}, "config.model"),
+    ],
+)
+def test_a_network_that_cannot_be(tiny, group, values, told):
+    tiny[group].update(values)
+    with pytest.raises(InputError, match=told) as raised:
+        train.build_model(tiny)
+    assert "\n" not in str(raised.value)
