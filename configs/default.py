@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.fidelity.real = (0.6, 1.0)
     config.fidelity.percentile = 0.0  # clip this share (in percent) of the quality at both ends
     config.fidelity.C = 1.0  # support vector regressor, scikit-learn's names
-    config.fidelity.epsilon = 0.1
+    config.fidelity.epsilon = 0.05  # the paper has 0.1, too wide to follow quality in a class
     config.fidelity.gamma = "scale"
     config.fidelity.tune = False  # choose C, epsilon and gamma by cross-validation on training data
 
@@ -77,8 +77,8 @@ def get_config() -> ConfigDict:
     config.train.weight_decay = 0.05
     config.train.clip_norm = 1.0
     config.train.label_smoothing = 0.1
-    config.train.token_weight = 0.5  # loss of the token head, labelled by the forged area
-    config.train.fidelity_weight = 1.0  # loss of the auxiliary fidelity head; 0: no such head
+    config.train.token_weight = 3.0  # loss of the token head, labelled by the forged area
+    config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no such head
     config.train.ema_decay = 0.999
     config.train.log_every = 50
     config.train.eval_every = 1000

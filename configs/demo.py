@@ -21,12 +21,15 @@ def get_config() -> ConfigDict:
     config.model.image_size = 96
     config.model.drop_path = 0.0
 
-    config.train.steps = 300
+    config.augment.crop_scale = (0.75, 1.0)
+    config.augment.erase_p = 0.0
+
+    config.train.steps = 600
     config.train.batch_size = 32
-    config.train.learning_rate = 1e-3
-    config.train.warmup_steps = 30
+    config.train.learning_rate = 1.5e-3
+    config.train.warmup_steps = 60
     config.train.ema_decay = 0.98
-    config.train.log_every = 20
-    config.train.eval_every = 100
-    config.train.checkpoint_every = 100
+    config.train.log_every = 25
+    config.train.eval_every = 150
+    config.train.checkpoint_every = 150
     return config

@@ -18,9 +18,12 @@ def get_config() -> ConfigDict:
     config.model.image_size = 128
     config.model.drop_path = 0.0
 
+    config.augment.crop_scale = (0.75, 1.0)
+    config.augment.erase_p = 0.0
+
     config.train.steps = 3000
     config.train.batch_size = 32
-    config.train.learning_rate = 2e-3
+    config.train.learning_rate = 1.5e-3
     config.train.warmup_steps = 100
     config.train.ema_decay = 0.995
     config.train.eval_every = 250

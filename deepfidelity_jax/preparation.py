@@ -8,6 +8,7 @@ it stopped and ends with the same records. The builders in datasets/ turn staged
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -150,7 +151,7 @@ def stage(
     """
     folder.mkdir(parents=True, exist_ok=True)
     todo = [source for source in sources if not _staged_path(folder, source).exists()]
-    workers = min(workers or len(os.sched_getaffinity(0)), len(todo)) or 1
+    workers = min(workers or _cores(), len(todo)) or 1
     progress = _Progress(len(sources), len(sources) - len(todo), unit)
     if workers == 1 or len(todo) <= 2:
         for source in todo:
@@ -170,6 +171,22 @@ def stage(
     progress.end()
     notes = {source.name: _read_staged(folder, source).note for source in sources}
     return {name: note for name, note in notes.items() if note}
+
+
+def _end_with_parent() -> None:
+    """In a worker: a killed parent closes no queue, so the worker would wait for ever."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _cores() -> int:
+    # What this process may use, where the system tells.
+    has = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has else os.cpu_count() or 1
 
 
 def staged(sources: Iterable[Source], folder: Path) -> Iterator[Face]:

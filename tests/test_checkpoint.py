@@ -9,6 +9,7 @@ import pytest
 
 from deepfidelity_jax import checkpoint, train
 from deepfidelity_jax.checkpoint import METRIC, Checkpoints, best_step, latest_step, steps
+from deepfidelity_jax.detector import load
 from deepfidelity_jax.errors import InputError
 
 NOTES = {"config": "{}", "data": "7"}
@@ -109,7 +110,9 @@ def damages(content):
         yield bytes(flipped)
 
 
-@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+# Reads abandoned at the first damage are told as warnings, of no interest here.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damage_is_told_or_harmless(tmp_path):
     """Whatever file is gone, cut or changed: one line of InputError, or the values as they were."""
     save(tmp_path, [0.9])
@@ -146,8 +149,7 @@ def test_eight_devices_save_what_one_reads(on_eight_devices, tiny):
     assert int(state.step) == last == tiny.train.steps
     assert {len(leaf.devices()) for leaf in jax.tree.leaves(state)} == {1}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-    images = np.full((2, 32, 32, 3), 128, np.uint8)
-    logits = model.apply(state.ema, train.normalise(jnp.asarray(images)), train=False).logits
+    logits = load(on_eight_devices).logits(np.full((1, 32, 32, 3), 128, np.uint8))
     assert np.isfinite(logits).all()
 
 

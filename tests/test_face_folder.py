@@ -1,6 +1,8 @@
 """A folder becomes records: labels, methods and splits by file, damaged files listed."""
 
+import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +18,15 @@ from deepfidelity_jax.media import decode_image
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES, SPLITS, Records
 
 SHARES = (0.6, 0.2, 0.2)
+
+
+@pytest.fixture(autouse=True)
+def _one_core():
+    """Starting worker processes takes longer than these few pictures; that is tested elsewhere."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
 
 
 def draw(seed, size=48):
@@ -46,11 +57,12 @@ def prepare(config, folder, place):
     config.faces.detector, config.faces.size, config.faces.frames = "none", 48, 3
     builder = Builder.configured(config, place)
     builder.download_and_prepare()
+    place = Path(builder.data_path)
     rows = {}
-    for split in records.splits_of(builder.data_path):
-        opened = Records(builder.data_path, split)
+    for split in records.splits_of(place):
+        opened = Records(place, split)
         rows[split] = [opened[index] for index in range(len(opened))]
-    return rows, records.metadata_of(builder.data_path)
+    return rows, records.metadata_of(place)
 
 
 @pytest.mark.parametrize("count", [3, 8, 9, 20, 101])
@@ -175,7 +187,7 @@ def test_real_photographs_alone_are_forged(tmp_path, tiny):
             pair = [decode_image(row["image"]).astype(int) for row in (fake, real[fake["path"]])]
             change = np.abs(pair[0] - pair[1]).max(axis=-1)
             assert change.max() > 0
-            assert np.median(change[[0, 0, -1, -1], [0, -1, 0, -1]]) <= 3
+            assert np.median(change[[0, 0, -1, -1], [0, -1, 0, -1]]) <= 6
         for made in kinds.values():
             assert sorted(made) == sorted(forge.KINDS) if split != "train" else len(made) == 1
         assert kinds.keys() == real.keys()
@@ -244,11 +256,12 @@ def test_faces_are_found_in_photographs(tmp_path, tiny):
     tiny.data.dir, tiny.data.splits, tiny.faces.size = str(folder), SHARES, 48
     builder = Builder.configured(tiny, tmp_path / "out")
     builder.download_and_prepare()
-    metadata = records.metadata_of(builder.data_path)
+    place = Path(builder.data_path)
+    metadata = records.metadata_of(place)
     assert metadata["notes"].pop("wall.png") == "no face"
     assert len(metadata["notes"]) <= 4
     assert metadata["faces"]["detector"] == "cascade"
-    sources = Records(builder.data_path, SOURCES)
+    sources = Records(place, SOURCES)
     for index in range(len(sources)):
         row = sources[index]
         x, y, width, height = row["bbox"]

@@ -1,0 +1,199 @@
+"""Preparation: parallel, killed and resumed without a trace, nothing left out in silence."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepfidelity_jax import preparation
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity import FidelityScale
+from deepfidelity_jax.preparation import Face, Measure, Produced, Recipe, stage, staged
+from deepfidelity_jax.records import FAKE, REAL
+
+
+@dataclass(frozen=True)
+class Number:
+    """A source with `count` faces."""
+
+    name: str
+    count: int = 2
+
+
+def make_face(name, frame, **changes):
+    fields = {
+        "split": "train",
+        "image": f"{name}/{frame}".encode() * (frame + 1),
+        "label": frame % 2,
+        "method": "original",
+        "video_id": name,
+        "frame": frame,
+        "path": f"{name}.png",
+        "quality": 0.25 * frame,
+        "landmarks": np.full((5, 2), frame, np.float32),
+    }
+    return Face(**fields | changes)
+
+
+def produce(source):
+    """Faces that tell where they come from; nothing of the source named `none`."""
+    note = "nothing in it" if source.name == "none" else ""
+    count = 0 if note else source.count
+    return Produced([make_face(source.name, frame) for frame in range(count)], note)
+
+
+def assert_same_faces(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for name in Face.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+            assert type(getattr(one, name)) is type(getattr(other, name)), name
+
+
+def test_staged_faces_are_those_produced(tmp_path):
+    sources = [Number("b", 3), Number("none"), Number("a", 1), Number("zero", 0)]
+    notes = stage(sources, produce, tmp_path, unit="numbers", workers=1)
+    assert notes == {"none": "nothing in it"}
+    expected = [face for source in sources for face in produce(source).faces]
+    assert_same_faces(list(staged(sources, tmp_path)), expected)
+
+
+def test_what_is_staged_is_not_produced_again(tmp_path):
+    sources = [Number(name) for name in "abcd"]
+    stage(sources[:2], produce, tmp_path, unit="numbers", workers=1)
+    (tmp_path / "half.1234").write_bytes(b"a killed write")
+    asked = []
+
+    def watched(source):
+        asked.append(source.name)
+        return produce(source)
+
+    stage(sources, watched, tmp_path, unit="numbers", workers=1)
+    assert asked == ["c", "d"]
+    expected = [face for source in sources for face in produce(source).faces]
+    assert_same_faces(list(staged(sources, tmp_path)), expected)
+
+
+def test_an_error_keeps_what_was_done(tmp_path):
+    def fails(source):
+        if source.name == "c":
+            raise OSError("the disk is gone")
+        return produce(source)
+
+    sources = [Number(name) for name in "abcd"]
+    with pytest.raises(OSError, match="disk"):
+        stage(sources, fails, tmp_path, unit="numbers", workers=1)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+def test_a_record_of_a_face():
+    scale = FidelityScale(fake_quality=(0.0, 1.0), real_quality=(10.0, 20.0))
+    face = make_face("a", 1, quality=15.0, label=REAL)
+    record = preparation.record(face, scale)
+    assert record["fidelity"] == pytest.approx(0.8)
+    assert record["label"] == "real"
+    assert "split" not in record
+    face = make_face("a", 1, quality=0.5, label=FAKE)
+    assert preparation.record(face, scale)["fidelity"] == pytest.approx(0.2)
+
+
+def test_each_split_needs_both_classes():
+    full = {"original": 1, "swap": 1}
+    preparation.require_both_classes({name: full for name in ("train", "validation", "test")})
+    for missing in ("original", "swap"):
+        lacking = {key: value for key, value in full.items() if key != missing}
+        found = {"train": full, "validation": full, "test": lacking}
+        name = "real" if missing == "original" else "fake"
+        with pytest.raises(InputError, match=f"no {name} face was found for the test split"):
+            preparation.require_both_classes(found)
+    with pytest.raises(InputError, match="validation"):
+        preparation.require_both_classes({"train": full, "test": full})
+
+
+def test_long_lists_of_notes_are_cut():
+    text = preparation.describe({f"{n:02d}.jpg": "truncated JPEG" for n in range(25)})
+    assert text.count("truncated JPEG") == 10
+    assert "and 15 more" in text
+
+
+def test_measures():
+    csv = Measure("csv", {"a/b.png": 2.0, "c.png": 3.0})
+    assert csv(b"", "a/b.png") == 2
+    assert csv(b"", "x/c.png") == 3
+    assert np.isnan(csv(b"", "b.png"))
+    assert Measure("none")(b"", "a") == 0
+
+
+def test_recipes_that_cannot_be(tiny):
+    tiny.quality.measure = "beauty"
+    with pytest.raises(InputError, match="'beauty': one of"):
+        Recipe.from_config(tiny)
+    tiny.quality.measure, tiny.quality.csv = "csv", "/no/such.csv"
+    with pytest.raises(InputError, match="/no/such.csv"):
+        Recipe.from_config(tiny)
+
+
+def read_files(folder):
+    """Every file's bytes by its path; times are of the run."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_killed_and_started_again_leaves_the_same_bytes(command, records_folder, tmp_path):
+    """A real process with its workers, killed while faces wait for the records."""
+    preparing = command(tmp_path, "--mode=prepare")
+    process = preparing.start()
+    records = tmp_path / "records" / "synthetic_faces"
+    end = time.monotonic() + 120
+    while len(list(records.glob("*/*.staging/*.npz"))) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    waiting = {p: p.stat().st_mtime_ns for p in records.glob("*/*.staging/*.npz")}
+    assert 2 <= len(waiting) < 12
+    assert not list(records.glob("*/1.0.0/dataset_info.json"))
+    done = preparing.finish()
+    assert done.returncode == 0, done.stderr
+    assert "prepared 12 of 12 clips" in done.stderr
+    found = next(records.glob("*/1.0.0"))
+    assert found.parent.name == records_folder.parent.name
+    assert read_files(found) == read_files(records_folder)
+    left = [path.name for path in records.rglob("*") if "staging" in path.name]
+    assert not left, "staged faces are removed with the last record"
+    assert Path(tmp_path / "config.json").exists()
+
+
+def test_workers_do_not_outlive_a_killed_preparation(command, tmp_path):
+    preparing = command(tmp_path, "--mode=prepare")
+    process = preparing.start()
+    staging = tmp_path / "records" / "synthetic_faces"
+    while not list(staging.glob("*/*.staging/*.npz")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 60
+    try:
+        while group_is_alive(process.pid):
+            assert time.monotonic() < end, "workers still run"
+            time.sleep(0.1)
+    finally:
+        if group_is_alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def group_is_alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
