@@ -22,6 +22,9 @@ def get_config() -> ConfigDict:
     config.model.drop_path = 0.0
 
     config.augment.crop_scale = (0.75, 1.0)
+    config.augment.jitter = 0.1
+    config.augment.degrade_p = 0.2
+    config.augment.recompress_p = 0.1
     config.augment.erase_p = 0.0
 
     config.train.steps = 600

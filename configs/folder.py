@@ -18,10 +18,16 @@ def get_config() -> ConfigDict:
     config.model.image_size = 128
     config.model.drop_path = 0.0
 
+    # Mild: with few steps, strong changes of colour and detail drown the traces to be learnt
+    # (validation frame AUC after 8,000 images: 0.76 by the default, 0.83 without any).
     config.augment.crop_scale = (0.75, 1.0)
+    config.augment.jitter = 0.05
+    config.augment.degrade_p = 0.05
+    config.augment.recompress_p = 0.1
+    config.augment.recompress_quality = (60, 100)
     config.augment.erase_p = 0.0
 
-    config.train.steps = 3000
+    config.train.steps = 2400
     config.train.batch_size = 32
     config.train.learning_rate = 1.5e-3
     config.train.warmup_steps = 100

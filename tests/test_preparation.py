@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepfidelity_jax import preparation
+from deepfidelity_jax import preparation, records
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import FidelityScale
 from deepfidelity_jax.preparation import Face, Measure, Produced, Recipe, stage, staged
@@ -137,37 +137,39 @@ def test_recipes_that_cannot_be(tiny):
         Recipe.from_config(tiny)
 
 
-def read_files(folder):
-    """Every file's bytes by its path; times are of the run."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+def read_all(folder):
+    """Every record of every split, in order, and the files that people read."""
+    splits = {}
+    for split in records.splits_of(folder):
+        opened = records.Records(folder, split)
+        splits[split] = [opened[index] for index in range(len(opened))]
+    return splits, records.metadata_of(folder)
 
 
-def test_killed_and_started_again_leaves_the_same_bytes(command, records_folder, tmp_path):
+def test_killed_and_started_again_leaves_the_same_records(command, records_folder, tmp_path):
     """A real process with its workers, killed while faces wait for the records."""
     preparing = command(tmp_path, "--mode=prepare")
     process = preparing.start()
-    records = tmp_path / "records" / "synthetic_faces"
+    place = tmp_path / "records" / "synthetic_faces"
     end = time.monotonic() + 120
-    while len(list(records.glob("*/*.staging/*.npz"))) < 2:
+    while len(list(place.glob("*/*.staging/*.npz"))) < 2:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    waiting = {p: p.stat().st_mtime_ns for p in records.glob("*/*.staging/*.npz")}
+    waiting = {p: p.stat().st_mtime_ns for p in place.glob("*/*.staging/*.npz")}
     assert 2 <= len(waiting) < 12
-    assert not list(records.glob("*/1.0.0/dataset_info.json"))
+    assert not list(place.glob("*/1.0.0/dataset_info.json"))
     done = preparing.finish()
     assert done.returncode == 0, done.stderr
     assert "prepared 12 of 12 clips" in done.stderr
-    found = next(records.glob("*/1.0.0"))
+    found = next(place.glob("*/1.0.0"))
     assert found.parent.name == records_folder.parent.name
-    assert read_files(found) == read_files(records_folder)
-    left = [path.name for path in records.rglob("*") if "staging" in path.name]
+    (splits, metadata), (expected, expected_metadata) = read_all(found), read_all(records_folder)
+    np.testing.assert_equal(splits, expected)  # to the byte of every image; NaN is NaN
+    assert metadata == expected_metadata
+    left = [path.name for path in place.rglob("*") if "staging" in path.name]
     assert not left, "staged faces are removed with the last record"
     assert Path(tmp_path / "config.json").exists()
 

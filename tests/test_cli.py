@@ -1,0 +1,301 @@
+"""The command line: exit status, one line for each wrong input, strict JSON for the rest."""
+
+import json
+import shutil
+import struct
+import time
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from conftest import DEMO, TINY, TREE
+from PIL import Image
+
+from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax.cli import main
+
+FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
+OPTIONS = [f"--config.{key}={value}" for key, value in TINY.items()]
+KEYS = {"input", "status", "fidelity", "p_fake", "threshold", "frames", "faces", "note"}
+PERSON = {"person", "fidelity", "p_fake", "quality", "spread", "frames", "bbox", "time"}
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a command: exit status, stdout, stderr."""
+
+    def run(*argv):
+        status = main(["run.py", *map(str, argv)])
+        return status, *capfd.readouterr()
+
+    return run
+
+
+def assert_told(result, *parts):
+    """Exit 2, nothing on stdout, one line on stderr that says all the parts."""
+    status, out, error = result
+    assert status == 2, error
+    assert out == ""
+    assert error.count("\n") == 1, error
+    assert error.startswith("deepfidelity: ")
+    for part in parts:
+        assert str(part) in error
+
+
+def test_wrong_usage(run, tmp_path):
+    work = f"--workdir={tmp_path / 'work'}"
+    assert_told(run(DEMO), "--workdir=DIR is missing")
+    assert_told(run(work), "--config=configs/NAME.py is missing")
+    assert_told(run(DEMO, work, "--mode=dance"), "dance", "predict")
+    assert_told(run(DEMO, work, "extra"), "extra")
+    assert_told(run(DEMO, work, "--colour=red"), "colour")
+    assert_told(run(DEMO, work, "--config.train.step=3"), "train.step", "steps")
+    assert_told(run(DEMO, work, "--config.train.steps=many"), "many")
+    assert_told(run("--config=configs/missing.py", work), "configs/missing.py")
+    assert not (tmp_path / "work").exists()
+
+
+def test_wrong_values(run, tmp_path):
+    work = f"--workdir={tmp_path / 'work'}"
+    for option, told in (
+        ("model.variant=huge", "huge"),
+        ("model.image_size=100", "multiple of 32"),
+        ("data.dataset=mars", "face_folder, synthetic_faces"),
+        ("data.identities=2", "at least 6 people"),
+        ("faces.detector=magic", "magic"),
+        ("quality.measure=beauty", "beauty"),
+    ):
+        assert_told(run(DEMO, work, f"--config.{option}"), told)
+    (tmp_path / "file").write_text("")
+    assert_told(run(DEMO, f"--workdir={tmp_path / 'file'}"), tmp_path / "file")
+
+
+def test_folders_that_will_not_do(run, tmp_path):
+    work = f"--workdir={tmp_path / 'work'}"
+    assert_told(run(FOLDER, work), "config.data.dir is empty")
+    missing = tmp_path / "missing"
+    assert_told(run(FOLDER, work, f"--config.data.dir={missing}"), missing, "no folder")
+    (tmp_path / "empty").mkdir()
+    empty = f"--config.data.dir={tmp_path / 'empty'}"
+    assert_told(run(FOLDER, work, empty), tmp_path / "empty", "at least 8")
+
+
+def test_another_config(run, finished):
+    result = run(DEMO, f"--workdir={finished}", *OPTIONS, "--config.train.steps=21")
+    assert_told(result, finished, "train.steps is 20 there and 21 here")
+
+
+def test_stages_out_of_order(run, tmp_path):
+    work = f"--workdir={tmp_path / 'work'}"
+    assert_told(run(DEMO, work, "--mode=train"), "--mode=prepare first")
+    assert_told(run(DEMO, work, "--mode=evaluate"), "--mode=prepare first")
+
+
+def test_predict_without_a_detector(run, tmp_path, finished):
+    work = f"--workdir={tmp_path}"
+    image = tmp_path / "a.png"
+    Image.new("RGB", (64, 64)).save(image)
+    assert_told(run("--mode=predict", work), "--input=PATH is missing")
+    assert_told(run("--mode=predict", work, f"--input={image}"), "no trained detector")
+    (tmp_path / "empty").mkdir()
+    good = f"--workdir={finished}"
+    missing = f"--input={tmp_path / 'missing.jpg'}"
+    assert_told(run("--mode=predict", good, missing), "missing.jpg", "no such file")
+    empty = f"--input={tmp_path / 'empty'}"
+    assert_told(run("--mode=predict", good, empty), "no photograph or video")
+
+
+def test_damaged_checkpoints(run, finished, tmp_path):
+    work = tmp_path / "work"
+    shutil.copytree(finished, work)
+    for path in work.glob("checkpoints/*/state/manifest.ocdbt"):
+        path.write_bytes(b"")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    result = run("--mode=predict", f"--workdir={work}", f"--input={tmp_path / 'a.png'}")
+    assert_told(result, work / "checkpoints", "damaged", "delete that folder")
+    result = run(DEMO, f"--workdir={work}", *OPTIONS)
+    assert_told(result, work / "checkpoints", "damaged")
+    (work / "config.json").write_text('{"half')
+    assert_told(run(DEMO, f"--workdir={work}", *OPTIONS), "config.json", "damaged")
+
+
+def test_the_same_command_again_repeats_nothing(run, finished):
+    """Real command, finished workdir: no file but the event log is touched."""
+    watched = ["checkpoints", "features", "eval", "report", "records", "fidelity.npz",
+               "metrics.jsonl", "config.json", "stages.json"]  # fmt: skip
+
+    def stamps():
+        return {
+            path: path.stat().st_mtime_ns
+            for name in watched
+            for path in [finished / name, *(finished / name).rglob("*")]
+            if path.is_file()
+        }
+
+    before, start = stamps(), time.monotonic()
+    status, out, error = run(DEMO, f"--workdir={finished}", *OPTIONS)
+    assert status == 0, error
+    assert time.monotonic() - start < 30
+    assert out == ""
+    assert "frame_auc" in error
+    assert "prepared" not in error
+    assert stamps() == before
+
+
+def test_a_finished_run_holds_what_is_promised(finished):
+    place = finished / "eval" / "synthetic_faces"
+    metrics = json.loads((place / "metrics.json").read_text())
+    assert {
+        "frame_auc", "video_auc", "frame_acc", "video_acc", "threshold", "threshold_from", "eer",
+        "ap", "n_frames", "n_videos", "ci", "by_method", "by_quality", "fidelity_quality_spearman",
+    } <= metrics.keys()  # fmt: skip
+    header = (place / "predictions.csv").read_text().splitlines()[0]
+    assert header == (
+        "path,dataset,split,method,video_id,frame,label,quality,fidelity_target,fidelity,p_fake"
+    )
+    assert json.loads((finished / "config.json").read_text())["train"]["steps"] == 20
+    for split in ("train", "validation", "test"):
+        assert (finished / "features" / f"synthetic_faces-{split}.npz").is_file()
+    page = (finished / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<link" not in page.replace('<link rel="icon" href="data:', "")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def draw_person(number, size=320):
+    rng = np.random.default_rng(number)
+    face, _ = renderer.render(
+        renderer.sample_identity(rng), renderer.sample_scene(rng),
+        renderer.sample_poses(rng, 1)[0], size,
+    )  # fmt: skip
+    ground = np.full((480, 640, 3), 120, np.uint8)
+    ground[80 : 80 + size, 160 : 160 + size] = face
+    return ground
+
+
+def bad_files(folder):
+    """What people's folders hold beside pictures; the reasons told for them."""
+    (folder / "text.jpg").write_text("no picture")
+    Image.fromarray(draw_person(1)).save(folder / "cut.jpg", quality=95)
+    content = (folder / "cut.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
+    Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    (folder / "zero.mp4").write_bytes(b"")
+    header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    (folder / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return {
+        "text.jpg": "not an image",
+        "cut.jpg": "truncated JPEG",
+        "dot.png": "1x1 pixels",
+        "zero.mp4": "empty file",
+        "huge.png": "30000x30000 pixels",
+    }
+
+
+def strict(line):
+    """JSON without NaN."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+def test_predict_tells_every_input(run, finished, tmp_path):
+    """Good and bad pictures, a wall, a video: one line each, in order, and no score made up."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    reasons = bad_files(folder)
+    people = next(n for n in range(20) if _finds(draw_person(n)))
+    Image.fromarray(draw_person(people)).save(folder / "person.jpg", quality=95)
+    Image.new("RGB", (320, 240), (120, 110, 100)).save(folder / "wall.png")
+    writer = cv2.VideoWriter(
+        str(folder / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (640, 480)
+    )
+    for _ in range(4):
+        writer.write(cv2.cvtColor(draw_person(people), cv2.COLOR_RGB2BGR))
+    writer.release()
+    single = tmp_path / "other.png"
+    Image.fromarray(draw_person(people)).save(single)
+
+    inputs = [f"--input={folder}", f"--input={single}"]
+    status, out, error = run("--mode=predict", f"--workdir={finished}", *inputs)
+    assert status == 0, error
+    lines = [strict(line) for line in out.splitlines()]
+    expected = [str(path) for path in [*sorted(folder.iterdir()), single]]
+    assert [line["input"] for line in lines] == expected
+    by_name = {line["input"].rsplit("/", 1)[1]: line for line in lines}
+    for line in lines:
+        assert line.keys() == KEYS
+    for name, reason in reasons.items():
+        line = by_name[name]
+        assert line["status"] == "unreadable"
+        assert reason in line["note"]
+        assert (line["fidelity"], line["p_fake"], line["faces"]) == (None, None, [])
+    wall = by_name["wall.png"]
+    assert (wall["status"], wall["note"], wall["frames"]) == ("no face", "no face", 1)
+    assert (wall["fidelity"], wall["p_fake"], wall["faces"]) == (None, None, [])
+    for name, frames in (("person.jpg", 1), ("clip.mp4", 2), ("other.png", 1)):
+        line = by_name[name]
+        assert line["status"] == ("real" if line["fidelity"] >= line["threshold"] else "fake")
+        assert line["frames"] == frames
+        assert len(line["faces"]) == 1
+        (person,) = line["faces"]
+        assert person.keys() == PERSON
+        assert person["fidelity"] == line["fidelity"]
+        assert person["frames"] == frames
+        assert 0 <= person["p_fake"] <= 1
+        assert 0 <= person["quality"] <= 1
+        x, y, width, height = person["bbox"]
+        assert abs(x + width / 2 - 320) < 60
+        assert abs(y + height / 2 - 240) < 60
+
+    written = tmp_path / "lines.jsonl"
+    status, out, error = run(
+        "--mode=predict", f"--workdir={finished}", *inputs, f"--output={written}"
+    )
+    assert (status, out) == (0, ""), error
+    assert [strict(line) for line in written.read_text().splitlines()] == lines
+
+
+def _finds(image):
+    from deepfidelity_jax.faces import CONFIDENT, FaceSettings, detect
+
+    found = detect(image, FaceSettings())
+    return sum(face.score >= CONFIDENT for face in found) == 1
+
+
+def test_bad_files_among_good_are_left_out(run, tmp_path):
+    """A folder is prepared in spite of them, and they are named."""
+    folder = tmp_path / "in"
+    for label, seed in (("real", 0), ("fake", 100)):
+        (folder / label).mkdir(parents=True)
+        for number in range(14):
+            noise = np.random.default_rng(seed + number).integers(0, 255, (40, 40, 3), np.uint8)
+            Image.fromarray(noise).save(folder / label / f"{number}.png")
+    reasons = bad_files(folder / "real")
+    status, out, error = run(
+        FOLDER, f"--workdir={tmp_path / 'work'}", "--mode=prepare", f"--config.data.dir={folder}",
+        "--config.faces.detector=none", "--config.faces.size=48",
+        "--config.data.splits=(0.4,0.3,0.3)",
+    )  # fmt: skip
+    assert status == 0, error
+    assert out == ""
+    for name, reason in reasons.items():
+        assert any(f"real/{name}: " in line and reason in line for line in error.splitlines())
+
+
+def test_a_process_ends_with_the_status(command, tmp_path):
+    """The same in a process of its own: nothing else is on stderr."""
+    done = command(tmp_path / "work", "--mode=predict", "--input=nowhere.jpg", tiny=False).finish()
+    assert_told((done.returncode, done.stdout, done.stderr), "nowhere.jpg")
+    help_ = command(tmp_path / "work", "--help", tiny=False).finish()
+    assert help_.returncode == 0
+    assert "usage: python run.py" in help_.stdout

@@ -1,0 +1,144 @@
+"""A detector is its workdir: anywhere, without the data it was made of."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics.pairwise import rbf_kernel
+
+import deepfidelity_jax as df
+from deepfidelity_jax import fidelity, records
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.features import Features
+from deepfidelity_jax.media import decode_image
+
+
+@pytest.fixture(scope="module")
+def moved(finished, tmp_path_factory):
+    """The workdir taken elsewhere, with nothing but what scoring needs."""
+    place = tmp_path_factory.mktemp("elsewhere") / "deeper" / "detector"
+    place.mkdir(parents=True)
+    shutil.copytree(finished / "checkpoints", place / "checkpoints")
+    shutil.copy(finished / "fidelity.npz", place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def detector(moved):
+    return df.load(moved)
+
+
+@pytest.fixture(scope="module")
+def images(records_folder):
+    test = records.Records(records_folder, "test")
+    return np.stack([decode_image(test[index]["image"]) for index in range(10)])
+
+
+def test_shapes_and_types(detector, images):
+    features, logits = detector.features(images), detector.logits(images)
+    scores = detector.fidelity(images)
+    assert features.ndim == 2
+    assert len(features) == 10
+    assert logits.shape == (10, 2)
+    assert scores.shape == (10,)
+    assert features.dtype == logits.dtype == scores.dtype == np.float32
+    assert np.isfinite(features).all()
+    assert len(np.unique(scores)) == 10
+    assert detector.features(images[:0]).shape == (0, features.shape[1])
+    assert detector.logits(images[:0]).shape == (0, 2)
+    assert detector.fidelity(images[:0]).shape == (0,)
+
+
+def test_one_by_one_is_together(detector, images):
+    for compute in (detector.features, detector.logits, detector.fidelity):
+        single = np.concatenate([compute(image[None]) for image in images[:3]])
+        np.testing.assert_allclose(single, compute(images)[:3], rtol=1e-5, atol=1e-5)
+
+
+def test_fidelity_is_the_regressor_of_the_features(detector, images):
+    arrays = detector.fidelity_model.regressor.arrays
+    features = detector.features(images)
+    by_jax = np.asarray(fidelity.regress(arrays, features))
+    np.testing.assert_allclose(detector.fidelity(images), by_jax, atol=1e-5)
+    # In double precision, as scikit-learn writes it.
+    kernel = rbf_kernel(features - arrays.centre, arrays.vectors, gamma=float(arrays.gamma))
+    by_hand = kernel.astype(float) @ arrays.coefficients + float(arrays.intercept)
+    np.testing.assert_allclose(by_jax, by_hand, atol=1e-5)
+
+
+def test_verdicts_agree(detector):
+    scores = np.array([detector.threshold - 0.1, detector.threshold, detector.threshold + 0.1])
+    p = detector.p_fake(scores)
+    assert p[0] > 0.5 > p[2]
+    assert p[1] == pytest.approx(0.5)
+
+
+def test_evaluation_and_detector_give_the_same_scores(finished, detector, records_folder):
+    """From the files: what was written for the test split is what anybody gets of its images."""
+    with open(finished / "eval" / "synthetic_faces" / "predictions.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    test = records.Records(records_folder, "test")
+    assert len(rows) == len(test)
+    found = [test[index] for index in range(len(test))]
+    scores = detector.fidelity(np.stack([decode_image(record["image"]) for record in found]))
+    written = np.array([float(row["fidelity"]) for row in rows])
+    np.testing.assert_allclose(written, scores, atol=1e-4)
+    p = np.array([float(row["p_fake"]) for row in rows])
+    np.testing.assert_allclose(p, detector.p_fake(scores), atol=1e-4)
+    for row, record in zip(rows, found, strict=True):
+        assert row["label"] == ("real" if record["label"] else "fake")
+        for key in ("method", "video_id", "path"):
+            assert row[key] == record[key]
+        assert float(row["fidelity_target"]) == pytest.approx(record["fidelity"], abs=1e-5)
+    metrics = json.loads((finished / "eval" / "synthetic_faces" / "metrics.json").read_text())
+    assert metrics["threshold"] == pytest.approx(detector.threshold)
+    assert metrics["n_frames"] == len(rows)
+
+
+def test_exported_features_are_the_detectors(finished, detector, images):
+    exported = Features.load(finished / "features" / "synthetic_faces-test.npz")
+    np.testing.assert_allclose(
+        exported.feature[: len(images)], detector.features(images), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_crops_of_any_size(detector, images):
+    larger = np.repeat(np.repeat(images[:1], 2, axis=1), 2, axis=2)
+    np.testing.assert_allclose(detector.logits(larger), detector.logits(images[:1]), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((2, 32, 32, 3), np.float32),
+        np.zeros((32, 32, 3), np.uint8),
+        np.zeros((2, 32, 32, 1), np.uint8),
+        np.zeros((2, 3, 32, 32), np.uint8),
+    ],
+)
+def test_anything_else_is_refused(detector, wrong):
+    with pytest.raises((InputError, TypeError), match="uint8|Type-check"):
+        detector.fidelity(wrong)
+
+
+def test_workdirs_without_a_detector(moved, tmp_path, images):
+    with pytest.raises(InputError, match="no trained detector"):
+        df.load(tmp_path)
+    with pytest.raises(InputError, match="no trained detector"):
+        df.load(tmp_path / "missing")
+    shutil.copytree(moved / "checkpoints", tmp_path / "checkpoints")
+    untrained = df.load(tmp_path)
+    with pytest.raises(InputError, match="--mode=fit"):
+        untrained.fidelity(images)
+    (tmp_path / "fidelity.npz").write_bytes((moved / "fidelity.npz").read_bytes()[:2000])
+    with pytest.raises(InputError, match="damaged"):
+        df.load(tmp_path)
+
+
+def test_the_best_weights_on_validation_are_taken(finished, detector):
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    scores = {line["step"]: line["val_frame_auc"] for line in lines if "val_frame_auc" in line}
+    assert len(scores) == 2
+    assert detector.step == max(scores, key=lambda step: (scores[step], step))
