@@ -78,7 +78,8 @@ def tap_products(
     def sum_products(i, j):
         product = lax.dynamic_slice(padded, (0, i, j, 0), x.shape) * g
         # A product with ones: fused into a plain reduction, the multiplication is not vectorised.
-        return (ones @ product.reshape(-1, c))[0]
+        flat = product.reshape(-1, c)
+        return jnp.matmul(ones, flat, preferred_element_type=jnp.float32)[0]
 
     # A loop: side by side, XLA fuses all taps into one slow pass.
     i, j = jnp.indices((k, k)).reshape(2, -1)

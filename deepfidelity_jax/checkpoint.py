@@ -130,7 +130,7 @@ def restore(folder: Path, step: int, abstract_state):
 
 
 def checksums(state) -> dict[str, int]:
-    """CRC-32 of each array by its path: the files below have none, and a flipped bit is a number."""
+    """CRC-32 of each array by its path: the files have none, and a flipped bit is a number."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
     return {

@@ -147,7 +147,7 @@ class ForgedPair(grain.transforms.RandomMap):
         return {key: np.stack([example[key] for example in pair]) for key in pair[0]}
 
     def _find_donor(self, video_id: str, rng: np.random.Generator):
-        """A face of another video; None where a few draws find none. Its own would forge nothing."""
+        """A face of another video, its own would forge nothing; None where a few draws fail."""
         for index in rng.integers(len(self.records), size=5):
             other = self.records[index]
             if other["video_id"] != video_id:

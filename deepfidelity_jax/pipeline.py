@@ -4,9 +4,9 @@ prepare -> records, train -> checkpoints, features, fit -> fidelity.npz, evaluat
 """
 
 import contextlib
+import io
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -64,8 +64,8 @@ def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path
     if (Path(builder.data_path) / "dataset_info.json").exists():
         return
     tfds.disable_progress_bar()
-    # TFDS speaks to stdout, which is for results.
-    with contextlib.redirect_stdout(sys.stderr):
+    # TFDS speaks of downloads, and to stdout, which is for results.
+    with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare()
     shutil.rmtree(staging_folder(builder), ignore_errors=True)
     say(f"records in {builder.data_path}")

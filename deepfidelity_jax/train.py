@@ -53,6 +53,8 @@ def build_model(config: ConfigDict) -> SSAAFormer:
         raise InputError(f"config.model.variant is {own.variant!r}: one of {', '.join(variants)}")
     if own.image_size <= 0 or own.image_size % 32:
         raise InputError(f"config.model.image_size is {own.image_size}: give a multiple of 32")
+    if own.dtype not in ("float32", "bfloat16"):
+        raise InputError(f"config.model.dtype is {own.dtype!r}: float32 or bfloat16")
     variant = getattr(SSAAFormerConfig, own.variant)
     depths = variant().depths
     symmetric = tuple(d if s < 0 else s for s, d in zip(own.symmetric, depths, strict=True))
@@ -179,7 +181,7 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
     )
     validate = Validation(model, config, folder)
 
-    with Checkpoints(workdir / "checkpoints", own.keep) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", own.keep) as checkpoints, StopSignal() as stop:
         start = checkpoints.latest_step()
         if start is None:
             start, state = 0, jax.jit(create, out_shardings=place)()
@@ -188,22 +190,21 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
             batches.set_state(read_iterator(workdir, start))
             say(f"going on from step {start} of {own.steps}")
         log = StepLog(config, MetricsLog(workdir, after=start), start)
-        stop = StopSignal()
 
         # In this order: step, metrics of the step before, validation, checkpoint.
         for step in range(start + 1, own.steps + 1):
             state, metrics = step_fn(state, sharding.place_batch(next(batches), mesh))
             log.flush()
-            if step % own.log_every == 0 or step == own.steps:
+            last = step == own.steps
+            validating = last or step % own.eval_every == 0
+            saving = validating or stop.asked or step % own.checkpoint_every == 0
+            if saving or step % own.log_every == 0:
                 log.hold(step, metrics)
-            last = step == own.steps or stop.asked
-            validated = None
-            if step % own.eval_every == 0 or step == own.steps:
-                log.flush()
-                validated = validate(state.ema)
-                log.validated(step, validated)
-            if validated or last or step % own.checkpoint_every == 0:
-                log.flush()
+            if saving:
+                log.flush()  # raises before a state that is not finite would be kept
+                validated = validate(state.ema) if validating else None
+                if validated:
+                    log.validated(step, validated)
                 notes = {"config": config.to_json(), "data": json.dumps(batches.get_state())}
                 checkpoints.save(step, state, notes, validated)
             if stop.asked:
@@ -286,10 +287,15 @@ class Validation:
 class StopSignal:
     """Remembers a SIGTERM or a first Ctrl-C, so that the step in hand is finished and saved."""
 
-    def __init__(self):
+    def __enter__(self):
         self.asked = False
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, self._ask)
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._before = {number: signal.signal(number, self._ask) for number in numbers}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _ask(self, number, frame):
         if self.asked:

@@ -41,6 +41,7 @@ TINY = {
     "train.steps": 20,
     "train.batch_size": 8,
     "train.warmup_steps": 4,
+    "train.learning_rate": 1e-4,  # small, lest rounding grows into another run
     "train.log_every": 1,
     "train.eval_every": 10,
     "train.checkpoint_every": 2,

@@ -50,7 +50,7 @@ def test_wrong_usage(run, tmp_path):
     assert_told(run(DEMO, work, "--mode=dance"), "dance", "predict")
     assert_told(run(DEMO, work, "extra"), "extra")
     assert_told(run(DEMO, work, "--colour=red"), "colour")
-    assert_told(run(DEMO, work, "--config.train.step=3"), "train.step", "steps")
+    assert_told(run(DEMO, work, "--config.train.step=3"), "train.step")
     assert_told(run(DEMO, work, "--config.train.steps=many"), "many")
     assert_told(run("--config=configs/missing.py", work), "configs/missing.py")
     assert not (tmp_path / "work").exists()
