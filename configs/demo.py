@@ -22,14 +22,14 @@ def get_config() -> ConfigDict:
     config.model.drop_path = 0.0
 
     config.augment.crop_scale = (0.75, 1.0)
-    config.augment.jitter = 0.1
-    config.augment.degrade_p = 0.2
+    config.augment.jitter = 0.0
+    config.augment.degrade_p = 0.1
     config.augment.recompress_p = 0.1
     config.augment.erase_p = 0.0
 
     config.train.steps = 600
     config.train.batch_size = 32
-    config.train.learning_rate = 1.5e-3
+    config.train.learning_rate = 1e-3
     config.train.warmup_steps = 60
     config.train.ema_decay = 0.98
     config.train.log_every = 25

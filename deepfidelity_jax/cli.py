@@ -49,7 +49,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
         "config", None, "A file of configs/; --config.group.option=value changes it.",
-        lock_config=True, flag_values=values,
+        lock_config=True, flag_values=values, sys_argv=argv,
     )  # fmt: skip
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     flags.DEFINE_enum("mode", "run", MODES, "What to do.", flag_values=values)

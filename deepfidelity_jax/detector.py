@@ -87,7 +87,7 @@ class Detector:
         """Find, track and score the people in a photograph or video."""
         return predict(self, Path(path))
 
-    def prepare(self, images: Images) -> Images:
+    def prepare(self, images: Images) -> UInt8[np.ndarray, "n s s 3"]:
         """Crops of any size as the network takes them: the central share, at its size."""
         own = self.config.model
         return np.stack([augment.center_crop(x, own.image_size, own.eval_crop) for x in images])

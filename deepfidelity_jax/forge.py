@@ -83,8 +83,10 @@ def _self_blend(image: Face, points: Points, rng: np.random.Generator) -> tuple[
     # Only the inside is altered. Were the surroundings altered too, their colour or blur would
     # tell the classes apart without any forgery in them.
     inner = _displace(_alter(image, rng), rng)
-    mask = face_mask(points, image.shape[:2], rng)
-    return _blend(inner, image, mask, rng)
+    # As in the paper: the whole face, laid on by opacity. Gradient and pyramid blending take away
+    # the very differences that were put in.
+    mask = face_mask(points, image.shape[:2], rng, whole=True)
+    return _blend(inner, image, mask, rng, "opacity")
 
 
 def _swap(
@@ -129,13 +131,16 @@ def _resynthesis(image: Face, points: Points, rng: np.random.Generator) -> tuple
 # ---------------------------------------------------------------------------------- the mask
 
 
-def face_mask(points: Points, shape: tuple[int, int], rng: np.random.Generator) -> Mask:
+def face_mask(
+    points: Points, shape: tuple[int, int], rng: np.random.Generator, whole: bool = False
+) -> Mask:
     """Draw a soft mask over a face, or over a part of it, with a random outline.
 
     Args:
       points: complete landmarks in pixels.
       shape: height and width of the mask.
       rng: randomness of the part, outline, softness and strength.
+      whole: always most of the face, never a part of it.
 
     Returns:
       Opacity in [0, 1].
@@ -148,7 +153,8 @@ def face_mask(points: Points, shape: tuple[int, int], rng: np.random.Generator) 
     right = np.array([down[1], -down[0]])
     across = max(float(np.linalg.norm(points[1] - points[0])), 0.6 * length)
 
-    part = rng.choice(["face", "inner", "lower", "eyes", "mouth"], p=[0.46, 0.2, 0.16, 0.08, 0.10])
+    shares = [0.6, 0.4, 0, 0, 0] if whole else [0.46, 0.2, 0.16, 0.08, 0.10]
+    part = rng.choice(["face", "inner", "lower", "eyes", "mouth"], p=shares)
     # Centre along the eye-mouth line, half height and half width, in units of that line and of
     # the distance between the eyes.
     centre, half_height, half_width = {
@@ -174,7 +180,7 @@ def face_mask(points: Points, shape: tuple[int, int], rng: np.random.Generator) 
     mask = np.zeros(shape, np.float32)
     cv2.fillPoly(mask, [np.round(outline * 4).astype(np.int32)], 1.0, cv2.LINE_AA, shift=2)
     mask = np.clip(mask, 0, 1)
-    softness = shape[1] * rng.choice([rng.uniform(0.003, 0.012), rng.uniform(0.012, 0.06)])
+    softness = shape[1] * rng.choice([rng.uniform(0.003, 0.012), rng.uniform(0.012, 0.04)])
     mask = cv2.GaussianBlur(mask, (0, 0), max(softness, 0.3))
     if rng.random() < 0.4:  # pull the soft edge inwards, as matting and erosion do
         mask = np.clip(mask * 2 - 1, 0, 1)
@@ -186,9 +192,11 @@ def face_mask(points: Points, shape: tuple[int, int], rng: np.random.Generator) 
 # -------------------------------------------------------------------------------- the blend
 
 
-def _blend(inner: Face, outer: Face, mask: Mask, rng: np.random.Generator) -> tuple[Face, Mask]:
-    """Lay `inner` over `outer`: by opacity, over a pyramid, or through gradients."""
-    how = rng.choice(["opacity", "pyramid", "poisson"], p=[0.6, 0.2, 0.2])
+def _blend(
+    inner: Face, outer: Face, mask: Mask, rng: np.random.Generator, how: str | None = None
+) -> tuple[Face, Mask]:
+    """Lay `inner` over `outer`: by opacity, over a pyramid, or through gradients, or as drawn."""
+    how = how or rng.choice(["opacity", "pyramid", "poisson"], p=[0.6, 0.2, 0.2])
     if how == "poisson":
         blended = _blend_poisson(inner, outer, mask)
     elif how == "pyramid":
@@ -230,8 +238,8 @@ def _blend_poisson(inner: Face, outer: Face, mask: Mask) -> Float[np.ndarray, "h
 
 def _alter(image: Face, rng: np.random.Generator) -> Face:
     """Change colour, light and detail a little: an altered copy of the same face."""
-    if rng.random() < 0.8:
-        image = _shift_colour(image, rng, 1.0)
+    if rng.random() < 0.85:
+        image = _shift_colour(image, rng, 1.3)
     draw = rng.random()
     if draw < 0.4:
         image = _lose_detail(image, rng)

@@ -15,6 +15,7 @@ import pytest
 
 from deepfidelity_jax import checkpoint, data, records, train
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
 from deepfidelity_jax.workdir import MetricsLog
 
 
@@ -111,8 +112,8 @@ def batch(records_folder):
     return next(batches)
 
 
-def compile_step(config):
-    model = train.build_model(config)
+def compile_step(config, model=None):
+    model = model or train.build_model(config)
     state = jax.jit(lambda: train.create_state(model, config))()
     return state, jax.jit(lambda s, b: train.train_step(s, b, model=model, config=config))
 
@@ -145,9 +146,16 @@ def test_every_tensor_learns(batch, tiny):
 
 
 def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
-    tiny.model.dtype = "bfloat16"
     tiny.train.warmup_steps, tiny.train.learning_rate = 1, 1e-3
-    state, step = compile_step(tiny)
+    smallest = SSAAFormerConfig(
+        depths=(2, 1, 1, 1),
+        widths=(16, 24, 32, 48),
+        head_dim=16,
+        symmetric=(1, 0, 0, 0),
+        fidelity_head=True,
+        dtype="bfloat16",
+    )
+    state, step = compile_step(tiny, SSAAFormer(smallest))
     losses = []
     for _ in range(12):
         state, metrics = step(state, batch)
