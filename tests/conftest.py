@@ -24,6 +24,9 @@ if "DEEPFIDELITY_TESTS" not in os.environ:
 SHARED = Path(os.environ["DEEPFIDELITY_TESTS"])
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(SHARED / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+# Compiling is nearly all the time that tests take, and their arrays are small.
+QUICK = "--xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
 
 install_import_hook("deepfidelity_jax", "beartype.beartype")
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's global flags
@@ -34,7 +37,7 @@ DEMO = f"--config={TREE / 'configs' / 'demo.py'}"
 # The smallest run that passes through everything; all of it is an option of the command line.
 TINY = {
     "data.identities": 6,
-    "data.clips": 2,
+    "data.clips": 1,
     "faces.frames": 2,
     "faces.size": 64,
     "model.image_size": 32,
@@ -71,7 +74,7 @@ class Command:
         ]  # fmt: skip
         self.environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}",
         }
 
     def start(self):

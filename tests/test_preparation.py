@@ -152,18 +152,18 @@ def test_killed_and_started_again_leaves_the_same_records(command, records_folde
     process = preparing.start()
     place = tmp_path / "records" / "synthetic_faces"
     end = time.monotonic() + 120
-    while len(list(place.glob("*/*.staging/*.npz"))) < 2:
+    while len(list(place.glob("*/*.staging/*.npz"))) < 1:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     waiting = {p: p.stat().st_mtime_ns for p in place.glob("*/*.staging/*.npz")}
-    assert 2 <= len(waiting) < 12
+    assert 1 <= len(waiting) < 6
     assert not list(place.glob("*/1.0.0/dataset_info.json"))
     done = preparing.finish()
     assert done.returncode == 0, done.stderr
-    assert "prepared 12 of 12 clips" in done.stderr
+    assert "prepared 6 of 6 clips" in done.stderr
     found = next(place.glob("*/1.0.0"))
     assert found.parent.name == records_folder.parent.name
     (splits, metadata), (expected, expected_metadata) = read_all(found), read_all(records_folder)

@@ -112,56 +112,44 @@ def batch(records_folder):
     return next(batches)
 
 
-def compile_step(config, model=None):
-    model = model or train.build_model(config)
-    state = jax.jit(lambda: train.create_state(model, config))()
-    return state, jax.jit(lambda s, b: train.train_step(s, b, model=model, config=config))
-
-
-def test_every_tensor_learns(batch, tiny):
-    """Adam's first moment is the gradient: not zero in any tensor."""
-    start, step = compile_step(tiny)
-    state = start
-    for _ in range(2):  # the learning rate of the very first step is 0
-        state, _ = step(state, batch)
-    moments = [s.mu for s in jax.tree.leaves(state.opt_state, is_leaf=lambda s: hasattr(s, "mu"))
-               if hasattr(s, "mu")]  # fmt: skip
-    assert len(moments) == 1
+def test_every_tensor_learns(finished, tiny):
+    """Adam's first moment, the average of a real run's gradients, is zero in no tensor."""
+    state = read_state(finished, tiny)
+    adam = [s for s in jax.tree.leaves(state.opt_state, is_leaf=_has_mean) if _has_mean(s)]
+    assert len(adam) == 1
+    assert jax.tree.structure(adam[0].mu) == jax.tree.structure(state.variables["params"])
     idle = [
         jax.tree_util.keystr(path)
-        for path, moment in jax.tree_util.tree_leaves_with_path(moments[0])
-        if not np.any(moment)
+        for path, mean in jax.tree_util.tree_leaves_with_path(adam[0].mu)
+        if not np.any(mean)
     ]
     assert not idle
-    still = [
-        jax.tree_util.keystr(path)
-        for (path, a), b in zip(
-            jax.tree_util.tree_leaves_with_path(start.variables),
-            jax.tree.leaves(state.variables),
-            strict=True,
-        )
-        if np.array_equal(a, b)
-    ]
-    assert not still
+
+
+def _has_mean(state):
+    return hasattr(state, "mu")
 
 
 def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
+    """Computed in bfloat16, kept in float32; the smallest network that has all parts."""
     tiny.train.warmup_steps, tiny.train.learning_rate = 1, 1e-3
     smallest = SSAAFormerConfig(
-        depths=(2, 1, 1, 1),
+        depths=(1, 1, 1, 1),
         widths=(16, 24, 32, 48),
         head_dim=16,
         symmetric=(1, 0, 0, 0),
         fidelity_head=True,
         dtype="bfloat16",
     )
-    state, step = compile_step(tiny, SSAAFormer(smallest))
+    model = SSAAFormer(smallest)
+    state = jax.jit(lambda: train.create_state(model, tiny))()
+    step = jax.jit(lambda state, batch: train.train_step(state, batch, model=model, config=tiny))
     losses = []
     for _ in range(12):
         state, metrics = step(state, batch)
         losses.append(float(metrics["class"]))
     assert all(math.isfinite(loss) for loss in losses)
-    assert losses[-1] < losses[0] - 0.1
+    assert losses[-1] < losses[0] - 0.05
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.variables)} == {"float32"}
 
 
