@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from scipy.stats import spearmanr
@@ -43,7 +44,7 @@ def fit(
 
 def score(regressor: fidelity.Regressor, features: Features) -> np.ndarray:
     """Fidelity of every row, float32 [n]."""
-    return np.asarray(fidelity.regress(regressor.arrays, features.feature))
+    return np.asarray(fidelity.regress(regressor.arrays, jnp.asarray(features.feature)))
 
 
 def evaluate(

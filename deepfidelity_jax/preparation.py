@@ -159,7 +159,7 @@ def stage(
             progress.advance()
     else:
         context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-        with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
+        with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
             futures = [pool.submit(_produce_one, produce, source, folder) for source in todo]
             try:
                 for future in as_completed(futures):
@@ -173,8 +173,12 @@ def stage(
     return {name: note for name, note in notes.items() if note}
 
 
-def _end_with_parent() -> None:
-    """In a worker: a killed parent closes no queue, so the worker would wait for ever."""
+def _begin_worker() -> None:
+    """One thread a worker, as there is a worker a core; and no worker outlives its parent.
+
+    A killed parent closes no queue, so that its workers would wait for ever.
+    """
+    cv2.setNumThreads(1)
 
     def watch():
         multiprocessing.parent_process().join()
@@ -262,8 +266,8 @@ def split_generators(
 
 def staging_folder(builder: tfds.core.DatasetBuilder) -> Path:
     """Where faces wait until the records are written."""
-    path = Path(builder.data_path)
-    return path.with_name(f"{path.name}.staging")
+    # Beside the records. While TFDS writes, `data_path` has another name, a new one each time.
+    return Path(builder.data_path).with_name(f"{builder.version}.staging")
 
 
 def record(face: Face, fitted: FidelityScale) -> dict[str, Any]:

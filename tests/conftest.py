@@ -24,9 +24,6 @@ if "DEEPFIDELITY_TESTS" not in os.environ:
 SHARED = Path(os.environ["DEEPFIDELITY_TESTS"])
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(SHARED / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
-# Compiling is nearly all the time that tests take, and their arrays are small.
-QUICK = "--xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
 
 install_import_hook("deepfidelity_jax", "beartype.beartype")
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's global flags

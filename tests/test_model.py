@@ -129,8 +129,8 @@ def test_a_configuration_survives_json():
     ("changes", "match"),
     [
         ({"depths": (1, 2, 3)}, "depths has 3 numbers"),
-        ({"symmetric": (3, 0, 0, 0)}, "3 of the 2 blocks in stage 1"),
-        ({"symmetric": (-1, 0, 0, 0)}, "-1 of the 2 blocks in stage 1"),
+        ({"symmetric": (3, 0, 0, 0)}, "3 of the 1 blocks in stage 1"),
+        ({"symmetric": (-1, 0, 0, 0)}, "-1 of the 1 blocks in stage 1"),
         ({"drop_path": 1.0}, "drop_path is 1.0"),
         ({"head_dim": 48}, "width 128 is not a multiple of head_dim 48"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepfidelity_datasets.synthetic_faces.synthetic_faces_dataset_builder import Builder
 from deepfidelity_jax import preparation, records
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import FidelityScale
@@ -146,7 +147,7 @@ def read_all(folder):
     return splits, records.metadata_of(folder)
 
 
-def test_killed_and_started_again_leaves_the_same_records(command, records_folder, tmp_path):
+def test_killed_and_started_again_leaves_the_same_records(command, tiny, records_folder, tmp_path):
     """A real process with its workers, killed while faces wait for the records."""
     preparing = command(tmp_path, "--mode=prepare")
     process = preparing.start()
@@ -160,6 +161,8 @@ def test_killed_and_started_again_leaves_the_same_records(command, records_folde
     process.communicate()
     waiting = {p: p.stat().st_mtime_ns for p in place.glob("*/*.staging/*.npz")}
     assert 1 <= len(waiting) < 6
+    staging = preparation.staging_folder(Builder.configured(tiny, tmp_path / "records"))
+    assert {path.parent for path in waiting} == {staging}, "where the next run looks for them"
     assert not list(place.glob("*/1.0.0/dataset_info.json"))
     done = preparing.finish()
     assert done.returncode == 0, done.stderr
