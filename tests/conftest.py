@@ -71,7 +71,7 @@ class Command:
         ]  # fmt: skip
         self.environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         }
 
     def start(self):
