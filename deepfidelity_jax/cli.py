@@ -9,6 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
+from deepfidelity_jax.cores import count_cores
 from deepfidelity_jax.errors import InputError
 
 MODES = ("run", "prepare", "train", "fit", "evaluate", "predict")
@@ -23,8 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     # On a CPU each core is a device of its own: two train at 71 images/s where one device spread
     # over two cores does 57 (tiny, batch 32 at 128 px, medians of one run). Others ignore it.
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        cores = len(os.sched_getaffinity(0))
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, 8)))
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(count_cores(), 8)))
     try:
         values = parse(sys.argv if argv is None else argv)
         return predict(values) if values.mode == "predict" else run(values)

@@ -1,6 +1,5 @@
 """Features of a whole split, exported in the order of its records."""
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from jaxtyping import Float32, Int32
 
 from deepfidelity_jax.data import evaluation_batches
 from deepfidelity_jax.detector import Detector
+from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.records import Records
 from deepfidelity_jax.workdir import say
 
@@ -29,11 +29,8 @@ class Features:
 
     def save(self, path: Path) -> None:
         """Write atomically, without pickle."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        with partial.open("wb") as file:
+        with written_whole(path) as file:
             np.savez(file, **{column.name: getattr(self, column.name) for column in fields(self)})
-        os.replace(partial, path)
 
     @classmethod
     def load(cls, path: Path) -> "Features":
@@ -52,7 +49,11 @@ def export(detector: Detector, folder: Path, split: str) -> Features:
             records, own.model.image_size, own.model.eval_crop, own.eval.batch_size
         )
     ]
-    rows = [records[index] for index in range(len(records))]
+    # Without the images: of a large split only the features are held.
+    rows = [
+        {name: value for name, value in records[index].items() if name != "image"}
+        for index in range(len(records))
+    ]
     say(f"features of {len(rows)} {split} faces")
 
     def column(name, dtype):

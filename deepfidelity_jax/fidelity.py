@@ -28,6 +28,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from sklearn.svm import SVR
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
 
 FAKE, REAL = 0, 1
 
@@ -379,7 +380,6 @@ FORMAT = "deepfidelity regressor 1"
 
 def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
     """Writes the model as an npz of plain arrays (no pickle), in one step: whole or not at all."""
-    path = Path(path)
     text = json.dumps(
         {
             "format": FORMAT,
@@ -391,16 +391,8 @@ def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
         sort_keys=True,
     )
     arrays = {name: np.asarray(a) for name, a in model.regressor.arrays._asdict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(partial, "wb") as file:
-            np.savez(file, meta=np.array(text), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        np.savez(file, meta=np.array(text), **arrays)
 
 
 def load(path: str | os.PathLike[str]) -> FidelityModel:

@@ -13,7 +13,6 @@ number per row, so a value and its interval come from the same lines of code.
 """
 
 import csv
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
@@ -23,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Shaped
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
 
 LABELS = ("fake", "real")
 THIRDS = ("lowest", "middle", "highest")
@@ -84,18 +84,15 @@ class Predictions:
 
     def write_csv(self, path: Path) -> None:
         """Write predictions.csv: all of it or, when interrupted, nothing of it."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".tmp")
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         columns["label"] = np.array(LABELS, object)[self.label]
         # File names need not be valid UTF-8: surrogates carry their bytes through.
-        with open(unfinished, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+        with written_whole(path, "w", **text) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
             # str of a NumPy float32 is the shortest text that reads back as the same float32.
             writer.writerows(zip(*(map(str, column) for column in columns.values()), strict=True))
-        os.replace(unfinished, path)
 
     @classmethod
     def read_csv(cls, path: Path) -> "Predictions":

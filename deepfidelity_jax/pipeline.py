@@ -4,16 +4,18 @@ prepare -> records, train -> checkpoints, features, fit -> fidelity.npz, evaluat
 """
 
 import contextlib
+import functools
 import io
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import checkpoint, evaluate, fidelity, records, train
-from deepfidelity_jax.detector import load
+from deepfidelity_jax.detector import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.features import Features, export
 from deepfidelity_jax.preparation import staging_folder
@@ -44,10 +46,37 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
         raise InputError(f"{workdir} is not trained to its end: run --mode=train first")
+    trained = Trained(config, folder, workdir, step)
     if "fit" in todo:
-        fit(config, folder, workdir, step)
+        fit(trained)
     if "evaluate" in todo:
-        evaluate_and_report(config, folder, workdir, step)
+        evaluate_and_report(trained)
+
+
+@dataclass
+class Trained:
+    """What the stages after training start from: its config, records, workdir and best step."""
+
+    config: ConfigDict
+    folder: Path
+    workdir: Path
+    step: int | None
+
+    @functools.cached_property
+    def detector(self) -> Detector:
+        """The trained network; read and compiled once for all splits, and only if needed."""
+        return load(self.workdir)
+
+    def features(self, split: str) -> Features:
+        """The features of a split, exported unless they are there."""
+        dataset = self.config.data.dataset
+        path = self.workdir / "features" / f"{dataset}-{split}.npz"
+        inputs = fingerprint(self.folder.parent.name, self.step, split)
+        name, stages = f"features {dataset} {split}", Stages(self.workdir)
+        if not stages.done(name, inputs, path):
+            export(self.detector, self.folder, split).save(path)
+            stages.finish(name, inputs)
+        return Features.load(path)
 
 
 def records_dir(config: ConfigDict, workdir: Path) -> Path:
@@ -71,33 +100,22 @@ def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path
     say(f"records in {builder.data_path}")
 
 
-def fit(config: ConfigDict, folder: Path, workdir: Path, step: int) -> None:
+def fit(trained: Trained) -> None:
     """Export the features of the training and validation splits, and fit the regressor."""
+    config, folder, workdir, step = trained.config, trained.folder, trained.workdir, trained.step
     inputs = fingerprint(folder.name, folder.parent.name, step, config.fidelity.to_dict())
     path, stages = workdir / "fidelity.npz", Stages(workdir)
     if stages.done("fit", inputs, path):
         return
-    training, validation = (
-        features_of(config, folder, workdir, step, split) for split in ("train", "validation")
-    )
+    training, validation = trained.features("train"), trained.features("validation")
     scale = fidelity.FidelityScale.from_dict(records.metadata_of(folder)["fidelity_scale"])
     fidelity.save(evaluate.fit(config, training, validation, scale), path)
     stages.finish("fit", inputs)
 
 
-def features_of(config: ConfigDict, folder: Path, workdir: Path, step: int, split: str) -> Features:
-    """The features of a split by the weights of `step`, exported unless they are there."""
-    path = workdir / "features" / f"{config.data.dataset}-{split}.npz"
-    inputs, stages = fingerprint(folder.parent.name, step, split), Stages(workdir)
-    name = f"features {config.data.dataset} {split}"
-    if not stages.done(name, inputs, path):
-        export(load(workdir), folder, split).save(path)
-        stages.finish(name, inputs)
-    return Features.load(path)
-
-
-def evaluate_and_report(config: ConfigDict, folder: Path, workdir: Path, step: int) -> None:
+def evaluate_and_report(trained: Trained) -> None:
     """Score the test split, and write metrics, predictions and the report."""
+    config, folder, workdir, step = trained.config, trained.folder, trained.workdir, trained.step
     dataset = config.data.dataset
     model = fidelity.load(workdir / "fidelity.npz")
     place = workdir / "eval" / dataset
@@ -105,8 +123,7 @@ def evaluate_and_report(config: ConfigDict, folder: Path, workdir: Path, step: i
     inputs = fingerprint(folder.parent.name, step, config.eval.to_dict(), model.regressor.settings)
     stages = Stages(workdir)
     if not stages.done("evaluate", inputs, *results):
-        features = features_of(config, folder, workdir, step, "test")
-        evaluate.evaluate(config, model, features, "test", place)
+        evaluate.evaluate(config, model, trained.features("test"), "test", place)
         test = records.Records(folder, "test")
         write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
         stages.finish("evaluate", inputs)

@@ -24,9 +24,11 @@ from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import media, quality
+from deepfidelity_jax.cores import count_cores
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.fidelity import FidelityScale, fit_scale, outside, scale
+from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.records import LABELS, ORIGINAL, SPLITS
 from deepfidelity_jax.workdir import fingerprint, say
 
@@ -151,7 +153,7 @@ def stage(
     """
     folder.mkdir(parents=True, exist_ok=True)
     todo = [source for source in sources if not _staged_path(folder, source).exists()]
-    workers = min(workers or _cores(), len(todo)) or 1
+    workers = min(workers or count_cores(), len(todo)) or 1
     progress = _Progress(len(sources), len(sources) - len(todo), unit)
     if workers == 1 or len(todo) <= 2:
         for source in todo:
@@ -185,12 +187,6 @@ def _begin_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _cores() -> int:
-    # What this process may use, where the system tells.
-    has = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has else os.cpu_count() or 1
 
 
 def staged(sources: Iterable[Source], folder: Path) -> Iterator[Face]:
@@ -310,11 +306,8 @@ def _produce_one(produce, source, folder: Path) -> None:
     columns["image_bytes"] = np.frombuffer(b"".join(images), np.uint8)
     columns["image_sizes"] = np.array([len(image) for image in images], np.int64)
     columns["note"] = np.array(produced.note)
-    path = _staged_path(folder, source)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    with temporary.open("wb") as file:
+    with written_whole(_staged_path(folder, source)) as file:
         np.savez(file, **columns)
-    os.replace(temporary, path)
 
 
 def _read_staged(folder: Path, source: Source) -> Produced:
@@ -359,6 +352,4 @@ class _Progress:
             self._say(f"in {time.monotonic() - self.began:.0f} s")
 
     def _say(self, text: str) -> None:
-        print(
-            f"prepared {self.done} of {self.total} {self.unit}: {text}", file=sys.stderr, flush=True
-        )
+        say(f"prepared {self.done} of {self.total} {self.unit}: {text}")

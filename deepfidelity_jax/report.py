@@ -9,7 +9,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.metrics import LABELS, Predictions, Videos, group_videos, roc_curve
 
 Pictures = Callable[[Sequence[int]], list[bytes]]
@@ -98,11 +98,9 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
         training=_describe_training(workdir / "metrics.jsonl"),
     )
     path = workdir / "report" / "index.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name("index.html.tmp")
     # Names of files need not be valid text; what cannot be shown becomes a question mark.
-    unfinished.write_bytes(page.encode("utf-8", "replace"))
-    os.replace(unfinished, path)
+    with written_whole(path) as file:
+        file.write(page.encode("utf-8", "replace"))
     return path
 
 

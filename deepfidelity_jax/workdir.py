@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
 
 # Groups that change neither the model nor the scores' inputs, so may differ between two commands.
 FREE = ("eval",)
@@ -129,7 +129,5 @@ def write_json(path: Path, value) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with written_whole(path, "w", encoding="utf-8") as file:
+        file.write(text)

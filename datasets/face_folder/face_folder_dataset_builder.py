@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_datasets.face_folder.sources import Extractor, list_sources
+from deepfidelity_datasets.face_folder.sources import Extractor, Source, list_sources
 from deepfidelity_jax import preparation, records
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.preparation import Recipe
@@ -18,10 +18,14 @@ from deepfidelity_jax.workdir import fingerprint
 
 @dataclass(kw_only=True)
 class FaceFolderConfig(tfds.core.BuilderConfig):
-    """Which folder, divided how, and prepared by which recipe."""
+    """What was found in the folder, divided how, and prepared by which recipe.
 
-    folder: Path
-    shares: tuple[float, float, float]
+    notes: on files left out. made: whether the fakes are to be made.
+    """
+
+    sources: list[Source]
+    notes: dict[str, str]
+    made: bool
     recipe: Recipe
 
 
@@ -37,12 +41,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raise InputError("config.data.dir is empty: name a folder of photographs or videos")
         folder, recipe = Path(config.data.dir).absolute(), Recipe.from_config(config)
         shares = tuple(config.data.splits)
-        sources, _, _ = list_sources(folder, shares, recipe.seed)
+        sources, notes, made = list_sources(folder, shares, recipe.seed)
         stamps = [
             (s.name, Path(s.path).stat().st_size, Path(s.path).stat().st_mtime) for s in sources
         ]
         name = f"{folder.name}-{fingerprint(stamps, shares, recipe.to_json())}"
-        own = FaceFolderConfig(name=name, folder=folder, shares=shares, recipe=recipe)
+        own = FaceFolderConfig(name=name, sources=sources, notes=notes, made=made, recipe=recipe)
         return cls(data_dir=records_dir, config=own, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -52,14 +56,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         own = self.builder_config
-        sources, notes, made = list_sources(own.folder, own.shares, own.recipe.seed)
         donors = {}
-        if made:
-            for source in sources:
+        if own.made:
+            for source in own.sources:
                 donors[source.split] = (*donors.get(source.split, ()), source.path)
         extractor = Extractor(own.recipe.faces, own.recipe.measure, donors, own.recipe.seed)
         return preparation.split_generators(
-            self, sources, extractor, own.recipe, unit="photographs and videos", notes=notes
+            self, own.sources, extractor, own.recipe, unit="photographs and videos", notes=own.notes
         )
 
     def _generate_examples(self):
