@@ -97,7 +97,7 @@ def _swap(
     inner = cv2.warpAffine(
         donor, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
-    mask = face_mask(points, image.shape[:2], rng)
+    mask = face_mask(points, image.shape[:2], rng, whole=True)
     if rng.random() < 0.75:
         inner = _match_colour(inner, image, mask, share=rng.uniform(0.6, 1.0))
     if rng.random() < 0.5:
