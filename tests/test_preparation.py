@@ -163,11 +163,11 @@ def test_killed_and_started_again_leaves_the_same_records(command, tiny, records
     assert 1 <= len(waiting) < 6
     staging = preparation.staging_folder(Builder.configured(tiny, tmp_path / "records"))
     assert {path.parent for path in waiting} == {staging}, "where the next run looks for them"
-    assert not list(place.glob("*/1.0.0/dataset_info.json"))
+    assert not list(place.glob("*/*/dataset_info.json"))
     done = preparing.finish()
     assert done.returncode == 0, done.stderr
     assert "prepared 6 of 6 clips" in done.stderr
-    found = next(place.glob("*/1.0.0"))
+    (found,) = place.glob("*/*.*.*")
     assert found.parent.name == records_folder.parent.name
     (splits, metadata), (expected, expected_metadata) = read_all(found), read_all(records_folder)
     np.testing.assert_equal(splits, expected)  # to the byte of every image; NaN is NaN

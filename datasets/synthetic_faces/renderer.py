@@ -27,6 +27,7 @@ UNIT = 0.305  # half a face width, as a share of the frame
 EYE_Y = 0.415  # where the eyes of a frontal face lie, as a share of the frame
 FACE_CENTRE = (0.0, 0.45, 0.95)  # the point of the head that stays put when the head turns
 SKIN_LEFT, SKIN_TOP, SKIN_TEXELS = -2.1, -1.55, 112  # the skin texture, over (arc, v)
+METERED, METERING = 0.2, 0.8  # mean light the camera exposes for, and how far it goes
 BUMP_CODES = 400  # 8-bit codes per unit of bump
 RELIEF_LEFT, RELIEF_TOP, RELIEF_TEXELS = -1.3, -1.6, 72  # the relief, over (u, v)
 
@@ -1225,13 +1226,20 @@ def _draw_hair(picture, identity, scene, light, view, hair, field, depth=1.0):
     _blend(picture[:, *box], colour, alpha)
 
 
+def _meter(picture):
+    """The camera's gain: it meters the middle, and makes up for most of what it finds."""
+    size = picture.shape[1]
+    middle = picture[:, size // 4 : size - size // 4, size // 4 : size - size // 4]
+    return (METERED / max(float(middle.mean()), 1e-3)) ** METERING
+
+
 def _develop(picture, scene):
     """Linear light -> 8-bit RGB at half the size, by the camera's exposure, tint and contrast."""
     size = picture.shape[1] // 2
     small = np.stack(
         [cv2.resize(plane, (size, size), interpolation=cv2.INTER_AREA) for plane in picture]
     )
-    small *= _plane(scene.tint) * (scene.exposure / (0.85 + 0.75 * scene.fill))
+    small *= _plane(scene.tint) * (scene.exposure * _meter(small))
     code = np.sqrt(small * 1.2 / (1 + 0.2 * small))
     code = (code - 0.45) * scene.contrast + 0.45
     return cv2.merge(list(np.clip(code * 255 + 0.5, 0, 255).astype(np.uint8)))
