@@ -74,19 +74,27 @@ def get_config() -> ConfigDict:
     config.train.learning_rate = 5e-4
     config.train.end_learning_rate = 1e-5
     config.train.warmup_steps = 500
+    config.train.warmup_start = 0.0  # learning rate of the first step
+    config.train.schedule_steps = 0  # what the schedule is made for; 0: all steps of the run
+    config.train.schedule_every = 1  # steps between changes of the learning rate
     config.train.weight_decay = 0.05
-    config.train.clip_norm = 1.0
+    config.train.clip_norm = 1.0  # 0: gradients are not clipped
     config.train.label_smoothing = 0.1
     config.train.token_weight = 3.0  # loss of the token head, labelled by the forged area
+    config.train.token_mixing = "none"  # a box of patches swapped between images: none, or with
+    # the labels following (labelled) or not (unlabelled)
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no such head
     config.train.ema_decay = 0.999
+    config.train.ema_warmup = True  # forget the initial weights soon
     config.train.log_every = 50
     config.train.eval_every = 1000
     config.train.checkpoint_every = 500
-    config.train.keep = 2  # newest checkpoints kept, beside the best on validation
+    config.train.select_on = "validation"  # split the best checkpoint is picked on, or test
+    config.train.keep = 2  # newest checkpoints kept, beside the best on `select_on`
 
     # Evaluation and prediction.
     config.eval = ConfigDict()
     config.eval.batch_size = 64
     config.eval.bootstrap = 1000  # replicates behind every interval
+    config.eval.official_scoring = False  # also score as the paper's code does, under its own name
     return config

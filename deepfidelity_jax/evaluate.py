@@ -74,6 +74,9 @@ def evaluate(
         seed=config.seed,
         replicates=config.eval.bootstrap,
     )
+    found["checkpoint_from"] = config.train.select_on
+    if config.eval.official_scoring:
+        found["official_scoring"] = metrics.official_scoring(table)
     known = np.isfinite(features.known_quality)
     if known.any():
         found["fidelity_known_quality_spearman"] = {
@@ -110,6 +113,15 @@ def describe(found: dict, dataset: str, split: str) -> str:
         f"  frame_acc {value('frame_acc')}   video_acc {value('video_acc')}   "
         f"at threshold {found['threshold']:.4f} from {found['threshold_from']}",
     ]
+    if found["checkpoint_from"] == split:
+        lines.append("  these figures flatter: the checkpoint was picked on this very split")
+    if "official_scoring" in found:
+        own = found["official_scoring"]
+        auc, acc = ("none" if own[name] is None else f"{own[name]:.4f}" for name in ("auc", "acc"))
+        lines.append(
+            f"  official scoring, only to compare: auc {auc}   acc {acc}   at threshold "
+            f"{own['threshold']:.2f}, the best on these scores; {own['n_groups']} groups by name"
+        )
     for method, entry in found["by_method"].items():
         low, high = entry["ci"].get("frame_auc") or [float("nan")] * 2
         lines.append(

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from deepfidelity_jax.mixing import exchange
 from deepfidelity_jax.model import Outputs
 
 
@@ -32,18 +33,27 @@ def training_loss(
     label_smoothing: float,
     token_weight: float,
     fidelity_weight: float,
+    box: Bool[Array, "g g"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum over the batch's mean, and its parts by name.
 
     class: cross-entropy of the class head. token: of the token head. fidelity: squared error of
     the auxiliary fidelity head, which makes the feature carry quality beside the class.
+
+    `box` is what the images exchanged (`mixing.exchange`), for the labels to follow: tokens go back
+    to the images they came from, and an image is of two classes, each by its share of the area.
     """
-    parts = {
-        "class": cross_entropy(outputs.class_logits, batch["label"], label_smoothing).mean(),
-        "token": token_loss(outputs.token_logits, batch["forged"]).mean(),
-    }
+    label, target, tokens = batch["label"], batch["fidelity"], outputs.token_logits
+    of_class = cross_entropy(outputs.class_logits, label, label_smoothing)
+    if box is not None:
+        of_other = cross_entropy(outputs.class_logits, label[::-1], label_smoothing)
+        own = 1 - box.mean()
+        of_class = own * of_class + (1 - own) * of_other
+        target = own * target + (1 - own) * target[::-1]
+        tokens = exchange(tokens.reshape(-1, *box.shape, 2), box).reshape(tokens.shape)
+    parts = {"class": of_class.mean(), "token": token_loss(tokens, batch["forged"]).mean()}
     total = parts["class"] + token_weight * parts["token"]
     if outputs.fidelity is not None:
-        parts["fidelity"] = jnp.square(outputs.fidelity - batch["fidelity"]).mean()
+        parts["fidelity"] = jnp.square(outputs.fidelity - target).mean()
         total += fidelity_weight * parts["fidelity"]
     return total, parts

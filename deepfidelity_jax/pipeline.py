@@ -32,7 +32,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     starts from is missing.
     """
     todo = STAGES if mode == "run" else (mode,)
-    train.build_model(config)  # a config that names no network is told before anything is done
+    train.check(config)
     builder_class = records.builder_class(config.data.dataset)
     builder = builder_class.configured(config, records_dir(config, workdir))
     claim(workdir, config)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
-from deepfidelity_jax import data, records, sharding
+from deepfidelity_jax import data, mixing, records, sharding
 from deepfidelity_jax.augment import AugmentSettings
 from deepfidelity_jax.checkpoint import METRIC, Checkpoints, latest_step, read_notes, restore
 from deepfidelity_jax.errors import InputError
@@ -71,6 +71,19 @@ def build_model(config: ConfigDict) -> SSAAFormer:
         raise InputError(f"config.model: {error}") from None
 
 
+def check(config: ConfigDict) -> None:
+    """InputError for what names nothing we have, before anything is done."""
+    build_model(config)
+    for name, known in (
+        ("token_mixing", ("none", "labelled", "unlabelled")),
+        ("select_on", ("validation", "test")),
+    ):
+        if config.train[name] not in known:
+            raise InputError(
+                f"config.train.{name} is {config.train[name]!r}: one of {', '.join(known)}"
+            )
+
+
 def config_from_notes(notes: dict[str, Any], path: Path) -> ConfigDict:
     """The configuration a checkpoint was trained with. InputError if it holds none."""
     try:
@@ -103,11 +116,16 @@ def train_step(
     """One optimizer step: the new state and the batch's losses by name."""
     own = config.train
     dropout = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+    images, box = normalise(batch["image"]), None
+    if own.token_mixing != "none":
+        key = jax.random.fold_in(jax.random.key(config.seed + 2), state.step)
+        box = mixing.draw_box(key, images.shape[1] // data.TOKEN)
+        images = mixing.exchange(images, box)
 
     def loss_of(params):
         outputs, updates = model.apply(
             {"params": params, "batch_stats": state.variables["batch_stats"]},
-            normalise(batch["image"]),
+            images,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": dropout},
@@ -118,6 +136,7 @@ def train_step(
             label_smoothing=own.label_smoothing,
             token_weight=own.token_weight,
             fidelity_weight=own.fidelity_weight,
+            box=box if own.token_mixing == "labelled" else None,
         )
         accuracy = (outputs.class_logits.argmax(-1) == batch["label"]).mean()
         return loss, (updates["batch_stats"], parts | {"accuracy": accuracy})
@@ -129,7 +148,7 @@ def train_step(
     new = TrainState(
         step=state.step + 1,
         variables=variables,
-        ema=average(state.ema, variables, state.step, own.ema_decay),
+        ema=average(state.ema, variables, state.step, own.ema_decay, own.ema_warmup),
         opt_state=opt_state,
     )
     return new, {"loss": loss, **parts, "grad_norm": optax.global_norm(gradients)}
@@ -249,8 +268,10 @@ class StepLog:
 
     def validated(self, step: int, values: dict[str, float]) -> None:
         """Write the validation's metrics; its time does not count as training."""
-        self.log.write(step, values)
-        say(f"step {step}: validation frame AUC {values[METRIC]:.4f}")
+        split = self.own.select_on
+        prefix = "val_" if split == "validation" else f"{split}_"
+        self.log.write(step, {name.replace("val_", prefix): x for name, x in values.items()})
+        say(f"step {step}: {split} frame AUC {values[METRIC]:.4f}")
         self.step, self.since = step, time.monotonic()
 
     def close(self) -> None:
@@ -260,10 +281,10 @@ class StepLog:
 
 
 class Validation:
-    """Frame AUC and loss of the averaged weights on the validation split."""
+    """Frame AUC and loss of the averaged weights on the split that picks the checkpoint."""
 
     def __init__(self, model: SSAAFormer, config: ConfigDict, folder: Path):
-        self.records = records.Records(folder, "validation")
+        self.records = records.Records(folder, config.train.select_on)
         self.config = config
         self.label = np.array([self.records[i]["label"] for i in range(len(self.records))])
         self.logits = jax.jit(

@@ -59,3 +59,31 @@ def test_total_is_the_weighted_sum_of_means():
     total, parts = training_loss(make_outputs(None), batch, **weights)
     assert "fidelity" not in parts
     assert total == pytest.approx(sums - 2 * expected["fidelity"], rel=1e-6)
+
+
+def test_labels_follow_the_box():
+    """One of four tokens exchanged between a fake and a real image, worked out by hand."""
+    box = jnp.array([[True, False], [False, False]])
+    fake_token, real_token = [LOG3, 0.0], [0.0, LOG3]
+    # What the network is to say: the token in the box is of the other image.
+    tokens = jnp.array([[real_token] + [fake_token] * 3, [fake_token] + [real_token] * 3])
+    outputs = make_outputs(jnp.array([0.5, 0.5]))._replace(token_logits=tokens)
+    batch = {
+        "label": jnp.array([0, 1]),
+        "forged": jnp.array([[1.0] * 4, [0.0] * 4]),
+        "fidelity": jnp.array([0.2, 0.8]),
+    }
+    weights = {"label_smoothing": 0.0, "token_weight": 0.5, "fidelity_weight": 1.0}
+    total, parts = training_loss(outputs, batch, **weights, box=box)
+    right, wrong = np.log(4 / 3), np.log(4)  # both images are called real
+    of_fake, of_real = 0.75 * wrong + 0.25 * right, 0.75 * right + 0.25 * wrong
+    expected = {
+        "class": (of_fake + of_real) / 2,
+        "token": right,  # every token is right once it is back
+        "fidelity": (0.5 - (0.75 * 0.2 + 0.25 * 0.8)) ** 2,
+    }
+    assert parts == pytest.approx(expected, rel=1e-5)
+    weighted = expected["class"] + 0.5 * expected["token"] + expected["fidelity"]
+    assert total == pytest.approx(weighted, rel=1e-5)
+    unmixed = training_loss(outputs, batch, **weights)[1]
+    assert unmixed["token"] == pytest.approx((3 * right + wrong) / 4, rel=1e-5)
