@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     config.data.fresh_forgeries = False
     config.faces.size = 256
 
+    config.quality.measure = "ser_fiq"
     config.fidelity.epsilon = 0.1
 
     config.model.variant = "large"

@@ -1,6 +1,7 @@
 """WildDeepfake by the paper's recipe and scoring, to compare with its published figures.
 
-python run.py --config=configs/paper_wild_deepfake.py --workdir=DIR
+python run.py --config=configs/paper_wild_deepfake.py --workdir=DIR \\
+  --config.data.manual_dir=DIR --config.quality.weights=FILE
 
 The paper's figures, by its own scoring: accuracy 88.34, AUC 92.33 (percent).
 """

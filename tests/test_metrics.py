@@ -386,6 +386,8 @@ def test_official_scoring_searches_its_threshold_on_the_scores_at_hand():
     assert found["acc"] == best
     assert found["auc"] == pytest.approx(roc_auc_score(label, scores))
     assert found["n_groups"] == 200
+    wild = [f"real_test/{archive}/real/{sequence}" for archive in (7, 8) for sequence in (0, 1)]
+    assert official_scoring(table([1] * 4, [0.5] * 4, wild))["n_groups"] == 4
     alone = official_scoring(table([0, 0], [0.2, 0.3]))
     assert (alone["auc"], alone["acc"]) == (None, None)
     json.dumps([found, alone], allow_nan=False)
