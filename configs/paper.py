@@ -2,6 +2,9 @@
 
 For better habits take another config. What the official code does and a careful reader would not
 expect is marked "Peculiar"; each is one option, and its default in default.py is our own choice.
+
+Weights of others are needed, under their licences: for the quality measure, in
+`--config.quality.weights=FILE`, an ArcFace checkpoint.
 """
 
 from dataclasses import asdict

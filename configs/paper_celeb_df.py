@@ -1,7 +1,6 @@
 """Celeb-DF v2 by the paper's recipe and scoring, to compare with its published figures.
 
-python run.py --config=configs/paper_celeb_df.py --workdir=DIR \\
-  --config.data.manual_dir=DIR --config.quality.weights=FILE
+python run.py --config=configs/paper_celeb_df.py --config.data.manual_dir=DATA --workdir=DIR
 
 The paper's figures, by its own scoring: accuracy 100, AUC 100 (percent).
 """

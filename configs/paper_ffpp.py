@@ -1,7 +1,6 @@
 """FaceForensics++ c23 by the paper's recipe and scoring, to compare with its published figures.
 
-python run.py --config=configs/paper_ffpp.py --workdir=DIR \\
-  --config.data.manual_dir=DIR --config.quality.weights=FILE
+python run.py --config=configs/paper_ffpp.py --config.data.manual_dir=DATA --workdir=DIR
 
 The paper's figures, by its own scoring: accuracy 98.89, AUC 99.67 (percent).
 """

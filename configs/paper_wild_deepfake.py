@@ -1,7 +1,6 @@
 """WildDeepfake by the paper's recipe and scoring, to compare with its published figures.
 
-python run.py --config=configs/paper_wild_deepfake.py --workdir=DIR \\
-  --config.data.manual_dir=DIR --config.quality.weights=FILE
+python run.py --config=configs/paper_wild_deepfake.py --config.data.manual_dir=DATA --workdir=DIR
 
 The paper's figures, by its own scoring: accuracy 88.34, AUC 92.33 (percent).
 """
