@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
@@ -27,9 +27,13 @@ from deepfidelity_jax.checkpoint import METRIC, Checkpoints, latest_step, read_n
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import FidelityScale
 from deepfidelity_jax.losses import training_loss
-from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
+from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig, normalise
 from deepfidelity_jax.optimizer import average, learning_rate, optimizer
+from deepfidelity_jax.whitening import start_whitened
 from deepfidelity_jax.workdir import MetricsLog, say
+
+# Faces whose patches the whitening is taken from: 500 of 128 px have half a million.
+WHITENED_FROM = 500
 
 
 @flax.struct.dataclass
@@ -79,11 +83,6 @@ def config_from_notes(notes: dict[str, Any], path: Path) -> ConfigDict:
         raise InputError(f"checkpoint {path} is damaged: it holds no configuration") from None
 
 
-def normalise(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """Bytes to [-1, 1], as the official code does (mean = std = 0.5)."""
-    return images.astype(jnp.float32) / 127.5 - 1.0
-
-
 def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
     """A fresh state from `config.seed`; jit it with shardings so that it is born in its place."""
     size = config.model.image_size
@@ -95,6 +94,14 @@ def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
         ema=jax.tree.map(jnp.copy, variables),
         opt_state=optimizer(config.train).init(variables["params"]),
     )
+
+
+def start_whitening(state: TrainState, config: ConfigDict, folder: Path) -> TrainState:
+    """A fresh state whose first patch embedding whitens the training faces in `folder`."""
+    faces = records.Records(folder, "train")
+    images = next(data.evaluation_batches(faces, config.model.image_size, 1.0, WHITENED_FROM))
+    variables = state.variables | {"params": start_whitened(state.variables["params"], images)}
+    return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
 
 
 def train_step(
@@ -185,6 +192,8 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
         start = checkpoints.latest_step()
         if start is None:
             start, state = 0, jax.jit(create, out_shardings=place)()
+            if own.whitening:
+                state = jax.device_put(start_whitening(state, config, folder), place)
         else:
             state = restore(workdir / "checkpoints", start, abstract)
             batches.set_state(read_iterator(workdir, start))
