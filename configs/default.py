@@ -81,7 +81,7 @@ def get_config() -> ConfigDict:
     config.train.token_weight = 3.0  # loss of the token head, labelled by the forged area
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no such head
     config.train.pair_weight = (
-        2.0  # loss of a real face against its own forgery, where drawn afresh
+        2.0  # loss of a real face against its own fresh forgery
     )
     config.train.whitening = True  # start the first patch embedding as a whitening of the faces
     config.train.ema_decay = 0.999
