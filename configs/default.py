@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
     config.fidelity.C = 1.0  # support vector regressor, scikit-learn's names
     config.fidelity.epsilon = 0.05  # the paper has 0.1, too wide to follow quality in a class
     config.fidelity.gamma = "scale"
+    config.fidelity.balanced = True  # real and fake faces weigh the same; the paper: False
     config.fidelity.tune = False  # choose C, epsilon and gamma by cross-validation on training data
 
     # SSAAFormer.
@@ -80,9 +81,7 @@ def get_config() -> ConfigDict:
     config.train.label_smoothing = 0.1
     config.train.token_weight = 3.0  # loss of the token head, labelled by the forged area
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no such head
-    config.train.pair_weight = (
-        2.0  # loss of a real face against its own fresh forgery
-    )
+    config.train.pair_weight = 2.0  # loss of a real face against its own fresh forgery
     config.train.whitening = True  # start the first patch embedding as a whitening of the faces
     config.train.ema_decay = 0.999
     config.train.log_every = 50

@@ -25,6 +25,7 @@ def fit(
         gamma=own.gamma,
         tune=own.tune,
         groups=training.video_id,
+        weights=fidelity.balance(training.label) if own.balanced else None,
         seed=config.seed,
     )
     scores = score(regressor, validation)
