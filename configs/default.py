@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
     config.fidelity.C = 1.0  # support vector regressor, scikit-learn's names
     config.fidelity.epsilon = 0.05  # the paper has 0.1, too wide to follow quality in a class
     config.fidelity.gamma = "scale"
+    config.fidelity.balanced = True  # real and fake faces weigh the same; the paper: False
     config.fidelity.tune = False  # choose C, epsilon and gamma by cross-validation on training data
 
     # SSAAFormer.
@@ -61,7 +62,8 @@ def get_config() -> ConfigDict:
     config.augment.rand_magnitude = 9.0
     config.augment.rand_std = 0.5
     config.augment.jitter = 0.2  # strength of brightness, contrast and saturation changes
-    config.augment.degrade_p = 0.2  # share of faces that get blur, downscaling or noise
+    config.augment.degrade_p = 0.2  # share of faces that lose quality, in the ways of degrade.py
+    config.augment.degrade_strength = 0.4  # at most
     config.augment.recompress_p = 0.3
     config.augment.recompress_quality = (40, 100)
     config.augment.erase_p = 0.1
@@ -84,6 +86,8 @@ def get_config() -> ConfigDict:
     config.train.token_mixing = "none"  # a box of patches swapped between images: none, or with
     # the labels following (labelled) or not (unlabelled)
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no such head
+    config.train.pair_weight = 2.0  # loss of a real face against its own fresh forgery
+    config.train.whitening = True  # start the first patch embedding as a whitening of the faces
     config.train.ema_decay = 0.999
     config.train.ema_warmup = True  # forget the initial weights soon
     config.train.log_every = 50
