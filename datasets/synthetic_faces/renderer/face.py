@@ -48,7 +48,7 @@ def _light_face(shot, head, fringe, u, v, rest):
     x, y, z = head.normal
     level = np.maximum(z, 0)  # the relief fades where the section turns away from its axis
     normal = shot.turned((x - slope_u * level, y - slope_v * level, z))
-    folds = 4 * (0.06 * max(shot.pose.smile, 0)) * fold(identity, u, rest)
+    folds = 0.24 * max(shot.pose.smile, 0) * fold(identity, u, rest)
     openness = openness * (1 - folds) * (1 - 0.25 * fringe)
     lit = (1 - 0.7 * _shadow(shape.profile, shot, u, rest)) * (1 - 0.55 * fringe)
     broad, tight = light.shine(normal)
