@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from deepfidelity_datasets.synthetic_faces.renderer import (
-    FACIAL_HAIR,
-    HAIR_STYLES,
     Identity,
     Pose,
     Scene,
@@ -17,6 +15,7 @@ from deepfidelity_datasets.synthetic_faces.renderer import (
     sample_poses,
     sample_scene,
 )
+from deepfidelity_datasets.synthetic_faces.renderer.person import FACIAL_HAIR, HAIR_STYLES
 
 SIZE = 96
 NOSE, MOUTH = 2, slice(3, 5)
