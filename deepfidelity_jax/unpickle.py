@@ -41,6 +41,7 @@ PLAIN: Mapping[str, Any] = {
     "collections.OrderedDict": Call(dict),
     "builtins.set": Call(set),
     "__builtin__.set": Call(set),
+    "__builtin__.bytes": Call(lambda: b""),
     "_codecs.encode": Call(lambda text, encoding: _latin1(text, encoding)),
 }
 
