@@ -36,20 +36,20 @@ def attributes_of(kind: str) -> Call:
     return Call(lambda *arguments: Instance(kind))
 
 
+def _latin1(text, encoding):
+    if encoding != "latin1":
+        raise ValueError(f"bytes in the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
 # Every pickle may hold these: containers, and bytes as protocol 2 writes them.
 PLAIN: Mapping[str, Any] = {
     "collections.OrderedDict": Call(dict),
     "builtins.set": Call(set),
     "__builtin__.set": Call(set),
     "__builtin__.bytes": Call(lambda: b""),
-    "_codecs.encode": Call(lambda text, encoding: _latin1(text, encoding)),
+    "_codecs.encode": Call(_latin1),
 }
-
-
-def _latin1(text, encoding):
-    if encoding != "latin1":
-        raise ValueError(f"bytes in the encoding {encoding!r}")
-    return text.encode("latin1")
 
 
 def unpickle(
@@ -236,7 +236,7 @@ def _build(value, state):
 
 
 def _dtype(name, *_):
-    dtype = np.dtype(name if isinstance(name, str) else None)
+    dtype = np.dtype(name) if isinstance(name, str) else np.dtype(object)
     if dtype.kind not in "biufc":
         raise ValueError(f"a NumPy array of {dtype.name}, and only numbers are read")
     return dtype
