@@ -10,6 +10,7 @@ def get_config() -> ConfigDict:
     """The default configuration: our own recipe, sized for a small accelerator."""
     config = ConfigDict()
     config.seed = 0
+    config.init_from = ""  # weights to start from: a workdir, or a file with the official names
 
     # What is learnt from. `dataset` names a builder in datasets/.
     config.data = ConfigDict()

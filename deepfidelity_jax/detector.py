@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import augment, checkpoint, fidelity, train
+from deepfidelity_jax import augment, fidelity, train
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.predict import Prediction, predict
@@ -116,19 +116,11 @@ def load(workdir: str | Path) -> Detector:
     Needs no dataset. InputError where the workdir is none, untrained or damaged.
     """
     workdir = Path(workdir)
-    folder = workdir / "checkpoints"
-    step = checkpoint.best_step(folder)
-    if step is None:
-        raise InputError(f"{workdir} holds no trained detector: no checkpoint in {folder}")
-    notes = checkpoint.read_notes(folder, step)
-    config = train.config_from_notes(notes, folder / str(step))
-    model = train.build_model(config)
-    abstract = jax.eval_shape(lambda: train.create_state(model, config)).ema
-    restored = checkpoint.restore(folder, step, {"ema": checkpoint.on_one_device(abstract)})
+    config, variables, step = train.read_trained(workdir)
     path, yunet = workdir / "fidelity.npz", workdir / "yunet.onnx"
     return Detector(
         config,
-        restored["ema"],
+        variables,
         step,
         fidelity.load(path) if path.exists() else None,
         yunet if yunet.exists() else None,
