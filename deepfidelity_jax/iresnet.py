@@ -43,17 +43,14 @@ class IResNet(nn.Module):
         """Embed RGB faces in [-1, 1], aligned as ArcFace wants them; not yet of unit length.
 
         With `factors` the dense layer runs t times, its inputs (rows, columns, channels of the
-        last map in this order) multiplied by one row each time; all before it runs once.
+        last map in this order) multiplied by one row of factors each time; all before it runs once.
         """
         x = prelu("prelu")(norm("bn1")(conv(WIDTHS[0], 3, 1, "conv1")(images)))
         for stage, (depth, width) in enumerate(zip(self.depths, WIDTHS, strict=True), start=1):
             for i in range(depth):
                 x = Block(width, 1 if i else 2, name=f"layer{stage}.{i}")(x)
         x = norm("bn2")(x)
-        x = x.reshape(x.shape[0], INPUTS)
-        if factors is not None:
-            x = x[:, None] * factors
-        x = nn.Dense(EMBEDDING, precision="highest", name="fc")(x)
+        x = Dense(name="fc")(x.reshape(x.shape[0], INPUTS), factors)
         return norm("features")(x)
 
 
@@ -72,6 +69,33 @@ class Block(nn.Module):
         if self.stride > 1:
             x = norm("downsample.1")(conv(self.width, 1, self.stride, "downsample.0")(x))
         return x + y
+
+
+class Dense(nn.Module):
+    """The last layer: the whole map to an embedding, once or once for each row of factors."""
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n d"], factors: Float[Array, "t d"] | None
+    ) -> Float[Array, "n 512"] | Float[Array, "n t 512"]:
+        """(x * factors) @ kernel + bias"""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (INPUTS, EMBEDDING))
+        bias = self.param("bias", nn.initializers.zeros, (EMBEDDING,))
+        if factors is None:
+            return jnp.matmul(x, kernel, precision="highest") + bias
+
+        # Place by place of the map, so that products of inputs and factors stay in the cache: a
+        # fifth faster on a CPU than all at once, and n x t x d numbers are never held.
+        def add_place(total, place):
+            x, factors, kernel = place
+            return total + jnp.matmul(x[:, None] * factors, kernel, precision="highest"), None
+
+        places, (n, t) = MAP * MAP, (len(x), len(factors))
+        x = x.reshape(n, places, -1).swapaxes(0, 1)
+        factors = factors.reshape(t, places, -1).swapaxes(0, 1)
+        kernel = kernel.reshape(places, -1, EMBEDDING)
+        total, _ = jax.lax.scan(add_place, jnp.zeros((n, t, EMBEDDING)), (x, factors, kernel))
+        return total + bias
 
 
 class PReLU(nn.Module):
@@ -132,6 +156,10 @@ def from_torch(
     tables = {name: _table(depths) for name, depths in DEPTHS.items()}
     variant = min(tables, key=lambda name: len(given.keys() ^ tables[name].keys()))
     table = tables[variant]
+    if not given.keys() & table.keys():
+        raise InputError(
+            f"none of its {len(given)} tensors has a name that an iResNet of insightface has"
+        )
     wrong = [f"{name} is missing" for name in table if name not in given]
     wrong += [f"{name} is unexpected" for name in given if name not in table]
     wrong += [
@@ -140,7 +168,7 @@ def from_torch(
         if name in given and tuple(np.shape(given[name])) != shape
     ]
     if wrong:
-        raise InputError(f"not an {variant} of insightface: {'; '.join(wrong)}")
+        raise InputError(f"not the {variant} of insightface: {'; '.join(wrong)}")
     variables = {path: _from_torch(path, given[name]) for name, (path, _) in table.items()}
     return DEPTHS[variant], unflatten_dict(variables)
 
@@ -174,14 +202,14 @@ def _torch_shape(path, shape):
 
 
 def _from_torch(path, tensor):
-    tensor = np.asarray(tensor, np.float32)
+    tensor = np.asarray(tensor)
     if path[-2:] == ("fc", "kernel"):
         # There the map is flattened channels first.
         tensor = tensor.reshape(EMBEDDING, WIDTHS[-1], MAP, MAP)
         tensor = tensor.transpose(2, 3, 1, 0).reshape(INPUTS, EMBEDDING)
     elif path[-1] == "kernel":
         tensor = tensor.transpose(2, 3, 1, 0)
-    return np.ascontiguousarray(tensor)
+    return np.array(tensor, np.float32, order="C")  # a copy: the file may change
 
 
 def _to_torch(path, array):

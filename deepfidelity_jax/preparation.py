@@ -301,6 +301,11 @@ def split_generators(
     notes = notes | unscored
     if notes:
         say(f"{len(notes)} of {len(sources)} {unit} left out or noted:\n{describe(notes)}")
+    if unscored and not rows:
+        raise InputError(
+            f"no face got a quality ({next(iter(unscored.values()))}): choose another "
+            "config.faces.detector or another config.quality.measure"
+        )
     require_both_classes(found)
 
     split, raw, label = (np.array(column) for column in zip(*rows, strict=True))

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from deepfidelity_jax import iresnet, media
+from deepfidelity_jax import iresnet, media, torch_file
 from deepfidelity_jax.cores import count_cores
 from deepfidelity_jax.errors import InputError
 
@@ -78,9 +78,9 @@ def load(weights: str | Path) -> SerFiq:
 
     Raises InputError for a file that holds no iResNet-50 or -100.
     """
-    state = torch_file.state_dict(torch_file.read(weights))
+    content = torch_file.read(weights)
     try:
-        return SerFiq(*iresnet.from_torch(state))
+        return SerFiq(*iresnet.from_torch(torch_file.state_dict(content)))
     except InputError as error:
         raise InputError(f"{weights}: {error}") from None
 

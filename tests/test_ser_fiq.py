@@ -4,6 +4,9 @@ With random weights: they show that the computation is right, not that the measu
 """
 
 import math
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import jax
@@ -11,11 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from PIL import Image
 from test_iresnet import SMALL, random_variables
+from torch_bytes import write_checkpoint
 
+import deepfidelity_jax as df
+from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
+from deepfidelity_datasets.synthetic_faces.synthetic_faces_dataset_builder import Builder
+from deepfidelity_jax import quality, records
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.iresnet import INPUTS, IResNet
+from deepfidelity_jax.files import digest
+from deepfidelity_jax.iresnet import DEPTHS, INPUTS, IResNet, to_torch
 from deepfidelity_jax.media import encode_image
+from deepfidelity_jax.records import FAKE, REAL, Records
 from deepfidelity_jax.ser_fiq import (
     PASSES,
     SEED,
@@ -23,6 +34,7 @@ from deepfidelity_jax.ser_fiq import (
     SerFiq,
     align,
     draw,
+    load,
     mean_distance,
     measure,
     rescale,
@@ -246,3 +258,116 @@ def test_large_crops_are_averaged_not_sampled():
     image = rng.integers(0, 256, (1120, 1120, 3), dtype=np.uint8)
     points = (TEMPLATE + 0.5) * 10 - 0.5
     assert align(image, points).std() < 0.3 * image.std()
+
+
+# ------------------------------------------------------------------ from a checkpoint to records
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """An ArcFace checkpoint with random weights, as insightface's code would save it."""
+    state = to_torch(random_variables(DEPTHS["iResNet-50"]))
+    state["bn1.num_batches_tracked"] = np.array(7)
+    path = tmp_path_factory.mktemp("arcface") / "backbone.pth"
+    return write_checkpoint(path, {f"module.{name}": value for name, value in state.items()})
+
+
+@pytest.fixture
+def _one_core():
+    """Starting worker processes takes longer than these few faces; that is tested elsewhere."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.usefixtures("_one_core")
+def test_records_hold_it(weights, tiny, tmp_path):
+    tiny.quality.measure, tiny.quality.weights = "ser_fiq", str(weights)
+    tiny.faces.frames = 1
+    builder = Builder.configured(tiny, tmp_path)
+    builder.download_and_prepare()
+    folder = Path(builder.data_path)
+    metadata = records.metadata_of(folder)
+    assert metadata["quality"]["measure"] == "ser_fiq"
+    assert metadata["quality"]["weights"] == digest(weights)
+    assert metadata["notes"] == {}
+    rows = {
+        split: [opened[index] for index in range(len(opened))]
+        for split in ("train", "validation", "test", "sources")
+        for opened in [Records(folder, split)]
+    }
+    score = load(weights)
+    some = rows["train"][:2] + rows["test"][:2]
+    found = score([row["image"] for row in some], [row["landmarks"] for row in some])
+    np.testing.assert_allclose([row["quality"] for row in some], found, atol=1e-6)
+    assert np.unique(found).size == 4
+    recorded = {row["image"]: row["quality"] for row in rows["train"]}
+    for row in rows["sources"]:
+        assert recorded.get(row["image"], row["quality"]) == row["quality"]
+    for label, ends in ((FAKE, (0, 0.4)), (REAL, (0.6, 1))):
+        targets = [row["fidelity"] for row in rows["train"] if row["label"] == label]
+        assert (min(targets), max(targets)) == pytest.approx(ends, abs=1e-6)
+
+
+@pytest.mark.usefixtures("_one_core")
+def test_faces_without_landmarks_are_told(weights, tiny, tmp_path, capfd):
+    for number in range(8):
+        picture = np.random.default_rng(number).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "in" / f"{number}.png")
+    tiny.data.dir, tiny.data.dataset = str(tmp_path / "in"), "face_folder"
+    tiny.faces.detector = "none"
+    tiny.quality.measure, tiny.quality.weights = "ser_fiq", str(weights)
+    builder = FolderBuilder.configured(tiny, tmp_path / "out")
+    with pytest.raises(InputError, match=f"no face got a quality .{quality.NO_EYES}"):
+        builder.download_and_prepare()
+    assert f"0.png: {quality.NO_EYES}" in capfd.readouterr().err
+
+
+def test_prediction_measures_as_the_training_faces_were(weights, finished, tmp_path):
+    """With the same weights the same measure; without, or with others, none, and why."""
+    plain = df.load(finished)
+    assert plain.fidelity_model.provenance["quality"]["measure"] == "iso"
+
+    def detector(arcface, digest):
+        noted = {"quality": {"measure": "ser_fiq", "weights": digest}}
+        model = replace(plain.fidelity_model, provenance=noted)
+        config = plain.config.copy_and_resolve_references()
+        config.quality.weights = "elsewhere/backbone.pth"
+        return df.detector.Detector(config, plain._variables, plain.step, model, arcface=arcface)
+
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    image = encode_image(cv2.resize(coarse, (112, 112), interpolation=cv2.INTER_CUBIC))
+    eyes = np.full((5, 2), np.nan, np.float32)
+    eyes[:2] = TEMPLATE[:2]
+    unknown = np.full((5, 2), np.nan, np.float32)
+    own = detector(weights, digest(weights))
+    found, reason = own.quality([image, image], [eyes, unknown])
+    assert found[0] == pytest.approx(load(weights)([image], [eyes])[0], abs=1e-6)
+    assert np.isnan(found[1])
+    assert reason == quality.NO_EYES
+    assert own.quality([image], [eyes]) == (pytest.approx(found[:1]), "")
+
+    for other, reason in (
+        (detector(weights, "another"), f"{weights} is not what the training faces were measured"),
+        (detector(None, digest(weights)), "elsewhere/backbone.pth is not here"),
+    ):
+        found, told = other.quality([image], [eyes])
+        assert np.isnan(found).all()
+        assert told.startswith(reason)
+
+
+def test_weights_of_anything_else(tmp_path):
+    for content, told in (
+        ({"head.weight": np.zeros((2, 3), np.float32)}, "none of its 1 tensors"),
+        ({"conv1.weight": np.zeros((2, 3), np.float32)}, "conv1.weight has shape"),
+        ({"epoch": 3}, "no weights"),
+    ):
+        path = write_checkpoint(tmp_path / "a.pth", content)
+        with pytest.raises(InputError) as error:
+            load(path)
+        assert str(path) in str(error.value)
+        assert told in str(error.value)
+    with pytest.raises(InputError, match="missing.pth"):
+        load(tmp_path / "missing.pth")
