@@ -56,6 +56,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.9",
         ],
+        "torch": ["torch>=2.4"],  # for comparing with PyTorch; never needed at run time
     },
     entry_points={"console_scripts": ["deepfidelity=deepfidelity_jax.cli:main"]},
 )

@@ -62,7 +62,8 @@ def get_config() -> ConfigDict:
     config.augment.rand_magnitude = 9.0
     config.augment.rand_std = 0.5
     config.augment.jitter = 0.2  # strength of brightness, contrast and saturation changes
-    config.augment.degrade_p = 0.2  # share of faces that get blur, downscaling or noise
+    config.augment.degrade_p = 0.2  # share of faces that lose quality, in the ways of degrade.py
+    config.augment.degrade_strength = 0.4  # at most
     config.augment.recompress_p = 0.3
     config.augment.recompress_quality = (40, 100)
     config.augment.erase_p = 0.1
@@ -80,6 +81,10 @@ def get_config() -> ConfigDict:
     config.train.label_smoothing = 0.1
     config.train.token_weight = 3.0  # loss of the token head, labelled by the forged area
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no such head
+    config.train.pair_weight = (
+        2.0  # loss of a real face against its own fresh forgery
+    )
+    config.train.whitening = True  # start the first patch embedding as a whitening of the faces
     config.train.ema_decay = 0.999
     config.train.log_every = 50
     config.train.eval_every = 1000

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
@@ -27,9 +27,13 @@ from deepfidelity_jax.checkpoint import METRIC, Checkpoints, latest_step, read_n
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import FidelityScale
 from deepfidelity_jax.losses import training_loss
-from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
+from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig, normalise
 from deepfidelity_jax.optimizer import average, learning_rate, optimizer
+from deepfidelity_jax.whitening import start_whitened
 from deepfidelity_jax.workdir import MetricsLog, say
+
+# Faces whose patches the whitening is taken from: 500 of 128 px have half a million.
+WHITENED_FROM = 500
 
 
 @flax.struct.dataclass
@@ -79,11 +83,6 @@ def config_from_notes(notes: dict[str, Any], path: Path) -> ConfigDict:
         raise InputError(f"checkpoint {path} is damaged: it holds no configuration") from None
 
 
-def normalise(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """Bytes to [-1, 1], as the official code does (mean = std = 0.5)."""
-    return images.astype(jnp.float32) / 127.5 - 1.0
-
-
 def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
     """A fresh state from `config.seed`; jit it with shardings so that it is born in its place."""
     size = config.model.image_size
@@ -97,10 +96,27 @@ def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
     )
 
 
+def start_whitening(state: TrainState, config: ConfigDict, folder: Path) -> TrainState:
+    """A fresh state whose first patch embedding whitens the training faces in `folder`."""
+    faces = records.Records(folder, "train")
+    batch = next(data.evaluation_batches(faces, config.model.image_size, 1.0, WHITENED_FROM))
+    params = start_whitened(state.variables["params"], batch["image"])
+    variables = state.variables | {"params": params}
+    return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
+
+
 def train_step(
-    state: TrainState, batch: dict[str, Array], *, model: SSAAFormer, config: ConfigDict
+    state: TrainState,
+    batch: dict[str, Array],
+    *,
+    model: SSAAFormer,
+    config: ConfigDict,
+    paired: bool = False,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimizer step: the new state and the batch's losses by name."""
+    """One optimizer step: the new state and the batch's losses by name.
+
+    `paired`: each real face is followed by its own forgery.
+    """
     own = config.train
     dropout = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
 
@@ -118,6 +134,7 @@ def train_step(
             label_smoothing=own.label_smoothing,
             token_weight=own.token_weight,
             fidelity_weight=own.fidelity_weight,
+            pair_weight=own.pair_weight if paired else 0.0,
         )
         accuracy = (outputs.class_logits.argmax(-1) == batch["label"]).mean()
         return loss, (updates["batch_stats"], parts | {"accuracy": accuracy})
@@ -175,7 +192,7 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(create)
     )
     step_fn = jax.jit(
-        functools.partial(train_step, model=model, config=config),
+        functools.partial(train_step, model=model, config=config, paired=forged),
         donate_argnums=0,
         out_shardings=(place, place),
     )
@@ -185,6 +202,8 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
         start = checkpoints.latest_step()
         if start is None:
             start, state = 0, jax.jit(create, out_shardings=place)()
+            if own.whitening:
+                state = jax.device_put(start_whitening(state, config, folder), place)
         else:
             state = restore(workdir / "checkpoints", start, abstract)
             batches.set_state(read_iterator(workdir, start))
@@ -265,7 +284,6 @@ class Validation:
     def __init__(self, model: SSAAFormer, config: ConfigDict, folder: Path):
         self.records = records.Records(folder, "validation")
         self.config = config
-        self.label = np.array([self.records[i]["label"] for i in range(len(self.records))])
         self.logits = jax.jit(
             lambda variables, images: model.apply(variables, normalise(images), train=False).logits
         )
@@ -273,15 +291,17 @@ class Validation:
     def __call__(self, variables) -> dict[str, float]:
         """Score the split; the names start with `val_`."""
         size, batch_size = self.config.model.image_size, self.config.eval.batch_size
-        logits = []
+        logits, label = [], []
         crop = self.config.model.eval_crop
-        for images in data.evaluation_batches(self.records, size, crop, batch_size):
-            padded = np.pad(images, ((0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)))
-            logits.append(np.asarray(self.logits(variables, padded))[: len(images)])
-        logits = np.concatenate(logits).astype(np.float64)
+        for batch in data.evaluation_batches(self.records, size, crop, batch_size):
+            count = len(batch["label"])
+            padded = np.pad(batch["image"], ((0, batch_size - count), (0, 0), (0, 0), (0, 0)))
+            logits.append(np.asarray(self.logits(variables, padded))[:count])
+            label.append(batch["label"])
+        logits, label = np.concatenate(logits).astype(np.float64), np.concatenate(label)
         real = logits[:, 1] - logits[:, 0]
-        loss = np.logaddexp(0, np.where(self.label == records.REAL, -real, real)).mean()
-        return {METRIC: float(roc_auc_score(self.label, real)), "val_loss": float(loss)}
+        loss = np.logaddexp(0, np.where(label == records.REAL, -real, real)).mean()
+        return {METRIC: float(roc_auc_score(label, real)), "val_loss": float(loss)}
 
 
 class StopSignal:

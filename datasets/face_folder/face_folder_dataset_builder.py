@@ -32,7 +32,7 @@ class FaceFolderConfig(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of a folder."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":

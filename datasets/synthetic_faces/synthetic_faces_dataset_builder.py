@@ -30,7 +30,7 @@ class SyntheticFacesConfig(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of rendered faces; splits are disjoint by identity."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
