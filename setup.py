@@ -42,6 +42,7 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.25",
         "pillow>=10.3",
+        "safetensors>=0.4",
         "scikit-learn>=1.6",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.9",

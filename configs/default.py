@@ -10,6 +10,7 @@ def get_config() -> ConfigDict:
     """The default configuration: our own recipe, sized for a small accelerator."""
     config = ConfigDict()
     config.seed = 0
+    config.init_from = ""  # weights to start from: a workdir, or a file with the official names
 
     # What is learnt from. `dataset` names a builder in datasets/.
     config.data = ConfigDict()
@@ -81,9 +82,7 @@ def get_config() -> ConfigDict:
     config.train.label_smoothing = 0.1
     config.train.token_weight = 3.0  # loss of the token head, labelled by the forged area
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no such head
-    config.train.pair_weight = (
-        2.0  # loss of a real face against its own fresh forgery
-    )
+    config.train.pair_weight = 2.0  # loss of a real face against its own fresh forgery
     config.train.whitening = True  # start the first patch embedding as a whitening of the faces
     config.train.ema_decay = 0.999
     config.train.log_every = 50

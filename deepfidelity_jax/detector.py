@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import augment, checkpoint, fidelity, media, quality, ser_fiq, train
+from deepfidelity_jax import augment, fidelity, media, quality, ser_fiq, train
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.files import digest
@@ -157,22 +157,14 @@ def load(workdir: str | Path) -> Detector:
     Needs no dataset. InputError where the workdir is none, untrained or damaged.
     """
     workdir = Path(workdir)
-    folder = workdir / "checkpoints"
-    step = checkpoint.best_step(folder)
-    if step is None:
-        raise InputError(f"{workdir} holds no trained detector: no checkpoint in {folder}")
-    notes = checkpoint.read_notes(folder, step)
-    config = train.config_from_notes(notes, folder / str(step))
-    model = train.build_model(config)
-    abstract = jax.eval_shape(lambda: train.create_state(model, config)).ema
-    restored = checkpoint.restore(folder, step, {"ema": checkpoint.on_one_device(abstract)})
+    config, variables, step = train.read_trained(workdir)
     path, yunet = workdir / "fidelity.npz", workdir / "yunet.onnx"
     # Where it was, or beside the detector: nobody but the user may copy it.
     weights = Path(config.quality.get("weights", ""))
     arcface = [place for place in (weights, workdir / weights.name) if place.is_file()]
     return Detector(
         config,
-        restored["ema"],
+        variables,
         step,
         fidelity.load(path) if path.exists() else None,
         yunet if yunet.exists() else None,

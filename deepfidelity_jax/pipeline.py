@@ -14,7 +14,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import checkpoint, evaluate, fidelity, records, train
+from deepfidelity_jax import checkpoint, convert, evaluate, fidelity, records, train
 from deepfidelity_jax.detector import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.features import Features, export
@@ -35,6 +35,9 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     train.build_model(config)  # a config that names no network is told before anything is done
     builder_class = records.builder_class(config.data.dataset)
     builder = builder_class.configured(config, records_dir(config, workdir))
+    untrained = checkpoint.latest_step(workdir / "checkpoints") is None
+    starting = "train" in todo and config.init_from and untrained
+    initial = convert.initial_arrays(config) if starting else None
     claim(workdir, config)
     if "prepare" in todo:
         prepare(config, builder, workdir)
@@ -42,7 +45,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     if not (folder / "dataset_info.json").exists():
         raise InputError(f"no records in {folder}: run --mode=prepare first")
     if "train" in todo:
-        train.train(config, folder, workdir)
+        train.train(config, folder, workdir, initial)
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
         raise InputError(f"{workdir} is not trained to its end: run --mode=train first")
