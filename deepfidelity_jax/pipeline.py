@@ -8,7 +8,7 @@ import functools
 import io
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -111,8 +111,11 @@ def fit(trained: Trained) -> None:
     if stages.done("fit", inputs, path):
         return
     training, validation = trained.features("train"), trained.features("validation")
-    scale = fidelity.FidelityScale.from_dict(records.metadata_of(folder)["fidelity_scale"])
-    fidelity.save(evaluate.fit(config, training, validation, scale), path)
+    metadata = records.metadata_of(folder)
+    scale = fidelity.FidelityScale.from_dict(metadata["fidelity_scale"])
+    model = evaluate.fit(config, training, validation, scale)
+    # Prediction measures quality as it was measured here.
+    fidelity.save(replace(model, provenance={"quality": metadata["quality"]}), path)
     stages.finish("fit", inputs)
 
 
