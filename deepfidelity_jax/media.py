@@ -1,12 +1,12 @@
 """Photographs and videos from anywhere, read safely; our own crops, coded and decoded."""
 
+import io
 import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import cv2
 import numpy as np
@@ -85,7 +85,7 @@ def list_media(folder: str | os.PathLike) -> list[Path]:
     return sorted(path for path in found if is_image(path) or is_video(path))
 
 
-def read_image(path: str | os.PathLike | IO[bytes]) -> UInt8[np.ndarray, "h w 3"]:
+def read_image(path: str | os.PathLike | io.BufferedIOBase) -> UInt8[np.ndarray, "h w 3"]:
     """Read a photograph, or an open file of one, as RGB, upright, whatever its format and mode.
 
     Transparent parts become white. Raises MediaError for what is no image, is damaged, is shorter

@@ -12,7 +12,7 @@ from deepfidelity_jax.builder import Holding, find_root, name_some
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.preparation import Measure, Produced
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
-from deepfidelity_jax.videos import Video, frame_number, recorded, unreadable
+from deepfidelity_jax.videos import Video, recorded, unreadable
 
 FOLDERS = {
     "real_train": ("train", REAL),
@@ -159,8 +159,9 @@ def read_sequences(archive: Archive, count: int) -> dict[str, dict[int, bytes]]:
             parts = PurePosixPath(member.name).parts
             if len(parts) < 3 or parts[-3] != label or not member.isfile():
                 continue
-            if media.is_image(parts[-1]) and not parts[-1].startswith("."):
-                members.setdefault(parts[-2], {})[frame_number(parts[-1])] = member
+            frame = PurePosixPath(parts[-1])
+            if media.is_image(frame) and frame.stem.isdecimal():
+                members.setdefault(parts[-2], {})[int(frame.stem)] = member
         wanted = {}
         for sequence, frames in members.items():
             numbers = sorted(frames)
