@@ -92,6 +92,13 @@ def run(values: flags.FlagValues) -> int:
     except OSError as error:  # the file was not found or could not be run: told on first use
         reason = _one_line(error).split("config_config ")[-1]
         raise InputError(f"--config cannot be read: {reason}") from None
+    if config.get("cross"):
+        if values.mode not in ("run", "evaluate"):
+            raise InputError(f"--mode={values.mode} is not for a config of several datasets")
+        from deepfidelity_jax import cross
+
+        cross.run(config, Path(values.workdir))
+        return DONE
     pipeline.run(config, workdir.check(Path(values.workdir), config), values.mode)
     return DONE
 

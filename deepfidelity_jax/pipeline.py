@@ -14,7 +14,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import checkpoint, evaluate, fidelity, records, train
+from deepfidelity_jax import checkpoint, evaluate, fidelity, leaks, records, train
 from deepfidelity_jax.detector import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.features import Features, export
@@ -42,6 +42,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     if not (folder / "dataset_info.json").exists():
         raise InputError(f"no records in {folder}: run --mode=prepare first")
     if "train" in todo:
+        leaks.require_none(folder, config.leaks.allow, workdir)
         train.train(config, folder, workdir)
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
@@ -87,7 +88,7 @@ def records_dir(config: ConfigDict, workdir: Path) -> Path:
 
 def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
     """Write the records, unless they are there."""
-    if config.faces.detector == "yunet":
+    if config.faces.detector == "yunet" and not (workdir / "yunet.onnx").exists():
         # The workdir must score faces wherever it is taken.
         shutil.copyfile(config.faces.yunet, workdir / "yunet.onnx")
     if (Path(builder.data_path) / "dataset_info.json").exists():

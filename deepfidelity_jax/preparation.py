@@ -281,9 +281,10 @@ def split_generators(
         methods[face.method] = methods.get(face.method, 0) + 1
     notes = notes | unscored
     if notes:
-        say(f"{len(notes)} of {len(sources)} {unit} left out or noted:\n{describe(notes)}")
+        say(f"{len(notes)} {unit} left out or noted:\n{describe(notes)}")
     for split, counted in tally.items():
-        say(f"{split}: {', '.join(f'{count} {what}' for what, count in counted.items())}")
+        counts = (f"{count} {what}" for what, count in counted.items() if count)
+        say(f"{split}: {', '.join(counts)}")
     require_both_classes(found, splits)
 
     split, raw, label = (np.array(column) for column in zip(*rows, strict=True))
