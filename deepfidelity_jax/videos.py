@@ -87,7 +87,7 @@ def frame_number(name: str) -> int:
 
 
 def read_landmarks(frame: Path) -> Float32[np.ndarray, "5 2"] | None:
-    """The five landmarks of `.../frames/VIDEO/N.png` by `.../landmarks/VIDEO/N.npy`, if there."""
+    """The five landmarks of `frames/VIDEO/N.png`, from `landmarks/VIDEO/N.npy` if that is there."""
     path = frame.parents[2] / "landmarks" / frame.parent.name / f"{frame.stem}.npy"
     try:
         points = np.load(path, allow_pickle=False)

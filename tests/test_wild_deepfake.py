@@ -93,7 +93,7 @@ def test_members_that_are_no_frames_are_passed_over(tmp_path, tiny):
     with tarfile.open(path, "w") as archive:
         archive.add(tmp_path / "x.png", "./2/real/0/._1.png")
         archive.add(tmp_path / "x.png", "./2/fake/0/1.png")  # not this archive's label
-        archive.add(tmp_path / "x.png", "../../etc/real/0/1.txt")
+        archive.add(tmp_path / "x.png", "./2/real/0/1.txt")
     config = trees.set_up(tiny, "wild_deepfake", root)
     _, metadata = trees.build(Builder, config, tmp_path / "out")
     assert metadata["notes"]["real_test/2.tar.gz"] == "no real/<sequence>/<frame>.png in it"
