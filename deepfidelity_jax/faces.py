@@ -279,6 +279,9 @@ def crop_face(
 
 def _patch(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
     """A square of the image, mirrored at the borders (the border itself not repeated)."""
+    height, width = image.shape[:2]
+    if 0 <= left <= width - side and 0 <= top <= height - side:
+        return image[top : top + side, left : left + side]  # no copy: ten times as fast
 
     def indices(start, length):
         index = np.abs(np.arange(start, start + side)) % (2 * length - 2)
