@@ -121,6 +121,11 @@ def plan_benchmark(
     splits = tuple(own.prepare)
     if not splits or set(splits) - set(SPLITS):
         raise InputError(f"config.data.prepare is {splits}: name some of {', '.join(SPLITS)}")
+    if own.bench_json and config.faces.detector != "none":
+        raise InputError(
+            "config.data.bench_json lists face crops, cut and aligned already: add "
+            "--config.faces.detector=none"
+        )
     # The seed draws nothing here: runs of other seeds share the records.
     recipe = replace(Recipe.from_config(config), seed=0)
     options = {"splits": splits, "incomplete": own.incomplete} | options

@@ -33,6 +33,11 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     """
     todo = STAGES if mode == "run" else (mode,)
     train.build_model(config)  # a config that names no network is told before anything is done
+    if "train" in todo and set(config.data.prepare) != set(records.SPLITS):
+        raise InputError(
+            f"config.data.prepare is {tuple(config.data.prepare)}: training needs all of "
+            f"{', '.join(records.SPLITS)}; a test split alone is scored with configs/cross.py"
+        )
     builder_class = records.builder_class(config.data.dataset)
     builder = builder_class.configured(config, records_dir(config, workdir))
     claim(workdir, config)

@@ -253,6 +253,10 @@ def test_what_a_copy_lacks_is_said(tmp_path, tiny, whole):
     assert "lacks 500 videos of ffpp, such as manipulated_sequences/Deepfakes/c23/videos/" in text
     assert "holds 1500" in text
     assert "--config.data.incomplete=true" in text
+    config = trees.set_up(copy.deepcopy(tiny), "ffpp", whole, bench_json="x.json")
+    config.faces.detector = "cascade"
+    with pytest.raises(InputError, match="face crops.*--config.faces.detector=none"):
+        Builder.configured(config, tmp_path / "out")
     assert "config.data.bench_json is" in message(whole, bench_json=str(tmp_path / "no.json"))
 
 
