@@ -20,6 +20,13 @@ def get_config() -> ConfigDict:
     config.data.identities = 64  # synthetic_faces: people rendered
     config.data.clips = 3  # synthetic_faces: clips of each
     config.data.splits = (0.75, 0.10, 0.15)  # shares of training, validation and test
+    config.data.manual_dir = ""  # ffpp, celeb_df, wild_deepfake: your copy, as distributed
+    config.data.bench_json = ""  # ffpp, celeb_df: DeepfakeBench's list, where its frames are held
+    config.data.compression = "c23"  # ffpp: raw, c23 or c40
+    config.data.methods = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")  # ffpp
+    config.data.prepare = ("train", "validation", "test")  # of the three; ("test",) to score alone
+    config.data.incomplete = False  # take what is there of a copy that lacks something
+    config.data.beam = ""  # options of an Apache Beam pipeline that finds the faces
     config.data.fresh_forgeries = True  # draw forgeries anew each epoch where the builder can
     config.data.workers = 0  # input processes; 0: threads of this one
 
@@ -30,6 +37,10 @@ def get_config() -> ConfigDict:
     config.faces.margin = 1.3  # side of the crop over the detector's box
     config.faces.size = 160  # side of a recorded crop in pixels
     config.faces.frames = 32  # evenly spaced frames of a video
+
+    # What training must not see, looked for in the records before it starts.
+    config.leaks = ConfigDict()
+    config.leaks.allow = ()  # leaks to go on with, by the names the check gives them
 
     # Image quality, and the fidelity made of it (paper, section 3).
     config.quality = ConfigDict()

@@ -94,6 +94,13 @@ def run(values: flags.FlagValues) -> int:
     if values.config is None:
         raise InputError("--config=configs/NAME.py is missing")
     config = _read_config(values)
+    if config.get("cross"):
+        if values.mode not in ("run", "evaluate"):
+            raise InputError(f"--mode={values.mode} is not for a config of several datasets")
+        from deepfidelity_jax import cross
+
+        cross.run(config, Path(values.workdir))
+        return DONE
     pipeline.run(config, workdir.check(Path(values.workdir), config), values.mode)
     return DONE
 

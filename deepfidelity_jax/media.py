@@ -1,5 +1,6 @@
 """Photographs and videos from anywhere, read safely; our own crops, coded and decoded."""
 
+import io
 import math
 import os
 import threading
@@ -84,14 +85,16 @@ def list_media(folder: str | os.PathLike) -> list[Path]:
     return sorted(path for path in found if is_image(path) or is_video(path))
 
 
-def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
-    """Read a photograph as RGB, upright, whatever its format, mode and depth.
+def read_image(path: str | os.PathLike | io.BufferedIOBase) -> UInt8[np.ndarray, "h w 3"]:
+    """Read a photograph, or an open file of one, as RGB, upright, whatever its format and mode.
 
     Transparent parts become white. Raises MediaError for what is no image, is damaged, is shorter
     than MIN_SIDE on a side, or has more than MAX_PIXELS; the size is judged by the header, before
     any memory is taken.
     """
     try:
+        if not isinstance(path, (str, os.PathLike)):
+            return _decode(_open(path))
         with open(path, "rb") as file:
             return _decode(_open(file))
     except OSError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import checkpoint, convert, evaluate, fidelity, records, train
+from deepfidelity_jax import checkpoint, convert, evaluate, fidelity, leaks, records, train
 from deepfidelity_jax.detector import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.features import Features, export
@@ -33,6 +33,11 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     """
     todo = STAGES if mode == "run" else (mode,)
     train.check(config)
+    if "train" in todo and set(config.data.prepare) != set(records.SPLITS):
+        raise InputError(
+            f"config.data.prepare is {tuple(config.data.prepare)}: training needs all of "
+            f"{', '.join(records.SPLITS)}; a test split alone is scored with configs/cross.py"
+        )
     builder_class = records.builder_class(config.data.dataset)
     builder = builder_class.configured(config, records_dir(config, workdir))
     untrained = checkpoint.latest_step(workdir / "checkpoints") is None
@@ -45,6 +50,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     if not (folder / "dataset_info.json").exists():
         raise InputError(f"no records in {folder}: run --mode=prepare first")
     if "train" in todo:
+        leaks.require_none(folder, config.leaks.allow, workdir)
         train.train(config, folder, workdir, initial)
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
@@ -90,7 +96,7 @@ def records_dir(config: ConfigDict, workdir: Path) -> Path:
 
 def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
     """Write the records, unless they are there."""
-    if config.faces.detector == "yunet":
+    if config.faces.detector == "yunet" and not (workdir / "yunet.onnx").exists():
         # The workdir must score faces wherever it is taken.
         shutil.copyfile(config.faces.yunet, workdir / "yunet.onnx")
     if (Path(builder.data_path) / "dataset_info.json").exists():
@@ -100,6 +106,10 @@ def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare()
     shutil.rmtree(staging_folder(builder), ignore_errors=True)
+    for left in Path(builder.data_path).parent.glob(f"incomplete.*_{builder.version}"):
+        shutil.rmtree(
+            left, ignore_errors=True
+        )  # what TFDS had begun when an earlier run was killed
     say(f"records in {builder.data_path}")
 
 

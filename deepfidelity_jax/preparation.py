@@ -5,13 +5,16 @@ into faces; each source's faces are staged in one file, so that a killed prepara
 it stopped and ends with the same records. The builders in datasets/ turn staged faces to records.
 """
 
+import json
 import multiprocessing
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +32,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.fidelity import FidelityScale, fit_scale, outside, scale
 from deepfidelity_jax.files import digest, written_whole
-from deepfidelity_jax.records import LABELS, ORIGINAL, SPLITS
+from deepfidelity_jax.records import LABELS, ORIGINAL, SOURCES, SPLITS
 from deepfidelity_jax.workdir import fingerprint, say
 
 
@@ -116,6 +119,8 @@ class Recipe:
 
 
 FACES_AT_ONCE = 64  # given to a measure that wants many
+EXPECTED = {"videos", "frames"}  # in a tally, beside what went wrong
+CRASHED = "the process that read it crashed"
 NO_BOX = np.full(4, np.nan, np.float32)
 NO_LANDMARKS = np.full((5, 2), np.nan, np.float32)
 
@@ -138,23 +143,33 @@ class Face:
     known_quality: float = float("nan")
     bbox: Float32[np.ndarray, "4"] = field(default_factory=NO_BOX.copy)
     landmarks: Float32[np.ndarray, "5 2"] = field(default_factory=NO_LANDMARKS.copy)
+    origins: str = ""
 
 
 @dataclass(frozen=True)
 class Produced:
-    """The faces of one source, and in `note` what kept it from giving (more of) them."""
+    """The faces of one source, and in `note` what kept it from giving (more of) them.
+
+    tally: for each of its videos what was counted, as `{"a/b.mp4": {"frames": 32, ...}}`; see
+    `videos.tally`.
+    """
 
     faces: list[Face]
     note: str = ""
+    tally: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Anything hashable to a name that stays the same from run to run."""
+    """Anything with a name that stays the same from run to run."""
 
     @property
     def name(self) -> str:
         """Unique in the dataset."""
+
+    @property
+    def split(self) -> str:
+        """Where all of its faces go."""
 
 
 def stage(
@@ -164,8 +179,9 @@ def stage(
     *,
     unit: str,
     workers: int | None = None,
-) -> dict[str, str]:
-    """Produce the faces of every source not yet staged in `folder`, on all cores.
+    beam: str = "",
+) -> list[tuple[Source, Produced]]:
+    """Produce the faces of every source not yet staged in `folder`, on all cores or on a cluster.
 
     Args:
       sources: what to turn into faces.
@@ -173,32 +189,59 @@ def stage(
       folder: where staged faces are kept until the records are written.
       unit: what a source is called in the progress line.
       workers: processes; None for one per core.
+      beam: options of an Apache Beam pipeline that does it; empty: this machine's cores.
 
     Returns:
-      The notes of sources that have one, by the source's name.
+      For each source what was noted and tallied: as produced, but without the faces.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    todo = [source for source in sources if not _staged_path(folder, source).exists()]
+    todo = [source for source in sources if not staged_path(folder, source).exists()]
     workers = min(workers or count_cores(), len(todo)) or 1
     progress = _Progress(len(sources), len(sources) - len(todo), unit)
-    if workers == 1 or len(todo) <= 2:
+    if todo and beam:
+        from deepfidelity_jax import cluster  # its requirements are an extra
+
+        cluster.stage(todo, produce, folder, beam)
+        progress.done = len(sources)
+    elif workers == 1 or len(todo) <= 2:
         for source in todo:
-            _produce_one(produce, source, folder)
+            produce_one(produce, source, folder)
             progress.advance()
     else:
-        context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-        with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
-            futures = [pool.submit(_produce_one, produce, source, folder) for source in todo]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    progress.advance()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        _stage_in_processes(todo, produce, folder, workers, progress)
     progress.end()
-    notes = {source.name: _read_staged(folder, source).note for source in sources}
-    return {name: note for name, note in notes.items() if note}
+    return [(source, _read_staged(folder, source, faces=False)) for source in sources]
+
+
+def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: "_Progress") -> None:
+    """Produce with a process a core; a source that kills its process is noted and left behind."""
+    while todo:
+        try:
+            return _in_pool(todo, produce, folder, workers, progress)
+        except BrokenProcessPool:
+            # Say, a decoder has crashed on a damaged file. Those in hand are tried again one by
+            # one, and whichever does it again is the one.
+            for source in todo:
+                path = staged_path(folder, source)
+                if path.with_suffix(".begun").exists() and not path.exists():
+                    try:
+                        _in_pool([source], produce, folder, 1, progress)
+                    except BrokenProcessPool:
+                        _write_staged(path, Produced([], CRASHED))
+        todo = [source for source in todo if not staged_path(folder, source).exists()]
+
+
+def _in_pool(todo, produce, folder: Path, workers: int, progress: "_Progress") -> None:
+    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+    with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
+        futures = [pool.submit(produce_one, produce, source, folder) for source in todo]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                progress.advance()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _begin_worker() -> None:
@@ -263,6 +306,8 @@ def split_generators(
     *,
     unit: str,
     notes: dict[str, str],
+    splits: Sequence[str] = SPLITS,
+    beam: str = "",
 ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
     """Stage all sources, fit fidelity on the training split, and give TFDS its examples.
 
@@ -275,6 +320,8 @@ def split_generators(
       recipe: for the fidelity ranges, and for the metadata.
       unit: what a source is called.
       notes: on sources already left out.
+      splits: those that must be there.
+      beam: as in `stage`.
 
     Returns:
       For each split an iterator of (key, record).
@@ -286,9 +333,11 @@ def split_generators(
         from deepfidelity_jax.ser_fiq import load
 
         ser_fiq = load(recipe.measure.weights)
-    notes = notes | stage(sources, produce, folder, unit=unit)
+    seen = stage(sources, produce, folder, unit=unit, beam=beam)
     if ser_fiq:
         rate(sources, folder, ser_fiq, unit=unit)
+    notes = notes | {source.name: produced.note for source, produced in seen if produced.note}
+    tally, listed = sum_tallies(seen)
     unscored = {}
     rows, found = [], {}
     for face in staged(sources, folder):
@@ -300,33 +349,44 @@ def split_generators(
         methods[face.method] = methods.get(face.method, 0) + 1
     notes = notes | unscored
     if notes:
-        say(f"{len(notes)} of {len(sources)} {unit} left out or noted:\n{describe(notes)}")
+        say(f"{len(notes)} {unit} left out or noted:\n{describe(notes)}")
     if unscored and not rows:
         raise InputError(
             f"no face got a quality ({next(iter(unscored.values()))}): choose another "
             "config.faces.detector or another config.quality.measure"
         )
-    require_both_classes(found)
+    for split, counted in tally.items():
+        counts = (f"{count} {what}" for what, count in counted.items() if count)
+        say(f"{split}: {', '.join(counts)}")
+    require_both_classes(found, splits)
 
     split, raw, label = (np.array(column) for column in zip(*rows, strict=True))
-    train = split == "train"
-    fitted = fit_scale(
-        raw[train], label[train], fake=recipe.fake, real=recipe.real, percentile=recipe.percentile
-    )
-    clipped = {name: outside(fitted, raw[split == name], label[split == name]) for name in SPLITS}
+    train, fitted = split == "train", None
+    if train.any():
+        fitted = fit_scale(
+            raw[train],
+            label[train],
+            fake=recipe.fake,
+            real=recipe.real,
+            percentile=recipe.percentile,
+        )
+        clipped = {
+            name: outside(fitted, raw[split == name], label[split == name]) for name in SPLITS
+        }
+        for name, count in clipped.items():
+            if count:
+                say(f"{name}: {count} faces are better or worse than any in training: clipped")
+        builder.info.metadata.update(fidelity_scale=fitted.to_dict(), clipped=clipped)
     builder.info.metadata.update(
-        recipe.to_json(),
-        fidelity_scale=fitted.to_dict(),
-        clipped=clipped,
-        faces_found=found,
-        notes=notes,
+        recipe.to_json(), faces_found=found, notes=notes, tally=tally, listed=listed
     )
     for name, methods in found.items():
-        listed = ", ".join(f"{count} {method}" for method, count in sorted(methods.items()))
-        say(f"{name}: {listed} faces")
+        shown = ", ".join(f"{count} {method}" for method, count in sorted(methods.items()))
+        say(f"{name}: {shown} faces")
 
     def examples(name):
-        for face in staged(sources, folder):
+        parent = "train" if name == SOURCES else name
+        for face in staged((source for source in sources if source.split == parent), folder):
             if face.split == name and np.isfinite(face.quality):
                 yield f"{face.video_id}/{face.frame}", record(face, fitted)
 
@@ -339,16 +399,37 @@ def staging_folder(builder: tfds.core.DatasetBuilder) -> Path:
     return Path(builder.data_path).with_name(f"{builder.version}.staging")
 
 
-def record(face: Face, fitted: FidelityScale) -> dict[str, Any]:
-    """A face as a record: with its fidelity target."""
-    target = scale(fitted, np.array([face.quality]), np.array([face.label]))
+def record(face: Face, fitted: FidelityScale | None) -> dict[str, Any]:
+    """A face as a record: with its fidelity target, NaN where no training split was fitted."""
+    target = np.float32("nan")
+    if fitted:
+        target = scale(fitted, np.array([face.quality]), np.array([face.label]))[0]
     fields = {name: getattr(face, name) for name in face.__dataclass_fields__ if name != "split"}
-    return fields | {"fidelity": target[0], "label": LABELS[face.label]}
+    return fields | {"fidelity": target, "label": LABELS[face.label]}
 
 
-def require_both_classes(found: dict[str, dict[str, int]]) -> None:
-    """InputError unless every split has a real and a fake face."""
-    for split in SPLITS:
+def sum_tallies(
+    seen: Iterable[tuple[Source, Produced]],
+) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, dict[str, int]]]]:
+    """What was counted in each split, and of what is not well, in which videos.
+
+    Returns:
+      `{split: {what: how many}}` and `{split: {what: {video: how many}}}`; the second without what
+      videos are supposed to have, see EXPECTED.
+    """
+    total, listed = {}, {}
+    for source, produced in seen:
+        for video, counted in produced.tally.items():
+            total.setdefault(source.split, Counter()).update(counted)
+            for what in counted.keys() - EXPECTED:
+                if counted[what]:
+                    listed.setdefault(source.split, {}).setdefault(what, {})[video] = counted[what]
+    return {split: dict(counts) for split, counts in total.items()}, listed
+
+
+def require_both_classes(found: dict[str, dict[str, int]], splits: Sequence[str] = SPLITS) -> None:
+    """InputError unless each of the splits has a real and a fake face."""
+    for split in splits:
         methods = found.get(split, {})
         real = methods.get(ORIGINAL, 0)
         for name, count in (("real", real), ("fake", sum(methods.values()) - real)):
@@ -367,8 +448,23 @@ def describe(notes: dict[str, str], limit: int = 10) -> str:
     return "\n".join(lines)
 
 
-def _produce_one(produce, source, folder: Path) -> None:
-    produced = produce(source)
+def produce_one(produce: Callable[[Any], Produced], source: Source, folder: Path) -> None:
+    """Stage one source's faces in `folder`, unless they are there."""
+    path = staged_path(folder, source)
+    if path.exists():
+        return
+    begun = path.with_suffix(".begun")
+    begun.touch()  # who was in hand, should this process die
+    _write_staged(path, produce(source))
+    begun.unlink(missing_ok=True)
+
+
+def staged_path(folder: Path, source: Source) -> Path:
+    """The file in which a source's faces wait."""
+    return folder / f"{sha256(source.name.encode()).hexdigest()[:24]}.npz"
+
+
+def _write_staged(path: Path, produced: Produced) -> None:
     columns = {
         name: np.array([getattr(face, name) for face in produced.faces])
         for name in Face.__dataclass_fields__
@@ -379,35 +475,35 @@ def _produce_one(produce, source, folder: Path) -> None:
     columns["image_bytes"] = np.frombuffer(b"".join(images), np.uint8)
     columns["image_sizes"] = np.array([len(image) for image in images], np.int64)
     columns["note"] = np.array(produced.note)
-    with written_whole(_staged_path(folder, source)) as file:
+    columns["tally"] = np.array(json.dumps(produced.tally))
+    with written_whole(path) as file:
         np.savez(file, **columns)
 
 
-def _read_staged(folder: Path, source: Source) -> Produced:
-    with np.load(_staged_path(folder, source), allow_pickle=False) as file:
-        columns = {name: file[name] for name in file.files}
-    data, ends = columns.pop("image_bytes").tobytes(), np.cumsum(columns.pop("image_sizes"))
-    note = str(columns.pop("note"))
+def _read_staged(folder: Path, source: Source, *, faces: bool = True) -> Produced:
+    """What was staged; without `faces`, which are most of it, only the note and the tally."""
+    with np.load(staged_path(folder, source), allow_pickle=False) as file:
+        note, tally = str(file["note"]), json.loads(str(file["tally"]))
+        if not faces:
+            return Produced([], note, tally)
+        columns = {name: file[name] for name in Face.__dataclass_fields__ if name != "image"}
+        data, ends = file["image_bytes"].tobytes(), np.cumsum(file["image_sizes"])
     measured = _quality_path(folder, source)
     if measured.exists():
         columns["quality"] = np.load(measured, allow_pickle=False)
-    faces = []
+    found = []
     for row, end in enumerate(ends):
         values = {
             name: value[row] if value.ndim > 1 else value[row].item()
             for name, value in columns.items()
         }
         start = int(ends[row - 1]) if row else 0
-        faces.append(Face(image=data[start : int(end)], **values))
-    return Produced(faces, note)
-
-
-def _staged_path(folder: Path, source: Source) -> Path:
-    return folder / f"{sha256(source.name.encode()).hexdigest()[:24]}.npz"
+        found.append(Face(image=data[start : int(end)], **values))
+    return Produced(found, note, tally)
 
 
 def _quality_path(folder: Path, source: Source) -> Path:
-    return _staged_path(folder, source).with_suffix(".quality.npy")
+    return staged_path(folder, source).with_suffix(".quality.npy")
 
 
 class _Progress:

@@ -33,7 +33,8 @@ def features() -> tfds.features.FeaturesDict:
     fidelity: target in [0, 1]. bbox: x, y, width, height in pixels of the source, NaN where
     unknown. landmarks: eyes, nose, mouth corners (x, y in pixels of the crop), NaN where unknown.
     path: the source file. known_quality: quality by construction where the dataset knows it, NaN
-    elsewhere.
+    elsewhere. origins: what must not be in two splits, as `kind/name` with spaces between: the
+    people in it, the videos it was made of; empty where unknown.
     """
     return tfds.features.FeaturesDict(
         {
@@ -48,6 +49,7 @@ def features() -> tfds.features.FeaturesDict:
             "landmarks": tfds.features.Tensor(shape=(5, 2), dtype=np.float32),
             "path": tfds.features.Text(),
             "known_quality": np.float32,
+            "origins": tfds.features.Text(),
         }
     )
 
@@ -82,7 +84,7 @@ class Records:
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
         record = dict(self._open()[int(index)])
-        for key in ("method", "video_id", "path"):
+        for key in ("method", "video_id", "path", "origins"):
             record[key] = record[key].decode()
         return record
 

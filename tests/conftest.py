@@ -60,6 +60,15 @@ def tiny():
     return config
 
 
+@pytest.fixture
+def one_core():
+    """Starting worker processes takes longer than a few pictures; that is tested elsewhere."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
 class Command:
     """`run.py` in a process of its own, with the tiny run's options, on CPU devices."""
 

@@ -24,6 +24,7 @@ class Number:
 
     name: str
     count: int = 2
+    split: str = "train"
 
 
 def make_face(name, frame, **changes):
@@ -45,7 +46,8 @@ def produce(source):
     """Faces that tell where they come from; nothing of the source named `none`."""
     note = "nothing in it" if source.name == "none" else ""
     count = 0 if note else source.count
-    return Produced([make_face(source.name, frame) for frame in range(count)], note)
+    faces = [make_face(source.name, frame) for frame in range(count)]
+    return Produced(faces, note, {source.name: {"frames": source.count}})
 
 
 def assert_same_faces(found, expected):
@@ -58,8 +60,12 @@ def assert_same_faces(found, expected):
 
 def test_staged_faces_are_those_produced(tmp_path):
     sources = [Number("b", 3), Number("none"), Number("a", 1), Number("zero", 0)]
-    notes = stage(sources, produce, tmp_path, unit="numbers", workers=1)
-    assert notes == {"none": "nothing in it"}
+    seen = stage(sources, produce, tmp_path, unit="numbers", workers=1)
+    assert [source for source, _ in seen] == sources
+    assert [produced.note for _, produced in seen] == ["", "nothing in it", "", ""]
+    assert [produced.tally for _, produced in seen] == [
+        {s.name: {"frames": s.count}} for s in sources
+    ]
     expected = [face for source in sources for face in produce(source).faces]
     assert_same_faces(list(staged(sources, tmp_path)), expected)
 

@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_datasets.face_folder.sources import Extractor, Source, list_sources
-from deepfidelity_jax import preparation, records
+from deepfidelity_jax import preparation
+from deepfidelity_jax.builder import RecordsBuilder
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.preparation import Recipe
 from deepfidelity_jax.workdir import fingerprint
@@ -29,7 +30,7 @@ class FaceFolderConfig(tfds.core.BuilderConfig):
     recipe: Recipe
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(RecordsBuilder):
     """TFDS builder of a folder."""
 
     VERSION = tfds.core.Version("1.2.0")
@@ -49,11 +50,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         own = FaceFolderConfig(name=name, sources=sources, notes=notes, made=made, recipe=recipe)
         return cls(data_dir=records_dir, config=own, file_format="array_record")
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=records.features(), metadata=tfds.core.MetadataDict()
-        )
-
     def _split_generators(self, dl_manager):
         own = self.builder_config
         donors = {}
@@ -64,6 +60,3 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return preparation.split_generators(
             self, own.sources, extractor, own.recipe, unit="photographs and videos", notes=own.notes
         )
-
-    def _generate_examples(self):
-        raise NotImplementedError("the split generators yield the examples")

@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_datasets.synthetic_faces.clips import Clip, Renderer
-from deepfidelity_jax import preparation, records
+from deepfidelity_jax import preparation
+from deepfidelity_jax.builder import RecordsBuilder
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.preparation import Recipe
 from deepfidelity_jax.records import SPLITS
@@ -27,7 +28,7 @@ class SyntheticFacesConfig(tfds.core.BuilderConfig):
     recipe: Recipe
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(RecordsBuilder):
     """TFDS builder of rendered faces; splits are disjoint by identity."""
 
     VERSION = tfds.core.Version("1.2.0")
@@ -49,11 +50,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
         return cls(data_dir=records_dir, config=own, file_format="array_record")
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=records.features(), metadata=tfds.core.MetadataDict()
-        )
-
     def _split_generators(self, dl_manager):
         own = self.builder_config
         held = [max(2, round(own.identities * share / sum(own.shares))) for share in own.shares[1:]]
@@ -70,6 +66,3 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             recipe.faces.size, recipe.faces.frames, recipe.measure, people, recipe.seed
         )
         return preparation.split_generators(self, clips, render, recipe, unit="clips", notes={})
-
-    def _generate_examples(self):
-        raise NotImplementedError("the split generators yield the examples")

@@ -1,0 +1,189 @@
+"""Preparation and reading of records, each beside the least that has to be done.
+
+python benchmarks/preparation.py [--videos FILE ...] [--yunet ONNX] [--json FILE]
+
+Preparation: faces of videos by one core (decoded, detected, followed, cropped, coded, their quality
+measured), beside plain OpenCV that decodes and detects in the same frames; in seconds of the core,
+whoever else uses it.
+Without --videos, rendered people in 640x480. Reading: batches of decoded, resized records through
+Grain, beside a bare loop over encoded images in memory. The sides take turns.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import flags
+
+from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax import augment, faces, media, preparation, records
+from deepfidelity_jax.builder import RecordsBuilder
+from deepfidelity_jax.preparation import Face, Measure
+from deepfidelity_jax.records import ORIGINAL, REAL
+from deepfidelity_jax.videos import Extractor, Video
+
+ROUNDS = 3
+RECORDED, SHOWN, BATCH = 256, 224, 64
+
+
+def film(path: Path, seed: int, count: int = 96) -> Path:
+    """A video of one rendered person, moving over a wall."""
+    rng = np.random.default_rng(seed)
+    person, scene = renderer.sample_identity(rng), renderer.sample_scene(rng)
+    frames = [
+        renderer.render(person, scene, pose, 240)[0] for pose in renderer.sample_poses(rng, 8)
+    ]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (640, 480))
+    wall = rng.integers(90, 130, (480, 640, 3), dtype=np.uint8)
+    for number in range(count):
+        picture, left = wall.copy(), 100 + number
+        picture[120:360, left : left + 240] = frames[number * 8 // count]
+        writer.write(picture[..., ::-1])
+    writer.release()
+    return path
+
+
+def decode_and_detect(path: Path, settings: faces.FaceSettings) -> int:
+    """The least: the same frames by cv2.VideoCapture, and the detector on each."""
+    indices = media.spread_indices(media.video_info(path).frames, settings.frames)
+    video, at, count = cv2.VideoCapture(str(path)), 0, 0
+    for index in indices:
+        while at < index:
+            video.grab()
+            at += 1
+        _, image = video.read()
+        at += 1
+        faces.detect(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), settings)
+        count += 1
+    return count
+
+
+def time_preparation(paths: list[Path], settings: faces.FaceSettings) -> dict:
+    """Frames a second of one core: plain OpenCV, and all that a builder does; with their ratio."""
+    cv2.setNumThreads(1)
+    extract = Extractor(settings, Measure("iso"))
+    took = {"plain": [], "prepared": []}
+    frames = sum(decode_and_detect(path, settings) for path in paths)
+    for _ in range(ROUNDS):
+        for name in took:
+            start = time.process_time()
+            for path in paths:
+                if name == "plain":
+                    decode_and_detect(path, settings)
+                else:
+                    extract(Video(path.name, str(path), REAL, ORIGINAL, path.name, "train"))
+            took[name].append(time.process_time() - start)
+    plain, prepared = (frames / statistics.median(times) for times in took.values())
+    return {"plain": plain, "prepared": prepared, "ratio": prepared / plain}
+
+
+class BenchmarkFaces(RecordsBuilder):
+    """Sixteen rendered faces over and over."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    COUNT = 3200
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=records.features())
+
+    def _split_generators(self, dl_manager):
+        return {"test": self._examples()}
+
+    def _examples(self):
+        rng = np.random.default_rng(0)
+        person, scene = renderer.sample_identity(rng), renderer.sample_scene(rng)
+        images = [
+            media.encode_image(renderer.render(person, scene, pose, RECORDED)[0])
+            for pose in renderer.sample_poses(rng, 16)
+        ]
+        for n in range(self.COUNT):
+            face = Face("test", images[n % 16], n % 2, "original", "v", n, str(n), 0.5)
+            yield str(n), preparation.record(face, None)
+
+
+def show(record) -> np.ndarray:
+    """What evaluation makes of a record."""
+    return augment.center_crop(media.decode_image(record["image"]), SHOWN, 1.0)
+
+
+class Shown:
+    """As a class, for worker processes of Grain that import this file under another name."""
+
+    def __call__(self, record):
+        """An image of a record."""
+        return show(record)
+
+
+def through_grain(folder: Path, workers: int) -> Iterator[np.ndarray]:
+    """Batches by worker processes; by threads of this one where there are none."""
+    dataset = grain.MapDataset.source(records.Records(folder, "test")).map(Shown()).batch(BATCH)
+    if not workers:
+        return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=4)))
+    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+    return iter(stream.mp_prefetch(options))
+
+
+def time_reading(folder: Path) -> dict:
+    """Images a second: a bare loop of one process, and Grain; with the ratios."""
+    opened = records.Records(folder, "test")
+    encoded = [opened[index]["image"] for index in range(16)]
+    skipped, timed = 4, 24  # batches: workers are started in the first
+    took = {"bare": [], "threads": [], "2 workers": []}
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        for _ in range(timed):
+            np.stack([show({"image": encoded[n % 16]}) for n in range(BATCH)])
+        took["bare"].append(time.perf_counter() - start)
+        for name, workers in (("threads", 0), ("2 workers", 2)):
+            batches = through_grain(folder, workers)
+            for _ in range(skipped):
+                next(batches)
+            start = time.perf_counter()
+            for _ in range(timed):
+                next(batches)
+            took[name].append(time.perf_counter() - start)
+            del batches
+    rates = {name: timed * BATCH / statistics.median(times) for name, times in took.items()}
+    return rates | {f"ratio, {name}": rates[name] / rates["bare"] for name in list(rates)[1:]}
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--videos", nargs="*", type=Path, default=[])
+    parser.add_argument("--yunet", default="", help="ONNX file of that detector")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    flags.FLAGS.mark_as_parsed()
+    tfds.disable_progress_bar()
+    results = {}
+    with tempfile.TemporaryDirectory() as place:
+        videos = arguments.videos or [film(Path(place) / f"{n}.mp4", n) for n in range(3)]
+        detectors = {"cascade": {}} | (
+            {"yunet": {"yunet": arguments.yunet}} if arguments.yunet else {}
+        )
+        for detector, options in detectors.items():
+            settings = faces.FaceSettings(detector=detector, size=RECORDED, **options)
+            results[f"frames a second of a core, {detector}"] = time_preparation(videos, settings)
+        builder = BenchmarkFaces(data_dir=Path(place) / "records", file_format="array_record")
+        builder.download_and_prepare()
+        results["images a second"] = time_reading(Path(builder.data_path))
+    for title, values in results.items():
+        print(title)
+        for name, value in values.items():
+            print(f"  {name:<20} {value:10.2f}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The videos of Celeb-DF v2 that a copy holds: its own test list, and a validation split by person.
+
+The list says 1 for real and 0 for fake.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from deepfidelity_jax import deepfakebench
+from deepfidelity_jax.builder import Holding, find_root, name_some
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
+from deepfidelity_jax.videos import Video
+
+TEST_LIST = "List_of_testing_videos.txt"
+LISTED = 518
+# Of each folder the label, and how many videos the whole distribution has.
+LABELS = {"Celeb-real": REAL, "YouTube-real": REAL, "Celeb-synthesis": FAKE}
+COUNTS = {"Celeb-real": 590, "YouTube-real": 300, "Celeb-synthesis": 5639}
+METHOD = "Celeb-synthesis"
+
+# id<target>_id<source>_<number> and id<person>_<number>; of YouTube-real nobody says who it is.
+NAME = re.compile(r"id(\d+)_(?:id(\d+)_)?\d+")
+
+# In a folder of the dataset: the name of a video -> its frames, none where it is a video file.
+Held = dict[str, tuple[str, ...]]
+
+
+def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Holding:
+    """All videos, in the splits `test` (the official list), `validation` and `train`.
+
+    Args:
+      manual_dir: the copy as distributed, or with `bench_json` the root of DeepfakeBench's frames.
+      validation: share of the people outside of the list who are held out for validation.
+      bench_json: DeepfakeBench's list of frames, where these are held instead of videos.
+    """
+    inside = manual_dir / "Celeb-DF-v2"
+    root = find_root(inside if inside.is_dir() else manual_dir, tuple(LABELS), "celeb_df")
+    tested = read_test_list(root / TEST_LIST)
+    if bench_json:
+        held, form, suffix = read_listed(Path(bench_json).expanduser()), "/frames", ""
+    else:
+        held, form, suffix = {name: read_folder(root / name) for name in LABELS}, "", ".mp4"
+
+    there = [(folder, name) for folder, videos in held.items() for name in sorted(videos)]
+    splits, notes = divide([video for video in there if video not in tested], validation)
+    splits |= dict.fromkeys(tested, "test")
+    videos = []
+    for folder, name in there:
+        place = f"{folder}{form}/{name}{suffix}"
+        if (folder, name) not in splits:
+            continue
+        frames = held[folder][name]
+        video = Video(
+            name=place,
+            path=str(root if frames else root / place),
+            label=LABELS[folder],
+            method=ORIGINAL if LABELS[folder] == REAL else METHOD,
+            video_id=f"{folder}/{name}",
+            split=splits[folder, name],
+            origins=tuple(f"person/id{person}" for person in people_of(folder, name)),
+            frames=frames,
+        )
+        videos.append(video)
+
+    lacking = [f"{folder}/{name}" for folder, name in sorted(tested - set(there))]
+    lacking += [f"{TEST_LIST}, a line of it"] * (LISTED - len(tested))
+    missing = {"test": lacking, "train": []}
+    for folder, count in COUNTS.items():
+        gone = sum(name.startswith(f"{folder}/") for name in lacking)
+        missing["train"] += [f"{folder} (one of it)"] * (count - len(held[folder]) - gone)
+    return Holding(videos, missing, notes)
+
+
+def read_test_list(path: Path) -> set[tuple[str, str]]:
+    """Folder and name of the official test videos; InputError for a list that is not theirs."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        raise InputError(
+            f"{path}: the official test list is not there, but {name_some(path.parent)}; it comes "
+            "with the videos, put it beside their folders"
+        ) from None
+    tested = set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        label, _, place = line.strip().partition(" ")
+        folder, _, file = place.strip().partition("/")
+        if folder not in LABELS or label not in ("0", "1") or not file:
+            raise InputError(f"{path}, line {number}: {line!r} is not `<0 or 1> <folder>/<file>`")
+        if int(label) != (LABELS[folder] == REAL):
+            raise InputError(
+                f"{path}, line {number}: {folder} has the label {label}, but in the official list "
+                "1 is real and 0 is fake: take that list, unchanged"
+            )
+        tested.add((folder, Path(file).stem))
+    return tested
+
+
+def read_folder(folder: Path) -> Held:
+    """The videos in a folder; InputError where it is not there."""
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such folder, but {name_some(folder.parent)}; the distribution has "
+            f"{', '.join(LABELS)}"
+        )
+    return {path.stem: () for path in folder.iterdir() if path.suffix == ".mp4"}
+
+
+def read_listed(path: Path) -> dict[str, Held]:
+    """The frames of DeepfakeBench's list; of its splits, which overlap, nothing is taken over."""
+    held = {folder: {} for folder in LABELS}
+    for video in deepfakebench.read(path, tuple(LABELS)):
+        held[video.frames[0].split("/")[0]][video.name] = video.frames
+    return held
+
+
+def people_of(folder: str, name: str) -> tuple[str, ...]:
+    """Numbers of the people a video shows or was made of, target first."""
+    match = NAME.fullmatch(name)
+    return tuple(person for person in match.groups() if person) if match else ()
+
+
+def divide(
+    videos: Sequence[tuple[str, str]], share: float
+) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
+    """`train` or `validation` for each video, and notes on those that can be in neither.
+
+    Nobody is in both: a fake made of a person held out and of another is left out.
+    """
+    people = {video: people_of(*video) for video in videos}
+    held_out = hold_out(people.values(), share)
+    # Of YouTube-real nobody is known: every n-th, each taken for a person of its own.
+    strangers = sorted(video for video, own in people.items() if not own)
+    count = round(share * len(strangers))
+    validated = {strangers[(2 * i + 1) * len(strangers) // (2 * count)] for i in range(count)}
+    splits, notes = {}, {}
+    for video, own in people.items():
+        inside = [person in held_out for person in own] or [video in validated]
+        if all(inside):
+            splits[video] = "validation"
+        elif not any(inside):
+            splits[video] = "train"
+        else:
+            notes["/".join(video)] = "made of a person in validation and one in training"
+    return splits, notes
+
+
+def hold_out(videos: Iterable[tuple[str, ...]], share: float) -> set[str]:
+    """A share of the people, so chosen that few fakes are made of one of them and of another.
+
+    Begins with the two most bound to each other, and takes in whoever leaves the fewest fakes
+    between those inside and those outside, until there are enough. The same for the same videos.
+
+    Args:
+      videos: the people of each video: one of a real video, two of a fake.
+      share: of all people; at least two are held out where there are four or more.
+    """
+    videos = list(videos)
+    people = sorted({person for own in videos for person in own}, key=int)
+    fakes = Counter(frozenset(own) for own in videos if len(set(own)) == 2)
+    bonds = Counter(
+        person for pair, count in fakes.items() for person in pair for _ in range(count)
+    )
+    if len(people) < 4 or not fakes:
+        return set()
+
+    def binding(pair):
+        together = fakes[frozenset(pair)]
+        return together / max(1, sum(bonds[person] for person in pair) - together)
+
+    inside = set(max(combinations(people, 2), key=binding))
+    while len(inside) < min(round(share * len(people)), len(people) - 2):
+
+        def cost(person):
+            return bonds[person] - 2 * sum(fakes[frozenset((person, one))] for one in inside)
+
+        inside.add(min((person for person in people if person not in inside), key=cost))
+    return inside

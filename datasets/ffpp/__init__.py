@@ -1,0 +1,1 @@
+"""FaceForensics++, with FaceShifter and DeepFakeDetection."""

@@ -1,0 +1,55 @@
+"""ffpp: FaceForensics++, by its official split.
+
+python run.py --config=configs/ffpp.py --config.data.manual_dir=COPY --workdir=DIR
+"""
+
+from functools import partial
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from deepfidelity_datasets.ffpp.sources import COMPRESSIONS, DFD, METHODS, list_videos
+from deepfidelity_jax.builder import BenchmarkBuilder, Plan, plan_benchmark
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.videos import Extractor
+
+
+class Builder(BenchmarkBuilder):
+    """TFDS builder of FaceForensics++, with FaceShifter and DeepFakeDetection if asked for."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    @classmethod
+    def plan(cls, config: ConfigDict) -> Plan:
+        """The videos of one compression and some methods, of the splits wanted."""
+        own = config.data
+        methods = tuple(own.methods)
+        if own.compression not in COMPRESSIONS:
+            raise InputError(
+                f"config.data.compression is {own.compression!r}: one of {', '.join(COMPRESSIONS)}"
+            )
+        if not methods or set(methods) - set(METHODS):
+            raise InputError(f"config.data.methods is {methods}: name some of {', '.join(METHODS)}")
+        if methods == (DFD,) and tuple(own.prepare) != ("test",):
+            raise InputError(
+                f"{DFD} has a test split alone: add other methods to train with, or prepare that "
+                "split with --config.data.prepare=\"('test',)\""
+            )
+        options = {
+            "compression": own.compression,
+            "methods": methods,
+            "held": "DeepfakeBench frames" if own.bench_json else "videos",
+        }
+        return plan_benchmark(
+            config,
+            own.compression,
+            options,
+            partial(
+                list_videos,
+                compression=own.compression,
+                methods=methods,
+                bench_json=own.bench_json,
+            ),
+            Extractor,
+            unit="videos",
+        )

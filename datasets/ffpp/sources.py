@@ -1,0 +1,157 @@
+"""The videos of FaceForensics++ that a copy holds, each in its official split."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from deepfidelity_datasets.ffpp.splits import PAIRS
+from deepfidelity_jax import deepfakebench
+from deepfidelity_jax.builder import Holding, find_root, name_some
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
+from deepfidelity_jax.videos import Video
+
+CLASSIC = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
+DFD = "DeepFakeDetection"  # fakes of actors, by Google and Jigsaw; real videos of its own
+METHODS = (*CLASSIC, "FaceShifter", DFD)
+COMPRESSIONS = ("raw", "c23", "c40")
+TOP = ("original_sequences", "manipulated_sequences")
+YOUTUBE, ACTORS = "original_sequences/youtube", "original_sequences/actors"
+DFD_FOLDER = f"manipulated_sequences/{DFD}"
+DFD_COUNTS = {ACTORS: 363, DFD_FOLDER: 3068}
+
+# DeepfakeBench's names of the folders.
+LABELS = {
+    "FF-real": YOUTUBE,
+    "FF-DF": "manipulated_sequences/Deepfakes",
+    "FF-F2F": "manipulated_sequences/Face2Face",
+    "FF-FS": "manipulated_sequences/FaceSwap",
+    "FF-NT": "manipulated_sequences/NeuralTextures",
+    "FF-FH": "manipulated_sequences/FaceShifter",
+    "DFD_real": ACTORS,
+    "DFD_fake": DFD_FOLDER,
+}
+
+# In a folder of the dataset: the name of a video -> its frames, none where it is a video file.
+Held = dict[str, tuple[str, ...]]
+
+
+def list_videos(
+    manual_dir: Path, compression: str, methods: Sequence[str], bench_json: str = ""
+) -> Holding:
+    """The real videos and those of `methods`.
+
+    Args:
+      manual_dir: the copy as distributed, or with `bench_json` the root of DeepfakeBench's frames.
+      compression: one of COMPRESSIONS.
+      methods: some of METHODS.
+      bench_json: DeepfakeBench's list of frames, where these are held instead of videos.
+    """
+    folders = [YOUTUBE] if set(methods) - {DFD} else []
+    folders += [ACTORS] if DFD in methods else []
+    folders += [f"manipulated_sequences/{method}" for method in methods]
+    if bench_json:
+        # Paths in its list begin with the dataset's name, so either folder may have been given.
+        inside = manual_dir / "FaceForensics++"
+        root = find_root(inside if inside.is_dir() else manual_dir, TOP, "ffpp")
+        held = read_listed(Path(bench_json).expanduser(), compression, folders)
+        form, suffix = "frames", ""
+    else:
+        root = find_root(manual_dir, TOP, "ffpp")
+        held = {folder: read_folder(root, folder, compression) for folder in folders}
+        form, suffix = "videos", ".mp4"
+
+    videos, missing = [], {}
+    for folder, name, split, origins in list_official(methods, held):
+        place = f"{folder}/{compression}/{form}/{name}{suffix}"
+        if name not in held[folder]:
+            missing.setdefault(split, []).append(place)
+            continue
+        kind = folder.split("/")[1]
+        real = folder in (YOUTUBE, ACTORS)
+        frames = held[folder][name]
+        video = Video(
+            name=place,
+            path=str(root if frames else root / place),
+            label=REAL if real else FAKE,
+            method=ORIGINAL if real else kind,
+            video_id=f"{kind}/{name}",
+            split=split,
+            origins=origins,
+            frames=frames,
+        )
+        videos.append(video)
+    for folder in held.keys() & DFD_COUNTS:
+        lacking = DFD_COUNTS[folder] - len(held[folder])
+        place = f"{folder}/{compression}/{form}"
+        missing.setdefault("test", []).extend(f"{place} (one of them)" for _ in range(lacking))
+    return Holding(videos, missing)
+
+
+def list_official(
+    methods: Sequence[str], held: dict[str, Held]
+) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+    """Folder, name, split and origins of every video there should be.
+
+    FaceForensics++ comes from the lists of its authors alone. DeepFakeDetection has none: its
+    videos are what is held, and all are for the test, as no division of its few actors leaves
+    many of their pairs.
+    """
+    of_pairs = [method for method in methods if method != DFD]
+    for split, pairs in PAIRS.items():
+        for a, b in pairs if of_pairs else ():
+            for target, source in ((a, b), (b, a)):
+                yield YOUTUBE, target, split, (f"video/{target}",)
+                for method in of_pairs:
+                    origins = (f"video/{target}", f"video/{source}")
+                    yield f"manipulated_sequences/{method}", f"{target}_{source}", split, origins
+    for folder in (ACTORS, DFD_FOLDER):
+        for name in sorted(held.get(folder, ())):
+            # <target actor>_<source actor>__<scene>__<8 characters>, and <actor>__<scene>
+            actors = re.match(r"(\d+)_?(\d+)?__", name)
+            people = actors.groups() if actors else ()
+            yield folder, name, "test", tuple(f"actor/{actor}" for actor in people if actor)
+
+
+def read_folder(root: Path, folder: str, compression: str) -> Held:
+    """The videos in a folder; InputError where it is not there in this compression."""
+    place = root / folder / compression / "videos"
+    if place.is_dir():
+        return {path.stem: () for path in place.iterdir() if path.suffix == ".mp4"}
+    others = [name for name in COMPRESSIONS if (root / folder / name / "videos").is_dir()]
+    _refuse(place, compression, others, folder, name_some(root / folder))
+
+
+def read_listed(path: Path, compression: str, folders: Sequence[str]) -> dict[str, Held]:
+    """The frames of the videos of some folders; InputError where the file lists none of one."""
+    held = {folder: {} for folder in folders}
+    others = {folder: set() for folder in folders}
+    for video in deepfakebench.read(path, TOP):
+        folder = LABELS.get(video.label)
+        if folder not in held:
+            continue
+        # DeepFakeDetection's list has no levels of compression: its paths tell.
+        level = video.frames[0].split("/")[2]
+        if level == compression:
+            held[folder][video.name] = video.frames
+        others[folder].add(level)
+    for folder, videos in held.items():
+        if not videos:
+            listed = f"{len(others[folder])} levels of compression of it"
+            _refuse(path, compression, sorted(others[folder]), folder, listed)
+    return held
+
+
+def _refuse(place: Path, compression: str, others: Sequence[str], folder: str, found: str):
+    if others:
+        raise InputError(
+            f"{place}: nothing of {folder} in compression {compression}, but in "
+            f"{', '.join(others)}: set --config.data.compression={others[0]}, or get the other"
+        )
+    method = folder.split("/")[1]
+    advice = (
+        f"get it, or leave {DFD if method == 'actors' else method} out of config.data.methods"
+        if method != "youtube"
+        else "get the original videos"
+    )
+    raise InputError(f"{place}: nothing of {folder} there, but {found}: {advice}")

@@ -1,0 +1,175 @@
+"""The archives of WildDeepfake, read as a stream: nothing is unpacked to disk."""
+
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from deepfidelity_jax import faces, media
+from deepfidelity_jax.builder import Holding, find_root, name_some
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.preparation import Measure, Produced
+from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
+from deepfidelity_jax.videos import Video, recorded, unreadable
+
+FOLDERS = {
+    "real_train": ("train", REAL),
+    "fake_train": ("train", FAKE),
+    "real_test": ("test", REAL),
+    "fake_test": ("test", FAKE),
+}
+SUFFIXES = (".tar", ".tar.gz", ".tgz")
+ARCHIVES = 1120
+METHOD = "wild"  # forged by whatever its finders on the web had used
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One archive. name: its path inside the dataset; number: of its file name."""
+
+    name: str
+    path: str
+    number: str
+    label: int
+    split: str
+
+
+def list_archives(manual_dir: Path, validation: float) -> Holding:
+    """All archives, a share of the training ones in the split `validation`.
+
+    Sequences of one archive are never divided. Nor are the real and the fake archive of the same
+    number: whether they share a video is not told.
+    """
+    root = find_root(manual_dir, tuple(FOLDERS), "wild_deepfake")
+    found, missing = {}, {}
+    for folder, (split, _) in FOLDERS.items():
+        place = root / folder
+        names = [p.name for p in place.iterdir()] if place.is_dir() else []
+        names = sorted(
+            (name for name in names if name.endswith(SUFFIXES) and name[0] != "."),
+            key=lambda name: (len(name), name),
+        )
+        if place.is_dir() and not names:
+            raise InputError(
+                f"{place}: no archive such as 1.tar.gz in it, but {name_some(place)}; give the "
+                "archives as distributed, not unpacked"
+            )
+        if not names:
+            missing.setdefault(split, []).append(f"{folder}/")
+        found[folder] = names
+    held_out = hold_out(
+        [{number_of(name) for name in found[f"{kind}_train"]} for kind in ("real", "fake")],
+        validation,
+    )
+    archives = []
+    for folder, (split, label) in FOLDERS.items():
+        for name in found[folder]:
+            number = number_of(name)
+            own = "validation" if split == "train" and number in held_out else split
+            place = f"{folder}/{name}"
+            archives.append(Archive(place, str(root / place), number, label, own))
+    lacking = ARCHIVES - len(archives)
+    missing.setdefault("train", []).extend(["an archive of the 1120"] * lacking)
+    return Holding(archives, missing)
+
+
+def number_of(name: str) -> str:
+    """What stands before the suffixes."""
+    return name.split(".")[0]
+
+
+def hold_out(classes: list[set[str]], share: float) -> set[str]:
+    """Every n-th number that both classes have, and every n-th of those that one has alone."""
+    both = set.intersection(*classes)
+    held_out = set()
+    for numbers in (both, *(own - both for own in classes)):
+        ordered = sorted(numbers, key=lambda number: (len(number), number))
+        count = round(share * len(ordered))
+        held_out |= {ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)}
+    return held_out
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Turns one archive into the faces of its sequences; picklable."""
+
+    settings: faces.FaceSettings
+    measure: Measure
+
+    def __call__(self, archive: Archive) -> Produced:
+        """The faces of all sequences; none, and why, where the archive is damaged."""
+        try:
+            sequences = read_sequences(archive, self.settings.frames)
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            reason = " ".join(str(error).split()) or "it ends too early"
+            return unreadable(archive.name, f"a damaged or cut archive: {reason}")
+        if not sequences:
+            label = "real" if archive.label == REAL else "fake"
+            return unreadable(archive.name, f"no {label}/<sequence>/<frame>.png in it")
+        parts = [self.extract(archive, key, images) for key, images in sequences.items()]
+        return Produced(
+            [face for part in parts for face in part.faces],
+            "; ".join(part.note for part in parts if part.note),
+            {video: counted for part in parts for video, counted in part.tally.items()},
+        )
+
+    def extract(self, archive: Archive, sequence: str, images: dict[int, bytes]) -> Produced:
+        """The faces of one sequence."""
+        folder = archive.name.split("/")[0]
+        label = "real" if archive.label == REAL else "fake"
+        video_id = f"{folder}/{archive.number}/{label}/{sequence}"
+        video = Video(
+            name=video_id,
+            path=archive.path,
+            label=archive.label,
+            method=ORIGINAL if archive.label == REAL else METHOD,
+            video_id=video_id,
+            split=archive.split,
+            origins=(f"archive/{folder.split('_')[1]}/{archive.number}",),
+        )
+        paths = {number: f"{video_id}/{number}.png" for number in images}
+        try:
+            extraction = faces.follow(decoded(images), len(images), self.settings)
+        except media.MediaError as error:
+            return unreadable(video_id, f"{sequence}: {error}")
+        made = recorded(extraction, video, self.measure, paths)
+        return Produced(made.faces, f"{sequence}: {made.note}" if made.note else "", made.tally)
+
+
+def decoded(images: dict[int, bytes]) -> Iterator[media.Frame]:
+    """The frames that can be decoded, in their order."""
+    for number, data in sorted(images.items()):
+        try:
+            yield media.Frame(number, 0.0, media.read_image(io.BytesIO(data)))
+        except media.MediaError:
+            continue
+
+
+def read_sequences(archive: Archive, count: int) -> dict[str, dict[int, bytes]]:
+    """Of each sequence `count` evenly spaced frames, still encoded: `{sequence: {frame: bytes}}`.
+
+    A compressed archive is passed through twice: for the names, and for the frames chosen of them.
+    """
+    label = "real" if archive.label == REAL else "fake"
+    with tarfile.open(archive.path, "r:*") as file:  # whatever its name says of compression
+        members: dict[str, dict[int, tarfile.TarInfo]] = {}
+        for member in file:
+            parts = PurePosixPath(member.name).parts
+            if len(parts) < 3 or parts[-3] != label or not member.isfile():
+                continue
+            frame = PurePosixPath(parts[-1])
+            if media.is_image(frame) and frame.stem.isdecimal():
+                members.setdefault(parts[-2], {})[int(frame.stem)] = member
+        wanted = {}
+        for sequence, frames in members.items():
+            numbers = sorted(frames)
+            for index in media.spread_indices(len(numbers), count):
+                wanted[sequence, numbers[index]] = frames[numbers[index]]
+        found: dict[str, dict[int, bytes]] = {sequence: {} for sequence in members}
+        # In the order of the archive: going back would decompress it anew.
+        for (sequence, number), member in sorted(wanted.items(), key=lambda w: w[1].offset):
+            with file.extractfile(member) as opened:
+                found[sequence][number] = opened.read()
+    return found

@@ -1,0 +1,217 @@
+"""What would make a test score a lie: a video, a person, or nearly a frame, in two splits.
+
+Before training. A video, or an origin of it (a person, a video it was made of), in two splits stops
+the run. Frames of two splits that look alike are reported: they may be one video under two names.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8, UInt64
+
+from deepfidelity_jax.cores import count_cores
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.records import SOURCES, SPLITS, Records, splits_of
+from deepfidelity_jax.workdir import Stages, fingerprint, say, write_json
+
+# Measured on 400 aligned photographs, no two of one person, as crops of 160 pixels: of the 79,800
+# pairs none is within 8 bits, and the highest correlation is 0.87. A copy coded as JPEG of quality
+# 30 or shrunk to 60 pixels is within 4 bits and above 0.99, one brightened by 15 % within 8 and
+# above 0.97; one moved or enlarged by 3 % may be 12 bits away.
+BITS = 8  # of 63 in which near-duplicates differ at most
+ALIKE = 0.95  # and the correlation of their thumbnails, at least
+SIDE = 32  # of the picture that is hashed
+THUMBNAIL = 16
+CHUNK = 4096  # frames a process reads at a time
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something in two splits. kind: `video`, or that of the origin; paths: a record of each."""
+
+    kind: str
+    name: str
+    splits: tuple[str, str]
+    paths: tuple[str, str]
+
+    @property
+    def title(self) -> str:
+        """The name by which `config.leaks.allow` knows it, with all of its kind."""
+        return f"{self.kind}:{'-'.join(self.splits)}"
+
+
+@dataclass(frozen=True)
+class Resemblance:
+    """Two videos of two splits and how many frames of the second look like one of the first."""
+
+    splits: tuple[str, str]
+    videos: tuple[str, str]
+    frames: int
+
+
+class Looks(NamedTuple):
+    """What is kept of each frame of a split, to be compared: its hash, its thumbnail, its video."""
+
+    hashes: UInt64[np.ndarray, "n"]
+    thumbnails: UInt8[np.ndarray, "n t t"]
+    videos: list[str]
+
+
+def require_none(folder: Path, allow: Sequence[str], workdir: Path) -> None:
+    """Check the records in `folder`, once, and write `leaks.json` to the workdir.
+
+    Raises:
+      InputError: something is in two splits, and its title is not in `allow`.
+    """
+    path, stages = workdir / "leaks.json", Stages(workdir)
+    inputs = fingerprint(folder.parent.name, folder.name, sorted(allow))
+    if stages.done("leaks", inputs, path):
+        return
+    leaks, looks = read(folder)
+    refused = [leak for leak in leaks if leak.title not in allow]
+    if refused:
+        first = refused[0]
+        raise InputError(
+            f"the {first.kind} {first.name} is in two splits: in {first.splits[0]} by "
+            f"{first.paths[0]}, in {first.splits[1]} by {first.paths[1]} ({len(refused)} such "
+            "leaks in all); divide the data otherwise, or go on all the same with "
+            f"--config.leaks.allow=\"('{first.title}',)\""
+        )
+    alike = find_alike(looks)
+    for title, count in sorted(Counter(leak.title for leak in leaks).items()):
+        say(f"leaks allowed: {count} of {title}")
+    if alike:
+        most = alike[0]
+        say(
+            f"{len(alike)} pairs of videos look alike across splits, such as {most.videos[0]} of "
+            f"{most.splits[0]} and {most.videos[1]} of {most.splits[1]} ({most.frames} frames): "
+            f"see {path}"
+        )
+    found = {"allowed": leaks, "alike": alike}
+    write_json(path, {name: [asdict(one) for one in ones] for name, ones in found.items()})
+    stages.finish("leaks", inputs)
+
+
+def read(folder: Path) -> tuple[list[Leak], dict[str, Looks]]:
+    """What is in two splits, by identifiers; and the looks of every frame of each split."""
+    counts = splits_of(folder)
+    owners: dict[str, dict[tuple[str, str], str]] = {}
+    looks = {}
+    for split in (*SPLITS, SOURCES):
+        parts = _in_chunks(folder, split, counts.get(split, 0))
+        # Clean copies of training's faces: training by another name.
+        own = owners.setdefault("train" if split == SOURCES else split, {})
+        for part in parts:
+            for key, path in part.names.items():
+                own.setdefault(key, path)
+        if split != SOURCES and parts:
+            looks[split] = Looks(
+                np.concatenate([part.looks.hashes for part in parts]),
+                np.concatenate([part.looks.thumbnails for part in parts]),
+                [video for part in parts for video in part.looks.videos],
+            )
+    return compare(owners), looks
+
+
+def compare(owners: dict[str, dict[tuple[str, str], str]]) -> list[Leak]:
+    """Leaks between splits, from `{split: {(kind, name): a record's path}}`."""
+    return [
+        Leak(kind, name, (a, b), (owners[a][kind, name], owners[b][kind, name]))
+        for a, b in combinations(owners, 2)
+        for kind, name in sorted(owners[a].keys() & owners[b].keys())
+    ]
+
+
+class _Part(NamedTuple):
+    names: dict[tuple[str, str], str]
+    looks: Looks
+
+
+def _in_chunks(folder: Path, split: str, count: int) -> list[_Part]:
+    """All of a split; on all cores where that is worth starting processes for."""
+    starts = list(range(0, count, CHUNK))
+    if len(starts) <= 2:
+        return [_read_chunk(folder, split, start) for start in starts]
+    workers = min(count_cores(), len(starts))
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        return list(pool.map(_read_chunk, [folder] * len(starts), [split] * len(starts), starts))
+
+
+def _read_chunk(folder: Path, split: str, start: int) -> _Part:
+    records = Records(folder, split)
+    names, pictures, videos = {}, [], []
+    for index in range(start, min(start + CHUNK, len(records))):
+        record = records[index]
+        video = record["video_id"]
+        names.setdefault(("video", video), record["path"])
+        for origin in record["origins"].split():
+            kind, _, name = origin.partition("/")
+            names.setdefault((kind, name), record["path"])
+        pictures.append(shrink(record["image"]))
+        videos.append(video)
+    pictures = np.stack(pictures)
+    return _Part(names, Looks(hash_pictures(pictures), thumbnails(pictures), videos))
+
+
+def shrink(image: bytes) -> UInt8[np.ndarray, "32 32"]:
+    """The grey picture that is hashed; JPEG is decoded at the smallest scale that has as much."""
+    coded = np.frombuffer(image, np.uint8)
+    for scale in (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_GRAYSCALE_2):
+        grey = cv2.imdecode(coded, scale)
+        if min(grey.shape) >= SIDE:
+            break
+    else:
+        grey = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+    return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+
+
+def hash_pictures(pictures: UInt8[np.ndarray, "n 32 32"]) -> UInt64[np.ndarray, "n"]:
+    """Perceptual hashes: which of the 63 lowest frequencies are above their median."""
+    k, i = np.arange(8)[:, None], np.arange(SIDE)[None]
+    cosines = np.cos(np.pi * k * (2 * i + 1) / (2 * SIDE)).astype(np.float32)
+    waves = (cosines @ pictures.astype(np.float32) @ cosines.T).reshape(-1, 64)[:, 1:]
+    bits = waves > np.median(waves, axis=1, keepdims=True)
+    return bits @ (np.uint64(1) << np.arange(63, dtype=np.uint64))
+
+
+def thumbnails(pictures: UInt8[np.ndarray, "n 32 32"]) -> UInt8[np.ndarray, "n t t"]:
+    """The means of 2 by 2 pixels."""
+    blocks = pictures.reshape(-1, THUMBNAIL, 2, THUMBNAIL, 2).astype(np.uint16)
+    return ((blocks.sum((2, 4)) + 2) // 4).astype(np.uint8)
+
+
+def find_alike(looks: dict[str, Looks]) -> list[Resemblance]:
+    """Videos of two splits with frames that look alike, those with most such frames first."""
+    frames: Counter[tuple] = Counter()
+    for a, b in combinations(looks, 2):
+        for row, hashed in enumerate(looks[b].hashes):
+            # All against all: 10^9 pairs take two seconds of a core.
+            near = np.flatnonzero(np.bitwise_count(looks[a].hashes ^ hashed) <= BITS)
+            if near.size:
+                sure = near[correlate(looks[a].thumbnails[near], looks[b].thumbnails[row]) >= ALIKE]
+                others = {looks[a].videos[other] for other in sure}
+                frames.update(((a, b), (other, looks[b].videos[row])) for other in others)
+    ordered = sorted(frames.items(), key=lambda item: (-item[1], item[0]))
+    return [Resemblance(splits, videos, count) for (splits, videos), count in ordered]
+
+
+def correlate(
+    pictures: UInt8[np.ndarray, "n t t"], picture: UInt8[np.ndarray, "t t"]
+) -> Float32[np.ndarray, "n"]:
+    """Correlation of the pixels of each with one; 0 where either is flat, which tells nothing."""
+
+    def centred(pictures):
+        flat = pictures.reshape(-1, THUMBNAIL**2).astype(np.float32)
+        return flat - flat.mean(1, keepdims=True)
+
+    a, b = centred(pictures), centred(picture)[0]
+    norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b)
+    return np.divide(a @ b, norm, out=np.zeros(len(a), np.float32), where=norm > 256)
