@@ -16,16 +16,14 @@ def get_config() -> ConfigDict:
 
     config.model.variant = "tiny"
     config.model.image_size = 128
-    config.model.drop_path = 0.0
+    config.model.drop_path = 0.05
 
-    # Mild: with few steps, strong changes of colour and detail drown the traces to be learnt
-    # (validation frame AUC after 8,000 images: 0.76 by the default, 0.83 without any).
-    config.augment.crop_scale = (0.75, 1.0)
-    config.augment.jitter = 0.0
-    config.augment.degrade_p = 0.0
-    config.augment.recompress_p = 0.1
-    config.augment.recompress_quality = (60, 100)
-    config.augment.erase_p = 0.0
+    # Milder than the default: with few steps, lost detail drowns the traces to be learnt.
+    config.augment.crop_scale = (0.5, 1.0)
+    config.augment.jitter = 0.3
+    config.augment.degrade_strength = 0.2
+    config.augment.recompress_p = 0.2
+    config.augment.erase_p = 0.2
 
     # Small batches: after as many images, frame AUC 0.85 with 16 and 0.83 with 32.
     config.train.batch_size = 16
