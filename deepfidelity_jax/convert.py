@@ -5,6 +5,7 @@ over what fits another network; `import_official` and `export_official` are `--m
 """
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +77,7 @@ def name_tensors(config: SSAAFormerConfig) -> list[Tensor]:
     return tensors
 
 
+@functools.cache
 def shapes_of(config: SSAAFormerConfig) -> dict[Place, tuple[int, ...]]:
     """The shape of each array in our variables."""
     init, images = SSAAFormer(config).init, jnp.zeros((1, 32, 32, 3))
