@@ -373,8 +373,12 @@ def test_imagenet_weights(tmp_path, capfd):
     path = write_checkpoint(tmp_path / "tiny_tl.pth", weights)
     convert.import_official(path, None, tmp_path / "work")
     told = capfd.readouterr().err
-    for part in ("ImageNet weights of tiny", "head.weight is [1000, 192] there and [2, 192] here",
-                 "aux_head.bias is [1000]", "blocks1.0.w is not there"):  # fmt: skip
+    for part in (
+        "heads are of 1000 classes, as ImageNet weights' are: a start for training",
+        "head.weight is [1000, 192] there and [2, 192] here",
+        "aux_head.bias is [1000]",
+        "blocks1.0.w is not there",
+    ):
         assert part in told
     config, variables, _ = train.read_trained(tmp_path / "work")
     assert tuple(config.model.symmetric) == (1, 0, 0, 0)
