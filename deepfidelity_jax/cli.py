@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         values = parse(sys.argv if argv is None else argv)
         return {"predict": predict, "convert": convert}.get(values.mode, run)(values)
     except InputError as error:
-        print(f"deepfidelity: {error}", file=sys.stderr)
+        print(f"deepfidelity: {_one_line(error)}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
         print("deepfidelity: interrupted: the same command goes on from there", file=sys.stderr)

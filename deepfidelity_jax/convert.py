@@ -5,6 +5,7 @@ over what fits another network; `import_official` and `export_official` are `--m
 """
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from deepfidelity_jax.workdir import say
 
 VARIANTS = ("large", "base", "small", "tiny")
 STAGES = (1, 2, 3, 4)
+NUMBERS = {str(number) for number in range(1000)}  # of blocks
 # Official names of what a module of ours holds; all other names are the same.
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 HEADS = ("head", "aux_head", "fidelity_head")  # the last is ours alone
@@ -76,6 +78,7 @@ def name_tensors(config: SSAAFormerConfig) -> list[Tensor]:
     return tensors
 
 
+@functools.cache
 def shapes_of(config: SSAAFormerConfig) -> dict[Place, tuple[int, ...]]:
     """The shape of each array in our variables."""
     init, images = SSAAFormer(config).init, jnp.zeros((1, 32, 32, 3))
@@ -123,7 +126,7 @@ def infer(weights: Weights) -> SSAAFormerConfig:
     InputError where they are of no SSAAFormer or UniFormer there is here.
     """
     shapes = {name: np.shape(array) for name, array in weights.items()}
-    widths = tuple(shapes.get(f"patch_embed{n}.proj.weight", (0,))[0] for n in STAGES)
+    widths = tuple(_rows(shapes, f"patch_embed{n}.proj.weight") for n in STAGES)
     depths = tuple(1 + max(_blocks(shapes, n), default=-1) for n in STAGES)
     if 0 in depths or 0 in widths:
         raise InputError(
@@ -134,7 +137,7 @@ def infer(weights: Weights) -> SSAAFormerConfig:
     for stage, blocks in zip(STAGES, mixing, strict=True):
         if blocks != set(range(len(blocks))):
             raise InputError(f"blocks{stage}.*.w is not there for the first blocks of the stage")
-    classes = shapes.get("head.weight", shapes.get("aux_head.weight", (2,)))[0]
+    classes = _rows(shapes, "head.weight") or _rows(shapes, "aux_head.weight") or 2
     for variant in VARIANTS:
         config = getattr(SSAAFormerConfig, variant)()
         if (config.depths, config.widths) == (depths, widths):
@@ -150,6 +153,10 @@ def infer(weights: Weights) -> SSAAFormerConfig:
     )
 
 
+def _rows(shapes: Mapping[str, tuple[int, ...]], name: str) -> int:
+    return (*shapes.get(name, ()), 0)[0]
+
+
 def variant_of(config: SSAAFormerConfig) -> str:
     """The name of a network's variant."""
     for variant in VARIANTS:
@@ -162,7 +169,7 @@ def variant_of(config: SSAAFormerConfig) -> str:
 def _blocks(names: Iterable[str], stage: int) -> set[int]:
     """The numbers of the blocks that these names are of."""
     parts = [name.split(".") for name in names if name.startswith(f"blocks{stage}.")]
-    return {int(part[1]) for part in parts if len(part) > 2 and part[1].isdecimal()}
+    return {int(part[1]) for part in parts if len(part) > 2 and part[1] in NUMBERS}
 
 
 def from_state_dict(weights: Weights) -> tuple[SSAAFormerConfig, dict[str, Any]]:
@@ -172,9 +179,9 @@ def from_state_dict(weights: Weights) -> tuple[SSAAFormerConfig, dict[str, Any]]
     InputError names all tensors that are missing, unexpected, misshapen or not finite, together.
     """
     config = infer(weights)
-    if "aux_head.weight" not in weights and "head.bias" in weights:
-        zeros = {f"aux_head.{x}": np.zeros_like(weights[f"head.{x}"]) for x in ("weight", "bias")}
-        weights = {**weights, **zeros}
+    head = {name: x for name, x in weights.items() if name in ("head.weight", "head.bias")}
+    if "aux_head.weight" not in weights:
+        weights = {**weights, **{f"aux_{name}": np.zeros_like(x) for name, x in head.items()}}
     return config, unflatten_dict(_fill(weights, config, name_tensors(config)))
 
 
@@ -251,9 +258,8 @@ def _fill(
     shapes = shapes_of(config)
     arrays = {place: np.empty(shapes[place], np.float32) for place in {t.place for t in tensors}}
     for tensor in tensors:
-        target = (
-            arrays[tensor.place] if tensor.block is None else arrays[tensor.place][tensor.block]
-        )
+        target = arrays[tensor.place]
+        target = target if tensor.block is None else target[tensor.block]
         target[...] = _to_ours(weights[tensor.name], target.shape)
     return arrays
 
@@ -328,62 +334,70 @@ def import_official(
         raise InputError(f"{folder} holds a detector already: take another --workdir")
     key, weights = read_weights(path, ema)
     with _about(path):
-        network = infer(weights)
-        imagenet = network.num_classes != 2
-        if imagenet:
-            network = replace(network, symmetric=None, num_classes=2, fidelity_head=False)
-            if config is not None:
-                raise InputError(
-                    f"its heads are of {len(weights['head.bias'])} classes: convert it without "
-                    "--config, or train with --config.init_from="
-                )
-        made = config or make_config(network)
-        _check_network(made, network)
-        if imagenet:
-            arrays, lines = start_from(weights, network)
-            arrays |= _draw(made, shapes_of(network).keys() - arrays.keys())
-            variables = unflatten_dict(arrays)
-        else:
-            variables, lines = from_state_dict(weights)[1], []
-    regressor = None if svr is None else svr_file.read(svr)
-    if regressor and len(regressor.arrays.centre) != network.widths[-1]:
-        raise InputError(
-            f"{svr} is for features of {len(regressor.arrays.centre)} numbers, and {path} gives "
-            f"{network.widths[-1]}"
-        )
+        made, variables, lines = _as_trained(weights, config)
+    width = train.build_model(made).config.widths[-1]
+    model = None if svr is None else _read_regressor(svr, width, {"weights": path.name})
     workdir.check(folder, made)
 
     # The checkpoint is what makes it a detector, so it comes last.
-    if regressor:
-        calibration = fidelity.fixed_calibration("converted, so without validation faces")
-        provenance = {"weights": path.name, "regressor": svr.name}
-        model = fidelity.FidelityModel(None, regressor, calibration, provenance)
+    if model:
         fidelity.save(model, folder / "fidelity.npz")
     workdir.claim(folder, made)
     notes = {"config": made.to_json(), "converted_from": path.name}
     with Checkpoints(folder / "checkpoints", 1) as checkpoints:
         checkpoints.save(made.train.steps, {"ema": variables}, notes, None)
 
+    own = made.model
     say(
-        f"{path}: {'ImageNet weights of ' if imagenet else ''}{variant_of(network)}, symmetric "
-        f"blocks {network.symmetric}, weights from {key or 'the top level'}"
+        f"{path}: {own.variant}, symmetric blocks {tuple(own.symmetric)}, weights from "
+        f"{key or 'the top level'}"
     )
-    if "aux_head.weight" not in weights and not imagenet:
-        lines.append("aux_head is not there: it is of zeros, so that the logits are head's alone")
     for line in lines:
         say(f"  {line}")
     if config is None:
         say(
-            f"  not in the file and taken as the official code has them: images of "
-            f"{made.model.image_size}, the central {made.model.eval_crop} of a crop, pixels from "
-            f"-1 to 1; not known: its face detector and margin, so {made.faces.detector} and "
-            f"{made.faces.margin} here"
+            f"  not in the file, taken as the official code has it: images of {own.image_size}, "
+            f"the central {own.eval_crop} of a crop, pixels from -1 to 1; not known: its face "
+            f"detector and margin, so {made.faces.detector} and {made.faces.margin} here"
         )
-    if regressor:
-        say(f"{svr}: {len(regressor.arrays.coefficients)} support vectors; threshold fixed at 0.5")
+    if model:
+        count = len(model.regressor.arrays.coefficients)
+        say(f"{svr}: {count} support vectors; threshold {model.calibration.threshold}, fixed")
     else:
         say("no regressor: --mode=predict needs one; the official one is a second --input=FILE.pkl")
     say(f"converted into {folder}")
+
+
+def _as_trained(weights: Weights, config: ConfigDict | None):
+    """The configuration, the variables, and a line on each tensor that was not in the file."""
+    network = infer(weights)
+    if network.num_classes == 2:
+        made, lines = config or make_config(network), []
+        _check_network(made, network)
+        if "aux_head.weight" not in weights:
+            lines.append("aux_head is not there: it is of zeros, so the logits are head's alone")
+        return made, from_state_dict(weights)[1], lines
+    told = f"its heads are of {network.num_classes} classes, as ImageNet weights' are"
+    if config is not None:
+        raise InputError(f"{told}: train from it with --config.init_from=, or give no --config")
+    network = replace(network, symmetric=None, num_classes=2, fidelity_head=False)
+    made = make_config(network)
+    arrays, lines = start_from(weights, network)
+    arrays |= _draw(made, shapes_of(network).keys() - arrays.keys())
+    return made, unflatten_dict(arrays), [f"{told}: a start for training", *lines]
+
+
+def _read_regressor(path: Path, width: int, provenance: dict) -> fidelity.FidelityModel:
+    """A regressor of features of this width, with what is known beside it."""
+    regressor = svr_file.read(path)
+    if len(regressor.arrays.centre) != width:
+        raise InputError(
+            f"{path} takes features of {len(regressor.arrays.centre)} numbers, and the network "
+            f"gives {width}"
+        )
+    calibration = fidelity.fixed_calibration("converted, so without validation faces")
+    provenance = {**provenance, "regressor": path.name}
+    return fidelity.FidelityModel(None, regressor, calibration, provenance)
 
 
 def export_official(source: Path, output: Path) -> None:
