@@ -7,10 +7,12 @@ import time
 import zlib
 
 import cv2
+import joblib
 import numpy as np
 import pytest
 from conftest import DEMO, TINY, TREE
 from PIL import Image
+from sklearn.svm import SVR
 
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax.cli import main
@@ -104,6 +106,46 @@ def test_predict_without_a_detector(run, tmp_path, finished):
     assert_told(run("--mode=predict", good, missing), "missing.jpg", "no such file")
     empty = f"--input={tmp_path / 'empty'}"
     assert_told(run("--mode=predict", good, empty), "no photograph or video")
+
+
+def test_convert_that_will_not_do(run, tmp_path):
+    convert, work = "--mode=convert", f"--workdir={tmp_path / 'work'}"
+    weights, output = tmp_path / "weights.pth", f"--output={tmp_path / 'out.npz'}"
+    assert_told(run(convert, f"--input={weights}"), "--workdir=DIR is missing")
+    assert_told(run(convert, work), "one --input=FILE of weights", "not 0 and 0")
+    two = [f"--input={weights}", f"--input={tmp_path / 'other.pth'}"]
+    assert_told(run(convert, work, *two), "not 2 and 0")
+    assert_told(run(convert, work, f"--input={weights}"), weights, "No such file")
+    weights.write_bytes(b"")
+    assert_told(run(convert, work, f"--input={weights}"), weights, "is empty")
+    weights.write_bytes(b"cos\nsystem\n(S'touch %s'\ntR." % bytes(tmp_path / "canary"))
+    assert_told(run(convert, work, f"--input={weights}"), weights, "os.system", "refused")
+    assert not (tmp_path / "canary").exists()
+    assert_told(run(convert, output), "one --input=WORKDIR", "not 0")
+    assert_told(run(convert, output, f"--input={tmp_path}"), "no trained detector")
+    told = run(DEMO, work, *OPTIONS, f"--config.init_from={weights}")
+    assert_told(told, weights, "os.system", "refused")
+    assert not (tmp_path / "work").exists()
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_weights_out_and_in_and_used(run, finished, tmp_path):
+    weights, work = tmp_path / "weights.safetensors", tmp_path / "work"
+    told = run("--mode=convert", f"--input={finished}", f"--output={tmp_path / 'weights.pth'}")
+    assert_told(told, "weights.pth", ".safetensors or .npz")
+    status, out, error = run("--mode=convert", f"--input={finished}", f"--output={weights}")
+    assert (status, out) == (0, ""), error
+    rng = np.random.default_rng(0)
+    joblib.dump(SVR().fit(rng.normal(size=(20, 192)), rng.uniform(size=20)), tmp_path / "svr.pkl")
+    inputs = [f"--input={weights}", f"--input={tmp_path / 'svr.pkl'}"]
+    status, out, error = run("--mode=convert", *inputs, f"--workdir={work}")
+    assert (status, out) == (0, ""), error
+    assert "tiny, symmetric blocks (1, 0, 0, 0)" in error
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    status, out, error = run("--mode=predict", f"--workdir={work}", f"--input={tmp_path / 'a.png'}")
+    assert status == 0, error
+    assert json.loads(out)["status"] == "no face"
+    assert_told(run("--mode=convert", *inputs, f"--workdir={work}"), work, "already")
 
 
 def test_damaged_checkpoints(run, finished, tmp_path):
