@@ -50,6 +50,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "beam": ["apache-beam>=2.60"],
+        "torch": ["torch>=2.6"],
         "test": [
             "beartype>=0.19",
             "pre-commit>=4.0",

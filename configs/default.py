@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
     config.fidelity.C = 1.0  # support vector regressor, scikit-learn's names
     config.fidelity.epsilon = 0.05  # the paper has 0.1, too wide to follow quality in a class
     config.fidelity.gamma = "scale"
+    config.fidelity.balanced = True  # real and fake faces weigh the same; the paper: False
     config.fidelity.tune = False  # choose C, epsilon and gamma by cross-validation on training data
 
     # SSAAFormer.
@@ -72,7 +73,8 @@ def get_config() -> ConfigDict:
     config.augment.rand_magnitude = 9.0
     config.augment.rand_std = 0.5
     config.augment.jitter = 0.2  # strength of brightness, contrast and saturation changes
-    config.augment.degrade_p = 0.2  # share of faces that get blur, downscaling or noise
+    config.augment.degrade_p = 0.2  # share of faces that lose quality, in the ways of degrade.py
+    config.augment.degrade_strength = 0.4  # at most
     config.augment.recompress_p = 0.3
     config.augment.recompress_quality = (40, 100)
     config.augment.erase_p = 0.1
@@ -85,19 +87,29 @@ def get_config() -> ConfigDict:
     config.train.learning_rate = 5e-4
     config.train.end_learning_rate = 1e-5
     config.train.warmup_steps = 500
+    config.train.warmup_start = 0.0  # learning rate of the first step
+    config.train.schedule_steps = 0  # what the schedule is made for; 0: all steps of the run
+    config.train.schedule_every = 1  # steps between changes of the learning rate
     config.train.weight_decay = 0.05
-    config.train.clip_norm = 1.0
+    config.train.clip_norm = 1.0  # 0: gradients are not clipped
     config.train.label_smoothing = 0.1
     config.train.token_weight = 3.0  # loss of the token head, labelled by the forged area
+    config.train.token_mixing = "none"  # a box of patches swapped between images: none, or with
+    # the labels following (labelled) or not (unlabelled)
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no such head
+    config.train.pair_weight = 2.0  # loss of a real face against its own fresh forgery
+    config.train.whitening = True  # start the first patch embedding as a whitening of the faces
     config.train.ema_decay = 0.999
+    config.train.ema_warmup = True  # forget the initial weights soon
     config.train.log_every = 50
     config.train.eval_every = 1000
     config.train.checkpoint_every = 500
-    config.train.keep = 2  # newest checkpoints kept, beside the best on validation
+    config.train.select_on = "validation"  # split the best checkpoint is picked on, or test
+    config.train.keep = 2  # newest checkpoints kept, beside the best on `select_on`
 
     # Evaluation and prediction.
     config.eval = ConfigDict()
     config.eval.batch_size = 64
     config.eval.bootstrap = 1000  # replicates behind every interval
+    config.eval.official_scoring = False  # also score as the paper's code does, under its own name
     return config

@@ -12,27 +12,27 @@ def get_config() -> ConfigDict:
     """The demo's configuration."""
     config = default.get_config()
     config.data.dataset = "synthetic_faces"
-    config.data.identities = 64
+    config.data.identities = 128
     config.data.splits = (0.65, 0.10, 0.25)
     config.faces.size = 112
-    config.faces.frames = 4
+    config.faces.frames = 2
 
     config.model.variant = "tiny"
     config.model.image_size = 96
     config.model.drop_path = 0.0
 
+    # Quality is lost as it is in the records, which the sources of training are clean of.
     config.augment.crop_scale = (0.75, 1.0)
     config.augment.jitter = 0.0
-    config.augment.degrade_p = 0.1
-    config.augment.recompress_p = 0.1
+    config.augment.degrade_p = 0.75
+    config.augment.recompress_p = 0.0
     config.augment.erase_p = 0.0
 
-    config.train.steps = 600
-    config.train.batch_size = 32
+    config.train.steps = 1500
+    config.train.batch_size = 16
     config.train.learning_rate = 1e-3
-    config.train.warmup_steps = 60
-    config.train.ema_decay = 0.98
-    config.train.log_every = 25
-    config.train.eval_every = 150
-    config.train.checkpoint_every = 150
+    config.train.warmup_steps = 100
+    config.train.ema_decay = 0.99
+    config.train.eval_every = 300
+    config.train.checkpoint_every = 300
     return config

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from deepfidelity_jax.degrade import DEGRADATIONS, degrade
 from deepfidelity_jax.errors import InputError
 
 Image = UInt8[np.ndarray, "h w 3"]
@@ -37,7 +38,8 @@ class AugmentSettings:
     rand_magnitude: float = 9.0
     rand_std: float = 0.5
     jitter: float = 0.2  # strength of brightness, contrast and saturation, 0 = off
-    degrade_p: float = 0.2  # one of light blur, downscaling, noise
+    degrade_p: float = 0.2  # one of degrade.DEGRADATIONS
+    degrade_strength: float = 0.4  # at most
     recompress_p: float = 0.3
     recompress_quality: tuple[int, int] = (40, 100)
     erase_p: float = 0.1
@@ -46,8 +48,8 @@ class AugmentSettings:
     def __post_init__(self):
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name.endswith("_p") and not 0 <= value <= 1:
-                raise InputError(f"augment.{f.name} is a probability in [0, 1], not {value}")
+            if f.name.endswith(("_p", "degrade_strength")) and not 0 <= value <= 1:
+                raise InputError(f"augment.{f.name} must lie in [0, 1], not be {value}")
             if isinstance(f.default, tuple) and not (len(value) == 2 and 0 < value[0] <= value[1]):
                 raise InputError(f"augment.{f.name} is a range 0 < low <= high, not {value}")
         for name in ("rand_layers", "rand_magnitude", "rand_std", "jitter"):
@@ -113,7 +115,8 @@ def augment(
     if s.jitter:
         image = color_jitter(image, rng, s.jitter)
     if rng.random() < s.degrade_p:
-        image = degrade_lightly(image, rng)
+        kind = str(rng.choice(list(DEGRADATIONS)))
+        image = degrade(image, kind, rng.uniform(0, s.degrade_strength), rng)
     if rng.random() < s.recompress_p:
         image = recompress(image, rng, s.recompress_quality)
     image = random_erasing(image, rng, s.erase_p, s.erase_area)
@@ -369,21 +372,6 @@ def recompress(
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, level])[1]
     return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
-def degrade_lightly(image: Image, rng: np.random.Generator) -> Image:
-    """One of: blur (sigma 0.3 to 1.5 pixels), downscaling (to 0.4 to 0.9), noise (std 1 to 8)."""
-    kind, strength = int(rng.integers(3)), rng.random()
-    if kind == 0:
-        return cv2.GaussianBlur(image, (0, 0), 0.3 + 1.2 * strength)
-    if kind == 1:
-        h, w = image.shape[:2]
-        share = 0.9 - 0.5 * strength
-        small = (max(1, round(w * share)), max(1, round(h * share)))
-        shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-        return cv2.resize(shrunk, (w, h), interpolation=cv2.INTER_LINEAR)
-    noise = rng.standard_normal(image.shape, dtype=np.float32) * (1 + 7 * strength)
-    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
 def random_erasing(

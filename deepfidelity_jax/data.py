@@ -88,17 +88,20 @@ def training_batches(
 
 def evaluation_batches(
     records: Records, size: int, crop: float, batch_size: int
-) -> Iterator[UInt8[np.ndarray, "n s s 3"]]:
-    """The images of a split in its order, `batch_size` at a time, the last batch shorter.
+) -> Iterator[Example]:
+    """The records of a split in its order, `batch_size` at a time, the last batch shorter.
 
     `size` is the side in pixels, `crop` the central share of the recorded crop that is seen.
+    Yields dicts of every field of a record as an array [n]; `image` is uint8 [n, size, size, 3].
     """
     if len(records) == 0:
         return iter(())
-    dataset = grain.MapDataset.source(records).map(
-        lambda record: augment.center_crop(decode_image(record["image"]), size, crop)
-    )
-    dataset = dataset.batch(batch_size, drop_remainder=False)
+
+    def view(record):
+        image = augment.center_crop(decode_image(record["image"]), size, crop)
+        return record | {"image": image}
+
+    dataset = grain.MapDataset.source(records).map(view).batch(batch_size, drop_remainder=False)
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)))
 
 

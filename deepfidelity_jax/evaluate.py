@@ -25,6 +25,7 @@ def fit(
         gamma=own.gamma,
         tune=own.tune,
         groups=training.video_id,
+        weights=fidelity.balance(training.label) if own.balanced else None,
         seed=config.seed,
     )
     scores = score(regressor, validation)
@@ -74,6 +75,9 @@ def evaluate(
         seed=config.seed,
         replicates=config.eval.bootstrap,
     )
+    found["checkpoint_from"] = config.train.select_on
+    if config.eval.official_scoring:
+        found["official_scoring"] = metrics.official_scoring(table)
     known = np.isfinite(features.known_quality)
     if known.any():
         found["fidelity_known_quality_spearman"] = {
@@ -96,26 +100,31 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
 def describe(found: dict, dataset: str, split: str) -> str:
     """The headline numbers as lines for a person."""
 
-    def value(name, ci=None):
-        number = found[name]
-        if number is None:
-            return "not available"
-        low, high = found["ci"].get(ci or name) or [None, None]
-        return f"{number:.4f}" + (f" [{low:.4f}, {high:.4f}]" if low is not None else "")
+    def value(name, entry=found):
+        if entry[name] is None:
+            return f"{name} not available"
+        interval = entry["ci"][name]
+        shown = "[{:.4f}, {:.4f}]".format(*interval) if interval else "(no interval)"
+        return f"{name} {entry[name]:.4f} {shown}"
 
     lines = [
         f"{dataset}, {split} split: {found['n_frames']} faces, {found['n_videos']} videos or "
         "photographs; 95% intervals over videos",
-        f"  frame_auc {value('frame_auc')}   video_auc {value('video_auc')}",
-        f"  frame_acc {value('frame_acc')}   video_acc {value('video_acc')}   "
+        f"  {value('frame_auc')}   {value('video_auc')}",
+        f"  {value('frame_acc')}   {value('video_acc')}   "
         f"at threshold {found['threshold']:.4f} from {found['threshold_from']}",
     ]
-    for method, entry in found["by_method"].items():
-        low, high = entry["ci"].get("frame_auc") or [float("nan")] * 2
+    if found["checkpoint_from"] == split:
+        lines.append("  these figures flatter: the checkpoint was picked on this very split")
+    if "official_scoring" in found:
+        own = found["official_scoring"]
+        auc, acc = ("none" if own[name] is None else f"{own[name]:.4f}" for name in ("auc", "acc"))
         lines.append(
-            f"  {method}: frame_auc {entry['frame_auc']:.4f} [{low:.4f}, {high:.4f}] "
-            f"of {entry['n_frames']} faces"
+            f"  official scoring, only to compare: auc {auc}   acc {acc}   at threshold "
+            f"{own['threshold']:.2f}, the best on these scores; {own['n_groups']} groups by name"
         )
+    for method, entry in found["by_method"].items():
+        lines.append(f"  {method}: {value('frame_auc', entry)} of {entry['n_frames']} faces")
     for name, title in (
         ("fidelity_quality_spearman", "measured quality"),
         ("fidelity_known_quality_spearman", "quality known by construction"),

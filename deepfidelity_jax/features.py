@@ -41,32 +41,17 @@ class Features:
 
 def export(detector: Detector, folder: Path, split: str) -> Features:
     """Features of every record of a split, in the order of the records."""
-    records = Records(folder, split)
-    own = detector.config
-    feature = [
-        detector.features(images)
-        for images in evaluation_batches(
-            records, own.model.image_size, own.model.eval_crop, own.eval.batch_size
-        )
-    ]
-    # Without the images: of a large split only the features are held.
-    rows = [
-        {name: value for name, value in records[index].items() if name != "image"}
-        for index in range(len(records))
-    ]
-    say(f"features of {len(rows)} {split} faces")
-
-    def column(name, dtype):
-        return np.array([row[name] for row in rows], dtype)
-
-    return Features(
-        feature=np.concatenate(feature),
-        label=column("label", np.int32),
-        fidelity=column("fidelity", np.float32),
-        quality=column("quality", np.float32),
-        known_quality=column("known_quality", np.float32),
-        frame=column("frame", np.int32),
-        method=column("method", np.str_),
-        video_id=column("video_id", np.str_),
-        path=column("path", np.str_),
-    )
+    records, own = Records(folder, split), detector.config
+    columns = {column.name: [] for column in fields(Features)}
+    for batch in evaluation_batches(
+        records, own.model.image_size, own.model.eval_crop, own.eval.batch_size
+    ):
+        # Without the images: of a large split only the features are held.
+        batch["feature"] = detector.features(batch.pop("image"))
+        for name, column in columns.items():
+            column.append(batch[name])
+    say(f"features of {len(records)} {split} faces")
+    exported = {name: np.concatenate(column) for name, column in columns.items()}
+    for name in ("label", "frame"):
+        exported[name] = exported[name].astype(np.int32)
+    return Features(**exported)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from deepfidelity_jax.attention import attend, depthwise_conv, mirror_mix
 
@@ -213,11 +213,8 @@ class PatchEmbed(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n _ _ d"]:
         """Rearrange pixels so that each patch is one row, and project it."""
-        n, h, w, c = x.shape
-        p = self.patch
-        x = x.reshape(n, h // p, p, w // p, p, c).swapaxes(2, 3)
-        x = x.reshape(n, h // p, w // p, p * p * c)
-        x = conv1x1(p * p * c, self.width, "proj", self.dtype)(x)
+        x = cut_patches(x, self.patch)
+        x = conv1x1(x.shape[-1], self.width, "proj", self.dtype)(x)
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(x)
 
 
@@ -355,6 +352,18 @@ class DepthwiseConv(nn.Module):
         kernel = self.param("kernel", start, (self.size, self.size, c))
         bias = self.param("bias", start, (c,))
         return depthwise_conv(x, kernel.astype(x.dtype), bias.astype(x.dtype))
+
+
+def normalise(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Bytes to [-1, 1], as the official code does (mean = std = 0.5)."""
+    return images.astype(jnp.float32) / 127.5 - 1.0
+
+
+def cut_patches(x: Float[Array, "n h w c"], p: int) -> Float[Array, "n _ _ d"]:
+    """Each patch of p x p positions as one row of d = p * p * c numbers."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // p, p, w // p, p, c).swapaxes(2, 3)
+    return x.reshape(n, h // p, w // p, p * p * c)
 
 
 def gelu(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:

@@ -32,7 +32,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     starts from is missing.
     """
     todo = STAGES if mode == "run" else (mode,)
-    train.build_model(config)  # a config that names no network is told before anything is done
+    train.check(config)
     if "train" in todo and set(config.data.prepare) != set(records.SPLITS):
         raise InputError(
             f"config.data.prepare is {tuple(config.data.prepare)}: training needs all of "

@@ -411,11 +411,11 @@ def _describe_training(path: Path) -> dict | None:
     curves = _read_curves(path)
     if not curves:
         return None
-    aucs = [name for name in sorted(curves) if name.startswith("val_") and "auc" in name]
     charts = []
     for title, names, caption in (
-        ("Loss", ("loss", "val_loss"), "Lower is better."),
-        ("Validation AUC", aucs, "On data held out from training; chance is 0.5."),
+        ("Loss", ("loss", "val_loss", "test_loss"), "Lower is better."),
+        ("Validation AUC", ("val_frame_auc",), "On data held out from training; chance is 0.5."),
+        ("Test AUC", ("test_frame_auc",), "On the split that is reported: it picked the weights."),
     ):
         drawn = {name: curves[name] for name in names if name in curves}
         if drawn:
@@ -459,7 +459,7 @@ def _read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _paint_curves(axes: Axes, curves: Mapping) -> None:
-    names = {"loss": "training", "val_loss": "validation"}
+    names = {"loss": "training", "val_loss": "validation", "test_loss": "test"}
     for (name, (steps, values)), colour in zip(
         curves.items(), (INK, ACCENT, REAL, FAKE) * len(curves), strict=False
     ):
@@ -467,7 +467,7 @@ def _paint_curves(axes: Axes, curves: Mapping) -> None:
         steps, values = (
             [part.mean() for part in np.array_split(column, pieces)] for column in (steps, values)
         )
-        label = names.get(name, name.removeprefix("val_").replace("_auc", "").replace("_", " "))
+        label = names.get(name, "frame")
         few = "o" if len(steps) <= 40 else None
         axes.plot(steps, values, color=colour, marker=few, markersize=4, label=label)
     axes.set(xlabel="training step")

@@ -17,19 +17,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
-from deepfidelity_jax import data, records, sharding
+from deepfidelity_jax import data, mixing, records, sharding
 from deepfidelity_jax.augment import AugmentSettings
 from deepfidelity_jax.checkpoint import METRIC, Checkpoints, latest_step, read_notes, restore
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import FidelityScale
 from deepfidelity_jax.losses import training_loss
-from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
+from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig, normalise
 from deepfidelity_jax.optimizer import average, learning_rate, optimizer
+from deepfidelity_jax.whitening import start_whitened
 from deepfidelity_jax.workdir import MetricsLog, say
+
+# Faces whose patches the whitening is taken from: 500 of 128 px have half a million.
+WHITENED_FROM = 500
 
 
 @flax.struct.dataclass
@@ -71,17 +75,25 @@ def build_model(config: ConfigDict) -> SSAAFormer:
         raise InputError(f"config.model: {error}") from None
 
 
+def check(config: ConfigDict) -> None:
+    """InputError for what names nothing we have, before anything is done."""
+    build_model(config)
+    for name, known in (
+        ("token_mixing", ("none", "labelled", "unlabelled")),
+        ("select_on", ("validation", "test")),
+    ):
+        if config.train[name] not in known:
+            raise InputError(
+                f"config.train.{name} is {config.train[name]!r}: one of {', '.join(known)}"
+            )
+
+
 def config_from_notes(notes: dict[str, Any], path: Path) -> ConfigDict:
     """The configuration a checkpoint was trained with. InputError if it holds none."""
     try:
         return ConfigDict(json.loads(notes["config"]))
     except (KeyError, TypeError, ValueError):
         raise InputError(f"checkpoint {path} is damaged: it holds no configuration") from None
-
-
-def normalise(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """Bytes to [-1, 1], as the official code does (mean = std = 0.5)."""
-    return images.astype(jnp.float32) / 127.5 - 1.0
 
 
 def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
@@ -97,17 +109,39 @@ def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
     )
 
 
+def start_whitening(state: TrainState, config: ConfigDict, folder: Path) -> TrainState:
+    """A fresh state whose first patch embedding whitens the training faces in `folder`."""
+    faces = records.Records(folder, "train")
+    batch = next(data.evaluation_batches(faces, config.model.image_size, 1.0, WHITENED_FROM))
+    params = start_whitened(state.variables["params"], batch["image"])
+    variables = state.variables | {"params": params}
+    return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
+
+
 def train_step(
-    state: TrainState, batch: dict[str, Array], *, model: SSAAFormer, config: ConfigDict
+    state: TrainState,
+    batch: dict[str, Array],
+    *,
+    model: SSAAFormer,
+    config: ConfigDict,
+    paired: bool = False,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimizer step: the new state and the batch's losses by name."""
+    """One optimizer step: the new state and the batch's losses by name.
+
+    `paired`: each real face is followed by its own forgery, as long as no tokens are mixed.
+    """
     own = config.train
     dropout = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+    images, box = normalise(batch["image"]), None
+    if own.token_mixing != "none":
+        key = jax.random.fold_in(jax.random.key(config.seed + 2), state.step)
+        box = mixing.draw_box(key, images.shape[1] // data.TOKEN)
+        images = mixing.exchange(images, box)
 
     def loss_of(params):
         outputs, updates = model.apply(
             {"params": params, "batch_stats": state.variables["batch_stats"]},
-            normalise(batch["image"]),
+            images,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": dropout},
@@ -118,6 +152,8 @@ def train_step(
             label_smoothing=own.label_smoothing,
             token_weight=own.token_weight,
             fidelity_weight=own.fidelity_weight,
+            pair_weight=own.pair_weight if paired and box is None else 0.0,
+            box=box if own.token_mixing == "labelled" else None,
         )
         accuracy = (outputs.class_logits.argmax(-1) == batch["label"]).mean()
         return loss, (updates["batch_stats"], parts | {"accuracy": accuracy})
@@ -129,7 +165,7 @@ def train_step(
     new = TrainState(
         step=state.step + 1,
         variables=variables,
-        ema=average(state.ema, variables, state.step, own.ema_decay),
+        ema=average(state.ema, variables, state.step, own.ema_decay, own.ema_warmup),
         opt_state=opt_state,
     )
     return new, {"loss": loss, **parts, "grad_norm": optax.global_norm(gradients)}
@@ -175,7 +211,7 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(create)
     )
     step_fn = jax.jit(
-        functools.partial(train_step, model=model, config=config),
+        functools.partial(train_step, model=model, config=config, paired=forged),
         donate_argnums=0,
         out_shardings=(place, place),
     )
@@ -185,6 +221,8 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
         start = checkpoints.latest_step()
         if start is None:
             start, state = 0, jax.jit(create, out_shardings=place)()
+            if own.whitening:
+                state = jax.device_put(start_whitening(state, config, folder), place)
         else:
             state = restore(workdir / "checkpoints", start, abstract)
             batches.set_state(read_iterator(workdir, start))
@@ -249,8 +287,10 @@ class StepLog:
 
     def validated(self, step: int, values: dict[str, float]) -> None:
         """Write the validation's metrics; its time does not count as training."""
-        self.log.write(step, values)
-        say(f"step {step}: validation frame AUC {values[METRIC]:.4f}")
+        split = self.own.select_on
+        prefix = "val_" if split == "validation" else f"{split}_"
+        self.log.write(step, {name.replace("val_", prefix): x for name, x in values.items()})
+        say(f"step {step}: {split} frame AUC {values[METRIC]:.4f}")
         self.step, self.since = step, time.monotonic()
 
     def close(self) -> None:
@@ -260,12 +300,11 @@ class StepLog:
 
 
 class Validation:
-    """Frame AUC and loss of the averaged weights on the validation split."""
+    """Frame AUC and loss of the averaged weights on the split that picks the checkpoint."""
 
     def __init__(self, model: SSAAFormer, config: ConfigDict, folder: Path):
-        self.records = records.Records(folder, "validation")
+        self.records = records.Records(folder, config.train.select_on)
         self.config = config
-        self.label = np.array([self.records[i]["label"] for i in range(len(self.records))])
         self.logits = jax.jit(
             lambda variables, images: model.apply(variables, normalise(images), train=False).logits
         )
@@ -273,15 +312,17 @@ class Validation:
     def __call__(self, variables) -> dict[str, float]:
         """Score the split; the names start with `val_`."""
         size, batch_size = self.config.model.image_size, self.config.eval.batch_size
-        logits = []
+        logits, label = [], []
         crop = self.config.model.eval_crop
-        for images in data.evaluation_batches(self.records, size, crop, batch_size):
-            padded = np.pad(images, ((0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)))
-            logits.append(np.asarray(self.logits(variables, padded))[: len(images)])
-        logits = np.concatenate(logits).astype(np.float64)
+        for batch in data.evaluation_batches(self.records, size, crop, batch_size):
+            count = len(batch["label"])
+            padded = np.pad(batch["image"], ((0, batch_size - count), (0, 0), (0, 0), (0, 0)))
+            logits.append(np.asarray(self.logits(variables, padded))[:count])
+            label.append(batch["label"])
+        logits, label = np.concatenate(logits).astype(np.float64), np.concatenate(label)
         real = logits[:, 1] - logits[:, 0]
-        loss = np.logaddexp(0, np.where(self.label == records.REAL, -real, real)).mean()
-        return {METRIC: float(roc_auc_score(self.label, real)), "val_loss": float(loss)}
+        loss = np.logaddexp(0, np.where(label == records.REAL, -real, real)).mean()
+        return {METRIC: float(roc_auc_score(label, real)), "val_loss": float(loss)}
 
 
 class StopSignal:

@@ -164,6 +164,39 @@ def test_a_finished_run_holds_what_is_promised(finished):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+def test_the_papers_peculiarities_are_told(command, finished, tiny, tmp_path):
+    """A whole run with them: what was picked and searched on the test split says so everywhere."""
+    options = {
+        "data.records_dir": finished / "records",
+        "data.fresh_forgeries": False,
+        "train.steps": 2,
+        "train.eval_every": 1,
+        "train.token_mixing": "unlabelled",
+        "train.token_weight": 0.0,
+        "train.fidelity_weight": 0.0,
+        "train.ema_warmup": False,
+        "train.select_on": "test",
+        "eval.official_scoring": True,
+    }
+    done = command(
+        tmp_path, *(f"--config.{key}={value}" for key, value in options.items())
+    ).finish()
+    assert done.returncode == 0, done.stderr
+    assert "step 2: test frame AUC" in done.stderr
+    assert "picked on this very split" in done.stderr
+    assert "official scoring" in done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "test_frame_auc" in line] == [1, 2]
+    assert not any("val_frame_auc" in line for line in lines)
+    metrics = json.loads((tmp_path / "eval" / "synthetic_faces" / "metrics.json").read_text())
+    assert metrics["checkpoint_from"] == "test"
+    assert metrics["official_scoring"]["threshold_from"] == "the best of 21 on these scores"
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "picked on this very split" in page
+    assert "Official scoring" in page
+    assert "Test AUC" in page
+
+
 def draw_person(number, size=320):
     rng = np.random.default_rng(number)
     face, _ = renderer.render(

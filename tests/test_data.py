@@ -132,13 +132,13 @@ def test_worker_processes_change_nothing(records_folder, tiny):
 
 def test_evaluation_reads_in_order(records_folder):
     records = Records(records_folder, "test")
-    expected = np.stack(
-        [
-            augment.center_crop(decode_image(records[i]["image"]), 32, 0.9)
-            for i in range(len(records))
-        ]
-    )
+    rows = [records[i] for i in range(len(records))]
+    expected = np.stack([augment.center_crop(decode_image(r["image"]), 32, 0.9) for r in rows])
     batches = list(data.evaluation_batches(records, 32, 0.9, 7))
-    assert [len(batch) for batch in batches[:-1]] == [7] * (len(records) // 7)
-    assert len(batches[-1]) == len(records) % 7
-    np.testing.assert_array_equal(np.concatenate(batches), expected)
+    sizes = [len(batch["image"]) for batch in batches]
+    assert sizes[:-1] == [7] * (len(records) // 7)
+    assert sizes[-1] == len(records) % 7
+    np.testing.assert_array_equal(np.concatenate([batch["image"] for batch in batches]), expected)
+    for name in ("video_id", "frame", "label", "landmarks"):
+        column = np.concatenate([batch[name] for batch in batches])
+        assert column.tolist() == [np.asarray(row[name]).tolist() for row in rows]

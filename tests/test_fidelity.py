@@ -13,6 +13,7 @@ from deepfidelity_jax.fidelity import (
     Calibration,
     FidelityModel,
     FidelityScale,
+    balance,
     calibrate,
     fit_regressor,
     fit_scale,
@@ -214,6 +215,24 @@ def test_tuning_finds_a_better_setting_and_says_which():
     assert tuned.settings == again.settings
     assert tuned.settings["cv_rows"] == 200
     assert json.loads(json.dumps(tuned.settings)) == tuned.settings
+
+
+def test_balanced_weights_make_up_for_a_class_that_is_rare():
+    """A third as many reals, weighed: the regressor of each real three times over."""
+    x, y = problem(120)
+    label = (np.arange(120) % 4 == 0).astype(int)  # 30 reals, 90 fakes
+    weights = balance(label)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[label == 1].sum() == pytest.approx(weights[label == 0].sum())
+    np.testing.assert_array_equal(balance(np.ones(5, int)), np.ones(5))
+    weighed = fit_regressor(x, y, C=0.05, weights=np.where(label, 3.0, 1.0))
+    times = np.where(label, 3, 1)
+    repeated = fit_regressor(np.repeat(x, times, 0), np.repeat(y, times), C=0.05)
+    new = jnp.asarray(problem(50, seed=9)[0])
+    got, expected = regress(weighed.arrays, new), regress(repeated.arrays, new)
+    np.testing.assert_allclose(got, expected, atol=5e-3)
+    plain = fit_regressor(x, y, C=0.05)
+    assert np.abs(regress(plain.arrays, new) - expected).max() > 2e-2
 
 
 def test_tuning_keeps_a_video_inside_one_fold():

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfidelity_jax.losses import cross_entropy, token_loss, training_loss
+from deepfidelity_jax.losses import cross_entropy, pair_loss, token_loss, training_loss
 from deepfidelity_jax.model import Outputs
 
 LOG3 = float(np.log(3))  # logits (0, log 3): probabilities 1/4 and 3/4
@@ -30,6 +30,16 @@ def test_token_loss():
     assert token_loss(jnp.array([[[9.0, -9.0]]]), jnp.array([[1.0]]))[0] < 1e-6
 
 
+def test_pair_loss_knows_nothing_but_the_difference_in_a_pair():
+    """Score 1 against -1, and 5 against 5: log(1 + e^-2) and log 2, whatever the pair shares."""
+    logits = jnp.array([[0.0, 1.0], [0.0, -1.0], [0.0, 5.0], [0.0, 5.0]])
+    expected = (np.log1p(np.exp(-2)) + np.log(2)) / 2
+    assert pair_loss(logits) == pytest.approx(expected, rel=1e-6)
+    shared = jnp.array([[0.0, 3.0], [0.0, 3.0], [7.0, 0.0], [7.0, 0.0]])
+    assert pair_loss(logits + shared) == pytest.approx(expected, rel=1e-6)
+    assert pair_loss(logits[::-1]) > expected
+
+
 def make_outputs(fidelity):
     logits = jnp.array([[0.0, LOG3], [0.0, LOG3]])
     return Outputs(
@@ -46,7 +56,12 @@ def test_total_is_the_weighted_sum_of_means():
         "forged": jnp.array([[1.0], [0.0]]),
         "fidelity": jnp.array([0.25, 0.75]),
     }
-    weights = {"label_smoothing": 0.0, "token_weight": 0.5, "fidelity_weight": 2.0}
+    weights = {
+        "label_smoothing": 0.0,
+        "token_weight": 0.5,
+        "fidelity_weight": 2.0,
+        "pair_weight": 0.0,
+    }
     total, parts = training_loss(make_outputs(jnp.array([0.5, 0.25])), batch, **weights)
     expected = {
         "class": (np.log(4) + np.log(4 / 3)) / 2,
@@ -59,3 +74,39 @@ def test_total_is_the_weighted_sum_of_means():
     total, parts = training_loss(make_outputs(None), batch, **weights)
     assert "fidelity" not in parts
     assert total == pytest.approx(sums - 2 * expected["fidelity"], rel=1e-6)
+    paired, parts = training_loss(make_outputs(None), batch, **weights | {"pair_weight": 4.0})
+    assert parts["pair"] == pytest.approx(np.log(2), rel=1e-6)
+    assert paired - total == pytest.approx(4 * np.log(2), rel=1e-6)
+
+
+def test_labels_follow_the_box():
+    """One of four tokens exchanged between a fake and a real image, worked out by hand."""
+    box = jnp.array([[True, False], [False, False]])
+    fake_token, real_token = [LOG3, 0.0], [0.0, LOG3]
+    # What the network is to say: the token in the box is of the other image.
+    tokens = jnp.array([[real_token] + [fake_token] * 3, [fake_token] + [real_token] * 3])
+    outputs = make_outputs(jnp.array([0.5, 0.5]))._replace(token_logits=tokens)
+    batch = {
+        "label": jnp.array([0, 1]),
+        "forged": jnp.array([[1.0] * 4, [0.0] * 4]),
+        "fidelity": jnp.array([0.2, 0.8]),
+    }
+    weights = {
+        "label_smoothing": 0.0,
+        "token_weight": 0.5,
+        "fidelity_weight": 1.0,
+        "pair_weight": 0.0,
+    }
+    total, parts = training_loss(outputs, batch, **weights, box=box)
+    right, wrong = np.log(4 / 3), np.log(4)  # both images are called real
+    of_fake, of_real = 0.75 * wrong + 0.25 * right, 0.75 * right + 0.25 * wrong
+    expected = {
+        "class": (of_fake + of_real) / 2,
+        "token": right,  # every token is right once it is back
+        "fidelity": (0.5 - (0.75 * 0.2 + 0.25 * 0.8)) ** 2,
+    }
+    assert parts == pytest.approx(expected, rel=1e-5)
+    weighted = expected["class"] + 0.5 * expected["token"] + expected["fidelity"]
+    assert total == pytest.approx(weighted, rel=1e-5)
+    unmixed = training_loss(outputs, batch, **weights)[1]
+    assert unmixed["token"] == pytest.approx((3 * right + wrong) / 4, rel=1e-5)

@@ -76,3 +76,30 @@ def test_average_warms_up():
         found = average(old, new, jnp.array(step), 0.999)["a"]
         assert found == pytest.approx(1 + share, rel=1e-6), step
     assert average(old, new, jnp.array(0), 0.0)["a"] == 2
+
+
+def test_a_token_head_without_a_loss_keeps_its_start(tiny):
+    tiny.train.warmup_steps, tiny.train.token_weight = 0, 0.0
+    params = {"aux_head": {"kernel": jnp.ones(3)}, "head": {"kernel": jnp.ones(3)}}
+    chain = optimizer(tiny.train)
+    gradients = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = chain.update(gradients, chain.init(params), params)
+    assert not np.any(updates["aux_head"]["kernel"])
+    assert np.all(updates["head"]["kernel"])
+
+
+def test_gradients_need_not_be_clipped(tiny):
+    tiny.train.clip_norm = 0.0
+    params = {"kernel": jnp.zeros(1)}
+    chain = optimizer(tiny.train)
+    state = chain.update({"kernel": jnp.array([50.0])}, chain.init(params), params)[1]
+    np.testing.assert_allclose(state[1][0].mu["kernel"], [5.0], rtol=1e-5)
+
+
+def test_a_schedule_may_be_longer_than_the_run_and_move_in_stairs(tiny):
+    own = tiny.train
+    own.steps, own.schedule_steps, own.warmup_steps, own.schedule_every = 30, 100, 50, 10
+    own.warmup_start, own.learning_rate = 1e-4, 6e-4
+    rate = learning_rate(own)
+    found = [float(rate(step)) for step in (0, 9, 10, 19, 20, 29)]
+    np.testing.assert_allclose(found, [1e-4, 1e-4, 2e-4, 2e-4, 3e-4, 3e-4], rtol=1e-5)

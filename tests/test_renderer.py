@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from deepfidelity_datasets.synthetic_faces.renderer import (
-    FACIAL_HAIR,
-    HAIR_STYLES,
     Identity,
     Pose,
     Scene,
@@ -17,6 +15,7 @@ from deepfidelity_datasets.synthetic_faces.renderer import (
     sample_poses,
     sample_scene,
 )
+from deepfidelity_datasets.synthetic_faces.renderer.person import FACIAL_HAIR, HAIR_STYLES
 
 SIZE = 96
 NOSE, MOUTH = 2, slice(3, 5)
@@ -190,6 +189,8 @@ def test_mirrored_light_and_pose_mirror_the_face():
 
 
 def test_skin_runs_from_light_to_dark():
+    """In even steps, though the camera makes up for most of it, as cameras do."""
+
     def cheek(skin):
         who = replace(person(7), skin=skin, facial_hair="none", freckles=0.0, asymmetry=0.0)
         image, marks = render(who, replace(place(7), light=(0.0, -0.3, 1.0)), Pose(), SIZE)
@@ -197,8 +198,8 @@ def test_skin_runs_from_light_to_dark():
         return image[y - 3 : y + 4, x - 3 : x + 4].mean()
 
     tones = [cheek(skin) for skin in np.linspace(0, 1, 6)]
-    assert (np.diff(tones) < -5).all()
-    assert tones[0] > 2 * tones[-1]
+    assert (np.diff(tones) < -3).all()
+    assert tones[0] > 1.25 * tones[-1]
     assert np.ptp([person(seed).skin for seed in range(30)]) > 0.8
 
 

@@ -1,5 +1,6 @@
 """Training: the same on eight devices, after being killed, and in every tensor."""
 
+import functools
 import json
 import math
 import os
@@ -7,13 +8,14 @@ import random
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfidelity_jax import checkpoint, data, records, train
+from deepfidelity_jax import checkpoint, data, mixing, records, train
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
 from deepfidelity_jax.workdir import MetricsLog
@@ -130,18 +132,19 @@ def _has_mean(state):
     return hasattr(state, "mu")
 
 
+SMALLEST = SSAAFormerConfig(
+    depths=(1, 1, 1, 1),
+    widths=(16, 24, 32, 48),
+    head_dim=16,
+    symmetric=(1, 0, 0, 0),
+    fidelity_head=True,
+)
+
+
 def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
     """Computed in bfloat16, kept in float32; the smallest network that has all parts."""
     tiny.train.warmup_steps, tiny.train.learning_rate = 1, 1e-3
-    smallest = SSAAFormerConfig(
-        depths=(1, 1, 1, 1),
-        widths=(16, 24, 32, 48),
-        head_dim=16,
-        symmetric=(1, 0, 0, 0),
-        fidelity_head=True,
-        dtype="bfloat16",
-    )
-    model = SSAAFormer(smallest)
+    model = SSAAFormer(replace(SMALLEST, dtype="bfloat16"))
     state = jax.jit(lambda: train.create_state(model, tiny))()
     step = jax.jit(lambda state, batch: train.train_step(state, batch, model=model, config=tiny))
     losses = []
@@ -151,6 +154,32 @@ def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
     assert all(math.isfinite(loss) for loss in losses)
     assert losses[-1] < losses[0] - 0.05
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.variables)} == {"float32"}
+
+
+def test_tokens_are_mixed_before_the_network_sees_them(records_folder, tiny):
+    """Exchanging in the step, labels left alone, is training on exchanged images."""
+    model, side = SSAAFormer(SMALLEST), 3
+    tiny.model.image_size = side * data.TOKEN
+    tiny.train.token_weight = 0.0
+    folder = records.Records(records_folder, "train")
+    made_from = train.training_input(tiny, records_folder)
+    batch = next(data.training_batches(folder, made_from, batch_size=4, seed=0, forged=False))
+    state = jax.jit(lambda: train.create_state(model, tiny))()
+
+    def take_step(state, batch, token_mixing):
+        tiny.train.token_mixing = token_mixing
+        step = lambda state, batch: train.train_step(state, batch, model=model, config=tiny)  # noqa: E731
+        return jax.jit(step)(state, batch)
+
+    key = jax.random.key(tiny.seed + 2)
+    boxes = [mixing.draw_box(jax.random.fold_in(key, i), side) for i in range(20)]
+    number = next(i for i, box in enumerate(boxes) if 0 < box.mean() < 1)
+    state = state.replace(step=jnp.array(number))
+    exchanged = mixing.exchange(jnp.asarray(batch["image"], jnp.float32), boxes[number])
+    by_hand = batch | {"image": exchanged.astype(jnp.uint8)}
+    found, expected = take_step(state, batch, "unlabelled"), take_step(state, by_hand, "none")
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(close, found, expected)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(finished, records_folder, tiny, tmp_path):

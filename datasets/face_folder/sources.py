@@ -139,17 +139,14 @@ class Extractor:
         return Produced(found, extraction.note)
 
     def forge(self, source: Source, face: Face, pixels: UInt8[np.ndarray, "s s 3"]) -> list[Face]:
-        """Fixed forgeries of a real face: one in training, one of each kind in evaluation.
+        """Fixed forgeries of a real face, one of each kind.
 
         They are made before the one and only encoding that a real face goes through, too. Frames of
         a video share their draw, so that a video is forged in one way.
         """
         name = zlib.crc32(source.name.encode())
-        kinds = forge.KINDS
-        if source.split == "train":
-            kinds = (kinds[name % len(kinds)],)
         made = []
-        for kind in kinds:
+        for kind in forge.KINDS:
             rng = np.random.default_rng([self.seed, name, forge.KINDS.index(kind)])
             donor = self.find_donor(source, rng) if kind == "swap" else None
             if kind == "swap" and donor is None:

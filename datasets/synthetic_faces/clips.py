@@ -45,7 +45,7 @@ class Renderer:
     seed: int
 
     def __call__(self, clip: Clip) -> Produced:
-        """The real clip and its forgeries: one kind in training, each kind in evaluation."""
+        """The real clip and a forgery of each kind."""
         frames = self.film(clip.identity, clip.scene)
         rng = np.random.default_rng([self.seed, clip.identity, clip.scene, 1])
         faces = self.finish(clip, ORIGINAL, frames, rng)
@@ -54,10 +54,7 @@ class Renderer:
                 self.face(clip, SOURCES, ORIGINAL, number, image, points, known_quality=1.0)
                 for number, (image, points) in enumerate(frames)
             ]
-        kinds = forge.KINDS
-        if clip.split == "train":
-            kinds = (kinds[(clip.identity + clip.scene) % len(kinds)],)
-        for kind in kinds:
+        for kind in forge.KINDS:
             others = [person for person in self.people[clip.split] if person != clip.identity]
             donor = self.film(int(rng.choice(others)), clip.scene)[0] if others else None
             if kind == "swap" and donor is None:

@@ -1,0 +1,17 @@
+"""Celeb-DF v2 by the paper's recipe and scoring, to compare with its published figures.
+
+python run.py --config=configs/paper_celeb_df.py --config.data.manual_dir=DATA --workdir=DIR
+
+The paper's figures, by its own scoring: accuracy 100, AUC 100 (percent).
+"""
+
+from ml_collections import ConfigDict
+
+from deepfidelity_configs import paper
+
+
+def get_config() -> ConfigDict:
+    """The official recipe on Celeb-DF v2."""
+    config = paper.get_config()
+    config.data.dataset = "celeb_df"
+    return config
