@@ -42,6 +42,7 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.25",
         "pillow>=10.3",
+        "safetensors>=0.4",
         "scikit-learn>=1.6",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.9",
@@ -50,7 +51,6 @@ setup(
         "cuda": ["jax[cuda12]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "beam": ["apache-beam>=2.60"],
-        "torch": ["torch>=2.6"],
         "test": [
             "beartype>=0.19",
             "pre-commit>=4.0",
@@ -58,6 +58,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.9",
         ],
+        "torch": ["torch>=2.4"],  # for comparing with PyTorch; never needed at run time
     },
     entry_points={"console_scripts": ["deepfidelity=deepfidelity_jax.cli:main"]},
 )

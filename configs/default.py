@@ -10,6 +10,7 @@ def get_config() -> ConfigDict:
     """The default configuration: our own recipe, sized for a small accelerator."""
     config = ConfigDict()
     config.seed = 0
+    config.init_from = ""  # weights to start from: a workdir, or a file with the official names
 
     # What is learnt from. `dataset` names a builder in datasets/.
     config.data = ConfigDict()
@@ -43,7 +44,8 @@ def get_config() -> ConfigDict:
 
     # Image quality, and the fidelity made of it (paper, section 3).
     config.quality = ConfigDict()
-    config.quality.measure = "iso"  # iso, csv, or none for plain labels
+    config.quality.measure = "iso"  # iso, ser_fiq, csv, or none for plain labels
+    config.quality.weights = ""  # your ArcFace checkpoint for the measure ser_fiq
     config.quality.csv = ""  # rows of path,score for the measure csv
     config.fidelity = ConfigDict()
     config.fidelity.fake = (0.0, 0.4)  # range of a forged face's fidelity

@@ -3,8 +3,9 @@
 For better habits take another config. What the official code does and a careful reader would not
 expect is marked "Peculiar"; each is one option, and its default in default.py is our own choice.
 
-Weights of others are needed, under their licences: for the quality measure, in
-`--config.quality.weights=FILE`, an ArcFace checkpoint.
+Weights of others are needed, under their licences: UniFormer's of ImageNet to start from, looked
+for by name where the command runs unless `--config.init_from=FILE` says otherwise, and an ArcFace
+checkpoint for the quality measure, `--config.quality.weights=FILE`.
 """
 
 from dataclasses import asdict
@@ -21,6 +22,7 @@ def get_config() -> ConfigDict:
     """The official recipe, for SSAAFormer-L at 224."""
     config = default.get_config()
     config.seed = 42
+    config.init_from = "uniformer_large_ls_tl_224.pth"  # heads and mirror weights start anew
     config.data.fresh_forgeries = False
     config.faces.size = 256
 

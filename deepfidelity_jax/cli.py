@@ -12,7 +12,7 @@ from absl import flags
 from deepfidelity_jax.cores import count_cores
 from deepfidelity_jax.errors import InputError
 
-MODES = ("run", "prepare", "train", "fit", "evaluate", "predict")
+MODES = ("run", "prepare", "train", "fit", "evaluate", "predict", "convert")
 DONE, FAILED, WRONG = 0, 1, 2
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(count_cores(), 8)))
     try:
         values = parse(sys.argv if argv is None else argv)
-        return predict(values) if values.mode == "predict" else run(values)
+        return {"predict": predict, "convert": convert}.get(values.mode, run)(values)
     except InputError as error:
         print(f"deepfidelity: {error}", file=sys.stderr)
         return WRONG
@@ -54,9 +54,16 @@ def parse(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     flags.DEFINE_enum("mode", "run", MODES, "What to do.", flag_values=values)
     flags.DEFINE_multi_string(
-        "input", [], "predict: a photograph, video or folder; repeatable.", flag_values=values
+        "input", [], "predict: a photograph, video or folder; repeatable. convert: official "
+        "weights, and svr_model.pkl beside them; or a workdir to export.", flag_values=values
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "output", None, "predict: a file for the lines. convert: the exported weights, "
+        ".safetensors or .npz.", flag_values=values
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "ema", True, "convert: averaged weights where the file has them.", flag_values=values
     )
-    flags.DEFINE_string("output", None, "predict: a file for the lines.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
     try:
         rest = values(argv)[1:]
@@ -72,7 +79,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise SystemExit(DONE)
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}: options are written --name=value")
-    if not values.workdir:
+    if not values.workdir and not (values.mode == "convert" and values.output):
         raise InputError("--workdir=DIR is missing: the folder of the run")
     # Grain's worker processes read absl's global flags.
     if not flags.FLAGS.is_parsed():
@@ -84,14 +91,9 @@ def run(values: flags.FlagValues) -> int:
     """Train and evaluate as the configuration says."""
     from deepfidelity_jax import pipeline, workdir
 
-    config = values.config
-    if config is None:
+    if values.config is None:
         raise InputError("--config=configs/NAME.py is missing")
-    try:
-        config.lock()
-    except OSError as error:  # the file was not found or could not be run: told on first use
-        reason = _one_line(error).split("config_config ")[-1]
-        raise InputError(f"--config cannot be read: {reason}") from None
+    config = _read_config(values)
     if config.get("cross"):
         if values.mode not in ("run", "evaluate"):
             raise InputError(f"--mode={values.mode} is not for a config of several datasets")
@@ -121,6 +123,39 @@ def predict(values: flags.FlagValues) -> int:
         for path in paths:
             print(detector.predict(path).to_json(), file=output, flush=True)
     return DONE
+
+
+def convert(values: flags.FlagValues) -> int:
+    """Official weights into a workdir, or a workdir's weights into a file."""
+    from deepfidelity_jax.convert import export_official, import_official
+
+    paths = [Path(given) for given in values.input]
+    if values.output:
+        if len(paths) != 1:
+            raise InputError(f"one --input=WORKDIR is exported to --output, not {len(paths)}")
+        export_official(paths[0], Path(values.output))
+        return DONE
+    regressors = [path for path in paths if path.suffix in (".pkl", ".joblib")]
+    weights = [path for path in paths if path not in regressors]
+    if len(weights) != 1 or len(regressors) > 1:
+        raise InputError(
+            "convert takes one --input=FILE of weights and at most one --input=FILE.pkl of a "
+            f"regressor, not {len(weights)} and {len(regressors)}"
+        )
+    config = None if values.config is None else _read_config(values)
+    svr = regressors[0] if regressors else None
+    import_official(weights[0], svr, Path(values.workdir), config, values.ema)
+    return DONE
+
+
+def _read_config(values: flags.FlagValues):
+    """The locked configuration. InputError where its file cannot be read."""
+    try:
+        values.config.lock()
+    except OSError as error:  # the file was not found or could not be run: told on first use
+        reason = _one_line(error).split("config_config ")[-1]
+        raise InputError(f"--config cannot be read: {reason}") from None
+    return values.config
 
 
 def _one_line(error: object) -> str:

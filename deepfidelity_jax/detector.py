@@ -6,7 +6,9 @@ detector.fidelity(images)      # uint8 [N, H, W, 3] RGB face crops -> float32 [N
 detector.predict("video.mp4")  # finds the faces
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -14,9 +16,10 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import augment, checkpoint, fidelity, train
+from deepfidelity_jax import augment, fidelity, media, quality, ser_fiq, train
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
+from deepfidelity_jax.files import digest
 from deepfidelity_jax.predict import Prediction, predict
 
 # Batches are padded to one of these, so that no other shape is ever compiled.
@@ -42,12 +45,13 @@ class Detector:
         step: int,
         fidelity_model: fidelity.FidelityModel | None = None,
         yunet: Path | None = None,
+        arcface: Path | None = None,
     ):
         self.config, self.step, self.fidelity_model = config, step, fidelity_model
         self.faces = FaceSettings(**config.faces)
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
-        self._variables = variables
+        self._variables, self._arcface = variables, arcface
         model = train.build_model(config)
 
         def forward(variables, images):
@@ -77,6 +81,43 @@ class Detector:
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Probability of fake for fidelities, at equal odds beforehand; 0.5 at the threshold."""
         return fidelity.p_fake(self.fidelity_model.calibration, scores)
+
+    def quality(
+        self, images: Sequence[bytes], landmarks: Sequence[Float32[np.ndarray, "5 2"]]
+    ) -> tuple[Float[np.ndarray, "n"], str]:
+        """Quality of encoded crops, measured as that of the training faces was.
+
+        Returns:
+          The raw qualities, NaN where a face has none; and why, empty where all have one.
+        """
+        name = self._measured["measure"]
+        if name == "iso":
+            return np.array([quality.measure(media.decode_image(image)) for image in images]), ""
+        if name == "ser_fiq":
+            measure, reason = self._ser_fiq
+            if measure:
+                found = measure(images, landmarks)
+                return found, "" if np.isfinite(found).all() else quality.NO_EYES
+        elif name == "csv":
+            reason = "the training faces had theirs from a table"
+        else:
+            reason = "the training faces had none"
+        return np.full(len(images), np.nan), reason
+
+    @property
+    def _measured(self) -> dict[str, str]:
+        """How the quality of the training faces was measured."""
+        noted = self.fidelity_model.provenance if self.fidelity_model else {}
+        return noted.get("quality", {"measure": self.config.quality.measure})
+
+    @cached_property
+    def _ser_fiq(self) -> tuple[ser_fiq.SerFiq | None, str]:
+        """The measure, if its weights are here; else None and why not. Read on first use."""
+        if self._arcface is None:
+            return None, f"{self.config.quality.weights} is not here"
+        if digest(self._arcface) != self._measured.get("weights"):
+            return None, f"{self._arcface} is not what the training faces were measured with"
+        return ser_fiq.load(self._arcface), ""
 
     @property
     def threshold(self) -> float:
@@ -116,20 +157,16 @@ def load(workdir: str | Path) -> Detector:
     Needs no dataset. InputError where the workdir is none, untrained or damaged.
     """
     workdir = Path(workdir)
-    folder = workdir / "checkpoints"
-    step = checkpoint.best_step(folder)
-    if step is None:
-        raise InputError(f"{workdir} holds no trained detector: no checkpoint in {folder}")
-    notes = checkpoint.read_notes(folder, step)
-    config = train.config_from_notes(notes, folder / str(step))
-    model = train.build_model(config)
-    abstract = jax.eval_shape(lambda: train.create_state(model, config)).ema
-    restored = checkpoint.restore(folder, step, {"ema": checkpoint.on_one_device(abstract)})
+    config, variables, step = train.read_trained(workdir)
     path, yunet = workdir / "fidelity.npz", workdir / "yunet.onnx"
+    # Where it was, or beside the detector: nobody but the user may copy it.
+    weights = Path(config.quality.get("weights", ""))
+    arcface = [place for place in (weights, workdir / weights.name) if place.is_file()]
     return Detector(
         config,
-        restored["ema"],
+        variables,
         step,
         fidelity.load(path) if path.exists() else None,
         yunet if yunet.exists() else None,
+        arcface[0] if arcface else None,
     )

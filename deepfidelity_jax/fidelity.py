@@ -266,15 +266,32 @@ def fit_regressor(
         "support_vectors": len(svr.support_),
         "train_mae": float(np.mean(np.abs(svr.predict(x) - y))),
     }
-    centre = x.mean(axis=0).astype(np.float32)
-    arrays = SupportVectors(
-        vectors=(svr.support_vectors_ - centre).astype(np.float32),
-        coefficients=svr.dual_coef_[0].astype(np.float32),
-        intercept=np.asarray(svr.intercept_[0], np.float32),
-        gamma=np.asarray(settings["gamma"], np.float32),
-        centre=centre,
+    arrays = support_vectors(
+        svr.support_vectors_,
+        svr.dual_coef_[0],
+        float(svr.intercept_[0]),
+        settings["gamma"],
+        x.mean(axis=0),
     )
     return Regressor(arrays, settings)
+
+
+def support_vectors(
+    vectors: Float[np.ndarray, "m d"],
+    coefficients: Float[np.ndarray, " m"],
+    intercept: float,
+    gamma: float,
+    centre: Float[np.ndarray, " d"],
+) -> SupportVectors:
+    """A regressor fitted in double precision as the float32 that `regress` takes."""
+    centre = centre.astype(np.float32)
+    return SupportVectors(
+        vectors=(vectors - centre).astype(np.float32),
+        coefficients=coefficients.astype(np.float32),
+        intercept=np.asarray(intercept, np.float32),
+        gamma=np.asarray(gamma, np.float32),
+        centre=centre,
+    )
 
 
 def _tune(x, y, weights, gamma: float, groups: np.ndarray | None, seed: int) -> dict[str, Any]:
@@ -380,10 +397,11 @@ def calibrate(
 class FidelityModel:
     """Everything between a feature and a verdict: what `fidelity.npz` holds.
 
+    `scale` is None where the quality range is not known, as with a regressor fitted elsewhere.
     `provenance` is any JSON-able dict: what the model was fitted on, by which checkpoint.
     """
 
-    scale: FidelityScale
+    scale: FidelityScale | None
     regressor: Regressor
     calibration: Calibration
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -397,7 +415,7 @@ def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
     text = json.dumps(
         {
             "format": FORMAT,
-            "scale": model.scale.to_dict(),
+            "scale": None if model.scale is None else model.scale.to_dict(),
             "settings": model.regressor.settings,
             "calibration": asdict(model.calibration),
             "provenance": model.provenance,
@@ -421,7 +439,7 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
         if meta["format"] != FORMAT or not _consistent(arrays):
             raise ValueError("format")
         return FidelityModel(
-            FidelityScale.from_dict(meta["scale"]),
+            None if meta["scale"] is None else FidelityScale.from_dict(meta["scale"]),
             Regressor(arrays, meta["settings"]),
             Calibration(**meta["calibration"]),
             meta["provenance"],

@@ -1,6 +1,7 @@
-"""Files written whole or not at all: a reader sees the old file or the new one."""
+"""Files written whole or not at all: a reader sees the old file or the new one; their digests."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,3 +26,9 @@ def written_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Itera
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,13 +8,13 @@ import functools
 import io
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import checkpoint, evaluate, fidelity, leaks, records, train
+from deepfidelity_jax import checkpoint, convert, evaluate, fidelity, leaks, records, train
 from deepfidelity_jax.detector import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.features import Features, export
@@ -40,6 +40,9 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
         )
     builder_class = records.builder_class(config.data.dataset)
     builder = builder_class.configured(config, records_dir(config, workdir))
+    untrained = checkpoint.latest_step(workdir / "checkpoints") is None
+    starting = "train" in todo and config.init_from and untrained
+    initial = convert.initial_arrays(config) if starting else None
     claim(workdir, config)
     if "prepare" in todo:
         prepare(config, builder, workdir)
@@ -48,7 +51,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
         raise InputError(f"no records in {folder}: run --mode=prepare first")
     if "train" in todo:
         leaks.require_none(folder, config.leaks.allow, workdir)
-        train.train(config, folder, workdir)
+        train.train(config, folder, workdir, initial)
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
         raise InputError(f"{workdir} is not trained to its end: run --mode=train first")
@@ -118,8 +121,11 @@ def fit(trained: Trained) -> None:
     if stages.done("fit", inputs, path):
         return
     training, validation = trained.features("train"), trained.features("validation")
-    scale = fidelity.FidelityScale.from_dict(records.metadata_of(folder)["fidelity_scale"])
-    fidelity.save(evaluate.fit(config, training, validation, scale), path)
+    metadata = records.metadata_of(folder)
+    scale = fidelity.FidelityScale.from_dict(metadata["fidelity_scale"])
+    model = evaluate.fit(config, training, validation, scale)
+    # Prediction measures quality as it was measured here.
+    fidelity.save(replace(model, provenance={"quality": metadata["quality"]}), path)
     stages.finish("fit", inputs)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepfidelity_jax import faces, media, quality
+from deepfidelity_jax import faces, media
 from deepfidelity_jax.errors import InputError
 
 
@@ -17,15 +17,16 @@ class PersonScore:
     """One person in a photograph or video.
 
     person: a number inside the input. fidelity: mean over the person's frames, high is real.
-    p_fake: the same as a probability. quality: mean, in [0, 1]. spread: standard deviation of the
-    fidelity over frames. frames: how many were scored. bbox and time: x, y, width, height in
-    pixels and seconds, where the face is largest.
+    p_fake: the same as a probability. quality: mean, as the training faces' was measured; None
+    where it cannot be. spread: standard deviation of the fidelity over frames. frames: how many
+    were scored. bbox and time: x, y, width, height in pixels and seconds, where the face is
+    largest.
     """
 
     person: int
     fidelity: float
     p_fake: float
-    quality: float
+    quality: float | None
     spread: float
     frames: int
     bbox: list[float]
@@ -65,9 +66,13 @@ def predict(detector, path: Path) -> Prediction:
     if not extraction.people:
         note = extraction.note
         return Prediction(str(path), "no face", None, None, threshold, extraction.frames, note=note)
-    people = [
-        _score_person(detector, number, person) for number, person in enumerate(extraction.people)
-    ]
+    people, notes = [], [extraction.note] if extraction.note else []
+    for number, person in enumerate(extraction.people):
+        score, reason = _score_person(detector, number, person)
+        people.append(score)
+        note = f"quality not measured: {reason}"
+        if score.quality is None and note not in notes:
+            notes.append(note)
     least_real = min(people, key=lambda person: person.fidelity)
     return Prediction(
         input=str(path),
@@ -77,26 +82,32 @@ def predict(detector, path: Path) -> Prediction:
         threshold=threshold,
         frames=extraction.frames,
         faces=people,
-        note=extraction.note,
+        note=", ".join(notes),
     )
 
 
-def _score_person(detector, number: int, person: faces.Person) -> PersonScore:
+def _score_person(detector, number: int, person: faces.Person) -> tuple[PersonScore, str]:
+    """The score, and why faces have no quality where some have none."""
     # Encoded and decoded as recorded faces are: the network sees the same pixels.
     images = [media.decode_image(crop.image) for crop in person.crops]
     scores = detector.fidelity(np.stack(images)).astype(np.float64)
     mean = float(scores.mean())
+    qualities, reason = detector.quality(
+        [crop.image for crop in person.crops], [crop.landmarks for crop in person.crops]
+    )
+    measured = qualities[np.isfinite(qualities)]
     largest = max(person.crops, key=lambda crop: crop.bbox[2] * crop.bbox[3])
-    return PersonScore(
+    score = PersonScore(
         person=number,
         fidelity=mean,
         p_fake=float(detector.p_fake(np.array([mean]))[0]),
-        quality=float(np.mean([quality.measure(image) for image in images])),
+        quality=float(measured.mean()) if measured.size else None,
         spread=float(scores.std()),
         frames=len(images),
         bbox=[float(value) for value in largest.bbox],
         time=float(largest.time),
     )
+    return score, reason
 
 
 def expand_inputs(inputs: Sequence[str]) -> Iterator[Path]:

@@ -31,7 +31,7 @@ from deepfidelity_jax.cores import count_cores
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.fidelity import FidelityScale, fit_scale, outside, scale
-from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.files import digest, written_whole
 from deepfidelity_jax.records import LABELS, ORIGINAL, SOURCES, SPLITS
 from deepfidelity_jax.workdir import fingerprint, say
 
@@ -40,14 +40,44 @@ from deepfidelity_jax.workdir import fingerprint, say
 class Measure:
     """The quality measure a configuration names, as a picklable function of an encoded face.
 
-    name: one of `quality.MEASURES`. scores: for `csv`, quality by path or file name.
+    name: one of `quality.MEASURES`. scores: for `csv`, quality by path or file name. weights: for
+    `ser_fiq`, the path of the ArcFace checkpoint; digest: of that file.
     """
 
     name: str
     scores: dict[str, float] = field(default_factory=dict)
+    weights: str = ""
+    digest: str = ""
+
+    @classmethod
+    def from_config(cls, own: ConfigDict) -> "Measure":
+        """The measure of `config.quality`; InputError for values that cannot be."""
+        if own.measure not in quality.MEASURES:
+            choices = ", ".join(quality.MEASURES)
+            raise InputError(f"config.quality.measure is {own.measure!r}: one of {choices}")
+        if own.measure == "csv":
+            return cls("csv", scores=quality.read_scores(own.csv))
+        if own.measure != "ser_fiq":
+            return cls(own.measure)
+        if not Path(own.weights).is_file():
+            raise InputError(
+                f"config.quality.weights is {own.weights!r}, which is no file: ser_fiq needs your "
+                "ArcFace checkpoint, an iResNet-50 or -100 of insightface's PyTorch code"
+            )
+        return cls("ser_fiq", weights=own.weights, digest=digest(own.weights))
+
+    def to_json(self) -> dict[str, str]:
+        """Plain values, for metadata and fingerprints: which measure, by what it was given."""
+        values = {"measure": self.name, "scores": fingerprint(self.scores)}
+        return values | ({"weights": self.digest} if self.weights else {})
 
     def __call__(self, image: bytes, path: str) -> float:
-        """Raw quality of a face; NaN where `csv` has no row for its source."""
+        """Raw quality of a face; NaN where `csv` has no row for its source.
+
+        NaN for `ser_fiq` too: `rate` measures staged faces, since a network wants many at once.
+        """
+        if self.name == "ser_fiq":
+            return float("nan")
         if self.name == "iso":
             return quality.measure(media.decode_image(image))
         if self.name == "csv":
@@ -69,14 +99,9 @@ class Recipe:
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Recipe":
         """The recipe of a configuration; InputError for values that cannot be."""
-        name = config.quality.measure
-        if name not in quality.MEASURES:
-            choices = ", ".join(quality.MEASURES)
-            raise InputError(f"config.quality.measure is {name!r}: one of {choices}")
-        scores = quality.read_scores(config.quality.csv) if name == "csv" else {}
         return cls(
             faces=FaceSettings(**config.faces),
-            measure=Measure(name, scores),
+            measure=Measure.from_config(config.quality),
             fake=tuple(config.fidelity.fake),
             real=tuple(config.fidelity.real),
             percentile=config.fidelity.percentile,
@@ -87,7 +112,7 @@ class Recipe:
         """Plain values, for metadata and fingerprints."""
         return {
             "faces": self.faces.to_dict(),
-            "quality": {"measure": self.measure.name, "scores": fingerprint(self.measure.scores)},
+            "quality": self.measure.to_json(),
             "fidelity": {"fake": self.fake, "real": self.real, "percentile": self.percentile},
             "seed": self.seed,
         }
@@ -95,6 +120,7 @@ class Recipe:
 
 EXPECTED = {"videos", "frames"}  # in a tally, beside what went wrong
 CRASHED = "the process that read it crashed"
+FACES_AT_ONCE = 64  # given to a measure that wants many
 NO_BOX = np.full(4, np.nan, np.float32)
 NO_LANDMARKS = np.full((5, 2), np.nan, np.float32)
 
@@ -232,6 +258,40 @@ def _begin_worker() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def rate(
+    sources: Sequence[Source],
+    folder: Path,
+    measure: Callable[[list[bytes], list[np.ndarray]], np.ndarray],
+    *,
+    unit: str,
+) -> None:
+    """Measure the staged faces of every source not yet measured, and keep the qualities by them.
+
+    Args:
+      sources: all of them staged in `folder`.
+      folder: where the qualities are kept as well, a file a source.
+      measure: quality of many faces, by their encoded images and landmarks.
+      unit: what a source is called in the progress line.
+    """
+    todo = [source for source in sources if not _quality_path(folder, source).exists()]
+    progress = _Progress(len(sources), len(sources) - len(todo), unit, did="measured")
+    waiting: list[tuple[Source, list[Face]]] = []
+    for number, source in enumerate(todo, start=1):
+        waiting.append((source, _read_staged(folder, source).faces))
+        if sum(len(own) for _, own in waiting) < FACES_AT_ONCE and number < len(todo):
+            continue
+        # A face may stand in two splits: clean ones that training forges are training faces, too.
+        landmarks = {face.image: face.landmarks for _, own in waiting for face in own}
+        found = measure(list(landmarks), list(landmarks.values()))
+        qualities = dict(zip(landmarks, found, strict=True))
+        for measured, own in waiting:
+            with written_whole(_quality_path(folder, measured)) as file:
+                np.save(file, np.array([qualities[face.image] for face in own], np.float32))
+            progress.advance()
+        waiting = []
+    progress.end()
+
+
 def staged(sources: Iterable[Source], folder: Path) -> Iterator[Face]:
     """All staged faces, in the order of their sources."""
     for source in sources:
@@ -267,14 +327,22 @@ def split_generators(
       For each split an iterator of (key, record).
     """
     folder = staging_folder(builder)
+    ser_fiq = None
+    if recipe.measure.name == "ser_fiq":
+        # Here, since workers need no network; and first, lest bad weights be told hours later.
+        from deepfidelity_jax.ser_fiq import load
+
+        ser_fiq = load(recipe.measure.weights)
     seen = stage(sources, produce, folder, unit=unit, beam=beam)
     notes = notes | {source.name: produced.note for source, produced in seen if produced.note}
     tally, listed = sum_tallies(seen)
+    if ser_fiq:
+        rate(sources, folder, ser_fiq, unit=unit)
     unscored = {}
     rows, found = [], {}
     for face in staged(sources, folder):
         if not np.isfinite(face.quality):
-            unscored[face.path] = "no quality score for it"
+            unscored[face.path] = quality.NO_EYES if ser_fiq else "no quality score for it"
             continue
         rows.append((face.split, face.quality, face.label))
         methods = found.setdefault(face.split, {})
@@ -285,6 +353,11 @@ def split_generators(
     for split, counted in tally.items():
         counts = (f"{count} {what}" for what, count in counted.items() if count)
         say(f"{split}: {', '.join(counts)}")
+    if unscored and not rows:
+        raise InputError(
+            f"no face got a quality ({next(iter(unscored.values()))}): choose another "
+            "config.faces.detector or another config.quality.measure"
+        )
     require_both_classes(found, splits)
 
     split, raw, label = (np.array(column) for column in zip(*rows, strict=True))
@@ -415,6 +488,9 @@ def _read_staged(folder: Path, source: Source, *, faces: bool = True) -> Produce
             return Produced([], note, tally)
         columns = {name: file[name] for name in Face.__dataclass_fields__ if name != "image"}
         data, ends = file["image_bytes"].tobytes(), np.cumsum(file["image_sizes"])
+    measured = _quality_path(folder, source)
+    if measured.exists():
+        columns["quality"] = np.load(measured, allow_pickle=False)
     found = []
     for row, end in enumerate(ends):
         values = {
@@ -426,11 +502,15 @@ def _read_staged(folder: Path, source: Source, *, faces: bool = True) -> Produce
     return Produced(found, note, tally)
 
 
+def _quality_path(folder: Path, source: Source) -> Path:
+    return staged_path(folder, source).with_suffix(".quality.npy")
+
+
 class _Progress:
     """One line a second on a terminal, one every ten seconds elsewhere."""
 
-    def __init__(self, total: int, done: int, unit: str):
-        self.total, self.done, self.start, self.unit = total, done, done, unit
+    def __init__(self, total: int, done: int, unit: str, did: str = "prepared"):
+        self.total, self.done, self.start, self.unit, self.did = total, done, done, unit, did
         self.began = self.shown = time.monotonic()
         self.every = 1 if sys.stderr.isatty() else 10
 
@@ -448,4 +528,4 @@ class _Progress:
             self._say(f"in {time.monotonic() - self.began:.0f} s")
 
     def _say(self, text: str) -> None:
-        say(f"prepared {self.done} of {self.total} {self.unit}: {text}")
+        say(f"{self.did} {self.done} of {self.total} {self.unit}: {text}")

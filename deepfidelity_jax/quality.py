@@ -5,9 +5,8 @@ Seven come from ISO/IEC 29794-5 in the form its reference implementation OFIQ gi
 noise, compression and clipping are defined here, so that everything that ruins a face lowers the
 measure. `measure` is the product of their powers: one bad component pulls all down.
 
-MEASURES names the choices of a configuration: "iso" is `measure`, "csv" reads external scores
-(`read_scores`), "none" is no quality at all. SER-FIQ, which needs weights, will stand here as
-"ser_fiq".
+MEASURES names the choices of a configuration: "iso" is `measure`, "ser_fiq" the one of ser_fiq.py,
+which needs weights, "csv" reads external scores (`read_scores`), "none" is no quality at all.
 """
 
 import csv
@@ -22,7 +21,8 @@ from jaxtyping import Bool, Float, Float32, UInt8
 
 from deepfidelity_jax.errors import InputError
 
-MEASURES = ("iso", "csv", "none")
+MEASURES = ("iso", "ser_fiq", "csv", "none")
+NO_EYES = "no eyes known to align a face by"  # why ser_fiq gives one no quality
 
 # Faces are looked at with this side, so that the value does not depend on the crop's size. Smaller
 # ones, down to the least, stay as they are, for enlarging hides noise; sharpness alone enlarges.

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
-from deepfidelity_jax import data, mixing, records, sharding
+from deepfidelity_jax import checkpoint, data, mixing, records, sharding
 from deepfidelity_jax.augment import AugmentSettings
 from deepfidelity_jax.checkpoint import METRIC, Checkpoints, latest_step, read_notes, restore
 from deepfidelity_jax.errors import InputError
@@ -96,6 +97,22 @@ def config_from_notes(notes: dict[str, Any], path: Path) -> ConfigDict:
         raise InputError(f"checkpoint {path} is damaged: it holds no configuration") from None
 
 
+def read_trained(workdir: Path) -> tuple[ConfigDict, dict[str, Any], int]:
+    """Config, averaged variables and step of the weights best on validation, on one device here.
+
+    InputError where the workdir is none, untrained or damaged.
+    """
+    folder = workdir / "checkpoints"
+    step = checkpoint.best_step(folder)
+    if step is None:
+        raise InputError(f"{workdir} holds no trained detector: no checkpoint in {folder}")
+    config = config_from_notes(read_notes(folder, step), folder / str(step))
+    model = build_model(config)
+    abstract = jax.eval_shape(lambda: create_state(model, config)).ema
+    restored = restore(folder, step, {"ema": checkpoint.on_one_device(abstract)})
+    return config, restored["ema"], step
+
+
 def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
     """A fresh state from `config.seed`; jit it with shardings so that it is born in its place."""
     size = config.model.image_size
@@ -107,6 +124,12 @@ def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
         ema=jax.tree.map(jnp.copy, variables),
         opt_state=optimizer(config.train).init(variables["params"]),
     )
+
+
+def start_from(state: TrainState, arrays: dict[tuple[str, ...], np.ndarray]) -> TrainState:
+    """A fresh state with these arrays, by their path in the variables, in the place of its own."""
+    variables = unflatten_dict(flatten_dict(state.variables) | arrays)
+    return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
 
 
 def start_whitening(state: TrainState, config: ConfigDict, folder: Path) -> TrainState:
@@ -182,9 +205,15 @@ def training_input(config: ConfigDict, folder: Path) -> data.TrainingInput:
     )
 
 
-def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
+def train(
+    config: ConfigDict,
+    folder: Path,
+    workdir: Path,
+    initial: dict[tuple[str, ...], np.ndarray] | None = None,
+) -> None:
     """Train on the records in `folder` until `config.train.steps`, from where `workdir` stands.
 
+    A new run takes over the arrays of `initial`, by their path in the variables.
     Raises InputError for a damaged checkpoint or an empty split, FloatingPointError when the loss
     is no longer finite.
     """
@@ -221,7 +250,9 @@ def train(config: ConfigDict, folder: Path, workdir: Path) -> None:
         start = checkpoints.latest_step()
         if start is None:
             start, state = 0, jax.jit(create, out_shardings=place)()
-            if own.whitening:
+            if initial is not None:
+                state = jax.device_put(start_from(state, initial), place)
+            elif own.whitening:
                 state = jax.device_put(start_whitening(state, config, folder), place)
         else:
             state = restore(workdir / "checkpoints", start, abstract)

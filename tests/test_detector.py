@@ -3,7 +3,9 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
+import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -104,6 +106,32 @@ def test_exported_features_are_the_detectors(finished, detector, images):
     np.testing.assert_allclose(
         exported.feature[: len(images)], detector.features(images), rtol=1e-4, atol=1e-4
     )
+
+
+def test_quality_is_that_of_the_training_faces_or_none(detector, records_folder):
+    record = records.Records(records_folder, "test")[0]
+    (measured,), reason = detector.quality([record["image"]], [record["landmarks"]])
+    assert measured == pytest.approx(record["quality"], abs=1e-6)
+    assert reason == ""
+    for measure, told in (("csv", "from a table"), ("none", "had none")):
+        noted = replace(detector.fidelity_model, provenance={"quality": {"measure": measure}})
+        other = df.detector.Detector(detector.config, detector._variables, 0, noted)
+        found, reason = other.quality([record["image"]], [record["landmarks"]])
+        assert np.isnan(found).all(), "never an invented score"
+        assert told in reason
+
+
+def test_a_prediction_without_quality_says_why(detector, tmp_path):
+    """The verdict stands, the quality is null, the note gives the reason once."""
+    noted = replace(detector.fidelity_model, provenance={"quality": {"measure": "none"}})
+    other = df.detector.Detector(detector.config, detector._variables, 0, noted)
+    other.faces = replace(other.faces, detector="none")
+    picture = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    line = json.loads(other.predict(tmp_path / "a.png").to_json())
+    assert line["status"] in ("real", "fake")
+    assert line["faces"][0]["quality"] is None
+    assert line["note"] == "quality not measured: the training faces had none"
 
 
 def test_crops_of_any_size(detector, images):

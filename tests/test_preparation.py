@@ -3,7 +3,8 @@
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from deepfidelity_datasets.synthetic_faces.synthetic_faces_dataset_builder impor
 from deepfidelity_jax import preparation, records
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import FidelityScale
-from deepfidelity_jax.preparation import Face, Measure, Produced, Recipe, stage, staged
+from deepfidelity_jax.preparation import Face, Measure, Produced, Recipe, rate, stage, staged
 from deepfidelity_jax.records import FAKE, REAL
 
 
@@ -97,6 +98,70 @@ def test_an_error_keeps_what_was_done(tmp_path):
     assert len(list(tmp_path.glob("*.npz"))) == 2
 
 
+class Counted:
+    """A measure of many faces, and how many it was given each time; fails when told to."""
+
+    def __init__(self, calls=99):
+        self.calls, self.given = calls, []
+
+    def __call__(self, images, landmarks):
+        assert len(images) == len(landmarks)
+        self.given.append(len(images))
+        if len(self.given) > self.calls:
+            raise OSError("the device is gone")
+        found = np.array(
+            [len(image) + points[0, 0] for image, points in zip(images, landmarks, strict=True)]
+        )
+        return np.where(found > 160, np.nan, found).astype(np.float32)
+
+
+def test_staged_faces_are_rated_together(tmp_path):
+    sources = [Number("a", 50), Number("none"), Number("b", 50), Number("zero", 0), Number("c", 3)]
+    stage(sources, produce, tmp_path, unit="numbers", workers=1)
+    before = list(staged(sources, tmp_path))
+    measure = Counted()
+    rate(sources, tmp_path, measure, unit="numbers")
+    assert measure.given == [100, 3], "many at once, across sources"
+    after = list(staged(sources, tmp_path))
+    for one, other in zip(before, after, strict=True):
+        expected = len(one.image) + one.frame
+        expected = expected if expected <= 160 else np.nan
+        np.testing.assert_equal(other.quality, expected)
+        assert type(other.quality) is float
+    assert 0 < np.isnan([face.quality for face in after]).sum() < len(after)
+    assert_same_faces([replace(face, quality=0.0) for face in after],
+                      [replace(face, quality=0.0) for face in before])  # fmt: skip
+    again = Counted()
+    rate(sources, tmp_path, again, unit="numbers")
+    assert again.given == []
+
+
+def test_rating_goes_on_where_it_stopped(tmp_path):
+    sources = [Number(name, 40) for name in "abcdef"]
+    stage(sources, produce, tmp_path, unit="numbers", workers=1)
+    with pytest.raises(OSError, match="device"):
+        rate(sources, tmp_path, Counted(calls=2), unit="numbers")
+    rest = Counted()
+    rate(sources, tmp_path, rest, unit="numbers")
+    assert rest.given == [80], "four of six were rated before"
+    stage(sources, produce, tmp_path / "other", unit="numbers", workers=1)
+    rate(sources, tmp_path / "other", Counted(), unit="numbers")
+    assert_same_faces(list(staged(sources, tmp_path)), list(staged(sources, tmp_path / "other")))
+
+
+def test_the_same_picture_is_rated_once(tmp_path):
+    def twice(source):
+        (face,) = produce(source).faces
+        return Produced([face, replace(face, split="sources")])
+
+    measure = Counted()
+    stage([Number("a", 1)], twice, tmp_path, unit="numbers", workers=1)
+    rate([Number("a", 1)], tmp_path, measure, unit="numbers")
+    assert measure.given == [1]
+    first, second = staged([Number("a", 1)], tmp_path)
+    assert first.quality == second.quality == len(first.image)
+
+
 def test_a_record_of_a_face():
     scale = FidelityScale(fake_quality=(0.0, 1.0), real_quality=(10.0, 20.0))
     face = make_face("a", 1, quality=15.0, label=REAL)
@@ -133,6 +198,7 @@ def test_measures():
     assert csv(b"", "x/c.png") == 3
     assert np.isnan(csv(b"", "b.png"))
     assert Measure("none")(b"", "a") == 0
+    assert np.isnan(Measure("ser_fiq", weights="a.pth")(b"", "a")), "later, many at once"
 
 
 def test_recipes_that_cannot_be(tiny):
@@ -142,6 +208,24 @@ def test_recipes_that_cannot_be(tiny):
     tiny.quality.measure, tiny.quality.csv = "csv", "/no/such.csv"
     with pytest.raises(InputError, match="/no/such.csv"):
         Recipe.from_config(tiny)
+    tiny.quality.measure = "ser_fiq"
+    with pytest.raises(InputError, match="config.quality.weights is '', which is no file"):
+        Recipe.from_config(tiny)
+
+
+def test_a_recipe_tells_its_measure(tiny, tmp_path):
+    """By the content of the weights, wherever they lie."""
+    tiny.quality.measure = "ser_fiq"
+    told = []
+    for name, content in (("a.pth", b"1"), ("b.pth", b"1"), ("c.pth", b"2")):
+        (tmp_path / name).write_bytes(content)
+        tiny.quality.weights = str(tmp_path / name)
+        told.append(Recipe.from_config(tiny).to_json()["quality"])
+    assert told[0]["measure"] == "ser_fiq"
+    assert told[0]["weights"] == sha256(b"1").hexdigest()
+    assert told[0] == told[1] != told[2]
+    tiny.quality.measure = "iso"
+    assert "weights" not in Recipe.from_config(tiny).to_json()["quality"]
 
 
 def read_all(folder):
@@ -173,7 +257,7 @@ def test_killed_and_started_again_leaves_the_same_records(command, tiny, records
     done = preparing.finish()
     assert done.returncode == 0, done.stderr
     assert "prepared 6 of 6 clips" in done.stderr
-    (found,) = place.glob("*/*.*.*")
+    (found,) = place.glob("*/[0-9]*.*.*")  # TFDS leaves what the killed one began
     assert found.parent.name == records_folder.parent.name
     (splits, metadata), (expected, expected_metadata) = read_all(found), read_all(records_folder)
     np.testing.assert_equal(splits, expected)  # to the byte of every image; NaN is NaN
