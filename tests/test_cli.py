@@ -189,7 +189,7 @@ def test_the_papers_peculiarities_are_told(command, finished, tiny, tmp_path):
     assert [line["step"] for line in lines if "test_frame_auc" in line] == [1, 2]
     assert not any("val_frame_auc" in line for line in lines)
     metrics = json.loads((tmp_path / "eval" / "synthetic_faces" / "metrics.json").read_text())
-    assert metrics["checkpoint_from"] == "test"
+    assert metrics["checkpoint_picked_here"] is True
     assert metrics["official_scoring"]["threshold_from"] == "the best of 21 on these scores"
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "picked on this very split" in page
