@@ -17,9 +17,8 @@ def get_config() -> ConfigDict:
     config.faces.size = 112
     config.faces.frames = 2
 
-    # Three forgeries a face here: left to their number, the fakes' order by quality is learnt better
-    # (Spearman with the known quality 0.29 instead of 0.07) and the classes nearly as well (frame AUC
-    # 0.867 instead of 0.871).
+    # Three forgeries a face: left to their number, the order of the fakes by quality is learnt
+    # better (Spearman 0.29 instead of 0.07) and the classes nearly as well (AUC 0.867, 0.871).
     config.fidelity.balanced = False
 
     config.model.variant = "tiny"
