@@ -61,7 +61,7 @@ def test_wrong_values(run, tmp_path):
     for option, told in (
         ("model.variant=huge", "huge"),
         ("model.image_size=100", "multiple of 32"),
-        ("data.dataset=mars", "face_folder, synthetic_faces"),
+        ("data.dataset=mars", "celeb_df, face_folder, ffpp, synthetic_faces"),
         ("data.identities=2", "at least 6 people"),
         ("faces.detector=magic", "magic"),
         ("quality.measure=beauty", "beauty"),
