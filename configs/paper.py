@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     config.seed = 42
     config.init_from = "uniformer_large_ls_tl_224.pth"  # heads and mirror weights start anew
     config.data.fresh_forgeries = False
+    config.data.workers = 8
     config.faces.size = 256
 
     config.quality.measure = "ser_fiq"

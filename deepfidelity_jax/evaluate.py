@@ -49,9 +49,18 @@ def score(regressor: fidelity.Regressor, features: Features) -> np.ndarray:
 
 
 def evaluate(
-    config: ConfigDict, model: fidelity.FidelityModel, features: Features, split: str, folder: Path
+    config: ConfigDict,
+    model: fidelity.FidelityModel,
+    features: Features,
+    split: str,
+    folder: Path,
+    *,
+    picked_here: bool = False,
 ) -> dict:
-    """Predict a split and write `predictions.csv` and `metrics.json` to `folder`; the metrics."""
+    """Predict a split and write `predictions.csv` and `metrics.json` to `folder`; the metrics.
+
+    `picked_here`: whether the checkpoint was picked on this split, which is noted.
+    """
     scores = score(model.regressor, features)
     n = len(scores)
     table = metrics.Predictions(
@@ -75,7 +84,7 @@ def evaluate(
         seed=config.seed,
         replicates=config.eval.bootstrap,
     )
-    found["checkpoint_from"] = config.train.select_on
+    found["checkpoint_picked_here"] = picked_here
     if config.eval.official_scoring:
         found["official_scoring"] = metrics.official_scoring(table)
     known = np.isfinite(features.known_quality)
@@ -114,7 +123,7 @@ def describe(found: dict, dataset: str, split: str) -> str:
         f"  {value('frame_acc')}   {value('video_acc')}   "
         f"at threshold {found['threshold']:.4f} from {found['threshold_from']}",
     ]
-    if found["checkpoint_from"] == split:
+    if found["checkpoint_picked_here"]:
         lines.append("  these figures flatter: the checkpoint was picked on this very split")
     if "official_scoring" in found:
         own = found["official_scoring"]

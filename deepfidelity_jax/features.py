@@ -54,4 +54,6 @@ def export(detector: Detector, folder: Path, split: str) -> Features:
     exported = {name: np.concatenate(column) for name, column in columns.items()}
     for name in ("label", "frame"):
         exported[name] = exported[name].astype(np.int32)
+    for name in ("fidelity", "quality", "known_quality"):
+        exported[name] = exported[name].astype(np.float32)
     return Features(**exported)

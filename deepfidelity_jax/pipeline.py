@@ -139,7 +139,9 @@ def evaluate_and_report(trained: Trained) -> None:
     inputs = fingerprint(folder.parent.name, step, config.eval.to_dict(), model.regressor.settings)
     stages = Stages(workdir)
     if not stages.done("evaluate", inputs, *results):
-        evaluate.evaluate(config, model, trained.features("test"), "test", place)
+        picked_here = config.train.select_on == "test"
+        features = trained.features("test")
+        evaluate.evaluate(config, model, features, "test", place, picked_here=picked_here)
         test = records.Records(folder, "test")
         write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
         stages.finish("evaluate", inputs)

@@ -63,7 +63,7 @@ def test_wrong_values(run, tmp_path):
     for option, told in (
         ("model.variant=huge", "huge"),
         ("model.image_size=100", "multiple of 32"),
-        ("data.dataset=mars", "face_folder, synthetic_faces"),
+        ("data.dataset=mars", "celeb_df, face_folder, ffpp, synthetic_faces"),
         ("data.identities=2", "at least 6 people"),
         ("faces.detector=magic", "magic"),
         ("quality.measure=beauty", "beauty"),
@@ -231,7 +231,7 @@ def test_the_papers_peculiarities_are_told(command, finished, tiny, tmp_path):
     assert [line["step"] for line in lines if "test_frame_auc" in line] == [1, 2]
     assert not any("val_frame_auc" in line for line in lines)
     metrics = json.loads((tmp_path / "eval" / "synthetic_faces" / "metrics.json").read_text())
-    assert metrics["checkpoint_from"] == "test"
+    assert metrics["checkpoint_picked_here"] is True
     assert metrics["official_scoring"]["threshold_from"] == "the best of 21 on these scores"
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "picked on this very split" in page

@@ -99,6 +99,9 @@ class Watching:
     def p_fake(self, scores):
         return 1 - scores
 
+    def quality(self, images, landmarks):
+        return np.full(len(images), 0.5), ""
+
 
 def test_prediction_sees_what_was_recorded_to_the_byte(tmp_path, tiny, one_core):
     """The whole path: a copy in the official layout, records, prediction from their metadata."""
