@@ -213,7 +213,7 @@ def balance(label: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Weights [n] under which both classes count the same, 1 on average.
 
     Where each real face has several forgeries, an unweighted fit leans to the fakes. With three a
-    face, C 1 and gamma 'scale': frame AUC of self-blended faces 0.79 unweighted and 0.83 balanced on
+    face, C 1 and gamma 'scale': AUC of self-blended faces 0.79 unweighted and 0.83 balanced on
     one network's features; at a third of that gamma both reach 0.82.
     """
     count = np.bincount(label, minlength=2)
