@@ -106,10 +106,9 @@ def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare()
     shutil.rmtree(staging_folder(builder), ignore_errors=True)
+    # What TFDS had begun when an earlier run was killed.
     for left in Path(builder.data_path).parent.glob(f"incomplete.*_{builder.version}"):
-        shutil.rmtree(
-            left, ignore_errors=True
-        )  # what TFDS had begun when an earlier run was killed
+        shutil.rmtree(left, ignore_errors=True)
     say(f"records in {builder.data_path}")
 
 

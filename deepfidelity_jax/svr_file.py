@@ -4,14 +4,13 @@ Of the file's class only the attributes are read; neither scikit-learn nor jobli
 """
 
 import math
-import mmap
 from pathlib import Path
 
 import numpy as np
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import Regressor, support_vectors
-from deepfidelity_jax.unpickle import NUMPY, PLAIN, Instance, attributes_of, unpickle
+from deepfidelity_jax.unpickle import NUMPY, PLAIN, Instance, attributes_of, map_file, unpickle
 
 SVR = ("sklearn.svm._classes.SVR", "sklearn.svm.classes.SVR")
 WRAPPER = (
@@ -29,13 +28,7 @@ def read(path: str | Path) -> Regressor:
     function that such a file does not need, and where it holds another model than an RBF SVR.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError:
-        raise InputError(f"{path} is empty") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    content = map_file(path)
     if content[:6].startswith(COMPRESSED):
         raise InputError(f"{path} is compressed: write it again by joblib.dump without compress")
 

@@ -6,7 +6,6 @@ mapped file. `state_dict` finds the weights in it.
 
 import io
 import math
-import mmap
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.unpickle import NUMPY, PLAIN, Call, attributes_of, unpickle
+from deepfidelity_jax.unpickle import NUMPY, PLAIN, Call, attributes_of, map_file, unpickle
 
 # PyTorch's names of an element type: its dtype, and its storage's class.
 DTYPES = {
@@ -49,13 +48,7 @@ def read(path: str | Path) -> Any:
     where it asks for any other class or function, which it names.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError:
-        raise InputError(f"{path} is empty") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    content = map_file(path)
     if content[:4] == b"PK\x03\x04":
         return _read_zip(path, content)
     return _read_legacy(path, content)

@@ -137,8 +137,7 @@ def start_whitening(state: TrainState, config: ConfigDict, folder: Path) -> Trai
     faces = records.Records(folder, "train")
     batch = next(data.evaluation_batches(faces, config.model.image_size, 1.0, WHITENED_FROM))
     params = start_whitened(state.variables["params"], batch["image"])
-    variables = state.variables | {"params": params}
-    return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
+    return start_from(state, flatten_dict({"params": params}))
 
 
 def train_step(

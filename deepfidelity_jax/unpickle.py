@@ -5,6 +5,7 @@ values are built by the opcodes, and a class or function is only what the caller
 is. Nothing is imported, no method of a built object is called, any other name is refused.
 """
 
+import mmap
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,17 @@ from typing import Any
 import numpy as np
 
 from deepfidelity_jax.errors import InputError
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """A file's bytes, not copied, read as a file is. InputError where it is missing or empty."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError:
+        raise InputError(f"{path} is empty") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
 
 class Instance(dict):
