@@ -51,6 +51,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "beam": ["apache-beam>=2.60"],
+        "fast": ["scikit-learn-intelex>=2025.0"],  # the regressor's fit at full size, on x86
         "test": [
             "beartype>=0.19",
             "pre-commit>=4.0",

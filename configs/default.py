@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
     config.fidelity.percentile = 0.0  # clip this share (in percent) of the quality at both ends
     config.fidelity.C = 1.0  # support vector regressor, scikit-learn's names
     config.fidelity.epsilon = 0.05  # the paper has 0.1, too wide to follow quality in a class
-    config.fidelity.gamma = "scale"
+    config.fidelity.gamma = 1.0  # in units of scikit-learn's 'scale', 1 / (d * variance)
     config.fidelity.balanced = True  # real and fake faces weigh the same; the paper: False
     config.fidelity.tune = False  # choose C, epsilon and gamma by cross-validation on training data
 
@@ -62,7 +62,8 @@ def get_config() -> ConfigDict:
     config.model.variant = "base"  # large, base, small, tiny
     config.model.image_size = 224  # any multiple of 32
     config.model.symmetric = (-1, 0, 0, 0)  # mirrored blocks of each stage; -1: all of them
-    config.model.eval_crop = 1.0  # central share of the recorded crop that is scored
+    config.model.eval_crop = 0.9  # side scored, as a share of the recorded crop's; within what
+    # training sees (augment.crop_scale): traces of a forgery are a matter of scale
     config.model.drop_path = 0.1
     config.model.dtype = "float32"  # of the computation; state stays float32
 

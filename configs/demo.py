@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
 
     config.model.variant = "tiny"
     config.model.image_size = 96
+    config.model.eval_crop = 0.93
     config.model.drop_path = 0.0
 
     # Quality is lost as it is in the records, which the sources of training are clean of.

@@ -126,14 +126,17 @@ def predict(values: flags.FlagValues) -> int:
 
 
 def convert(values: flags.FlagValues) -> int:
-    """Official weights into a workdir, or a workdir's weights into a file."""
-    from deepfidelity_jax.convert import export_official, import_official
+    """Official weights into a workdir or a safe file, or a workdir's weights into a file."""
+    from deepfidelity_jax.convert import export_official, import_official, rewrite
 
     paths = [Path(given) for given in values.input]
     if values.output:
         if len(paths) != 1:
-            raise InputError(f"one --input=WORKDIR is exported to --output, not {len(paths)}")
-        export_official(paths[0], Path(values.output))
+            raise InputError(f"one --input is written to --output, not {len(paths)}")
+        if paths[0].is_file():
+            rewrite(paths[0], Path(values.output), values.ema)
+        else:
+            export_official(paths[0], Path(values.output))
         return DONE
     regressors = [path for path in paths if path.suffix in (".pkl", ".joblib")]
     weights = [path for path in paths if path not in regressors]

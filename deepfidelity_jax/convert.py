@@ -4,9 +4,8 @@
 over what fits another network; `import_official` and `export_official` are `--mode=convert`.
 """
 
-import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from deepfidelity_configs import default
-from deepfidelity_jax import fidelity, svr_file, torch_file, train, workdir
+from deepfidelity_jax import fidelity, iresnet, svr_file, train, workdir
 from deepfidelity_jax.checkpoint import Checkpoints, latest_step
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
+from deepfidelity_jax.weights_file import Weights, about, read_weights, write_weights
 from deepfidelity_jax.workdir import say
 
 VARIANTS = ("large", "base", "small", "tiny")
@@ -34,7 +32,6 @@ LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": 
 HEADS = ("head", "aux_head", "fidelity_head")  # the last is ours alone
 COUNTER = "num_batches_tracked"  # of PyTorch's BatchNorm, which makes no use of it here
 
-Weights = Mapping[str, np.ndarray]
 Place = tuple[str, ...]  # an array of ours: ("params", "stage1", "plain", "conv1", "kernel")
 
 
@@ -273,50 +270,6 @@ def _listed(names: list[str], count: int) -> str:
     return ", ".join(names[:count]) + more
 
 
-# ------------------------------------------------------------------ files
-
-
-def read_weights(path: Path, ema: bool = True) -> tuple[str, dict[str, np.ndarray]]:
-    """The state dict in a PyTorch, .safetensors or .npz file, after the key it was found under.
-
-    Raises InputError.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            content = safetensors.numpy.load_file(path)
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                content = dict(file)
-        else:
-            content = torch_file.read(path)
-    except InputError:
-        raise
-    except Exception as error:  # damage surfaces as anything
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    with _about(path):
-        return torch_file.locate(content, ema)
-
-
-def write_weights(path: Path, weights: Weights) -> None:
-    """A state dict as .safetensors or .npz, whole or not at all. InputError for other names."""
-    if path.suffix not in (".safetensors", ".npz"):
-        raise InputError(f"--output={path}: give a name that ends in .safetensors or .npz")
-    with written_whole(path) as file:
-        if path.suffix == ".npz":
-            np.savez(file, **weights)
-        else:
-            file.write(safetensors.numpy.save(dict(weights), {"format": "pt"}))
-
-
-@contextlib.contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """Errors begin with the file they are about."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
 # ------------------------------------------------------------------ --mode=convert, init_from
 
 
@@ -333,7 +286,7 @@ def import_official(
     if latest_step(folder / "checkpoints") is not None or (folder / "fidelity.npz").exists():
         raise InputError(f"{folder} holds a detector already: take another --workdir")
     key, weights = read_weights(path, ema)
-    with _about(path):
+    with about(path):
         made, variables, lines = _as_trained(weights, config)
     width = train.build_model(made).config.widths[-1]
     model = None if svr is None else _read_regressor(svr, width, {"weights": path.name})
@@ -407,6 +360,23 @@ def export_official(source: Path, output: Path) -> None:
     say(f"{output}: the averaged weights of {source}, by their official names")
 
 
+def rewrite(source: Path, output: Path, ema: bool = True) -> None:
+    """Official weights, SSAAFormer's or an iResNet's, as .safetensors or .npz of the same names.
+
+    InputError where they do not make up one of these networks.
+    """
+    _, weights = read_weights(source, ema)
+    with about(source):
+        if "conv1.weight" in weights:
+            depths, variables = iresnet.from_torch(weights)
+            weights, name = iresnet.to_torch(variables), iresnet.name_of(depths)
+        else:
+            config, variables = from_state_dict(weights)
+            weights, name = to_state_dict(config, variables), variant_of(config)
+    write_weights(output, weights)
+    say(f"{output}: the weights of {name} in {source}, by the same names")
+
+
 def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
     """What training takes over from `config.init_from`, a workdir or a file of official names.
 
@@ -418,7 +388,7 @@ def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
         weights = to_state_dict(train.build_model(source).config, variables)
     else:
         weights = read_weights(path)[1]
-    with _about(path):
+    with about(path):
         arrays, lines = start_from(weights, train.build_model(config).config)
     say(f"training starts from {path}")
     for line in lines:

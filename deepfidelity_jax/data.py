@@ -62,7 +62,7 @@ def training_batches(
       seed: of the order and of every draw. Element i of the stream is the same for any number of
         workers and processes.
       forged: draw a forgery of each record and give both.
-      workers: input processes; 0 reads in threads of this process.
+      workers: input processes; 0 reads in a thread of this process.
       process: this process's index and their number.
 
     Returns:
@@ -77,8 +77,9 @@ def training_batches(
     dataset = dataset.random_map(make)[index::count].batch(per_process, drop_remainder=True)
     if forged:
         dataset = dataset.map(_flatten_pairs)
-    threads = 1 if workers else 4
-    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8))
+    # One thread: Python's lock lets more of them add little but waiting. On two cores an image
+    # takes 3.8 ms of CPU with one and 6.3 with four.
+    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8))
     if workers:
         stream = stream.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)

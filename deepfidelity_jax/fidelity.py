@@ -32,6 +32,9 @@ from deepfidelity_jax.files import written_whole
 
 FAKE, REAL = 0, 1
 
+# Training rows whose error is reported.
+ERROR_ROWS = 2000
+
 
 # ------------------------------------------------------------------ quality -> fidelity target
 
@@ -226,7 +229,7 @@ def fit_regressor(
     *,
     C: float = 1.0,
     epsilon: float = 0.1,
-    gamma: float | str = "scale",
+    gamma: float = 1.0,
     tune: bool = False,
     groups: np.ndarray | None = None,
     weights: Float[np.ndarray, " n"] | None = None,
@@ -235,11 +238,11 @@ def fit_regressor(
 ) -> Regressor:
     """Support vector regression (RBF) from features to fidelity targets, with scikit-learn.
 
-    The defaults are the paper's: C 1, epsilon 0.1, gamma 'scale' = 1 / (d * variance of all
-    feature values), no feature scaling. `tune` picks C, epsilon and a multiple of that gamma by
+    `gamma` is in units of scikit-learn's 'scale', 1 / (d * variance of all feature values); no
+    feature is scaled. The defaults are the paper's. `tune` picks C, epsilon and gamma by
     cross-validation on at most `tune_rows` rows, drawn by `seed`; `groups` [n] (one id a video)
     keeps a video inside one fold; `weights` [n] multiply C row by row. Fitting time grows with n
-    squared: about 10 s at n = 8,000.
+    squared, see `benchmarks/regressor.py`; `settings` of the result name the solver.
     Raises InputError for non-finite values, mismatched rows or too few of them.
     """
     x, y = np.asarray(features, np.float64), np.asarray(targets, np.float64)
@@ -249,32 +252,48 @@ def fit_regressor(
     if bad:
         raise InputError(f"{bad} of {len(x)} features or targets are not finite numbers")
 
-    if gamma == "scale":
-        variance = float(x.var())
-        gamma = 1 / (x.shape[1] * variance) if variance > 0 else 1.0
-    settings: dict[str, Any] = {"C": float(C), "epsilon": float(epsilon), "gamma": float(gamma)}
+    variance = float(x.var())
+    unit = 1 / (x.shape[1] * variance) if variance > 0 else 1.0
+    settings: dict[str, Any] = {"C": float(C), "epsilon": float(epsilon), "gamma": gamma * unit}
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
     if tune:
         rows = np.random.default_rng(seed).permutation(len(x))[:tune_rows]
         own_groups = None if groups is None else np.asarray(groups)[rows]
-        settings |= _tune(x[rows], y[rows], weights[rows], settings["gamma"], own_groups, seed)
-    svr = SVR(C=settings["C"], epsilon=settings["epsilon"], gamma=settings["gamma"])
+        settings |= _tune(x[rows], y[rows], weights[rows], unit, own_groups, seed)
+    # Targets that all fit in the tube need no support vector, which Intel's solver cannot do.
+    estimator = SVR if np.ptp(y) <= 2 * settings["epsilon"] else svr_class()
+    svr = estimator(C=settings["C"], epsilon=settings["epsilon"], gamma=settings["gamma"])
     svr.fit(x, y, sample_weight=weights)
+    arrays = support_vectors(
+        svr.support_vectors_,
+        svr.dual_coef_[0],
+        float(np.ravel(svr.intercept_)[0]),
+        settings["gamma"],
+        x.mean(axis=0),
+    )
+    # Not on all rows: at full size predicting them takes as long as fitting.
+    some = np.linspace(0, len(x) - 1, min(len(x), ERROR_ROWS)).astype(int)
     settings |= {
+        "solver": estimator.__module__.partition(".")[0],
         "tuned": tune,
         "seed": seed,
         "rows": len(x),
         "support_vectors": len(svr.support_),
-        "train_mae": float(np.mean(np.abs(svr.predict(x) - y))),
+        "train_mae": float(np.mean(np.abs(regress(arrays, jnp.asarray(x[some])) - y[some]))),
     }
-    arrays = support_vectors(
-        svr.support_vectors_,
-        svr.dual_coef_[0],
-        float(svr.intercept_[0]),
-        settings["gamma"],
-        x.mean(axis=0),
-    )
     return Regressor(arrays, settings)
+
+
+def svr_class() -> type[SVR]:
+    """scikit-learn's SVR, or scikit-learn-intelex's of the same interface where it is installed.
+
+    Both solve to the same tolerance; their predictions differ by less than 1e-3.
+    """
+    try:
+        from sklearnex.svm import SVR as FastSVR
+    except ImportError:
+        return SVR
+    return FastSVR
 
 
 def support_vectors(
@@ -295,25 +314,24 @@ def support_vectors(
     )
 
 
-def _tune(x, y, weights, gamma: float, groups: np.ndarray | None, seed: int) -> dict[str, Any]:
+def _tune(x, y, weights, unit: float, groups: np.ndarray | None, seed: int) -> dict[str, Any]:
     """C, epsilon and gamma with the least cross-validated squared error."""
     folds = min(5, len(x) if groups is None else len(np.unique(groups)))
     if folds < 2:
         raise InputError("cannot tune the regressor on a single video: cross-validation needs two")
     cv = KFold(folds, shuffle=True, random_state=seed) if groups is None else GroupKFold(folds)
-    grid = {"C": [0.3, 1.0, 3.0, 10.0, 30.0], "epsilon": [0.05, 0.1]}
+    grid = {"C": [0.1, 0.3, 1.0, 3.0, 10.0, 30.0], "epsilon": [0.05, 0.1]}
     best: dict[str, Any] = {"cv_mse": np.inf}
-    for factor in (0.3, 1.0, 3.0):
+    for gamma in (0.1, 0.3, 1.0, 3.0):
         # The kernel is shared by every C, epsilon and fold: the distances cost more than the fit.
-        kernel = rbf_kernel(x, gamma=gamma * factor)
+        kernel = rbf_kernel(x, gamma=gamma * unit)
         search = GridSearchCV(
             SVR(kernel="precomputed"), grid, cv=cv, scoring="neg_mean_squared_error", refit=False
         ).fit(kernel, y, groups=groups, sample_weight=weights)
         if -search.best_score_ < best["cv_mse"]:
             best = {
                 **search.best_params_,
-                "gamma": gamma * factor,
-                "gamma_factor": factor,
+                "gamma": gamma * unit,
                 "cv_mse": float(-search.best_score_),
                 "cv_rows": len(x),
                 "cv_folds": folds,

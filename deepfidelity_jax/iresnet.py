@@ -173,6 +173,11 @@ def from_torch(
     return DEPTHS[variant], unflatten_dict(variables)
 
 
+def name_of(depths: tuple[int, ...]) -> str:
+    """iResNet-50 or -100."""
+    return next(name for name, own in DEPTHS.items() if own == tuple(depths))
+
+
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The way back: a state dict with insightface's names and layouts."""
     return {

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from deepfidelity_jax import iresnet, media, torch_file
+from deepfidelity_jax import iresnet, media
 from deepfidelity_jax.cores import count_cores
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.weights_file import about, read_weights
 
 PASSES = 100
 SEED = 0  # of the draws: one for all times, lest a face's score change from run to run
@@ -74,15 +75,13 @@ class SerFiq:
 
 
 def load(weights: str | Path) -> SerFiq:
-    """SER-FIQ by the weights in an ArcFace checkpoint of insightface's PyTorch code.
+    """SER-FIQ by the weights in an ArcFace checkpoint of insightface, or in a file made of it.
 
     Raises InputError for a file that holds no iResNet-50 or -100.
     """
-    content = torch_file.read(weights)
-    try:
-        return SerFiq(*iresnet.from_torch(torch_file.state_dict(content)))
-    except InputError as error:
-        raise InputError(f"{weights}: {error}") from None
+    _, tensors = read_weights(Path(weights))
+    with about(weights):
+        return SerFiq(*iresnet.from_torch(tensors))
 
 
 def align(

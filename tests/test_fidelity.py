@@ -25,6 +25,7 @@ from deepfidelity_jax.fidelity import (
     regress,
     save,
     scale,
+    svr_class,
 )
 
 
@@ -142,7 +143,7 @@ def test_the_scale_travels_as_json():
 def test_jax_equals_scikit_learn(offset, C):
     x, y = problem(offset=offset, noise=0.2)
     fitted = fit_regressor(x, y, C=C)
-    reference = SVR(C=C).fit(x.astype(np.float64), y)
+    reference = svr_class()(C=C).fit(x.astype(np.float64), y)
     new = problem(700, offset=offset, seed=9)[0]  # more than one block of 256, and a remainder
     got = np.asarray(jax.jit(regress)(fitted.arrays, new))
     assert got.dtype == np.float32
@@ -153,17 +154,30 @@ def test_jax_equals_scikit_learn(offset, C):
     np.testing.assert_allclose(one, got[:1], atol=1e-6)
 
 
-@pytest.mark.parametrize("gamma", ["scale", 1.0])
+@pytest.mark.parametrize("gamma", [1.0, 1500.0])
 def test_many_vectors_of_large_weight_stay_exact(gamma):
-    """Kernel values all near one ('scale': the columns' means set it) or all near zero."""
+    """Kernel values all near one (1: the columns' means set the unit) or all near zero."""
     r = rng(2)
     x = (r.normal(size=(1500, 64)) + 5 * r.normal(size=64)).astype(np.float32)
     y = r.uniform(size=1500)
     arrays = fit_regressor(x, y, C=10.0, gamma=gamma).arrays
-    reference = SVR(C=10.0, gamma=gamma).fit(x.astype(np.float64), y)
+    unit = 1 / (x.shape[1] * x.astype(np.float64).var())
+    reference = svr_class()(C=10.0, gamma=gamma * unit).fit(x.astype(np.float64), y)
     got = np.asarray(regress(arrays, jnp.asarray(x[:200])))
     expected = reference.predict(x[:200].astype(np.float64))
     np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
+
+
+def test_the_fast_solver_takes_the_same_fit():
+    fast = pytest.importorskip("sklearnex.svm").SVR
+    assert svr_class() is fast
+    x, y = problem(noise=0.2)
+    weights = np.where(y > np.median(y), 1.5, 0.5)
+    fitted = fit_regressor(x, y, weights=weights)
+    assert fitted.settings["solver"] == "sklearnex"
+    reference = SVR().fit(x.astype(np.float64), y, weights)
+    got = np.asarray(regress(fitted.arrays, jnp.asarray(x)))
+    np.testing.assert_allclose(got, reference.predict(x.astype(np.float64)), atol=2e-3, rtol=0)
 
 
 def test_half_precision_features_are_widened():

@@ -22,6 +22,7 @@ import deepfidelity_jax as df
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
 from deepfidelity_datasets.synthetic_faces.synthetic_faces_dataset_builder import Builder
 from deepfidelity_jax import quality, records
+from deepfidelity_jax.cli import main
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import digest
 from deepfidelity_jax.iresnet import DEPTHS, INPUTS, IResNet, to_torch
@@ -40,6 +41,7 @@ from deepfidelity_jax.ser_fiq import (
     rescale,
     similarity,
 )
+from deepfidelity_jax.weights_file import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -371,3 +373,20 @@ def test_weights_of_anything_else(tmp_path):
         assert told in str(error.value)
     with pytest.raises(InputError, match="missing.pth"):
         load(tmp_path / "missing.pth")
+
+
+def test_a_checkpoint_made_safe_measures_the_same(weights, tmp_path, capfd):
+    safe = tmp_path / "arcface.safetensors"
+    command = ["run.py", "--mode=convert", f"--input={weights}", f"--output={safe}"]
+    assert main(command) == 0
+    assert "iResNet-50" in capfd.readouterr().err
+    assert isinstance(load(safe), SerFiq)
+    found, expected = read_weights(safe)[1], to_torch(random_variables(DEPTHS["iResNet-50"]))
+    assert found.keys() == expected.keys()
+    for name, x in expected.items():
+        np.testing.assert_array_equal(found[name], x)
+
+    other = write_checkpoint(tmp_path / "a.pth", {"head.weight": np.zeros((2, 3), np.float32)})
+    assert main([*command[:2], f"--input={other}", f"--output={tmp_path / 'no.npz'}"]) == 2
+    assert "another architecture" in capfd.readouterr().err
+    assert not (tmp_path / "no.npz").exists()

@@ -12,8 +12,8 @@ from deepfidelity_jax.preparation import Face, Measure, Produced
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES
 
 # Beyond this strength hardly anyone can still see a forgery in faces this small.
-STRONGEST = 0.4
-CLEAN = 0.2  # share of clips that lose nothing
+STRONGEST = 0.25
+CLEAN = 0.2  # share of frames that lose nothing
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Renderer:
 
     def __call__(self, clip: Clip) -> Produced:
         """The real clip and a forgery of each kind."""
-        frames = self.film(clip.identity, clip.scene)
+        frames = self.film(clip.identity, clip.scene, self.frames)
         rng = np.random.default_rng([self.seed, clip.identity, clip.scene, 1])
         faces = self.finish(clip, ORIGINAL, frames, rng)
         if clip.split == "train":
@@ -55,10 +55,10 @@ class Renderer:
                 for number, (image, points) in enumerate(frames)
             ]
         for kind in forge.KINDS:
-            others = [person for person in self.people[clip.split] if person != clip.identity]
-            donor = self.film(int(rng.choice(others)), clip.scene)[0] if others else None
-            if kind == "swap" and donor is None:
-                continue
+            donor = None
+            if kind == "swap":
+                others = [person for person in self.people[clip.split] if person != clip.identity]
+                (donor,) = self.film(int(rng.choice(others)), clip.scene, 1)
             # All frames of a clip are forged alike, as by one program.
             draw = rng.integers(2**63)
             forged = [
@@ -69,32 +69,29 @@ class Renderer:
         return Produced(faces)
 
     def film(
-        self, identity: int, scene: int
+        self, identity: int, scene: int, count: int
     ) -> list[tuple[UInt8[np.ndarray, "s s 3"], Float32[np.ndarray, "5 2"]]]:
-        """The clean frames of a clip with their landmarks."""
+        """The first clean frames of a clip with their landmarks."""
         person = renderer.sample_identity(np.random.default_rng([self.seed, identity]))
         rng = np.random.default_rng([self.seed, identity, scene])
         place = renderer.sample_scene(rng)
-        poses = renderer.sample_poses(rng, self.frames)
+        poses = renderer.sample_poses(rng, count)
         rendered = (renderer.render(person, place, pose, self.size) for pose in poses)
         return [(image, points.astype(np.float32)) for image, points in rendered]
 
     def finish(self, clip: Clip, method: str, frames, rng: np.random.Generator) -> list[Face]:
-        """Lose quality, the same for all frames and drawn alike for real and fake; encode once."""
-        kind = str(rng.choice(list(DEGRADATIONS)))
-        strength = 0.0 if rng.random() < CLEAN else float(rng.uniform(0, STRONGEST))
-        return [
-            self.face(
-                clip,
-                clip.split,
-                method,
-                number,
-                degrade(image, kind, strength, rng),
-                points,
-                known_quality=1 - strength,
+        """Lose quality, drawn for each frame and alike for real and fake; encode once."""
+        faces = []
+        for number, (image, points) in enumerate(frames):
+            kind = str(rng.choice(list(DEGRADATIONS)))
+            strength = 0.0 if rng.random() < CLEAN else float(rng.uniform(0, STRONGEST))
+            image = degrade(image, kind, strength, rng)
+            faces.append(
+                self.face(
+                    clip, clip.split, method, number, image, points, known_quality=1 - strength
+                )
             )
-            for number, (image, points) in enumerate(frames)
-        ]
+        return faces
 
     def face(self, clip, split, method, number, image, points, known_quality) -> Face:
         """One face as recorded."""
@@ -108,6 +105,7 @@ class Renderer:
             video_id=video_id,
             frame=number,
             path=f"{video_id}/{number}",
+            origins=f"person/id{clip.identity:03d}",
             quality=self.measure(encoded, clip.name),
             known_quality=known_quality,
             bbox=np.array([0, 0, self.size, self.size], np.float32),
