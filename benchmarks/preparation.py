@@ -6,15 +6,18 @@ Preparation: faces of videos by one core (decoded, detected, followed, cropped, 
 measured), beside plain OpenCV that decodes and detects in the same frames; in seconds of the core,
 whoever else uses it.
 Without --videos, rendered people in 640x480. Reading: batches of decoded, resized records through
-Grain, beside a bare loop over encoded images in memory. The sides take turns.
+Grain, beside a bare loop over encoded images in memory, in one process and in two that hand nothing
+over. The sides take turns.
 """
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -123,27 +126,38 @@ class Shown:
 
 
 def through_grain(folder: Path, workers: int) -> Iterator[np.ndarray]:
-    """Batches by worker processes; by threads of this one where there are none."""
+    """Batches by worker processes; by a thread of this one where there are none."""
     dataset = grain.MapDataset.source(records.Records(folder, "test")).map(Shown()).batch(BATCH)
     if not workers:
-        return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=4)))
+        return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1)))
     stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
     return iter(stream.mp_prefetch(options))
 
 
+def read_bare(encoded: list[bytes], batches: int) -> None:
+    """The least: images in memory to batches."""
+    for _ in range(batches):
+        np.stack([show({"image": encoded[n % 16]}) for n in range(BATCH)])
+
+
 def time_reading(folder: Path) -> dict:
-    """Images a second: a bare loop of one process, and Grain; with the ratios."""
+    """Images a second: bare loops and Grain; with the ratios to a bare loop of one process."""
     opened = records.Records(folder, "test")
     encoded = [opened[index]["image"] for index in range(16)]
     skipped, timed = 4, 24  # batches: workers are started in the first
-    took = {"bare": [], "threads": [], "2 workers": []}
+    took = {"bare": [], "bare, 2 processes": [], "thread": [], "2 workers": []}
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        for _ in range(timed):
-            np.stack([show({"image": encoded[n % 16]}) for n in range(BATCH)])
+        read_bare(encoded, timed)
         took["bare"].append(time.perf_counter() - start)
-        for name, workers in (("threads", 0), ("2 workers", 2)):
+        with ProcessPoolExecutor(2, spawn) as pool:
+            list(pool.map(read_bare, [encoded] * 2, [skipped] * 2))
+            start = time.perf_counter()
+            list(pool.map(read_bare, [encoded] * 2, [timed // 2] * 2))
+            took["bare, 2 processes"].append(time.perf_counter() - start)
+        for name, workers in (("thread", 0), ("2 workers", 2)):
             batches = through_grain(folder, workers)
             for _ in range(skipped):
                 next(batches)

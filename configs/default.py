@@ -51,9 +51,11 @@ def get_config() -> ConfigDict:
     config.fidelity.fake = (0.0, 0.4)  # range of a forged face's fidelity
     config.fidelity.real = (0.6, 1.0)
     config.fidelity.percentile = 0.0  # clip this share (in percent) of the quality at both ends
-    config.fidelity.C = 1.0  # support vector regressor, scikit-learn's names
+    # The support vector regressor, by scikit-learn's names. Softer and wider than its defaults (1,
+    # 0.1, 1): with folder.py, frame AUC of validation photographs 0.939 instead of 0.934.
+    config.fidelity.C = 0.1
     config.fidelity.epsilon = 0.05  # the paper has 0.1, too wide to follow quality in a class
-    config.fidelity.gamma = 1.0  # in units of scikit-learn's 'scale', 1 / (d * variance)
+    config.fidelity.gamma = 0.1  # in units of 'scale', 1 / (d * variance)
     config.fidelity.balanced = True  # real and fake faces weigh the same; the paper: False
     config.fidelity.tune = False  # choose C, epsilon and gamma by cross-validation on training data
 
@@ -62,8 +64,10 @@ def get_config() -> ConfigDict:
     config.model.variant = "base"  # large, base, small, tiny
     config.model.image_size = 224  # any multiple of 32
     config.model.symmetric = (-1, 0, 0, 0)  # mirrored blocks of each stage; -1: all of them
-    config.model.eval_crop = 0.9  # side scored, as a share of the recorded crop's; within what
-    # training sees (augment.crop_scale): traces of a forgery are a matter of scale
+    # Side that is scored, as a share of the recorded crop's: as large as training sees it (the root
+    # of augment.crop_scale), for traces of a forgery come at one scale. With folder.py, frame AUC
+    # of validation photographs 0.939 at 0.9, the paper's, and 0.899 at 1.0; same weights.
+    config.model.eval_crop = 0.9
     config.model.drop_path = 0.1
     config.model.dtype = "float32"  # of the computation; state stays float32
 

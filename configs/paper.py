@@ -28,7 +28,9 @@ def get_config() -> ConfigDict:
     config.faces.size = 256
 
     config.quality.measure = "ser_fiq"
+    config.fidelity.C = 1.0
     config.fidelity.epsilon = 0.1
+    config.fidelity.gamma = 1.0
     config.fidelity.balanced = False
 
     config.model.variant = "large"
