@@ -104,7 +104,7 @@ def get_config() -> ConfigDict:
     config.train.token_mixing = "none"  # a box of patches swapped between images: none, or with
     # the labels following (labelled) or not (unlabelled)
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no such head
-    config.train.pair_weight = 2.0  # loss of a real face against its own fresh forgery
+    config.train.ranking_weight = 3.0  # loss of every real face against every fake of its batch
     config.train.whitening = True  # start the first patch embedding as a whitening of the faces
     config.train.ema_decay = 0.999
     config.train.ema_warmup = True  # forget the initial weights soon

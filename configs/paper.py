@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
     # Peculiar: the token head has no loss. It keeps its random start, and adds it to the logits.
     config.train.token_weight = 0.0
     config.train.fidelity_weight = 0.0  # no such head
-    config.train.pair_weight = 0.0
+    config.train.ranking_weight = 0.0
     config.train.whitening = False
     # Peculiar: at the end the average still holds about half of the weights it began with.
     config.train.ema_decay = 0.99992

@@ -26,17 +26,20 @@ def token_loss(logits: Float[Array, "n t 2"], forged: Float[Array, "n t"]) -> Fl
     return optax.softmax_cross_entropy(logits, targets).mean(axis=-1)
 
 
-def pair_loss(logits: Float[Array, "n 2"]) -> Float[Array, ""]:
-    """How rarely a real face is more real than its own forgery: log(1 + exp(s_fake - s_real)).
+def ranking_loss(logits: Float[Array, "n 2"], label: Int[Array, "n"]) -> Float[Array, ""]:
+    """How rarely a fake is less real than a real face: log(1 + exp(s_fake - s_real)), averaged.
 
-    s is the logit of real less that of fake; rows 2i are real faces, rows 2i + 1 their forgeries.
-    Between the two all but the forgery cancels out. Tiny on 16,000 images of 297 photographs: frame
-    AUC on 95 others 0.860 with weight 2 and 0.846 without, one run each, which is about the noise.
+    s is the logit of real less that of fake, and every fake of the batch is held against every real
+    face: a smooth form of 1 - AUC. 0 where a class is missing. Demo, on 26 people who were not
+    trained on: frame AUC 0.868 after 19,200 images with weight 3, and 0.836 after 25,600 where only
+    a face and its own forgery were compared; one run each.
 
     Burges et al., "Learning to rank using gradient descent", 2005.
     """
-    real, fake = (logits[:, 1] - logits[:, 0]).reshape(-1, 2).T
-    return jax.nn.softplus(fake - real).mean()
+    s = logits[:, 1] - logits[:, 0]
+    compared = (label == 0)[:, None] & (label == 1)[None, :]
+    losses = jax.nn.softplus(s[:, None] - s[None, :])
+    return jnp.where(compared, losses, 0).sum() / jnp.maximum(compared.sum(), 1)
 
 
 def training_loss(
@@ -46,14 +49,14 @@ def training_loss(
     label_smoothing: float,
     token_weight: float,
     fidelity_weight: float,
-    pair_weight: float,
+    ranking_weight: float,
     box: Bool[Array, "g g"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum over the batch's mean, and its parts by name.
 
     class: cross-entropy of the class head. token: of the token head. fidelity: squared error of
-    the auxiliary fidelity head, which makes the feature carry quality beside the class. pair: of
-    the class head on pairs, where the weight is not 0.
+    the auxiliary fidelity head, which makes the feature carry quality beside the class. ranking: of
+    the class head, where the weight is not 0.
 
     `box` is what the images exchanged (`mixing.exchange`), for the labels to follow: tokens go back
     to the images they came from, and an image is of two classes, each by its share of the area.
@@ -71,7 +74,7 @@ def training_loss(
     if outputs.fidelity is not None:
         parts["fidelity"] = jnp.square(outputs.fidelity - target).mean()
         total += fidelity_weight * parts["fidelity"]
-    if pair_weight:
-        parts["pair"] = pair_loss(outputs.class_logits)
-        total += pair_weight * parts["pair"]
+    if ranking_weight:
+        parts["ranking"] = ranking_loss(outputs.class_logits, label)
+        total += ranking_weight * parts["ranking"]
     return total, parts

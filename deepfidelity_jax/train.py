@@ -146,12 +146,8 @@ def train_step(
     *,
     model: SSAAFormer,
     config: ConfigDict,
-    paired: bool = False,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimizer step: the new state and the batch's losses by name.
-
-    `paired`: each real face is followed by its own forgery, as long as no tokens are mixed.
-    """
+    """One optimizer step: the new state and the batch's losses by name."""
     own = config.train
     dropout = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
     images, box = normalise(batch["image"]), None
@@ -174,7 +170,8 @@ def train_step(
             label_smoothing=own.label_smoothing,
             token_weight=own.token_weight,
             fidelity_weight=own.fidelity_weight,
-            pair_weight=own.pair_weight if paired and box is None else 0.0,
+            # Mixed images are of no one class.
+            ranking_weight=own.ranking_weight if box is None else 0.0,
             box=box if own.token_mixing == "labelled" else None,
         )
         accuracy = (outputs.class_logits.argmax(-1) == batch["label"]).mean()
@@ -239,7 +236,7 @@ def train(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(create)
     )
     step_fn = jax.jit(
-        functools.partial(train_step, model=model, config=config, paired=forged),
+        functools.partial(train_step, model=model, config=config),
         donate_argnums=0,
         out_shardings=(place, place),
     )

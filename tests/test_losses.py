@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfidelity_jax.losses import cross_entropy, pair_loss, token_loss, training_loss
+from deepfidelity_jax.losses import cross_entropy, ranking_loss, token_loss, training_loss
 from deepfidelity_jax.model import Outputs
 
 LOG3 = float(np.log(3))  # logits (0, log 3): probabilities 1/4 and 3/4
@@ -30,14 +30,18 @@ def test_token_loss():
     assert token_loss(jnp.array([[[9.0, -9.0]]]), jnp.array([[1.0]]))[0] < 1e-6
 
 
-def test_pair_loss_knows_nothing_but_the_difference_in_a_pair():
-    """Score 1 against -1, and 5 against 5: log(1 + e^-2) and log 2, whatever the pair shares."""
+def test_ranking_loss_compares_every_fake_with_every_real_face():
+    """Real scores 1 and 5, fake ones -1 and 5: four comparisons; what all share does not count."""
     logits = jnp.array([[0.0, 1.0], [0.0, -1.0], [0.0, 5.0], [0.0, 5.0]])
-    expected = (np.log1p(np.exp(-2)) + np.log(2)) / 2
-    assert pair_loss(logits) == pytest.approx(expected, rel=1e-6)
-    shared = jnp.array([[0.0, 3.0], [0.0, 3.0], [7.0, 0.0], [7.0, 0.0]])
-    assert pair_loss(logits + shared) == pytest.approx(expected, rel=1e-6)
-    assert pair_loss(logits[::-1]) > expected
+    label = jnp.array([1, 0, 1, 0])
+    margins = np.array([2.0, 6.0, -4.0, 0.0])
+    expected = np.log1p(np.exp(-margins)).mean()
+    assert ranking_loss(logits, label) == pytest.approx(expected, rel=1e-6)
+    assert ranking_loss(logits + jnp.array([7.0, 3.0]), label) == pytest.approx(expected, rel=1e-6)
+    assert ranking_loss(logits, 1 - label) > expected
+    assert ranking_loss(logits, jnp.ones(4, int)) == 0
+    order = jnp.array([3, 0, 2, 1])
+    assert ranking_loss(logits[order], label[order]) == pytest.approx(expected, rel=1e-6)
 
 
 def make_outputs(fidelity):
@@ -60,7 +64,7 @@ def test_total_is_the_weighted_sum_of_means():
         "label_smoothing": 0.0,
         "token_weight": 0.5,
         "fidelity_weight": 2.0,
-        "pair_weight": 0.0,
+        "ranking_weight": 0.0,
     }
     total, parts = training_loss(make_outputs(jnp.array([0.5, 0.25])), batch, **weights)
     expected = {
@@ -74,9 +78,9 @@ def test_total_is_the_weighted_sum_of_means():
     total, parts = training_loss(make_outputs(None), batch, **weights)
     assert "fidelity" not in parts
     assert total == pytest.approx(sums - 2 * expected["fidelity"], rel=1e-6)
-    paired, parts = training_loss(make_outputs(None), batch, **weights | {"pair_weight": 4.0})
-    assert parts["pair"] == pytest.approx(np.log(2), rel=1e-6)
-    assert paired - total == pytest.approx(4 * np.log(2), rel=1e-6)
+    ranked, parts = training_loss(make_outputs(None), batch, **weights | {"ranking_weight": 4.0})
+    assert parts["ranking"] == pytest.approx(np.log(2), rel=1e-6)
+    assert ranked - total == pytest.approx(4 * np.log(2), rel=1e-6)
 
 
 def test_labels_follow_the_box():
@@ -95,7 +99,7 @@ def test_labels_follow_the_box():
         "label_smoothing": 0.0,
         "token_weight": 0.5,
         "fidelity_weight": 1.0,
-        "pair_weight": 0.0,
+        "ranking_weight": 0.0,
     }
     total, parts = training_loss(outputs, batch, **weights, box=box)
     right, wrong = np.log(4 / 3), np.log(4)  # both images are called real
