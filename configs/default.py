@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
     config.fidelity.C = 0.1
     config.fidelity.epsilon = 0.05  # the paper has 0.1, too wide to follow quality in a class
     config.fidelity.gamma = 0.1  # in units of 'scale', 1 / (d * variance)
-    config.fidelity.balanced = True  # real and fake faces weigh the same; the paper: False
+    config.fidelity.balance = 1.0  # 1: real and fake faces weigh the same; 0: every face does
     config.fidelity.tune = False  # choose C, epsilon and gamma by cross-validation on training data
 
     # SSAAFormer.

@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.fidelity.C = 1.0
     config.fidelity.epsilon = 0.1
     config.fidelity.gamma = 1.0
-    config.fidelity.balanced = False
+    config.fidelity.balance = 0.0
 
     config.model.variant = "large"
     config.model.drop_path = 0.4

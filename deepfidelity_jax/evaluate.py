@@ -25,7 +25,7 @@ def fit(
         gamma=own.gamma,
         tune=own.tune,
         groups=training.video_id,
-        weights=fidelity.balance(training.label) if own.balanced else None,
+        weights=fidelity.balance(training.label, own.balance),
         seed=config.seed,
     )
     scores = score(regressor, validation)

@@ -239,6 +239,11 @@ def test_balanced_weights_make_up_for_a_class_that_is_rare():
     assert weights.mean() == pytest.approx(1)
     assert weights[label == 1].sum() == pytest.approx(weights[label == 0].sum())
     np.testing.assert_array_equal(balance(np.ones(5, int)), np.ones(5))
+    np.testing.assert_allclose(balance(label, 0.0), np.ones(len(label)))
+    half = balance(label, 0.5)
+    assert half[label == 1][0] / half[label == 0][0] == pytest.approx(
+        (weights.max() / weights.min()) ** 0.5
+    )
     weighed = fit_regressor(x, y, C=0.05, weights=np.where(label, 3.0, 1.0))
     times = np.where(label, 3, 1)
     repeated = fit_regressor(np.repeat(x, times, 0), np.repeat(y, times), C=0.05)
