@@ -39,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         return FAILED
     except Exception as error:
         if processes.is_loss(error):
-            print(f"deepfidelity: failed: {processes.LOST}", file=sys.stderr)
+            reason = _one_line(error)[:200]
+            print(f"deepfidelity: failed: {processes.LOST} ({reason})", file=sys.stderr)
         else:
             traceback.print_exc()
             print(f"deepfidelity: failed: {error}", file=sys.stderr)

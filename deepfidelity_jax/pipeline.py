@@ -65,6 +65,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
             leaks.require_none(folder, config.leaks.allow, workdir)
         processes.wait()
         train.train(config, folder, workdir, initial)
+        processes.wait()  # the first one finishes the checkpoints
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
         raise InputError(f"{workdir} is not trained to its end: run --mode=train first")

@@ -9,6 +9,7 @@ import itertools
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
@@ -120,6 +121,27 @@ def told(value: int) -> int:
 
     wait()
     return int(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
+
+
+def compiled_by_all(function: Callable) -> Callable:
+    """A jitted function, always called with the same shapes: run by none before all have compiled.
+
+    Gloo gives up if another process is 30 s late at their first collective, and compiling may take
+    one of them longer, say when the compilation cache has it for the others.
+    """
+    if _count == 1:
+        return function
+
+    compiled = None
+
+    def call(*arguments):
+        nonlocal compiled
+        if compiled is None:
+            compiled = function.lower(*arguments).compile()
+            wait()
+        return compiled(*arguments)
+
+    return call
 
 
 class Vote:

@@ -286,6 +286,7 @@ def train(
         donate_argnums=0,
         out_shardings=(places, sharding.replicated(mesh)),
     )
+    step_fn = processes.compiled_by_all(step_fn)
     validate = Validation(model, config, folder, mesh)
 
     with Checkpoints(workdir / "checkpoints", own.keep) as checkpoints, StopSignal() as stop:
@@ -392,7 +393,8 @@ class Validation:
         def score(variables, images, label):
             return model.apply(variables, normalise(images), train=False).logits, label
 
-        self.score = jax.jit(score, out_shardings=sharding.replicated(mesh))
+        score = jax.jit(score, out_shardings=sharding.replicated(mesh))
+        self.score = processes.compiled_by_all(score)
 
     def __call__(self, variables) -> dict[str, float]:
         """Score the split; the names start with `val_`."""

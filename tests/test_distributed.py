@@ -13,7 +13,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from test_train import assert_equal_ends, losses_of, read_metrics, read_state, wait_for
+from test_train import losses_of, read_metrics, read_state, wait_for
 
 from deepfidelity_jax import checkpoint, processes
 from deepfidelity_jax.features import Features
@@ -55,9 +55,9 @@ def finish(pair):
 
 @pytest.fixture(scope="module")
 def on_two_processes(start, tmp_path_factory):
-    """A run of two processes from training to report."""
+    """A run of two processes from training to report, its state in eight parts."""
     workdir = tmp_path_factory.mktemp("two") / "run"
-    (status, out, error), quiet = finish(start(workdir))
+    (status, out, error), quiet = finish(start(workdir, "--config.train.shard_state=true"))
     assert (status, out) == (0, ""), error
     assert quiet == (0, "", ""), "the first one speaks for all"
     assert "report: " in error
@@ -82,7 +82,7 @@ def test_losses_are_those_of_one_process_and_of_one_device(
 def test_what_two_processes_leave_is_what_one_leaves(on_two_processes, finished, tiny):
     """The checkpoint opens here, the features are all there and in order, nothing is beside."""
     ends = read_state(on_two_processes, tiny), read_state(finished, tiny)
-    # Nothing but rounding, which Adam makes steps of where a gradient is next to nothing.
+    # All but rounding, which Adam makes steps of where a gradient is next to nothing.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), *ends)
     paths = [
         {path.name for path in (run / "features").iterdir()} for run in (on_two_processes, finished)
@@ -97,29 +97,20 @@ def test_what_two_processes_leave_is_what_one_leaves(on_two_processes, finished,
         np.testing.assert_allclose(found.feature, expected.feature, atol=5e-2)
 
 
-def test_a_state_that_is_split_learns_the_same(start, on_two_processes, finished, tiny, tmp_path):
-    """Parameters and moments in eight parts; the checkpoint is whole, and nothing else differs."""
-    (status, _, error), _ = finish(
-        start(tmp_path, "--mode=train", "--config.train.shard_state=true")
-    )
-    assert status == 0, error
-    found, expected = (list(losses_of(run).values()) for run in (tmp_path, on_two_processes))
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    ends = read_state(tmp_path, tiny), read_state(finished, tiny)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), *ends)
+def test_one_killed_then_one_told_to_stop_then_to_the_end(start, finished, tiny, tmp_path):
+    """The other ends with one line; both stop at one step; the end is as if nothing had been.
 
-
-def test_one_killed_then_one_told_to_stop_then_to_the_end(start, on_two_processes, tiny, tmp_path):
-    """The other ends with one line; both stop at one step; the end is as if nothing had been."""
+    Here the state is whole on each device.
+    """
     pair = start(tmp_path, "--mode=train")
-    wait_for(lambda: checkpoint.latest_step(tmp_path / "checkpoints"), pair[0])
+    wait_for(lambda: checkpoint.latest_step(tmp_path / "checkpoints"), pair[0], seconds=900)
     os.killpg(pair[1].pid, signal.SIGKILL)
     assert_lost(pair[0])
 
     left = checkpoint.latest_step(tmp_path / "checkpoints")
     assert 0 < left < tiny.train.steps
     pair = start(tmp_path, "--mode=train")
-    wait_for(lambda: read_metrics(tmp_path)[-1]["step"] > left, pair[0])
+    wait_for(lambda: read_metrics(tmp_path)[-1]["step"] > left, pair[0], seconds=900)
     pair[1].terminate()
     (first, _, error), (second, _, _) = finish(pair)
     assert (first, second) == (128 + signal.SIGTERM,) * 2, error
@@ -129,7 +120,10 @@ def test_one_killed_then_one_told_to_stop_then_to_the_end(start, on_two_processe
     (status, _, error), _ = finish(start(tmp_path, "--mode=train"))
     assert status == 0, error
     assert f"going on from step {left} of" in error
-    assert_equal_ends(tmp_path, on_two_processes, tiny)
+    steps = [line["step"] for line in read_metrics(tmp_path) if "loss" in line]
+    assert steps == list(range(1, tiny.train.steps + 1))
+    found, expected = (list(losses_of(run).values()) for run in (tmp_path, finished))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def assert_lost(process):
@@ -138,7 +132,7 @@ def assert_lost(process):
     _, error = process.communicate()
     assert time.monotonic() - since < 60
     assert process.returncode == 1, error
-    assert error.splitlines()[-1] == f"deepfidelity: failed: {processes.LOST}"
+    assert error.splitlines()[-1].startswith(f"deepfidelity: failed: {processes.LOST}")
     assert "Traceback" not in error
 
 
