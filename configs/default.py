@@ -106,6 +106,9 @@ def get_config() -> ConfigDict:
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no such head
     config.train.ranking_weight = 3.0  # loss of every real face against every fake of its batch
     config.train.whitening = True  # start the first patch embedding as a whitening of the faces
+    config.train.shard_state = False  # split parameters and optimizer state over the devices
+    config.train.accumulate = 1  # parts a batch is taken in, one after another, to save memory
+    config.train.remat = False  # keep only the input of each block for the gradient
     config.train.ema_decay = 0.999
     config.train.ema_warmup = True  # forget the initial weights soon
     config.train.log_every = 50

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from deepfidelity_jax import processes
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.sharding import gather
 
 # Orbax narrates every array it writes.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -27,10 +28,15 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int):
         # What a killed deletion left would count as a checkpoint for Orbax.
-        for path in folder.glob("[0-9]*"):
-            if path.name.isdigit() and not _is_finished(path):
-                shutil.rmtree(path)
+        if processes.is_first():
+            for path in folder.glob("[0-9]*"):
+                if path.name.isdigit() and not _is_finished(path):
+                    shutil.rmtree(path)
+        processes.wait()
         policies = ocp.training.preservation_policies
+        # Else each copy of an array writes a slice, cut by a program compiled for shape and device:
+        # the first checkpoint of tiny on eight virtual devices takes 13.1 s of CPU instead of 0.8.
+        saving = ocp.options.ArrayOptions.Saving(use_replica_parallel=False)
         self._checkpointer = ocp.training.Checkpointer(
             folder.absolute(),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
@@ -45,6 +51,7 @@ class Checkpoints:
                 ]
             ),
             cleanup_tmp_directories=True,
+            context=ocp.Context(array_options=ocp.options.ArrayOptions(saving=saving)),
         )
 
     def __enter__(self):
@@ -134,7 +141,7 @@ def checksums(state) -> dict[str, int]:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
     return {
-        name: zlib.crc32(np.asarray(leaf).tobytes())
+        name: zlib.crc32(gather(leaf).tobytes())
         for name, (_, leaf) in zip(names, leaves, strict=True)
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
+from deepfidelity_jax import processes
 from deepfidelity_jax.cores import count_cores
 from deepfidelity_jax.errors import InputError
 
@@ -30,16 +31,20 @@ def main(argv: list[str] | None = None) -> int:
         return {"predict": predict, "convert": convert}.get(values.mode, run)(values)
     except InputError as error:
         print(f"deepfidelity: {_one_line(error)}", file=sys.stderr)
-        return WRONG
+        return processes.leave(WRONG)
     except KeyboardInterrupt:
         print("deepfidelity: interrupted: the same command goes on from there", file=sys.stderr)
-        return FAILED
+        return processes.leave(FAILED)
     except BrokenPipeError:
         return FAILED
     except Exception as error:
-        traceback.print_exc()
-        print(f"deepfidelity: failed: {error}", file=sys.stderr)
-        return FAILED
+        if processes.is_loss(error):
+            reason = _one_line(error)[:200]
+            print(f"deepfidelity: failed: {processes.LOST} ({reason})", file=sys.stderr)
+        else:
+            traceback.print_exc()
+            print(f"deepfidelity: failed: {error}", file=sys.stderr)
+        return processes.leave(FAILED)
 
 
 def parse(argv: list[str]) -> flags.FlagValues:
@@ -64,6 +69,16 @@ def parse(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_bool(
         "ema", True, "convert: averaged weights where the file has them.", flag_values=values
     )
+    flags.DEFINE_bool(
+        "distributed", False, "One of several processes of a run, as Cloud TPU, SLURM, Open MPI or "
+        "Kubernetes tell it.", flag_values=values
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "coordinator", None, "Where none of them tells: HOST:PORT of the first process,",
+        flag_values=values
+    )  # fmt: skip
+    flags.DEFINE_integer("processes", None, "how many there are,", 1, flag_values=values)
+    flags.DEFINE_integer("process", None, "and which this is, from 0.", 0, flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
     try:
         rest = values(argv)[1:]
@@ -81,10 +96,26 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise InputError(f"unexpected argument {rest[0]!r}: options are written --name=value")
     if not values.workdir and not (values.mode == "convert" and values.output):
         raise InputError("--workdir=DIR is missing: the folder of the run")
+    _check_processes(values)
     # Grain's worker processes read absl's global flags.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     return values
+
+
+def _check_processes(values: flags.FlagValues) -> None:
+    """InputError for flags that do not say which process of how many this is."""
+    given = (values.coordinator, values.processes, values.process)
+    if given == (None, None, None) and not values.distributed:
+        return
+    if values.mode in ("predict", "convert"):
+        raise InputError(f"--mode={values.mode} is not for several processes")
+    if values.distributed and given != (None, None, None):
+        raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")
+    if not values.distributed and None in given:
+        raise InputError("--coordinator=HOST:PORT, --processes=N and --process=I go together")
+    if not values.distributed and values.process >= values.processes:
+        raise InputError(f"--process={values.process} of --processes={values.processes}: from 0 on")
 
 
 def run(values: flags.FlagValues) -> int:
@@ -94,14 +125,20 @@ def run(values: flags.FlagValues) -> int:
     if values.config is None:
         raise InputError("--config=configs/NAME.py is missing")
     config = _read_config(values)
+    together = values.distributed or values.coordinator
     if config.get("cross"):
+        if together:
+            raise InputError("a config of several datasets is not for several processes")
         if values.mode not in ("run", "evaluate"):
             raise InputError(f"--mode={values.mode} is not for a config of several datasets")
         from deepfidelity_jax import cross
 
         cross.run(config, Path(values.workdir))
         return DONE
-    pipeline.run(config, workdir.check(Path(values.workdir), config), values.mode)
+    place = workdir.check(Path(values.workdir), config)
+    if together:
+        processes.start(values.coordinator, values.processes, values.process)
+    pipeline.run(config, place, values.mode)
     return DONE
 
 

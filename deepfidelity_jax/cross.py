@@ -87,7 +87,7 @@ def export_once(detector: Detector, folder: Path, name: str, workdir: Path) -> F
     path, stages = workdir / "features" / f"{name}-test.npz", Stages(workdir)
     inputs = fingerprint(folder.parent.name, detector.step)
     if not stages.done(f"features {name} test", inputs, path):
-        export(detector, folder, "test").save(path)
+        export(detector, folder, "test", path)
         stages.finish(f"features {name} test", inputs)
     features = Features.load(path)
     if records.metadata_of(folder)["quality"]["measure"] != detector.config.quality.measure:

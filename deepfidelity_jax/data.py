@@ -59,8 +59,8 @@ def training_batches(
       records: the training split, or clean real faces if `forged`.
       made_from: how an example is made.
       batch_size: examples over all processes; even if `forged`.
-      seed: of the order and of every draw. Element i of the stream is the same for any number of
-        workers and processes.
+      seed: of the order and of every draw. Each batch of the stream is the same for any number of
+        workers and processes: the first process has its first rows. So is the iterator's state.
       forged: draw a forgery of each record and give both.
       workers: input processes; 0 reads in a thread of this process.
       process: this process's index and their number.
@@ -74,7 +74,7 @@ def training_batches(
     dataset = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
     make = ForgedPair(records, made_from) if forged else LabelledFace(made_from)
     # Drawn by the index in the whole stream, so before the processes divide it.
-    dataset = dataset.random_map(make)[index::count].batch(per_process, drop_remainder=True)
+    dataset = dataset.random_map(make).batch(per_process, drop_remainder=True)[index::count]
     if forged:
         dataset = dataset.map(_flatten_pairs)
     # One thread: Python's lock lets more of them add little but waiting. On two cores an image
@@ -88,21 +88,29 @@ def training_batches(
 
 
 def evaluation_batches(
-    records: Records, size: int, crop: float, batch_size: int
+    records: Records,
+    size: int,
+    crop: float,
+    batch_size: int,
+    process: tuple[int, int] = (0, 1),
 ) -> Iterator[Example]:
     """The records of a split in its order, `batch_size` at a time, the last batch shorter.
 
     `size` is the side in pixels, `crop` the central share of the recorded crop that is seen.
+    `process` is this process's index and their number: each reads one stretch, in their order.
     Yields dicts of every field of a record as an array [n]; `image` is uint8 [n, size, size, 3].
     """
-    if len(records) == 0:
+    index, count = process
+    first, end = (len(records) * i // count for i in (index, index + 1))
+    if first == end:
         return iter(())
 
     def view(record):
         image = augment.center_crop(decode_image(record["image"]), size, crop)
         return record | {"image": image}
 
-    dataset = grain.MapDataset.source(records).map(view).batch(batch_size, drop_remainder=False)
+    dataset = grain.MapDataset.source(records)[first:end].map(view)
+    dataset = dataset.batch(batch_size, drop_remainder=False)
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)))
 
 

@@ -6,6 +6,7 @@ detector.fidelity(images)      # uint8 [N, H, W, 3] RGB face crops -> float32 [N
 detector.predict("video.mp4")  # finds the faces
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import augment, fidelity, media, quality, ser_fiq, train
+from deepfidelity_jax import augment, fidelity, media, quality, ser_fiq, sharding, train
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.files import digest
@@ -52,6 +53,7 @@ class Detector:
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
         self._variables, self._arcface = variables, arcface
+        self._mesh = None
         model = train.build_model(config)
 
         def forward(variables, images):
@@ -62,6 +64,13 @@ class Detector:
             return fidelity.regress(regressor, forward(variables, images)[0])
 
         self._forward, self._score = jax.jit(forward), jax.jit(score)
+
+    def on_all_devices(self) -> "Detector":
+        """The same, its batches split over this process's devices; for many faces at once."""
+        spread = copy.copy(self)
+        spread._mesh = sharding.local_mesh(BATCH_SIZES[1])
+        spread._variables = jax.device_put(self._variables, sharding.replicated(spread._mesh))
+        return spread
 
     def features(self, images: Images) -> Float32[np.ndarray, "n d"]:
         """What the regressor is fitted on: mean over tokens + 0.5 * max over tokens."""
@@ -144,9 +153,13 @@ class Detector:
             batch = images[start : start + BATCH_SIZES[-1]]
             count = len(batch)
             side = self.config.model.image_size
-            padded = np.zeros((next(s for s in BATCH_SIZES if s >= count), side, side, 3), np.uint8)
+            devices = self._mesh.size if self._mesh else 1
+            size = next(s for s in BATCH_SIZES if s >= count and s % devices == 0)
+            padded = np.zeros((size, side, side, 3), np.uint8)
             if count:
                 padded[:count] = self.prepare(batch)
+            if self._mesh:
+                padded = jax.device_put(padded, sharding.split_batch(self._mesh))
             results.append(np.asarray(compute(padded))[:count])
         return np.concatenate(results)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from deepfidelity_jax import processes
 from deepfidelity_jax.data import evaluation_batches
 from deepfidelity_jax.detector import Detector
 from deepfidelity_jax.files import written_whole
@@ -39,18 +40,46 @@ class Features:
             return cls(**{name: file[name] for name in file.files})
 
 
-def export(detector: Detector, folder: Path, split: str) -> Features:
-    """Features of every record of a split, in the order of the records."""
-    records, own = Records(folder, split), detector.config
+def export(detector: Detector, folder: Path, split: str, path: Path) -> None:
+    """Write the features of every record of a split to `path`, in the order of the records.
+
+    Several processes each take a stretch of the records; the first puts them together.
+    """
+    records = Records(folder, split)
+    count = min(processes.count(), len(records))
+    process = (processes.index(), count)
+    parts = [path.with_name(f"{path.stem}.{i + 1}-of-{count}.npz") for i in range(count)]
+    if process[0] < count:
+        compute(detector, records, process).save(path if count == 1 else parts[process[0]])
+    processes.wait()
+    if processes.is_first() and count > 1:
+        join([Features.load(part) for part in parts]).save(path)
+        for part in parts:
+            part.unlink()
+    processes.wait()
+    say(f"features of {len(records)} {split} faces")
+
+
+def join(parts: list[Features]) -> Features:
+    """The rows of all parts, one after another."""
+    names = [column.name for column in fields(Features)]
+    return Features(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+
+
+def compute(detector: Detector, records: Records, process: tuple[int, int] = (0, 1)) -> Features:
+    """Features of one process's stretch of the records, in their order, on all its devices.
+
+    `process` is its index and their number.
+    """
+    own, detector = detector.config, detector.on_all_devices()
     columns = {column.name: [] for column in fields(Features)}
     for batch in evaluation_batches(
-        records, own.model.image_size, own.model.eval_crop, own.eval.batch_size
+        records, own.model.image_size, own.model.eval_crop, own.eval.batch_size, process
     ):
         # Without the images: of a large split only the features are held.
         batch["feature"] = detector.features(batch.pop("image"))
         for name, column in columns.items():
             column.append(batch[name])
-    say(f"features of {len(records)} {split} faces")
     exported = {name: np.concatenate(column) for name, column in columns.items()}
     for name in ("label", "frame"):
         exported[name] = exported[name].astype(np.int32)

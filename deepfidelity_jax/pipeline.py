@@ -14,7 +14,16 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import checkpoint, convert, evaluate, fidelity, leaks, records, train
+from deepfidelity_jax import (
+    checkpoint,
+    convert,
+    evaluate,
+    fidelity,
+    leaks,
+    processes,
+    records,
+    train,
+)
 from deepfidelity_jax.detector import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.features import Features, export
@@ -40,18 +49,23 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
         )
     builder_class = records.builder_class(config.data.dataset)
     builder = builder_class.configured(config, records_dir(config, workdir))
-    untrained = checkpoint.latest_step(workdir / "checkpoints") is None
+    untrained = not processes.told(checkpoint.latest_step(workdir / "checkpoints") or 0)
     starting = "train" in todo and config.init_from and untrained
     initial = convert.initial_arrays(config) if starting else None
-    claim(workdir, config)
-    if "prepare" in todo:
-        prepare(config, builder, workdir)
+    if processes.is_first():
+        claim(workdir, config)
+        if "prepare" in todo:
+            prepare(config, builder, workdir)
+    processes.wait()
     folder = Path(builder.data_path)
     if not (folder / "dataset_info.json").exists():
         raise InputError(f"no records in {folder}: run --mode=prepare first")
     if "train" in todo:
-        leaks.require_none(folder, config.leaks.allow, workdir)
+        if processes.is_first():
+            leaks.require_none(folder, config.leaks.allow, workdir)
+        processes.wait()
         train.train(config, folder, workdir, initial)
+        processes.wait()  # the first one finishes the checkpoints
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
         raise InputError(f"{workdir} is not trained to its end: run --mode=train first")
@@ -82,8 +96,8 @@ class Trained:
         path = self.workdir / "features" / f"{dataset}-{split}.npz"
         inputs = fingerprint(self.folder.parent.name, self.step, split)
         name, stages = f"features {dataset} {split}", Stages(self.workdir)
-        if not stages.done(name, inputs, path):
-            export(self.detector, self.folder, split).save(path)
+        if not processes.told(stages.done(name, inputs, path)):
+            export(self.detector, self.folder, split, path)
             stages.finish(name, inputs)
         return Features.load(path)
 
@@ -117,15 +131,17 @@ def fit(trained: Trained) -> None:
     config, folder, workdir, step = trained.config, trained.folder, trained.workdir, trained.step
     inputs = fingerprint(folder.name, folder.parent.name, step, config.fidelity.to_dict())
     path, stages = workdir / "fidelity.npz", Stages(workdir)
-    if stages.done("fit", inputs, path):
+    if processes.told(stages.done("fit", inputs, path)):
         return
     training, validation = trained.features("train"), trained.features("validation")
-    metadata = records.metadata_of(folder)
-    scale = fidelity.FidelityScale.from_dict(metadata["fidelity_scale"])
-    model = evaluate.fit(config, training, validation, scale)
-    # Prediction measures quality as it was measured here.
-    fidelity.save(replace(model, provenance={"quality": metadata["quality"]}), path)
-    stages.finish("fit", inputs)
+    if processes.is_first():
+        metadata = records.metadata_of(folder)
+        scale = fidelity.FidelityScale.from_dict(metadata["fidelity_scale"])
+        model = evaluate.fit(config, training, validation, scale)
+        # Prediction measures quality as it was measured here.
+        fidelity.save(replace(model, provenance={"quality": metadata["quality"]}), path)
+        stages.finish("fit", inputs)
+    processes.wait()
 
 
 def evaluate_and_report(trained: Trained) -> None:
@@ -137,13 +153,15 @@ def evaluate_and_report(trained: Trained) -> None:
     results = [place / "metrics.json", place / "predictions.csv", workdir / "report/index.html"]
     inputs = fingerprint(folder.parent.name, step, config.eval.to_dict(), model.regressor.settings)
     stages = Stages(workdir)
-    if not stages.done("evaluate", inputs, *results):
+    if not processes.told(stages.done("evaluate", inputs, *results)):
         picked_here = config.train.select_on == "test"
         features = trained.features("test")
-        evaluate.evaluate(config, model, features, "test", place, picked_here=picked_here)
-        test = records.Records(folder, "test")
-        write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
-        stages.finish("evaluate", inputs)
+        if processes.is_first():
+            evaluate.evaluate(config, model, features, "test", place, picked_here=picked_here)
+            test = records.Records(folder, "test")
+            write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
+            stages.finish("evaluate", inputs)
+    processes.wait()
     found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
     say(evaluate.describe(found, dataset, "test"))
     say(f"report: {workdir / 'report' / 'index.html'}")

@@ -5,6 +5,7 @@ data iterator is saved with the state, so a run that was killed ends in the same
 """
 
 import functools
+import itertools
 import json
 import math
 import signal
@@ -18,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
 from jaxtyping import Array
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
-from deepfidelity_jax import checkpoint, data, mixing, records, sharding
+from deepfidelity_jax import checkpoint, data, mixing, processes, records, sharding
 from deepfidelity_jax.augment import AugmentSettings
 from deepfidelity_jax.checkpoint import METRIC, Checkpoints, latest_step, read_notes, restore
 from deepfidelity_jax.errors import InputError
@@ -35,6 +37,9 @@ from deepfidelity_jax.workdir import MetricsLog, say
 
 # Faces whose patches the whitening is taken from: 500 of 128 px have half a million.
 WHITENED_FROM = 500
+
+# The label of rows that only fill a batch.
+PADDING = -1
 
 
 @flax.struct.dataclass
@@ -70,7 +75,8 @@ def build_model(config: ConfigDict) -> SSAAFormer:
                 drop_path=own.drop_path,
                 dtype=own.dtype,
                 fidelity_head=config.train.fidelity_weight > 0,
-            )
+            ),
+            remat=config.train.remat,
         )
     except ValueError as error:
         raise InputError(f"config.model: {error}") from None
@@ -79,6 +85,12 @@ def build_model(config: ConfigDict) -> SSAAFormer:
 def check(config: ConfigDict) -> None:
     """InputError for what names nothing we have, before anything is done."""
     build_model(config)
+    own = config.train
+    if own.accumulate < 1 or (own.accumulate > 1 and own.batch_size % (2 * own.accumulate)):
+        raise InputError(
+            f"config.train.accumulate is {own.accumulate}: give a number of parts, 1 or more, into "
+            f"which the pairs of config.train.batch_size={own.batch_size} faces can be divided"
+        )
     for name, known in (
         ("token_mixing", ("none", "labelled", "unlabelled")),
         ("select_on", ("validation", "test")),
@@ -126,18 +138,19 @@ def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
     )
 
 
-def start_from(state: TrainState, arrays: dict[tuple[str, ...], np.ndarray]) -> TrainState:
+def start_from(state: TrainState, arrays: dict[tuple[str, ...], np.ndarray | Array]) -> TrainState:
     """A fresh state with these arrays, by their path in the variables, in the place of its own."""
     variables = unflatten_dict(flatten_dict(state.variables) | arrays)
     return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
 
 
-def start_whitening(state: TrainState, config: ConfigDict, folder: Path) -> TrainState:
-    """A fresh state whose first patch embedding whitens the training faces in `folder`."""
+def whitened(
+    state: TrainState, config: ConfigDict, folder: Path
+) -> dict[tuple[str, ...], np.ndarray | Array]:
+    """For `start_from`: a first patch embedding that whitens the training faces in `folder`."""
     faces = records.Records(folder, "train")
     batch = next(data.evaluation_batches(faces, config.model.image_size, 1.0, WHITENED_FROM))
-    params = start_whitened(state.variables["params"], batch["image"])
-    return start_from(state, flatten_dict({"params": params}))
+    return flatten_dict({"params": start_whitened(state.variables["params"], batch["image"])})
 
 
 def train_step(
@@ -149,16 +162,17 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimizer step: the new state and the batch's losses by name."""
     own = config.train
-    dropout = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
-    images, box = normalise(batch["image"]), None
+    box, params = None, state.variables["params"]
     if own.token_mixing != "none":
         key = jax.random.fold_in(jax.random.key(config.seed + 2), state.step)
-        box = mixing.draw_box(key, images.shape[1] // data.TOKEN)
-        images = mixing.exchange(images, box)
+        box = mixing.draw_box(key, batch["image"].shape[1] // data.TOKEN)
 
-    def loss_of(params):
+    def loss_of(params, batch_stats, batch, dropout):
+        images = normalise(batch["image"])
+        if box is not None:
+            images = mixing.exchange(images, box)
         outputs, updates = model.apply(
-            {"params": params, "batch_stats": state.variables["batch_stats"]},
+            {"params": params, "batch_stats": batch_stats},
             images,
             train=True,
             mutable=["batch_stats"],
@@ -175,10 +189,26 @@ def train_step(
             box=box if own.token_mixing == "labelled" else None,
         )
         accuracy = (outputs.class_logits.argmax(-1) == batch["label"]).mean()
-        return loss, (updates["batch_stats"], parts | {"accuracy": accuracy})
+        return loss, (updates["batch_stats"], {"loss": loss, **parts, "accuracy": accuracy})
 
-    params = state.variables["params"]
-    (loss, (batch_stats, parts)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+    def add_part(carry, part):
+        gradients, batch_stats = carry
+        found, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(params, batch_stats, *part)
+        return (jax.tree.map(jnp.add, gradients, found), batch_stats), metrics
+
+    dropout = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+    batch_stats = state.variables["batch_stats"]
+    if own.accumulate == 1:
+        find = jax.grad(loss_of, has_aux=True)
+        gradients, (batch_stats, metrics) = find(params, batch_stats, batch, dropout)
+    else:
+        # BatchNorm sees a part at a time: it normalises by the part's statistics, and its running
+        # ones move once a part. A step is thus not quite that of the undivided batch.
+        parts = divide(batch, own.accumulate), jax.random.split(dropout, own.accumulate)
+        start = jax.tree.map(jnp.zeros_like, params), batch_stats
+        (gradients, batch_stats), metrics = jax.lax.scan(add_part, start, parts)
+        gradients = jax.tree.map(lambda x: x / own.accumulate, gradients)
+        metrics = jax.tree.map(jnp.mean, metrics)
     updates, opt_state = optimizer(own).update(gradients, state.opt_state, params)
     variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
     new = TrainState(
@@ -187,7 +217,22 @@ def train_step(
         ema=average(state.ema, variables, state.step, own.ema_decay, own.ema_warmup),
         opt_state=opt_state,
     )
-    return new, {"loss": loss, **parts, "grad_norm": optax.global_norm(gradients)}
+    return new, metrics | {"grad_norm": optax.global_norm(gradients)}
+
+
+def divide(batch: dict[str, Array], count: int) -> dict[str, Array]:
+    """A batch [n, ...] in parts [count, n / count, ...]; pairs of rows 2i, 2i + 1 stay together.
+
+    Part i has pairs i, i + count, i + 2 count ..., so that every device that holds a stretch of the
+    batch holds a stretch of each part, and no row has to travel. The same parts on any number of
+    devices.
+    """
+
+    def split(x):
+        pairs = x.reshape(-1, count, 2, *x.shape[1:])
+        return pairs.swapaxes(0, 1).reshape(count, -1, *x.shape[1:])
+
+    return jax.tree.map(split, batch)
 
 
 def training_input(config: ConfigDict, folder: Path) -> data.TrainingInput:
@@ -214,7 +259,7 @@ def train(
     is no longer finite.
     """
     own = config.train
-    if latest_step(workdir / "checkpoints") == own.steps:
+    if processes.told(latest_step(workdir / "checkpoints") == own.steps):
         return
     model = build_model(config)
     counts = records.splits_of(folder)
@@ -226,43 +271,52 @@ def train(
         seed=config.seed,
         forged=forged,
         workers=config.data.workers,
-        process=(jax.process_index(), jax.process_count()),
+        process=(processes.index(), processes.count()),
     )
 
     mesh = sharding.data_mesh(own.batch_size)
-    place = sharding.replicated(mesh)
     create = functools.partial(create_state, model, config)
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(create)
-    )
+    abstract = jax.eval_shape(create)
+    places = sharding.place_state(abstract, mesh, own.shard_state)
     step_fn = jax.jit(
         functools.partial(train_step, model=model, config=config),
         donate_argnums=0,
-        out_shardings=(place, place),
+        out_shardings=(places, sharding.replicated(mesh)),
     )
-    validate = Validation(model, config, folder)
+    step_fn = processes.compiled_by_all(step_fn)
+    validate = Validation(model, config, folder, mesh)
 
     with Checkpoints(workdir / "checkpoints", own.keep) as checkpoints, StopSignal() as stop:
-        start = checkpoints.latest_step()
-        if start is None:
-            start, state = 0, jax.jit(create, out_shardings=place)()
+        start = processes.told(checkpoints.latest_step() or 0)
+        if start == 0:
+            state = jax.jit(create, out_shardings=places)()
+            if initial is None and own.whitening:
+                initial = whitened(state, config, folder)
             if initial is not None:
-                state = jax.device_put(start_from(state, initial), place)
-            elif own.whitening:
-                state = jax.device_put(start_whitening(state, config, folder), place)
+                state = jax.jit(start_from, out_shardings=places)(state, initial)
         else:
-            state = restore(workdir / "checkpoints", start, abstract)
+            state = restore(
+                workdir / "checkpoints",
+                start,
+                jax.tree.map(
+                    lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+                    abstract,
+                    places,
+                ),
+            )
             batches.set_state(read_iterator(workdir, start))
             say(f"going on from step {start} of {own.steps}")
-        log = StepLog(config, MetricsLog(workdir, after=start), start)
+        log, vote = StepLog(config, MetricsLog(workdir, after=start), start), processes.Vote()
 
-        # In this order: step, metrics of the step before, validation, checkpoint.
+        # In this order: step, metrics of the step before, validation, checkpoint. Sending a step
+        # off takes the host next to nothing, so the next batch is read and placed meanwhile.
         for step in range(start + 1, own.steps + 1):
             state, metrics = step_fn(state, sharding.place_batch(next(batches), mesh))
             log.flush()
+            stopping = vote(stop.asked)
             last = step == own.steps
             validating = last or step % own.eval_every == 0
-            saving = validating or stop.asked or step % own.checkpoint_every == 0
+            saving = validating or stopping or step % own.checkpoint_every == 0
             if saving or step % own.log_every == 0:
                 log.hold(step, metrics)
             if saving:
@@ -272,7 +326,7 @@ def train(
                     log.validated(step, validated)
                 notes = {"config": config.to_json(), "data": json.dumps(batches.get_state())}
                 checkpoints.save(step, state, notes, validated)
-            if stop.asked:
+            if stopping:
                 say(f"stopped at step {step}, saved: the same command goes on from there")
                 raise SystemExit(128 + signal.SIGTERM)
         log.close()
@@ -329,23 +383,36 @@ class StepLog:
 class Validation:
     """Frame AUC and loss of the averaged weights on the split that picks the checkpoint."""
 
-    def __init__(self, model: SSAAFormer, config: ConfigDict, folder: Path):
+    def __init__(self, model: SSAAFormer, config: ConfigDict, folder: Path, mesh: Mesh):
         self.records = records.Records(folder, config.train.select_on)
-        self.config = config
-        self.logits = jax.jit(
-            lambda variables, images: model.apply(variables, normalise(images), train=False).logits
-        )
+        self.config, self.mesh = config, mesh
+
+        def score(variables, images, label):
+            return model.apply(variables, normalise(images), train=False).logits, label
+
+        score = jax.jit(score, out_shardings=sharding.replicated(mesh))
+        self.score = processes.compiled_by_all(score)
 
     def __call__(self, variables) -> dict[str, float]:
         """Score the split; the names start with `val_`."""
-        size, batch_size = self.config.model.image_size, self.config.eval.batch_size
+        own, process = self.config.model, (processes.index(), processes.count())
+        devices = self.mesh.size
+        rows = -(-self.config.eval.batch_size // devices) * devices // process[1]
+        batches = data.evaluation_batches(
+            self.records, own.image_size, own.eval_crop, rows, process
+        )
         logits, label = [], []
-        crop = self.config.model.eval_crop
-        for batch in data.evaluation_batches(self.records, size, crop, batch_size):
-            count = len(batch["label"])
-            padded = np.pad(batch["image"], ((0, batch_size - count), (0, 0), (0, 0), (0, 0)))
-            logits.append(np.asarray(self.logits(variables, padded))[:count])
-            label.append(batch["label"])
+        # As many batches in each process, though one may have a face less than another.
+        for _ in range(-(-len(self.records) // process[1] // rows)):
+            images = np.zeros((rows, own.image_size, own.image_size, 3), np.uint8)
+            labels = np.full(rows, PADDING)
+            for batch in itertools.islice(batches, 1):
+                images[: len(batch["image"])] = batch["image"]
+                labels[: len(batch["label"])] = batch["label"]
+            images, labels = sharding.place_batch((images, labels), self.mesh)
+            found = jax.device_get(self.score(variables, images, labels))
+            logits.append(found[0][found[1] != PADDING])
+            label.append(found[1][found[1] != PADDING])
         logits, label = np.concatenate(logits).astype(np.float64), np.concatenate(label)
         real = logits[:, 1] - logits[:, 0]
         loss = np.logaddexp(0, np.where(label == records.REAL, -real, real)).mean()

@@ -45,8 +45,9 @@ def start_whitened(params: dict, images: UInt8[np.ndarray, "n h w 3"]) -> dict:
     proj = stage["patch_embed"]["proj"]
     kernel, bias = whiten(images, patch=4)
     count = min(kernel.shape[1], proj["kernel"].shape[1])
-    proj = {"kernel": np.array(proj["kernel"]), "bias": np.array(proj["bias"])}
-    proj["kernel"][:, :count] = kernel[:, :count]
-    proj["bias"][:count] = bias[:count]
+    proj = {
+        "kernel": proj["kernel"].at[:, :count].set(kernel[:, :count]),
+        "bias": proj["bias"].at[:count].set(bias[:count]),
+    }
     embed = stage["patch_embed"] | {"proj": proj}
     return params | {"stage1": stage | {"patch_embed": embed}}

@@ -9,16 +9,18 @@ from typing import Any
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
+from deepfidelity_jax import processes
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 
 # What changes neither the model nor the scores' inputs, so may differ between two commands.
-FREE = ("eval.", "leaks.", "data.beam", "data.manual_dir")
+FREE = ("eval.", "leaks.", "data.beam", "data.manual_dir", "train.shard_state", "train.remat")
 
 
 def say(text: str) -> None:
-    """Progress goes to stderr; stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
+    """Progress goes to stderr, of several processes the first one's; stdout is for results."""
+    if processes.is_first():
+        print(text, file=sys.stderr, flush=True)
 
 
 def check(workdir: Path, config: ConfigDict) -> Path:
@@ -87,17 +89,23 @@ class Stages:
         return self._read().get(name) == inputs and all(path.exists() for path in results)
 
     def finish(self, name: str, inputs: str) -> None:
-        """Note that `name` is done."""
-        write_json(self.path, self._read() | {name: inputs})
+        """Note that `name` is done; of several processes the first one does."""
+        if processes.is_first():
+            write_json(self.path, self._read() | {name: inputs})
 
     def _read(self) -> dict[str, str]:
         return json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
 
 
 class MetricsLog:
-    """`metrics.jsonl` and TensorBoard, one line a step; lines after a resumed step are dropped."""
+    """`metrics.jsonl` and TensorBoard, one line a step; lines after a resumed step are dropped.
+
+    Of several processes only the first one writes.
+    """
 
     def __init__(self, workdir: Path, after: int):
+        if not processes.is_first():
+            return
         self.path = workdir / "metrics.jsonl"
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -111,6 +119,8 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append one line of named numbers."""
+        if not processes.is_first():
+            return
         self._file.write(json.dumps({"step": step} | values) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -118,6 +128,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush and close both."""
+        if not processes.is_first():
+            return
         self._file.close()
         self._board.close()
 

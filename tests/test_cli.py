@@ -55,6 +55,12 @@ def test_wrong_usage(run, tmp_path):
     assert_told(run(DEMO, work, "--config.train.step=3"), "'step'", "'steps'")
     assert_told(run(DEMO, work, "--config.train.steps=many"), "many")
     assert_told(run("--config=configs/missing.py", work), "configs/missing.py")
+    assert_told(run(DEMO, work, "--processes=2"), "--coordinator=HOST:PORT", "go together")
+    three = ["--coordinator=127.0.0.1:1", "--processes=2", "--process=2"]
+    assert_told(run(DEMO, work, *three), "--process=2 of --processes=2")
+    assert_told(run(DEMO, work, *three, "--distributed"), "leave out --coordinator")
+    assert_told(run("--mode=predict", work, *three), "predict", "not for several processes")
+    assert_told(run(DEMO, work, "--config.train.accumulate=3"), "accumulate is 3", "batch_size")
     assert not (tmp_path / "work").exists()
 
 

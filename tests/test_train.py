@@ -156,6 +156,39 @@ def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.variables)} == {"float32"}
 
 
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
+    """Where BatchNorm cannot tell the parts apart, as all hold the same pair."""
+    model = SSAAFormer(SMALLEST)
+    whole = {key: np.concatenate([value[:2]] * 4) for key, value in batch.items()}
+    state = jax.jit(lambda: train.create_state(model, tiny))()
+
+    def take_step(accumulate, batch):
+        tiny.train.accumulate = accumulate
+        step = lambda state, batch: train.train_step(  # noqa: E731
+            state, batch, model=model, config=tiny, paired=True
+        )
+        return jax.jit(step)(state, batch)
+
+    (one, metrics), (parts, metrics_of_parts) = take_step(1, whole), take_step(4, whole)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(close, metrics_of_parts, metrics)
+    jax.tree.map(close, parts.opt_state, one.opt_state)
+    # The running statistics of four small batches, not of one large one.
+    running = [s.variables["batch_stats"]["norm"]["mean"] for s in (state, one, parts)]
+    batch_mean = (running[1] - 0.9 * running[0]) / 0.1
+    close(running[2], 0.9**4 * running[0] + (1 - 0.9**4) * batch_mean, atol=1e-5)
+    # Parts that differ all count: another pair in the last part is another gradient.
+    other = {key: np.concatenate([value[:6], value[4:6]]) for key, value in batch.items()}
+    assert not np.allclose(take_step(4, other)[1]["loss"], metrics["loss"], atol=1e-4)
+
+
+def test_a_batch_is_divided_by_pairs():
+    batch = {"image": np.arange(24.0).reshape(12, 2), "label": np.arange(12)}
+    parts = train.divide(batch, 3)
+    np.testing.assert_array_equal(parts["label"], [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]])
+    np.testing.assert_array_equal(parts["image"][1, :, 0], [4, 6, 16, 18])
+
+
 def test_tokens_are_mixed_before_the_network_sees_them(records_folder, tiny):
     """Exchanging in the step, labels left alone, is training on exchanged images."""
     model, side = SSAAFormer(SMALLEST), 3

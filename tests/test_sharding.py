@@ -1,0 +1,38 @@
+"""Where arrays are put."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepfidelity_jax import processes, sharding
+from deepfidelity_jax.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((), None),
+        ((2,), None),
+        ((16,), 0),
+        ((3, 48, 144), 2),
+        ((3, 144, 48), 1),
+        ((8, 100, 3), 0),
+        ((64, 64), 1),
+        ((0, 8), 1),
+    ],
+)
+def test_the_longest_axis_that_can_be_is_split(shape, axis):
+    assert sharding.find_axis(shape, 8) == axis
+
+
+def test_several_processes_need_a_batch_for_all_devices(monkeypatch):
+    devices = [type("Device", (), {"process_index": i // 4, "id": i}) for i in range(8)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    monkeypatch.setattr(processes, "_count", 2)
+    with pytest.raises(InputError, match=r"batch_size is 12: .* of all their devices, 8"):
+        sharding.data_mesh(12)
+
+
+def test_all_of_an_array_is_gathered():
+    np.testing.assert_array_equal(sharding.gather(jnp.arange(5)), np.arange(5))
