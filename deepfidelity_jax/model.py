@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, UInt8
 
 from deepfidelity_jax.attention import attend, depthwise_conv, mirror_mix
 
+BATCH_NORM_EPSILON = 1e-5
+
 
 @dataclass(frozen=True)
 class SSAAFormerConfig:
@@ -120,11 +122,13 @@ class SSAAFormer(nn.Module):
             values. On CPU it pays nowhere: SSAAFormer-L forward 2.07 s against 2.12 s of CPU for
             four images, compiled in 18 s against 3 s; a training step of tiny is slower by 10%.
         remat: keep only the input of each block for the gradient and compute the rest again.
+        folded: the form for inference, whose variables `folding.fold` makes.
     """
 
     config: SSAAFormerConfig
     unroll: bool = False
     remat: bool = False
+    folded: bool = False
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"], *, train: bool) -> Outputs:
@@ -142,7 +146,8 @@ class SSAAFormer(nn.Module):
         rates = np.linspace(0.0, config.drop_path, sum(config.depths), dtype=np.float32)
         x, done = images.astype(config.dtype), 0
         for number, depth in enumerate(config.depths, start=1):
-            stage = Stage(config, number, train, self.unroll, self.remat, name=f"stage{number}")
+            how = (train, self.unroll, self.remat, self.folded)
+            stage = Stage(config, number, *how, name=f"stage{number}")
             x, done = stage(x, jnp.asarray(rates[done : done + depth])), done + depth
 
         x = BatchNorm(train, jnp.float32, name="norm")(x)
@@ -168,6 +173,7 @@ class Stage(nn.Module):
     train: bool
     unroll: bool
     remat: bool
+    folded: bool
 
     @nn.compact
     def __call__(
@@ -199,7 +205,8 @@ class Stage(nn.Module):
             unroll=len(rates) if self.unroll else 1,
         )
         name = "symmetric" if symmetric else "plain"
-        blocks = scan(self.config, self.number <= 2, symmetric, self.train, name=name)
+        how = (self.number <= 2, symmetric, self.train, self.folded)
+        blocks = scan(self.config, *how, name=name)
         return blocks(x, rates)[0]
 
 
@@ -223,13 +230,15 @@ class Block(nn.Module):
 
     Local blocks (stages 1 and 2) mix with a depthwise 5x5 convolution after BatchNorm, global
     ones (stages 3 and 4) with self-attention after LayerNorm. A symmetric block blends that
-    map with its mirror image before the last projection.
+    map with its mirror image before the last projection. In a folded block BatchNorm and layer
+    scale are part of the projections beside them.
     """
 
     config: SSAAFormerConfig
     local: bool
     symmetric: bool
     train: bool
+    folded: bool
 
     @nn.compact
     def __call__(
@@ -244,6 +253,8 @@ class Block(nn.Module):
         return x, None
 
     def _norm(self, name, x):
+        if self.local and self.folded:
+            return x
         if self.local:
             return BatchNorm(self.train, self.config.dtype, name=name)(x)
         return nn.LayerNorm(epsilon=1e-6, dtype=self.config.dtype, name=name)(x)
@@ -263,7 +274,7 @@ class Block(nn.Module):
 
     def _scale(self, name, x):
         start = self.config.layer_scale
-        if start is None:
+        if start is None or self.folded:
             return x
         gamma = self.param(name, nn.initializers.constant(start), (x.shape[-1],))
         return x * gamma.astype(x.dtype)
@@ -335,7 +346,7 @@ class BatchNorm(nn.Module):
                 running_var.value = 0.9 * running_var.value + 0.1 * unbiased
         else:
             mean, var = running_mean.value, running_var.value
-        slope = scale * jax.lax.rsqrt(var + 1e-5)
+        slope = scale * jax.lax.rsqrt(var + BATCH_NORM_EPSILON)
         return (x * slope + (bias - mean * slope)).astype(self.dtype)
 
 
