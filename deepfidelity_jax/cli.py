@@ -101,7 +101,9 @@ def run(values: flags.FlagValues) -> int:
 
         cross.run(config, Path(values.workdir))
         return DONE
-    pipeline.run(config, workdir.check(Path(values.workdir), config), values.mode)
+    place = workdir.check(Path(values.workdir), config)
+    workdir.keep_programs(place)
+    pipeline.run(config, place, values.mode)
     return DONE
 
 
@@ -109,10 +111,12 @@ def predict(values: flags.FlagValues) -> int:
     """Score photographs and videos: one JSON line each."""
     from deepfidelity_jax.detector import load
     from deepfidelity_jax.predict import expand_inputs
+    from deepfidelity_jax.workdir import keep_programs
 
     if not values.input:
         raise InputError("--input=PATH is missing: a photograph, a video or a folder of them")
     paths = list(expand_inputs(values.input))
+    keep_programs(Path(values.workdir))
     detector = load(values.workdir)
     if detector.fidelity_model is None:
         raise InputError(f"{values.workdir} has no fidelity.npz: run --mode=fit first")
