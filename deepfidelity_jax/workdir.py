@@ -63,6 +63,9 @@ def keep_programs(workdir: Path) -> None:
     # Not the many little ones, which compile as fast as they are read.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    # XLA's own caches would make the folder's path part of every program's name, so that a workdir
+    # taken elsewhere would compile anew.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 def read_config(workdir: Path) -> ConfigDict:
