@@ -14,6 +14,7 @@ On an accelerator the computation is in bfloat16, PyTorch's by autocast and chan
 """
 
 import argparse
+import functools
 import importlib.util
 import json
 import multiprocessing
@@ -55,6 +56,7 @@ def build_ours(task, options, *, devices):
     import optax
 
     from deepfidelity_jax import sharding
+    from deepfidelity_jax.folding import fold
     from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
 
     jax.config.update("jax_num_cpu_devices", devices)
@@ -71,7 +73,7 @@ def build_ours(task, options, *, devices):
         return model.init(jax.random.key(0), images[:1, :32, :32], train=False)
 
     def forward(variables, images):
-        outputs = model.apply(variables, images, train=False)
+        outputs = model.clone(folded=True).apply(variables, images, train=False)
         return outputs.features, outputs.logits
 
     adamw = optax.adamw(1e-4, weight_decay=0.05)
@@ -99,6 +101,7 @@ def build_ours(task, options, *, devices):
     variables = jax.jit(init, out_shardings=place)()
     images, label = jax.device_put((images, label), split)
     if task == "forward":
+        variables = jax.jit(functools.partial(fold, config=config))(variables)
         start = time.perf_counter()
         compiled = jax.jit(forward).lower(variables, images).compile()
         seconds = time.perf_counter() - start
