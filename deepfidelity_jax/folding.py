@@ -15,7 +15,8 @@ def fold(variables, config: SSAAFormerConfig) -> dict:
       W^T (s x + t) + b = (s W)^T x + (W^T t + b),   gamma (W^T x + b) = (W gamma)^T x + gamma b.
 
     The last BatchNorm stays: a maximum is taken of its output, and its slope may be negative.
-    Kernels are held in the dtype they are used in. Pure, and may be jitted.
+    Stacks are taken apart, a block each; kernels are held in the dtype they are used in. Pure, and
+    may be jitted.
     """
     params, stats = dict(variables["params"]), dict(variables["batch_stats"])
     for number in (1, 2, 3, 4):
@@ -23,7 +24,9 @@ def fold(variables, config: SSAAFormerConfig) -> dict:
         statistics = stats.pop(name, {})
         for kind in ("symmetric", "plain"):
             if kind in stage:
-                stage[kind] = _fold_blocks(stage[kind], statistics.get(kind))
+                stack = _fold_blocks(stage.pop(kind), statistics.get(kind))
+                for i in range(len(stack["pos_embed"]["bias"])):
+                    stage[f"{kind}_{i}"] = jax.tree.map(lambda x, i=i: x[i], stack)
         params[name] = jax.tree_util.tree_map_with_path(
             lambda path, x: x.astype(config.dtype) if path[-1].key == "kernel" else x, stage
         )
