@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from deepfidelity_jax.attention import (
     attend,
     depthwise_conv,
+    divided_last,
     grouped_conv,
     grouped_grad,
     mirror_mix,
@@ -44,10 +45,12 @@ def list_forms(shape, size):
         (kernel_gradient, "grouped convolution"): (partial(grouped_grad, k=size), x, g),
         (f"whole gradient {size}x{size}", "chosen here"): (gradient, x, g),
         ("mirror mix", "only form"): (mirror_mix, x, jnp.ones(2)),
-        ("attention", "only form"): (attend, tokens, tokens, tokens),
+        ("attention", "chosen here"): (attend, tokens, tokens, tokens),
+        ("attention", "divided last"): (divided_last, tokens, tokens, tokens),
+        ("attention", "the library's"): (jax.nn.dot_product_attention, tokens, tokens, tokens),
     }
     if size == 5:  # the stages with 5 x 5 have no attention
-        del forms["attention", "only form"]
+        forms = {name: form for name, form in forms.items() if name[0] != "attention"}
     return {
         name: partial(jax.jit(function).lower(*arguments).compile(), *arguments)
         for name, (function, *arguments) in forms.items()

@@ -37,7 +37,7 @@ def measure(devices: int, per_device: int, size: int, steps: int, split: bool) -
     create = partial(train.create_state, model, config)
     places = sharding.place_state(jax.eval_shape(create), mesh, split)
     step = jax.jit(
-        partial(train.train_step, model=model, config=config, paired=True),
+        partial(train.train_step, model=model, config=config),
         donate_argnums=0,
         out_shardings=(places, sharding.replicated(mesh)),
     )

@@ -23,6 +23,7 @@ VARIANTS = {
     },
     "base": {"depths": (5, 8, 20, 7), "widths": (64, 128, 320, 512), "head_dim": 32},
     "small": {"depths": (3, 4, 8, 3), "widths": (64, 128, 320, 512), "head_dim": 32},
+    "tiny": {"depths": (1, 1, 3, 1), "widths": (48, 64, 128, 192), "head_dim": 32},
 }
 
 
@@ -102,7 +103,7 @@ class SSAAFormer(nn.Module):
 
 
 def build(variant: str, **changes) -> SSAAFormer:
-    """A fresh model of a variant: large, base or small; `changes` are options of `SSAAFormer`."""
+    """A fresh model of a variant, of `VARIANTS`; `changes` are options of `SSAAFormer`."""
     return SSAAFormer(**{**VARIANTS[variant], **changes})
 
 

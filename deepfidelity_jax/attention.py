@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.extend.backend
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -22,8 +23,36 @@ def mirror_mix(a: Float[Array, "*b h w c"], weights: Float[Array, "2"]) -> Float
 def attend(
     q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
 ) -> Float[Array, "n t heads d"]:
-    """Attend from every token to every token: softmax(q k^T / sqrt(d)) v, per head."""
-    return jax.nn.dot_product_attention(q, k, v)
+    """Attend from every token to every token: softmax(q k^T / sqrt(d)) v, per head.
+
+    The form follows the default backend.
+    """
+    # Two CPU cores, SSAAFormer-L, four images: forward 1.58 s of the cores instead of 1.64, a
+    # training step of tiny 0.31 instead of 0.32. cuDNN on a GPU has not been measured.
+    if jax.default_backend() == "cpu":
+        return divided_last(q, k, v)
+    return jax.nn.dot_product_attention(q, k, v, implementation=_choose_library(q.dtype))
+
+
+def divided_last(
+    q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
+) -> Float[Array, "n t heads d"]:
+    """Attention by plain matrix products; the sum divides the result, not every weight."""
+    q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+    scores = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=jnp.float32)
+    # Any number may be taken off, so that its gradient need not be computed.
+    weights = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    out = jnp.matmul(weights.astype(v.dtype), v) / weights.sum(axis=-1, keepdims=True)
+    return out.astype(v.dtype).swapaxes(1, 2)
+
+
+def _choose_library(dtype):
+    """cuDNN where it can: 16 bits, on NVIDIA's Ampere or newer."""
+    device = jax.local_devices()[0]
+    capability = getattr(device, "compute_capability", None)
+    cuda = "cuda" in jax.extend.backend.get_backend().platform_version
+    new = cuda and tuple(map(int, capability.split("."))) >= (8, 0)
+    return "cudnn" if new and dtype in (jnp.bfloat16, jnp.float16) else "xla"
 
 
 def depthwise_conv(

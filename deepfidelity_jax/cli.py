@@ -138,6 +138,7 @@ def run(values: flags.FlagValues) -> int:
     place = workdir.check(Path(values.workdir), config)
     if together:
         processes.start(values.coordinator, values.processes, values.process)
+    workdir.keep_programs(place)
     pipeline.run(config, place, values.mode)
     return DONE
 
@@ -146,10 +147,12 @@ def predict(values: flags.FlagValues) -> int:
     """Score photographs and videos: one JSON line each."""
     from deepfidelity_jax.detector import load
     from deepfidelity_jax.predict import expand_inputs
+    from deepfidelity_jax.workdir import keep_programs
 
     if not values.input:
         raise InputError("--input=PATH is missing: a photograph, a video or a folder of them")
     paths = list(expand_inputs(values.input))
+    keep_programs(Path(values.workdir))
     detector = load(values.workdir)
     if detector.fidelity_model is None:
         raise InputError(f"{values.workdir} has no fidelity.npz: run --mode=fit first")

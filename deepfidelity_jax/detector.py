@@ -9,7 +9,7 @@ detector.predict("video.mp4")  # finds the faces
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import jax
@@ -21,6 +21,7 @@ from deepfidelity_jax import augment, fidelity, media, quality, ser_fiq, shardin
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.files import digest
+from deepfidelity_jax.folding import fold
 from deepfidelity_jax.predict import Prediction, predict
 
 # Batches are padded to one of these, so that no other shape is ever compiled.
@@ -52,9 +53,9 @@ class Detector:
         self.faces = FaceSettings(**config.faces)
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
-        self._variables, self._arcface = variables, arcface
-        self._mesh = None
-        model = train.build_model(config)
+        self._arcface, self._mesh = arcface, None
+        model = train.build_model(config).clone(folded=True)
+        self._variables = jax.jit(partial(fold, config=model.config))(variables)
 
         def forward(variables, images):
             outputs = model.apply(variables, train.normalise(images), train=False)

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
@@ -48,6 +50,24 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     """Make a new workdir this config's."""
     if not (workdir / "config.json").exists():
         write_json(workdir / "config.json", json.loads(config.to_json()))
+
+
+def keep_programs(workdir: Path) -> None:
+    """Keep what JAX compiles in `<workdir>/cache`, so that the next command need not compile it.
+
+    For a process with one workdir, before it compiles; a folder named by the user is left alone,
+    and nothing is kept where nothing may be written.
+    """
+    place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if jax.config.jax_compilation_cache_dir or not os.access(place, os.W_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(workdir / "cache"))
+    # Not the many little ones, which compile as fast as they are read.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    # XLA's own caches would make the folder's path part of every program's name, so that a workdir
+    # taken elsewhere would compile anew.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 def read_config(workdir: Path) -> ConfigDict:

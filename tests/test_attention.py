@@ -13,6 +13,7 @@ import pytest
 from deepfidelity_jax.attention import (
     attend,
     depthwise_conv,
+    divided_last,
     grouped_conv,
     grouped_grad,
     mirror_mix,
@@ -150,3 +151,20 @@ def test_attend_is_the_equation_and_knows_no_order(rng):
     np.testing.assert_allclose(attend(q, k, v), expected, rtol=1e-4, atol=1e-5)
     order = rng.permutation(6)
     np.testing.assert_allclose(attend(q, k[:, order], v[:, order]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_forms_agree_in_value_and_gradient(rng):
+    q, k, v, g = (normal(rng, 2, 9, 3, 8) for _ in range(4))
+    expected, pull = jax.vjp(jax.nn.dot_product_attention, q, 3 * k, v)
+    for form in (divided_last, attend):
+        found, own_pull = jax.vjp(jax.jit(form), q, 3 * k, v)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        for a, b in zip(own_pull(g), pull(g), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_of_large_scores_is_finite_and_keeps_its_type(rng):
+    q, k, v = (normal(rng, 1, 5, 2, 8).astype(jnp.bfloat16) for _ in range(3))
+    found = divided_last(300 * q, k, v)
+    assert found.dtype == jnp.bfloat16
+    assert np.isfinite(np.asarray(found, np.float32)).all()

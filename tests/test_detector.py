@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from copy import copy
 from dataclasses import replace
 
 import cv2
@@ -13,6 +14,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 
 import deepfidelity_jax as df
 from deepfidelity_jax import fidelity, records
+from deepfidelity_jax.detector import BATCH_SIZES
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.features import Features
 from deepfidelity_jax.media import decode_image
@@ -58,6 +60,15 @@ def test_one_by_one_is_together(detector, images):
     for compute in (detector.features, detector.logits, detector.fidelity):
         single = np.concatenate([compute(image[None]) for image in images[:3]])
         np.testing.assert_allclose(single, compute(images)[:3], rtol=1e-5, atol=1e-5)
+
+
+def test_no_number_of_images_compiles_anew(moved, images):
+    """Three batch sizes serve all; what is scored again, in whatever number, is compiled."""
+    fresh = df.load(moved)
+    for count in (1, 2, 8, 9, 64, 70, 3):
+        batch = np.resize(images, (count, *images.shape[1:]))
+        assert np.isfinite(fresh.fidelity(batch)).all()
+    assert fresh._score._cache_size() == len(BATCH_SIZES)
 
 
 def test_fidelity_is_the_regressor_of_the_features(detector, images):
@@ -115,7 +126,8 @@ def test_quality_is_that_of_the_training_faces_or_none(detector, records_folder)
     assert reason == ""
     for measure, told in (("csv", "from a table"), ("none", "had none")):
         noted = replace(detector.fidelity_model, provenance={"quality": {"measure": measure}})
-        other = df.detector.Detector(detector.config, detector._variables, 0, noted)
+        other = copy(detector)
+        other.fidelity_model = noted
         found, reason = other.quality([record["image"]], [record["landmarks"]])
         assert np.isnan(found).all(), "never an invented score"
         assert told in reason
@@ -124,7 +136,8 @@ def test_quality_is_that_of_the_training_faces_or_none(detector, records_folder)
 def test_a_prediction_without_quality_says_why(detector, tmp_path):
     """The verdict stands, the quality is null, the note gives the reason once."""
     noted = replace(detector.fidelity_model, provenance={"quality": {"measure": "none"}})
-    other = df.detector.Detector(detector.config, detector._variables, 0, noted)
+    other = copy(detector)
+    other.fidelity_model = noted
     other.faces = replace(other.faces, detector="none")
     picture = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), picture)

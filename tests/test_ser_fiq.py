@@ -21,7 +21,7 @@ from torch_bytes import write_checkpoint
 import deepfidelity_jax as df
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
 from deepfidelity_datasets.synthetic_faces.synthetic_faces_dataset_builder import Builder
-from deepfidelity_jax import quality, records
+from deepfidelity_jax import quality, records, train
 from deepfidelity_jax.cli import main
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import digest
@@ -330,6 +330,7 @@ def test_faces_without_landmarks_are_told(weights, tiny, tmp_path, capfd):
 def test_prediction_measures_as_the_training_faces_were(weights, finished, tmp_path):
     """With the same weights the same measure; without, or with others, none, and why."""
     plain = df.load(finished)
+    _, variables, step = train.read_trained(finished)
     assert plain.fidelity_model.provenance["quality"]["measure"] == "iso"
 
     def detector(arcface, digest):
@@ -337,7 +338,7 @@ def test_prediction_measures_as_the_training_faces_were(weights, finished, tmp_p
         model = replace(plain.fidelity_model, provenance=noted)
         config = plain.config.copy_and_resolve_references()
         config.quality.weights = "elsewhere/backbone.pth"
-        return df.detector.Detector(config, plain._variables, plain.step, model, arcface=arcface)
+        return df.detector.Detector(config, variables, step, model, arcface=arcface)
 
     coarse = np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     image = encode_image(cv2.resize(coarse, (112, 112), interpolation=cv2.INTER_CUBIC))

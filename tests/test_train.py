@@ -165,7 +165,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
     def take_step(accumulate, batch):
         tiny.train.accumulate = accumulate
         step = lambda state, batch: train.train_step(  # noqa: E731
-            state, batch, model=model, config=tiny, paired=True
+            state, batch, model=model, config=tiny
         )
         return jax.jit(step)(state, batch)
 

@@ -1,0 +1,326 @@
+"""SSAAFormer here against the same network in PyTorch: speed, memory, compile time, in one run.
+
+python benchmarks/models.py [--variant=large] [--size=224] [--batch=4] [--dtype=...] [--rounds=5]
+    [--task=forward|train|both] [--json=FILE]
+
+Every form is a process of its own, and they take turns, so that a busy machine troubles all alike.
+Of each the best call counts: wall time, and on CPU also the time of the cores, which other programs
+change less. `floor` is the time the counted multiply-adds would take at the fastest matrix product
+measured in the same run, as a share of the wall time: 100% is the machine. Memory is the peak of
+the process, compilation included, above what the imports took; on an accelerator the peak of the
+device. A training step is forward, backward and AdamW. Without PyTorch, ours alone.
+
+On an accelerator the computation is in bfloat16, PyTorch's by autocast and channels-last.
+"""
+
+import argparse
+import functools
+import importlib.util
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from datetime import date
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+# Each form by name: the function that makes it, and how it differs.
+OURS = {
+    "ours": ("build_ours", {"devices": 1}),
+    "ours, a device per core": ("build_ours", {"devices": CORES}),
+}
+THEIRS = {
+    "PyTorch": ("build_theirs", {}),
+    "PyTorch channels-last": ("build_theirs", {"channels_last": True}),
+    "PyTorch compiled": ("build_theirs", {"compiled": True}),
+    "PyTorch compiled channels-last": ("build_theirs", {"compiled": True, "channels_last": True}),
+}
+BYTES = 1024  # in a unit of ru_maxrss, on Linux
+
+
+def list_forms(accelerated: bool) -> dict:
+    """The forms that this machine can run."""
+    forms = {name: form for name, form in OURS.items() if name == "ours" or not accelerated}
+    if CORES == 1:
+        del forms["ours, a device per core"]
+    if importlib.util.find_spec("torch"):
+        forms |= {n: f for n, f in THEIRS.items() if "channels-last" in n or not accelerated}
+    return forms
+
+
+def build_ours(task, options, *, devices):
+    """A compiled call of ours: (call, seconds to compile, peak bytes of the device or None)."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from deepfidelity_jax import sharding
+    from deepfidelity_jax.folding import fold
+    from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
+
+    jax.config.update("jax_num_cpu_devices", devices)
+    jax.config.update("jax_enable_compilation_cache", False)
+    baseline = _resident()
+    mesh = sharding.data_mesh(options.batch)
+    split, place = sharding.split_batch(mesh), sharding.replicated(mesh)
+    config = getattr(SSAAFormerConfig, options.variant)(dtype=options.dtype)
+    model = SSAAFormer(config)
+    images = jax.random.normal(jax.random.key(0), (options.batch, options.size, options.size, 3))
+    label = jnp.arange(options.batch) % config.num_classes
+
+    def init():
+        return model.init(jax.random.key(0), images[:1, :32, :32], train=False)
+
+    def forward(variables, images):
+        outputs = model.clone(folded=True).apply(variables, images, train=False)
+        return outputs.features, outputs.logits
+
+    adamw = optax.adamw(1e-4, weight_decay=0.05)
+
+    def step(state, images, label):
+        params, batch_stats, moments, number = state
+
+        def loss_of(params):
+            outputs, new = model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                images,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.fold_in(jax.random.key(1), number)},
+            )
+            entropy = optax.softmax_cross_entropy_with_integer_labels
+            tokens = jnp.broadcast_to(label[:, None], outputs.token_logits.shape[:2])
+            loss = entropy(outputs.class_logits, label).mean()
+            return loss + 0.5 * entropy(outputs.token_logits, tokens).mean(), new["batch_stats"]
+
+        (loss, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updates, moments = adamw.update(gradients, moments, params)
+        return (optax.apply_updates(params, updates), batch_stats, moments, number + 1), loss
+
+    variables = jax.jit(init, out_shardings=place)()
+    images, label = jax.device_put((images, label), split)
+    if task == "forward":
+        variables = jax.jit(functools.partial(fold, config=config))(variables)
+        start = time.perf_counter()
+        compiled = jax.jit(forward).lower(variables, images).compile()
+        seconds = time.perf_counter() - start
+
+        def call():
+            jax.block_until_ready(compiled(variables, images))
+    else:
+        moments = jax.jit(adamw.init, out_shardings=place)(variables["params"])
+        state = (variables["params"], variables["batch_stats"], moments, jnp.zeros((), int))
+        state = jax.device_put(state, place)
+        del variables, moments
+        start = time.perf_counter()
+        traced = jax.jit(step, donate_argnums=0, out_shardings=(place, place))
+        compiled = traced.lower(state, images, label).compile()
+        seconds = time.perf_counter() - start
+
+        def call():
+            nonlocal state
+            state, loss = compiled(state, images, label)
+            jax.block_until_ready(loss)
+
+    def peak():
+        stats = jax.devices()[0].memory_stats()
+        return stats["peak_bytes_in_use"] if stats else _peak() - baseline
+
+    return call, seconds, peak
+
+
+def build_theirs(task, options, *, compiled=False, channels_last=False):
+    """The same of PyTorch's."""
+    import torch
+    import torch_baseline
+    from torch.nn.functional import cross_entropy
+
+    torch.set_num_threads(CORES)
+    baseline = _resident()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    torch.manual_seed(0)
+    drop_path = {"large": 0.4, "base": 0.3, "small": 0.1, "tiny": 0.0}[options.variant]
+    model = torch_baseline.build(options.variant, drop_path=drop_path)
+    model = model.to(device, memory_format=layout).train(task == "train")
+    images = torch.randn(options.batch, 3, options.size, options.size, device=device)
+    images = images.to(memory_format=layout)
+    label = torch.arange(options.batch, device=device) % 2
+    run = torch.compile(model) if compiled else model
+    cast = torch.autocast(device, torch.bfloat16, enabled=options.dtype == "bfloat16")
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.05, fused=True)
+
+    def call():
+        if task == "forward":
+            with torch.inference_mode(), cast:
+                outputs = run(images)
+                outputs.features, outputs.logits  # noqa: B018
+        else:
+            with cast:
+                outputs = run(images)
+                tokens = label[:, None].expand(outputs.token_logits.shape[:2])
+                loss = cross_entropy(outputs.class_logits.float(), label)
+                logits = outputs.token_logits.float().flatten(0, 1)
+                loss = loss + 0.5 * cross_entropy(logits, tokens.flatten())
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    start = time.perf_counter()
+    call()
+    first = time.perf_counter() - start
+    start = time.perf_counter()
+    call()
+    seconds = max(0.0, first - (time.perf_counter() - start)) if compiled else 0.0
+
+    def peak():
+        return torch.cuda.max_memory_allocated() if device == "cuda" else _peak() - baseline
+
+    return call, seconds, peak
+
+
+def build_product(task, options, *, devices):
+    """The machine's rate: a matrix product of 2 * side^3 operations."""
+    import jax
+    import jax.numpy as jnp
+
+    side = options.side
+    a = jnp.ones((side, side), options.dtype)
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(a, a))
+    return lambda: jax.block_until_ready(product(a, a)), 0.0, _peak
+
+
+def serve(connection, form, task, options):
+    """In a process of its own: build the form, then time one call for every message."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # a GPU is shared with PyTorch
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # as if for the first time
+    build, differences = form
+    call, seconds, peak = globals()[build](task, options, **differences)
+    call()
+    connection.send(seconds)
+    while connection.recv():
+        start, start_cores = time.perf_counter(), time.process_time()
+        call()
+        connection.send((time.perf_counter() - start, time.process_time() - start_cores))
+    connection.send(peak())
+
+
+def measure(task, forms, options) -> dict:
+    """Of each form its best wall time, its least time of the cores, peak memory, compile time."""
+    context, running, found = multiprocessing.get_context("spawn"), {}, {}
+    for name, form in forms.items():
+        connection, other = context.Pipe()
+        process = context.Process(target=serve, args=(other, form, task, options), daemon=True)
+        process.start()
+        other.close()
+        try:
+            found[name] = {"compile_s": connection.recv(), "wall_s": [], "cores_s": []}
+            running[name] = process, connection
+        except EOFError:
+            print(f"{name}: failed, and is left out")
+    for _ in range(options.rounds):
+        for name, (_, connection) in running.items():
+            connection.send(True)
+            wall, cores = connection.recv()
+            found[name]["wall_s"].append(wall)
+            found[name]["cores_s"].append(cores)
+    for name, (process, connection) in running.items():
+        connection.send(False)
+        row = found[name]
+        row |= {"peak_bytes": connection.recv()}
+        row |= {clock: min(row[clock]) for clock in ("wall_s", "cores_s")}
+        process.join()
+    return found
+
+
+def describe_machine(options) -> dict:
+    """What the figures belong to."""
+    processor = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = [line.split(":", 1) for line in file if ":" in line]
+        processor = {k.strip(): v.strip() for k, v in lines}.get("model name", processor)
+    kind = processor if options.platform == "cpu" else options.device
+    return {"device": kind, "cores": CORES, "date": date.today().isoformat()}
+
+
+def print_table(task, found, multiply_adds, options):
+    """One line a form; ratios are of the wall time of eager PyTorch, the first of theirs."""
+    rate = 2 * options.side**3 / found["matrix product"]["wall_s"]
+    work = 2 * multiply_adds * options.batch * (3 if task == "train" else 1)
+    name = "training step" if task == "train" else "forward"
+    print(f"\n{name}: {options.variant}, {options.batch} x {options.size}, {options.dtype}", end="")
+    print(f", matrix products at {rate / 1e9:.0f} GFLOP/s")
+    columns = ("ms", "cores ms", "images/s", "floor", "MiB", "compile s")
+    print(f"{'':32}" + "".join(f"{column:>11}" for column in columns))
+    for name, row in found.items():
+        if name == "matrix product":
+            continue
+        row["images_per_s"] = options.batch / row["wall_s"]
+        row["floor"] = work / rate / row["wall_s"]
+        print(
+            f"{name:32}{1e3 * row['wall_s']:11.1f}{1e3 * row['cores_s']:11.1f}"
+            f"{row['images_per_s']:11.2f}{row['floor']:11.1%}{row['peak_bytes'] / 2**20:11.0f}"
+            f"{row['compile_s']:11.1f}"
+        )
+
+
+def _describe_platform(connection, variant, size):
+    """In a process that ends: initialising JAX would hold a TPU."""
+    import jax
+
+    from deepfidelity_jax.model import SSAAFormerConfig, count_multiply_adds
+
+    device = jax.devices()[0]
+    counted = count_multiply_adds(getattr(SSAAFormerConfig, variant)(), size)["total"]
+    connection.send((device.platform, device.device_kind, counted))
+
+
+def _resident():
+    with open("/proc/self/statm", encoding="utf-8") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def _peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES
+
+
+def main():
+    """Print the tables and write them where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variant", default="large", choices=("large", "base", "small", "tiny"))
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--task", choices=("forward", "train", "both"), default="both")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    arguments = (there, options.variant, options.size)
+    process = context.Process(target=_describe_platform, args=arguments)
+    process.start()
+    options.platform, options.device, multiply_adds = here.recv()
+    process.join()
+    accelerated = options.platform != "cpu"
+    options.dtype = options.dtype or ("bfloat16" if accelerated else "float32")
+    options.side = 8192 if accelerated else 2048
+    forms = {"matrix product": ("build_product", {"devices": 1}), **list_forms(accelerated)}
+    tasks = ("forward", "train") if options.task == "both" else (options.task,)
+    result = {"machine": describe_machine(options), "options": vars(options)}
+    for task in tasks:
+        result[task] = measure(task, forms, options)
+        print_table(task, result[task], multiply_adds, options)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
