@@ -75,18 +75,25 @@ class Detector:
 
     def features(self, images: Images) -> Float32[np.ndarray, "n d"]:
         """What the regressor is fitted on: mean over tokens + 0.5 * max over tokens."""
-        return self._batched(images, lambda x: self._forward(self._variables, x)[0])
+        return self.features_of_prepared(self.prepare(images))
+
+    def features_of_prepared(
+        self, prepared: UInt8[np.ndarray, "n s s 3"]
+    ) -> Float32[np.ndarray, "n d"]:
+        """The same of crops that went through `prepare`, or were read so by `data`."""
+        return self._batched(prepared, lambda x: self._forward(self._variables, x)[0])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """Both class heads together; index 0 fake, 1 real."""
-        return self._batched(images, lambda x: self._forward(self._variables, x)[1])
+        return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[1])
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
         """Perceptual forgery fidelity, high is real; InputError before a regressor was fitted."""
         if self.fidelity_model is None:
             raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
         regressor = self.fidelity_model.regressor.arrays
-        return self._batched(images, lambda x: self._score(self._variables, regressor, x))
+        score = lambda x: self._score(self._variables, regressor, x)  # noqa: E731
+        return self._batched(self.prepare(images), score)
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Probability of fake for fidelities, at equal odds beforehand; 0.5 at the threshold."""
@@ -140,25 +147,26 @@ class Detector:
 
     def prepare(self, images: Images) -> UInt8[np.ndarray, "n s s 3"]:
         """Crops of any size as the network takes them: the central share, at its size."""
-        own = self.config.model
-        return np.stack([augment.center_crop(x, own.image_size, own.eval_crop) for x in images])
-
-    def _batched(self, images: Images, compute) -> np.ndarray:
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise InputError(
                 f"images are {images.dtype} {list(images.shape)}: give uint8 [N, H, W, 3] in RGB"
             )
+        side, share = self.config.model.image_size, self.config.model.eval_crop
+        prepared = np.zeros((len(images), side, side, 3), np.uint8)
+        for row, image in zip(prepared, images, strict=True):
+            row[:] = augment.center_crop(image, side, share)
+        return prepared
+
+    def _batched(self, prepared, compute) -> np.ndarray:
         results = []
         # An empty batch still runs once, for the shape of its result.
-        for start in range(0, max(len(images), 1), BATCH_SIZES[-1]):
-            batch = images[start : start + BATCH_SIZES[-1]]
+        for start in range(0, max(len(prepared), 1), BATCH_SIZES[-1]):
+            batch = prepared[start : start + BATCH_SIZES[-1]]
             count = len(batch)
-            side = self.config.model.image_size
             devices = self._mesh.size if self._mesh else 1
             size = next(s for s in BATCH_SIZES if s >= count and s % devices == 0)
-            padded = np.zeros((size, side, side, 3), np.uint8)
-            if count:
-                padded[:count] = self.prepare(batch)
+            padded = np.zeros((size, *batch.shape[1:]), np.uint8)
+            padded[:count] = batch
             if self._mesh:
                 padded = jax.device_put(padded, sharding.split_batch(self._mesh))
             results.append(np.asarray(compute(padded))[:count])

@@ -77,7 +77,7 @@ def compute(detector: Detector, records: Records, process: tuple[int, int] = (0,
         records, own.model.image_size, own.model.eval_crop, own.eval.batch_size, process
     ):
         # Without the images: of a large split only the features are held.
-        batch["feature"] = detector.features(batch.pop("image"))
+        batch["feature"] = detector.features_of_prepared(batch.pop("image"))
         for name, column in columns.items():
             column.append(batch[name])
     exported = {name: np.concatenate(column) for name, column in columns.items()}

@@ -69,8 +69,10 @@ def place_batch(batch, mesh: Mesh):
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def gather(array: jax.Array) -> np.ndarray:
+def gather(array: jax.Array | np.ndarray) -> np.ndarray:
     """All of an array here, wherever its parts are. To be called by all processes."""
+    if isinstance(array, np.ndarray):
+        return array
     if not array.is_fully_addressable and not array.is_fully_replicated:
         return multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)

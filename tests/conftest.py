@@ -29,6 +29,7 @@ install_import_hook("deepfidelity_jax", "beartype.beartype")
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's global flags
 
 TREE = Path(__file__).parents[1]
+CORES = os.sched_getaffinity(0)
 DEMO = f"--config={TREE / 'configs' / 'demo.py'}"
 
 # The smallest run that passes through everything; all of it is an option of the command line.
@@ -63,14 +64,16 @@ def tiny():
 @pytest.fixture
 def one_core():
     """Starting worker processes takes longer than a few pictures; that is tested elsewhere."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
+    os.sched_setaffinity(0, {min(CORES)})
     yield
-    os.sched_setaffinity(0, cores)
+    os.sched_setaffinity(0, CORES)
 
 
 class Command:
-    """`run.py` in a process of its own, with the tiny run's options, on CPU devices."""
+    """`run.py` in a process of its own, with the tiny run's options, on CPU devices.
+
+    On all cores whoever starts it: sums in another order are another run to the last bit.
+    """
 
     def __init__(self, workdir, *options, devices=1, tiny=True):
         small = [f"--config.{key}={value}" for key, value in TINY.items()] if tiny else []
@@ -92,11 +95,22 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_on_all_cores,
         )
 
     def finish(self):
         """Run to the end: exit status, stdout, stderr."""
-        return subprocess.run(self.argv, env=self.environment, capture_output=True, text=True)
+        return subprocess.run(
+            self.argv,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            preexec_fn=_on_all_cores,
+        )
+
+
+def _on_all_cores():
+    os.sched_setaffinity(0, CORES)
 
 
 @pytest.fixture(scope="session")

@@ -127,7 +127,7 @@ def test_convert_that_will_not_do(run, tmp_path):
     weights.write_bytes(b"cos\nsystem\n(S'touch %s'\ntR." % bytes(tmp_path / "canary"))
     assert_told(run(convert, work, f"--input={weights}"), weights, "os.system", "refused")
     assert not (tmp_path / "canary").exists()
-    assert_told(run(convert, output), "one --input=WORKDIR", "not 0")
+    assert_told(run(convert, output), "one --input is written to --output", "not 0")
     assert_told(run(convert, output, f"--input={tmp_path}"), "no trained detector")
     told = run(DEMO, work, *OPTIONS, f"--config.init_from={weights}")
     assert_told(told, weights, "os.system", "refused")

@@ -148,8 +148,12 @@ def test_a_prediction_without_quality_says_why(detector, tmp_path):
 
 
 def test_crops_of_any_size(detector, images):
+    """The same share of the crop, at the same size; a border falls between pixels."""
     larger = np.repeat(np.repeat(images[:1], 2, axis=1), 2, axis=2)
-    np.testing.assert_allclose(detector.logits(larger), detector.logits(images[:1]), atol=0.05)
+    found, expected = (detector.prepare(x).astype(int) for x in (larger, images[:1]))
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 3
+    assert np.abs(found[:, :, ::-1] - expected).mean() > 6
 
 
 @pytest.mark.parametrize(

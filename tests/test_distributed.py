@@ -109,8 +109,15 @@ def test_one_killed_then_one_told_to_stop_then_to_the_end(start, finished, tiny,
 
     left = checkpoint.latest_step(tmp_path / "checkpoints")
     assert 0 < left < tiny.train.steps
+    # Lines after that checkpoint may be there already; the second run drops and rewrites them.
+    log = tmp_path / "metrics.jsonl"
+    before = log.stat().st_mtime_ns
     pair = start(tmp_path, "--mode=train")
-    wait_for(lambda: read_metrics(tmp_path)[-1]["step"] > left, pair[0], seconds=900)
+    wait_for(
+        lambda: log.stat().st_mtime_ns > before and read_metrics(tmp_path)[-1]["step"] > left,
+        pair[0],
+        seconds=900,
+    )
     pair[1].terminate()
     (first, _, error), (second, _, _) = finish(pair)
     assert (first, second) == (128 + signal.SIGTERM,) * 2, error

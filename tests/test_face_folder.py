@@ -1,6 +1,5 @@
 """A folder becomes records: labels, methods and splits by file, damaged files listed."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -17,16 +16,9 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.media import decode_image
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES, SPLITS, Records
 
+pytestmark = pytest.mark.usefixtures("one_core")
+
 SHARES = (0.6, 0.2, 0.2)
-
-
-@pytest.fixture(autouse=True)
-def _one_core():
-    """Starting worker processes takes longer than these few pictures; that is tested elsewhere."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    yield
-    os.sched_setaffinity(0, cores)
 
 
 def draw(seed, size=48):

@@ -204,7 +204,7 @@ def test_how_it_is_computed_changes_nothing(variables, reference, changes):
 
 def test_blocks_run_in_order(variables):
     """The symmetric stack first, then the slices of the plain one."""
-    stage = Stage(SMALLEST, 1, train=False, unroll=False, remat=False)
+    stage = Stage(SMALLEST, 1, train=False, unroll=False, remat=False, folded=False)
     own = {key: tree["stage1"] for key, tree in variables.items()}
     got, seen = stage.apply(
         own,
@@ -215,15 +215,17 @@ def test_blocks_run_in_order(variables):
     x = seen["intermediates"]["patch_embed"]["__call__"][0]
     for stack, i in (("symmetric", 0), ("plain", 0), ("plain", 1)):
         part = {key: jax.tree.map(lambda p, i=i: p[i], own[key][stack]) for key in own}
-        block = Block(SMALLEST, local=True, symmetric=stack == "symmetric", train=False)
+        block = Block(
+            SMALLEST, local=True, symmetric=stack == "symmetric", train=False, folded=False
+        )
         x, _ = block.apply(part, x, jnp.zeros(()))
     np.testing.assert_allclose(got, x, rtol=1e-4, atol=1e-4 * np.abs(x).max())
 
 
 def mixing_branch(x, *, local, symmetric, weights=(1.0, 1.0)):
     """What a block adds to x by mixing tokens: position term and MLP are silenced."""
-    block = Block(SMALLEST, local=local, symmetric=symmetric, train=False)
-    symmetric_block = Block(SMALLEST, local=local, symmetric=True, train=False)
+    block = Block(SMALLEST, local=local, symmetric=symmetric, train=False, folded=False)
+    symmetric_block = Block(SMALLEST, local=local, symmetric=True, train=False, folded=False)
     init = symmetric_block.init
     params = randomise(jax.eval_shape(lambda: init(jax.random.key(0), x, jnp.zeros(()))))["params"]
     params["w"] = jnp.asarray(weights)
@@ -303,7 +305,7 @@ def test_training_moves_every_running_statistic_and_evaluation_none(variables):
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     config = dataclasses.replace(SMALLEST, drop_path=0.4)
-    block = Block(config, local=True, symmetric=False, train=True)
+    block = Block(config, local=True, symmetric=False, train=True, folded=False)
     x = jnp.ones((20_000, 2, 1, 3))
     kept = block.apply(
         {}, x, jnp.float32(0.25), method="_drop_path", rngs={"dropout": jax.random.key(0)}

@@ -4,7 +4,6 @@ With random weights: they show that the computation is right, not that the measu
 """
 
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -274,16 +273,7 @@ def weights(tmp_path_factory):
     return write_checkpoint(path, {f"module.{name}": value for name, value in state.items()})
 
 
-@pytest.fixture
-def _one_core():
-    """Starting worker processes takes longer than these few faces; that is tested elsewhere."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    yield
-    os.sched_setaffinity(0, cores)
-
-
-@pytest.mark.usefixtures("_one_core")
+@pytest.mark.usefixtures("one_core")
 def test_records_hold_it(weights, tiny, tmp_path):
     tiny.quality.measure, tiny.quality.weights = "ser_fiq", str(weights)
     tiny.faces.frames = 1
@@ -312,7 +302,7 @@ def test_records_hold_it(weights, tiny, tmp_path):
         assert (min(targets), max(targets)) == pytest.approx(ends, abs=1e-6)
 
 
-@pytest.mark.usefixtures("_one_core")
+@pytest.mark.usefixtures("one_core")
 def test_faces_without_landmarks_are_told(weights, tiny, tmp_path, capfd):
     for number in range(8):
         picture = np.random.default_rng(number).integers(0, 256, (48, 48, 3), dtype=np.uint8)

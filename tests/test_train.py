@@ -183,7 +183,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
 
 
 def test_a_batch_is_divided_by_pairs():
-    batch = {"image": np.arange(24.0).reshape(12, 2), "label": np.arange(12)}
+    batch = {"image": jnp.arange(24.0).reshape(12, 2), "label": jnp.arange(12)}
     parts = train.divide(batch, 3)
     np.testing.assert_array_equal(parts["label"], [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]])
     np.testing.assert_array_equal(parts["image"][1, :, 0], [4, 6, 16, 18])
@@ -193,7 +193,7 @@ def test_tokens_are_mixed_before_the_network_sees_them(records_folder, tiny):
     """Exchanging in the step, labels left alone, is training on exchanged images."""
     model, side = SSAAFormer(SMALLEST), 3
     tiny.model.image_size = side * data.TOKEN
-    tiny.train.token_weight = 0.0
+    tiny.train.token_weight = tiny.train.ranking_weight = 0.0  # mixed images are not ranked
     folder = records.Records(records_folder, "train")
     made_from = train.training_input(tiny, records_folder)
     batch = next(data.training_batches(folder, made_from, batch_size=4, seed=0, forged=False))
