@@ -5,6 +5,7 @@ prepared and trained run, the same run on eight virtual devices. Tests that chan
 """
 
 import atexit
+import contextlib
 import fcntl
 import os
 import shutil
@@ -64,9 +65,17 @@ def tiny():
 @pytest.fixture
 def one_core():
     """Starting worker processes takes longer than a few pictures; that is tested elsewhere."""
-    os.sched_setaffinity(0, {min(CORES)})
+    with running_on({min(CORES)}):
+        yield
+
+
+@contextlib.contextmanager
+def running_on(cores):
+    """This process, and what it starts, on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
     yield
-    os.sched_setaffinity(0, CORES)
+    os.sched_setaffinity(0, before)
 
 
 class Command:
@@ -81,36 +90,29 @@ class Command:
         self.argv = [
             sys.executable, str(TREE / "run.py"), *config, f"--workdir={workdir}", *options
         ]  # fmt: skip
-        self.environment = os.environ | {
+        # A command run inside a test's own process leaves the devices it chose in its environment.
+        inherited = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+        self.environment = inherited | {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         }
 
     def start(self):
         """Start and do not wait; a process group of its own."""
-        return subprocess.Popen(
-            self.argv,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=_on_all_cores,
-        )
+        with running_on(CORES):
+            return subprocess.Popen(
+                self.argv,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
 
     def finish(self):
         """Run to the end: exit status, stdout, stderr."""
-        return subprocess.run(
-            self.argv,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            preexec_fn=_on_all_cores,
-        )
-
-
-def _on_all_cores():
-    os.sched_setaffinity(0, CORES)
+        with running_on(CORES):
+            return subprocess.run(self.argv, env=self.environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="session")

@@ -152,8 +152,8 @@ def test_crops_of_any_size(detector, images):
     larger = np.repeat(np.repeat(images[:1], 2, axis=1), 2, axis=2)
     found, expected = (detector.prepare(x).astype(int) for x in (larger, images[:1]))
     assert found.shape == expected.shape
-    assert np.abs(found - expected).mean() < 3
-    assert np.abs(found[:, :, ::-1] - expected).mean() > 6
+    assert np.abs(found - expected).mean() < 6
+    assert np.abs(found[:, :, ::-1] - expected).mean() > 12
 
 
 @pytest.mark.parametrize(
