@@ -12,9 +12,9 @@ def get_config() -> ConfigDict:
     """The demo's configuration."""
     config = default.get_config()
     config.data.dataset = "synthetic_faces"
-    config.data.identities = 320
+    config.data.identities = 560
     config.data.clips = 2
-    config.data.splits = (0.70, 0.10, 0.20)
+    config.data.splits = (0.76, 0.08, 0.16)
     config.faces.size = 112
     config.faces.frames = 3
 
@@ -38,11 +38,11 @@ def get_config() -> ConfigDict:
     config.augment.recompress_p = 0.0
     config.augment.erase_p = 0.0
 
-    config.train.steps = 1300
+    config.train.steps = 1500
     config.train.batch_size = 16
     config.train.learning_rate = 1e-3
     config.train.warmup_steps = 100
     config.train.ema_decay = 0.99
-    config.train.eval_every = 325
-    config.train.checkpoint_every = 325
+    config.train.eval_every = 375
+    config.train.checkpoint_every = 375
     return config

@@ -14,6 +14,7 @@ from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES
 # Beyond this strength hardly anyone can still see a forgery in faces this small.
 STRONGEST = 0.4
 CLEAN = 0.2  # share of frames that lose nothing
+NEXT = 4  # people in line of whom one is the donor of a swap
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ class Renderer:
         for kind in forge.KINDS:
             donor = None
             if kind == "swap":
-                others = [person for person in self.people[clip.split] if person != clip.identity]
-                (donor,) = self.film(int(rng.choice(others)), clip.scene, 1)
+                (donor,) = self.film(self.draw_donor(clip, rng), clip.scene, 1)
             # All frames of a clip are forged alike, as by one program.
             draw = rng.integers(2**63)
             forged = [
@@ -67,6 +67,15 @@ class Renderer:
             ]
             faces += self.finish(clip, kind, forged, rng)
         return Produced(faces)
+
+    def draw_donor(self, clip: Clip, rng: np.random.Generator) -> int:
+        """Another person of the split, one of those next in line, who is drawn soon or was just.
+
+        People do not depend on their place in line, and their textures are kept for a while.
+        """
+        people = self.people[clip.split]
+        steps = int(rng.integers(1, min(NEXT, len(people) - 1) + 1))
+        return people[(people.index(clip.identity) + steps) % len(people)]
 
     def film(
         self, identity: int, scene: int, count: int
