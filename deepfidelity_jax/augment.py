@@ -92,6 +92,20 @@ class AugmentSettings:
         )
 
 
+def lose_quality(image: Image, settings: AugmentSettings, rng: np.random.Generator) -> Image:
+    """A recorded face as a worse camera or a passage through the net would have left it.
+
+    It comes before any view is taken, as in the world: blocks and grain are resized with the face.
+    """
+    s = settings
+    if rng.random() < s.degrade_p:
+        kind = str(rng.choice(list(DEGRADATIONS)))
+        image = degrade(image, kind, rng.uniform(0, s.degrade_strength), rng)
+    if rng.random() < s.recompress_p:
+        image = recompress(image, rng, s.recompress_quality)
+    return image
+
+
 def augment(
     image: Image,
     mask: Mask | None,
@@ -101,8 +115,8 @@ def augment(
 ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Float[np.ndarray, "{size} {size}"] | None]:
     """One training view [size, size, 3] of a face, and its mask (None for None).
 
-    Geometry, colour, degradation, compression, erasing, in this order. An erased box keeps its
-    mask: erasing hides a forgery, it does not move it.
+    Geometry, colour, erasing, in this order. An erased box keeps its mask: erasing hides a forgery,
+    it does not move it.
     """
     s = settings
     image, mask = random_resized_crop(image, mask, size, rng, s.crop_scale, s.crop_ratio)
@@ -114,11 +128,6 @@ def augment(
         )
     if s.jitter:
         image = color_jitter(image, rng, s.jitter)
-    if rng.random() < s.degrade_p:
-        kind = str(rng.choice(list(DEGRADATIONS)))
-        image = degrade(image, kind, rng.uniform(0, s.degrade_strength), rng)
-    if rng.random() < s.recompress_p:
-        image = recompress(image, rng, s.recompress_quality)
     image = random_erasing(image, rng, s.erase_p, s.erase_area)
     return image, mask
 

@@ -33,8 +33,8 @@ class TrainingInput:
     """How a training example is made of a record.
 
     size: side of the image in pixels. settings: the augmentation. quality_scale: maps the quality
-    of the finished image to its fidelity target. remeasure: whether that quality is measured
-    again after augmentation (a measure we compute), or the record's own is kept.
+    of the face to its fidelity target. remeasure: whether that quality is measured again after
+    some of it was lost (a measure we compute), or the record's own is kept.
     """
 
     size: int
@@ -124,6 +124,7 @@ class LabelledFace(grain.transforms.RandomMap):
         """Make one training example."""
         image = decode_image(record["image"])
         mask = np.full(image.shape[:2], float(record["label"] == FAKE), np.float32)
+        image = augment.lose_quality(image, self.made_from.settings, rng)
         return _finish(image, mask, record["label"], record["quality"], self.made_from, rng)
 
 
@@ -144,21 +145,15 @@ class ForgedPair(grain.transforms.RandomMap):
             kind = kind if donor else "self_blend"
         fake, mask = forge.forge(kind, real, record["landmarks"], rng, donor)
         seed = rng.integers(2**63)
-        pair = [
+
+        def finish(image, forged_share, label):
+            rng = np.random.default_rng(seed)
+            image = augment.lose_quality(image, self.made_from.settings, rng)
             # Encoded alike: the real face must not be the one that was never compressed again.
-            _finish(
-                decode_image(encode_image(image)),
-                forged_share,
-                label,
-                record["quality"],
-                self.made_from,
-                np.random.default_rng(seed),
-            )
-            for image, forged_share, label in (
-                (real, np.zeros_like(mask), REAL),
-                (fake, mask, FAKE),
-            )
-        ]
+            image = decode_image(encode_image(image))
+            return _finish(image, forged_share, label, record["quality"], self.made_from, rng)
+
+        pair = finish(real, np.zeros_like(mask), REAL), finish(fake, mask, FAKE)
         return {key: np.stack([example[key] for example in pair]) for key in pair[0]}
 
     def _find_donor(self, video_id: str, rng: np.random.Generator):
@@ -179,8 +174,9 @@ def _finish(
     rng: np.random.Generator,
 ) -> Example:
     size = made_from.size
-    image, mask = augment.augment(image, mask, made_from.settings, size, rng)
+    # Of the whole face, as it is measured in the records: a view of it, resized, is another matter.
     measured = quality.measure(image) if made_from.remeasure else recorded_quality
+    image, mask = augment.augment(image, mask, made_from.settings, size, rng)
     target = scale(
         made_from.quality_scale, np.array([measured], np.float64), np.array([label], np.int32)
     )

@@ -55,26 +55,30 @@ def training_loss(
     """The weighted sum over the batch's mean, and its parts by name.
 
     class: cross-entropy of the class head. token: of the token head. fidelity: squared error of
-    the auxiliary fidelity head, which makes the feature carry quality beside the class. ranking: of
-    the class head, where the weight is not 0.
+    the auxiliary fidelity head, which makes the feature carry quality beside the class: of what it
+    says for the true class, or all its error would be of the class. ranking: of the class head,
+    where the weight is not 0.
 
     `box` is what the images exchanged (`mixing.exchange`), for the labels to follow: tokens go back
     to the images they came from, and an image is of two classes, each by its share of the area.
     """
-    label, target, tokens = batch["label"], batch["fidelity"], outputs.token_logits
-    of_class = cross_entropy(outputs.class_logits, label, label_smoothing)
+    tokens = outputs.token_logits
+
+    def of_whole(label, target):
+        found = {"class": cross_entropy(outputs.class_logits, label, label_smoothing)}
+        if outputs.fidelity is not None:
+            says = jnp.take_along_axis(outputs.fidelity, label[:, None], axis=1)[:, 0]
+            found["fidelity"] = jnp.square(says - target)
+        return found
+
+    parts = of_whole(batch["label"], batch["fidelity"])
     if box is not None:
-        of_other = cross_entropy(outputs.class_logits, label[::-1], label_smoothing)
-        own = 1 - box.mean()
-        of_class = own * of_class + (1 - own) * of_other
-        target = own * target + (1 - own) * target[::-1]
+        other, own = of_whole(batch["label"][::-1], batch["fidelity"][::-1]), 1 - box.mean()
+        parts = jax.tree.map(lambda a, b: own * a + (1 - own) * b, parts, other)
         tokens = exchange(tokens.reshape(-1, *box.shape, 2), box).reshape(tokens.shape)
-    parts = {"class": of_class.mean(), "token": token_loss(tokens, batch["forged"]).mean()}
-    total = parts["class"] + token_weight * parts["token"]
-    if outputs.fidelity is not None:
-        parts["fidelity"] = jnp.square(outputs.fidelity - target).mean()
-        total += fidelity_weight * parts["fidelity"]
+    parts = {name: losses.mean() for name, losses in parts.items()}
+    parts["token"] = token_loss(tokens, batch["forged"]).mean()
     if ranking_weight:
-        parts["ranking"] = ranking_loss(outputs.class_logits, label)
-        total += ranking_weight * parts["ranking"]
-    return total, parts
+        parts["ranking"] = ranking_loss(outputs.class_logits, batch["label"])
+    weights = {"token": token_weight, "fidelity": fidelity_weight, "ranking": ranking_weight}
+    return sum(weights.get(name, 1.0) * part for name, part in parts.items()), parts

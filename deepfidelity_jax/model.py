@@ -31,7 +31,7 @@ class SSAAFormerConfig:
         num_classes: of the class head and of the token head; 0 is fake, 1 is real.
         drop_path: share of samples whose residual branch is dropped in the last block; the
             first block drops none and the share grows linearly between.
-        fidelity_head: adds a linear head for the fidelity score itself.
+        fidelity_head: adds a linear head for the fidelity score itself, in either class.
         dtype: of the computation; parameters, statistics and outputs are float32.
     """
 
@@ -96,13 +96,14 @@ class Outputs(NamedTuple):
         features: [n, d] mean over tokens + 0.5 * max over tokens, what the regressor is fitted on.
         class_logits: [n, classes] of the token mean.
         token_logits: [n, tokens, classes] of each token, row by row.
-        fidelity: [n] of the auxiliary fidelity head, None where there is none.
+        fidelity: [n, 2] of the auxiliary fidelity head, None where there is none: what the fidelity
+            is if the face is fake, and if it is real.
     """
 
     features: Float[Array, "n d"]
     class_logits: Float[Array, "n k"]
     token_logits: Float[Array, "n t k"]
-    fidelity: Float[Array, "n"] | None
+    fidelity: Float[Array, "n 2"] | None
 
     @property
     def logits(self) -> Float[Array, "n k"]:
@@ -160,9 +161,7 @@ class SSAAFormer(nn.Module):
             features=features,
             class_logits=linear(d, classes, "head")(mean),
             token_logits=linear(d, classes, "aux_head")(tokens),
-            fidelity=linear(d, 1, "fidelity_head")(features)[:, 0]
-            if config.fidelity_head
-            else None,
+            fidelity=linear(d, 2, "fidelity_head")(features) if config.fidelity_head else None,
         )
 
 

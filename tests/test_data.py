@@ -71,6 +71,17 @@ def test_a_pair_differs_in_the_forged_part_alone(records_folder, tiny):
     assert np.median(inside) > 4
 
 
+def test_a_view_of_a_face_keeps_its_fidelity(records_folder, tiny):
+    """However it is cropped, turned and coloured: the target is that of the record."""
+    tiny.augment.degrade_p = tiny.augment.recompress_p = 0.0
+    tiny.augment.jitter, tiny.augment.erase_p = 0.4, 1.0
+    records = Records(records_folder, "train")
+    found = take(open_batches(records_folder, tiny, forged=False), len(records) // 4)
+    found = np.concatenate([batch["fidelity"] for batch in found])
+    expected = [records[i]["fidelity"] for i in range(len(records))]
+    np.testing.assert_allclose(np.sort(found), np.sort(expected), atol=1e-5)
+
+
 def test_same_seed_same_batches(records_folder, tiny):
     first = take(open_batches(records_folder, tiny), 3)
     assert_same(first, take(open_batches(records_folder, tiny), 3))

@@ -66,7 +66,10 @@ def test_total_is_the_weighted_sum_of_means():
         "fidelity_weight": 2.0,
         "ranking_weight": 0.0,
     }
-    total, parts = training_loss(make_outputs(jnp.array([0.5, 0.25])), batch, **weights)
+    # What the head says for the class that a face is not of does not count.
+    total, parts = training_loss(
+        make_outputs(jnp.array([[0.5, 9.0], [9.0, 0.25]])), batch, **weights
+    )
     expected = {
         "class": (np.log(4) + np.log(4 / 3)) / 2,
         "token": np.log(2),
@@ -89,7 +92,7 @@ def test_labels_follow_the_box():
     fake_token, real_token = [LOG3, 0.0], [0.0, LOG3]
     # What the network is to say: the token in the box is of the other image.
     tokens = jnp.array([[real_token] + [fake_token] * 3, [fake_token] + [real_token] * 3])
-    outputs = make_outputs(jnp.array([0.5, 0.5]))._replace(token_logits=tokens)
+    outputs = make_outputs(jnp.array([[0.5, 0.6], [0.4, 0.7]]))._replace(token_logits=tokens)
     batch = {
         "label": jnp.array([0, 1]),
         "forged": jnp.array([[1.0] * 4, [0.0] * 4]),
@@ -107,7 +110,8 @@ def test_labels_follow_the_box():
     expected = {
         "class": (of_fake + of_real) / 2,
         "token": right,  # every token is right once it is back
-        "fidelity": (0.5 - (0.75 * 0.2 + 0.25 * 0.8)) ** 2,
+        # As a fake and as a real face, each by its share.
+        "fidelity": (0.75 * (0.3**2 + 0.1**2) + 0.25 * (0.2**2 + 0.2**2)) / 2,
     }
     assert parts == pytest.approx(expected, rel=1e-5)
     weighted = expected["class"] + 0.5 * expected["token"] + expected["fidelity"]

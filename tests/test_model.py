@@ -152,7 +152,7 @@ def test_outputs_fit_together_at_any_size(variables, h, w):
     tokens = (h // 32) * (w // 32)
     assert outputs.features.shape == (2, 48)
     assert outputs.token_logits.shape == (2, tokens, 2)
-    assert outputs.fidelity.shape == (2,)
+    assert outputs.fidelity.shape == (2, 2)
     assert all(y.dtype == jnp.float32 for y in outputs)
     # Both heads are linear: the token head on the mean token is the mean of its outputs.
     expected = outputs.class_logits + 0.5 * outputs.token_logits.max(axis=1)
