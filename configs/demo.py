@@ -12,37 +12,42 @@ def get_config() -> ConfigDict:
     """The demo's configuration."""
     config = default.get_config()
     config.data.dataset = "synthetic_faces"
-    config.data.identities = 560
+    config.data.identities = 500
     config.data.clips = 2
-    config.data.splits = (0.76, 0.08, 0.16)
+    config.data.splits = (0.77, 0.08, 0.15)
     config.faces.size = 112
     config.faces.frames = 3
 
     # With three forgeries of each real face, more weight on the real ones parts the classes better
-    # and orders the fakes worse by quality (people beside the three splits: frame AUC 0.835 and
-    # Spearman 0.40 at 0, 0.856 and 0.37 at 0.24). A few outliers do not set the range of quality.
+    # and orders the fakes worse by quality (validation people: frame AUC 0.878 and Spearman with
+    # known quality 0.37 at 0, 0.896 and 0.34 at 0.25). A few outliers do not set the range.
     config.fidelity.percentile = 2.0
-    config.fidelity.balance = 0.25
+    config.fidelity.balance = 0.1
     config.fidelity.C = 1.0
     config.fidelity.gamma = 1.0
 
     config.model.variant = "tiny"
     config.model.image_size = 96
-    config.model.eval_crop = 0.93
     config.model.drop_path = 0.0
 
-    # Quality is lost as it is in the records, which the sources of training are clean of.
-    config.augment.crop_scale = (0.75, 1.0)
+    # Views are 96 of the 112 pixels, moved but not resized, which leaves traces and noise as they
+    # are: AUC of validation videos 0.954 instead of 0.937. Quality is lost as it is in the records,
+    # which the sources of training are clean of.
+    config.model.eval_crop = 96 / 112
+    config.augment.crop_scale = (0.735, 0.735)
+    config.augment.crop_ratio = (1.0, 1.0)
     config.augment.jitter = 0.0
-    config.augment.degrade_p = 0.75
+    config.augment.degrade_p = 0.8
+    config.augment.degrade_strength = 0.45
     config.augment.recompress_p = 0.0
     config.augment.erase_p = 0.0
 
-    config.train.steps = 1500
+    config.train.steps = 1300
     config.train.batch_size = 16
     config.train.learning_rate = 1e-3
     config.train.warmup_steps = 100
+    config.train.fidelity_weight = 20.0
     config.train.ema_decay = 0.99
-    config.train.eval_every = 375
-    config.train.checkpoint_every = 375
+    config.train.eval_every = 650
+    config.train.checkpoint_every = 325
     return config

@@ -12,7 +12,7 @@ from deepfidelity_jax.preparation import Face, Measure, Produced
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES
 
 # Beyond this strength hardly anyone can still see a forgery in faces this small.
-STRONGEST = 0.4
+STRONGEST = 0.45
 CLEAN = 0.2  # share of frames that lose nothing
 NEXT = 4  # people in line of whom one is the donor of a swap
 
