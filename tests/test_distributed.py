@@ -102,7 +102,8 @@ def test_one_killed_then_one_told_to_stop_then_to_the_end(start, finished, tiny,
 
     Here the state is whole on each device.
     """
-    pair = start(tmp_path, "--mode=train")
+    train = "--mode=train", "--config.train.checkpoint_every=5", "--config.train.eval_every=20"
+    pair = start(tmp_path, *train)
     wait_for(lambda: checkpoint.latest_step(tmp_path / "checkpoints"), pair[0], seconds=900)
     os.killpg(pair[1].pid, signal.SIGKILL)
     assert_lost(pair[0])
@@ -112,7 +113,7 @@ def test_one_killed_then_one_told_to_stop_then_to_the_end(start, finished, tiny,
     # Lines after that checkpoint may be there already; the second run drops and rewrites them.
     log = tmp_path / "metrics.jsonl"
     before = log.stat().st_mtime_ns
-    pair = start(tmp_path, "--mode=train")
+    pair = start(tmp_path, *train)
     wait_for(
         lambda: log.stat().st_mtime_ns > before and read_metrics(tmp_path)[-1]["step"] > left,
         pair[0],
@@ -124,7 +125,7 @@ def test_one_killed_then_one_told_to_stop_then_to_the_end(start, finished, tiny,
     left = checkpoint.latest_step(tmp_path / "checkpoints")
     assert f"stopped at step {left}, saved" in error
 
-    (status, _, error), _ = finish(start(tmp_path, "--mode=train"))
+    (status, _, error), _ = finish(start(tmp_path, *train))
     assert status == 0, error
     assert f"going on from step {left} of" in error
     steps = [line["step"] for line in read_metrics(tmp_path) if "loss" in line]
