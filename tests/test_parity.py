@@ -235,7 +235,7 @@ def ours(theirs):
     config.train.warmup_steps = 0
     config.train.clip_norm = 0.0
     config.train.token_weight = 0.5
-    config.train.fidelity_weight = 0.0
+    config.train.fidelity_weight = config.train.ranking_weight = 0.0
     model = SSAAFormer(SSAAFormerConfig(**SMALLEST))
     variables = converted(theirs["before"])
     state = train.TrainState(
