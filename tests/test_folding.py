@@ -23,7 +23,8 @@ def make_variables(config, seed=0):
     """Statistics far from 0 and 1, layer scale far from 1e-6, mirror weights unequal."""
     rng = np.random.default_rng(seed)
     images = jnp.zeros((1, 32, 32, 3))
-    fresh = SSAAFormer(config).init(jax.random.key(seed), images, train=False)
+    init = functools.partial(SSAAFormer(config).init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(seed), images)
 
     def draw(path, x):
         low, high = {
@@ -34,10 +35,11 @@ def make_variables(config, seed=0):
             "gamma_2": (-0.6, -0.2),
             "w": (-1, 1),
             "bias": (-0.3, 0.3),
-        }.get(path[-1].key, (None, None))
-        return x if low is None else jnp.asarray(rng.uniform(low, high, x.shape), x.dtype)
+            "kernel": (-0.3, 0.3),
+        }[path[-1].key]
+        return jnp.asarray(rng.uniform(low, high, x.shape), x.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, fresh)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def make_images(shape=(3, 64, 96, 3)):

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,8 +40,10 @@ def test_whitened_patches_are_uncorrelated_and_of_equal_strength():
 
 def test_the_network_starts_with_it_and_nothing_else_changes():
     for config, outputs in ((SSAAFormerConfig.tiny(), 48), (SSAAFormerConfig.small(), 64)):
-        params = SSAAFormer(config).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
-        params = params["params"]
+        init = functools.partial(SSAAFormer(config).init, train=False)
+        shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+        rng = np.random.default_rng(0)
+        params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)  # noqa: B023
         images = faces()
         started = start_whitened(params, images)
         kernel, _ = whiten(images, 4)
