@@ -43,7 +43,7 @@ def test_the_network_starts_with_it_and_nothing_else_changes():
         init = functools.partial(SSAAFormer(config).init, train=False)
         shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
         rng = np.random.default_rng(0)
-        params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)  # noqa: B023
+        params = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes)  # noqa: B023
         images = faces()
         started = start_whitened(params, images)
         kernel, _ = whiten(images, 4)
