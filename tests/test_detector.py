@@ -147,15 +147,20 @@ def test_a_prediction_without_quality_says_why(detector, tmp_path):
     assert line["note"] == "quality not measured: the training faces had none"
 
 
-def test_crops_of_any_size(detector, images):
+def test_crops_of_any_size(detector):
     """The central share of the crop, at the network's size, whatever size it came in."""
-    smooth = cv2.GaussianBlur(images[0], (0, 0), 3)  # a border falls between pixels
-    larger = cv2.resize(smooth, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-    found, expected = (detector.prepare(x[None])[0].astype(int) for x in (larger, smooth))
-    assert found.shape == (32, 32, 3)
-    assert np.abs(found - expected).mean() < 3
-    uncropped = cv2.resize(smooth, (32, 32), interpolation=cv2.INTER_AREA)
-    assert np.abs(found - uncropped).mean() > 2 * np.abs(found - expected).mean()
+    ramp = np.linspace(0, 240, 256)
+    picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 120.0), axis=-1)
+    whole = picture.astype(np.uint8)
+    half = cv2.resize(whole, (128, 128), interpolation=cv2.INTER_AREA)
+    found = [detector.prepare(x[None])[0].astype(int) for x in (whole, half)]
+    assert found[0].shape == found[1].shape == (32, 32, 3)
+    assert np.abs(found[0] - found[1]).max() <= 3  # a border falls between pixels
+    share = detector.config.model.eval_crop
+    for axis in (0, 1):
+        along = found[0][..., axis].mean(axis=1 - axis)
+        assert along[-1] - along[0] == pytest.approx(240 * share * 31 / 32, abs=3)
+        assert along.mean() == pytest.approx(120, abs=2)
 
 
 @pytest.mark.parametrize(
