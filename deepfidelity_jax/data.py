@@ -146,14 +146,14 @@ class ForgedPair(grain.transforms.RandomMap):
         fake, mask = forge.forge(kind, real, record["landmarks"], rng, donor)
         seed = rng.integers(2**63)
 
-        def finish(image, forged_share, label):
+        def make_example(image, forged_share, label):
             rng = np.random.default_rng(seed)
             image = augment.lose_quality(image, self.made_from.settings, rng)
             # Encoded alike: the real face must not be the one that was never compressed again.
             image = decode_image(encode_image(image))
             return _finish(image, forged_share, label, record["quality"], self.made_from, rng)
 
-        pair = finish(real, np.zeros_like(mask), REAL), finish(fake, mask, FAKE)
+        pair = make_example(real, np.zeros_like(mask), REAL), make_example(fake, mask, FAKE)
         return {key: np.stack([example[key] for example in pair]) for key in pair[0]}
 
     def _find_donor(self, video_id: str, rng: np.random.Generator):

@@ -92,8 +92,9 @@ class Detector:
         if self.fidelity_model is None:
             raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
         regressor = self.fidelity_model.regressor.arrays
-        score = lambda x: self._score(self._variables, regressor, x)  # noqa: E731
-        return self._batched(self.prepare(images), score)
+        return self._batched(
+            self.prepare(images), lambda x: self._score(self._variables, regressor, x)
+        )
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Probability of fake for fidelities, at equal odds beforehand; 0.5 at the threshold."""

@@ -13,7 +13,6 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import TINY
 from test_train import losses_of, read_metrics, read_state, wait_for
 
 from deepfidelity_jax import checkpoint, processes
@@ -56,42 +55,12 @@ def finish(pair):
 
 @pytest.fixture(scope="module")
 def on_two_processes(start, tmp_path_factory):
-    """A run of two processes from training to report, its state in eight parts.
-
-    First one process is killed: the other ends with one line. Then one is told to stop: both stop
-    at one step. Then they run to the end.
-    """
+    """A run of two processes from training to report, its state in eight parts."""
     workdir = tmp_path_factory.mktemp("two") / "run"
-    options = [
-        "--config.train.shard_state=true",
-        "--config.train.checkpoint_every=5",
-    ]
-    pair = start(workdir, *options)
-    wait_for(lambda: checkpoint.latest_step(workdir / "checkpoints"), pair[0], seconds=900)
-    os.killpg(pair[1].pid, signal.SIGKILL)
-    assert_lost(pair[0])
-
-    left = checkpoint.latest_step(workdir / "checkpoints")
-    assert 0 < left < TINY["train.steps"]
-    # Lines after that checkpoint may be there already; the second run drops and rewrites them.
-    log = workdir / "metrics.jsonl"
-    before = log.stat().st_mtime_ns
-    pair = start(workdir, *options)
-    wait_for(
-        lambda: log.stat().st_mtime_ns > before and read_metrics(workdir)[-1]["step"] > left,
-        pair[0],
-        seconds=900,
-    )
-    pair[1].terminate()
-    (first, _, error), (second, _, _) = finish(pair)
-    assert (first, second) == (128 + signal.SIGTERM,) * 2, error
-    left = checkpoint.latest_step(workdir / "checkpoints")
-    assert f"stopped at step {left}, saved" in error
-
-    (status, out, error), quiet = finish(start(workdir, *options))
+    split = "--config.train.shard_state=true", "--config.train.checkpoint_every=10"
+    (status, out, error), quiet = finish(start(workdir, *split))
     assert (status, out) == (0, ""), error
     assert quiet == (0, "", ""), "the first one speaks for all"
-    assert f"going on from step {left} of" in error
     assert "report: " in error
     return workdir
 
@@ -99,7 +68,6 @@ def on_two_processes(start, tmp_path_factory):
 def test_losses_are_those_of_one_process_and_of_one_device(
     on_two_processes, on_eight_devices, finished, tiny
 ):
-    """Killed, stopped and resumed in between."""
     found = losses_of(on_two_processes)
     assert list(found) == list(range(1, tiny.train.steps + 1))
     for other in (on_eight_devices, finished):
@@ -128,6 +96,43 @@ def test_what_two_processes_leave_is_what_one_leaves(on_two_processes, finished,
         for column in ("path", "video_id", "frame", "label", "quality"):
             np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
         np.testing.assert_allclose(found.feature, expected.feature, atol=5e-2)
+
+
+def test_one_killed_then_one_told_to_stop_then_to_the_end(start, finished, tiny, tmp_path):
+    """The other ends with one line; both stop at one step; the end is as if nothing had been.
+
+    Here the state is whole on each device.
+    """
+    train = "--mode=train", "--config.train.checkpoint_every=5", "--config.train.eval_every=20"
+    pair = start(tmp_path, *train)
+    wait_for(lambda: checkpoint.latest_step(tmp_path / "checkpoints"), pair[0], seconds=900)
+    os.killpg(pair[1].pid, signal.SIGKILL)
+    assert_lost(pair[0])
+
+    left = checkpoint.latest_step(tmp_path / "checkpoints")
+    assert 0 < left < tiny.train.steps
+    # Lines after that checkpoint may be there already; the second run drops and rewrites them.
+    log = tmp_path / "metrics.jsonl"
+    before = log.stat().st_mtime_ns
+    pair = start(tmp_path, *train)
+    wait_for(
+        lambda: log.stat().st_mtime_ns > before and read_metrics(tmp_path)[-1]["step"] > left,
+        pair[0],
+        seconds=900,
+    )
+    pair[1].terminate()
+    (first, _, error), (second, _, _) = finish(pair)
+    assert (first, second) == (128 + signal.SIGTERM,) * 2, error
+    left = checkpoint.latest_step(tmp_path / "checkpoints")
+    assert f"stopped at step {left}, saved" in error
+
+    (status, _, error), _ = finish(start(tmp_path, *train))
+    assert status == 0, error
+    assert f"going on from step {left} of" in error
+    steps = [line["step"] for line in read_metrics(tmp_path) if "loss" in line]
+    assert steps == list(range(1, tiny.train.steps + 1))
+    found, expected = (list(losses_of(run).values()) for run in (tmp_path, finished))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def assert_lost(process):

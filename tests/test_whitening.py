@@ -3,6 +3,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from test_model import randomise
 
 from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig, cut_patches, normalise
 from deepfidelity_jax.whitening import FLOOR, start_whitened, whiten
@@ -42,8 +43,7 @@ def test_the_network_starts_with_it_and_nothing_else_changes():
     for config, outputs in ((SSAAFormerConfig.tiny(), 48), (SSAAFormerConfig.small(), 64)):
         init = functools.partial(SSAAFormer(config).init, train=False)
         shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
-        rng = np.random.default_rng(0)
-        params = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes)  # noqa: B023
+        params = randomise(shapes)
         images = faces()
         started = start_whitened(params, images)
         kernel, _ = whiten(images, 4)
