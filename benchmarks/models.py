@@ -3,12 +3,15 @@
 python benchmarks/models.py [--variant=large] [--size=224] [--batch=4] [--dtype=...] [--rounds=5]
     [--task=forward|train|both] [--json=FILE]
 
-Every form is a process of its own, and they take turns, so that a busy machine troubles all alike.
-Of each the best call counts: wall time, and on CPU also the time of the cores, which other programs
-change less. `floor` is the time the counted multiply-adds would take at the fastest matrix product
-measured in the same run, as a share of the wall time: 100% is the machine. Memory is the peak of
-the process, compilation included, above what the imports took; on an accelerator the peak of the
-device. A training step is forward, backward and AdamW. Without PyTorch, ours alone.
+Every form is a process of its own. Ours stays and takes turns with each of PyTorch's, one after the
+other, so that a busy machine troubles both alike and no more than two are in memory. Of each the
+best call counts: wall time, and on CPU also the time of the cores, which other programs change
+less. `ours is` says how many times as fast ours was in the same turns. `floor` is the time the
+counted multiply-adds would take at the fastest matrix product measured in the same run, as a share
+of the wall time: 100% is the machine. Memory is the peak of the process, compilation included,
+above what the imports took; on an accelerator the peak of the device. A training step is forward,
+backward and AdamW. Without PyTorch, ours alone. On a CPU ours has a device per core, and all have a
+heap of huge pages, as in a process that run.py starts.
 
 On an accelerator the computation is in bfloat16, PyTorch's by autocast and channels-last.
 """
@@ -24,12 +27,11 @@ import resource
 import time
 from datetime import date
 
+from deepfidelity_jax.heap import TUNABLE
+
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 # Each form by name: the function that makes it, and how it differs.
-OURS = {
-    "ours": ("build_ours", {"devices": 1}),
-    "ours, a device per core": ("build_ours", {"devices": CORES}),
-}
+OURS = {"matrix product": ("build_product", {}), "ours": ("build_ours", {})}
 THEIRS = {
     "PyTorch": ("build_theirs", {}),
     "PyTorch channels-last": ("build_theirs", {"channels_last": True}),
@@ -39,17 +41,14 @@ THEIRS = {
 BYTES = 1024  # in a unit of ru_maxrss, on Linux
 
 
-def list_forms(accelerated: bool) -> dict:
-    """The forms that this machine can run."""
-    forms = {name: form for name, form in OURS.items() if name == "ours" or not accelerated}
-    if CORES == 1:
-        del forms["ours, a device per core"]
-    if importlib.util.find_spec("torch"):
-        forms |= {n: f for n, f in THEIRS.items() if "channels-last" in n or not accelerated}
-    return forms
+def list_theirs(accelerated: bool) -> dict:
+    """The forms of PyTorch's that this machine can run."""
+    if not importlib.util.find_spec("torch"):
+        return {}
+    return {name: f for name, f in THEIRS.items() if "channels-last" in name or not accelerated}
 
 
-def build_ours(task, options, *, devices):
+def build_ours(task, options):
     """A compiled call of ours: (call, seconds to compile, peak bytes of the device or None)."""
     import jax
     import jax.numpy as jnp
@@ -59,7 +58,7 @@ def build_ours(task, options, *, devices):
     from deepfidelity_jax.folding import fold
     from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
 
-    jax.config.update("jax_num_cpu_devices", devices)
+    jax.config.update("jax_num_cpu_devices", min(CORES, 8))
     jax.config.update("jax_enable_compilation_cache", False)
     baseline = _resident()
     mesh = sharding.data_mesh(options.batch)
@@ -182,7 +181,7 @@ def build_theirs(task, options, *, compiled=False, channels_last=False):
     return call, seconds, peak
 
 
-def build_product(task, options, *, devices):
+def build_product(task, options):
     """The machine's rate: a matrix product of 2 * side^3 operations."""
     import jax
     import jax.numpy as jnp
@@ -210,32 +209,51 @@ def serve(connection, form, task, options):
     connection.send(peak())
 
 
-def measure(task, forms, options) -> dict:
-    """Of each form its best wall time, its least time of the cores, peak memory, compile time."""
-    context, running, found = multiprocessing.get_context("spawn"), {}, {}
-    for name, form in forms.items():
-        connection, other = context.Pipe()
-        process = context.Process(target=serve, args=(other, form, task, options), daemon=True)
-        process.start()
+class Running:
+    """A form in a process of its own. EOFError where it could not be built."""
+
+    def __init__(self, form, task, options):
+        context = multiprocessing.get_context("spawn")
+        self.connection, other = context.Pipe()
+        arguments = (other, form, task, options)
+        self.process = context.Process(target=serve, args=arguments, daemon=True)
+        self.process.start()
         other.close()
+        self.compile_s, self.wall_s, self.cores_s = self.connection.recv(), [], []
+
+    def time_call(self):
+        """Wall time and time of the cores of one call."""
+        self.connection.send(True)
+        wall, cores = self.connection.recv()
+        self.wall_s.append(wall)
+        self.cores_s.append(cores)
+
+    def stop(self) -> dict:
+        """The best of its times, and its peak memory."""
+        self.connection.send(False)
+        peak = self.connection.recv()
+        self.process.join()
+        best = {clock: min(getattr(self, clock)) for clock in ("wall_s", "cores_s")}
+        return {**best, "compile_s": self.compile_s, "peak_bytes": peak, "calls": len(self.wall_s)}
+
+
+def measure(task, theirs, options) -> dict:
+    """Of each form its best wall time, its least time of the cores, peak memory, compile time."""
+    ours, found = {name: Running(form, task, options) for name, form in OURS.items()}, {}
+    for name, form in theirs.items() or [("ours alone", None)]:
         try:
-            found[name] = {"compile_s": connection.recv(), "wall_s": [], "cores_s": []}
-            running[name] = process, connection
+            other = {name: Running(form, task, options)} if form else {}
         except EOFError:
             print(f"{name}: failed, and is left out")
-    for _ in range(options.rounds):
-        for name, (_, connection) in running.items():
-            connection.send(True)
-            wall, cores = connection.recv()
-            found[name]["wall_s"].append(wall)
-            found[name]["cores_s"].append(cores)
-    for name, (process, connection) in running.items():
-        connection.send(False)
-        row = found[name]
-        row |= {"peak_bytes": connection.recv()}
-        row |= {clock: min(row[clock]) for clock in ("wall_s", "cores_s")}
-        process.join()
-    return found
+            continue
+        for _ in range(options.rounds):
+            for running in (ours | other).values():
+                running.time_call()
+        if other:
+            found[name] = other[name].stop()
+            in_turn = min(ours["ours"].wall_s[-options.rounds :])
+            found[name]["ours_is"] = found[name]["wall_s"] / in_turn
+    return {name: running.stop() for name, running in ours.items()} | found
 
 
 def describe_machine(options) -> dict:
@@ -250,13 +268,13 @@ def describe_machine(options) -> dict:
 
 
 def print_table(task, found, multiply_adds, options):
-    """One line a form; ratios are of the wall time of eager PyTorch, the first of theirs."""
+    """One line a form."""
     rate = 2 * options.side**3 / found["matrix product"]["wall_s"]
     work = 2 * multiply_adds * options.batch * (3 if task == "train" else 1)
     name = "training step" if task == "train" else "forward"
     print(f"\n{name}: {options.variant}, {options.batch} x {options.size}, {options.dtype}", end="")
     print(f", matrix products at {rate / 1e9:.0f} GFLOP/s")
-    columns = ("ms", "cores ms", "images/s", "floor", "MiB", "compile s")
+    columns = ("ms", "cores ms", "images/s", "floor", "MiB", "compile s", "ours is")
     print(f"{'':32}" + "".join(f"{column:>11}" for column in columns))
     for name, row in found.items():
         if name == "matrix product":
@@ -266,7 +284,7 @@ def print_table(task, found, multiply_adds, options):
         print(
             f"{name:32}{1e3 * row['wall_s']:11.1f}{1e3 * row['cores_s']:11.1f}"
             f"{row['images_per_s']:11.2f}{row['floor']:11.1%}{row['peak_bytes'] / 2**20:11.0f}"
-            f"{row['compile_s']:11.1f}"
+            f"{row['compile_s']:11.1f}" + (f"{row['ours_is']:11.2f}" if "ours_is" in row else "")
         )
 
 
@@ -301,6 +319,7 @@ def main():
     parser.add_argument("--task", choices=("forward", "train", "both"), default="both")
     parser.add_argument("--json")
     options = parser.parse_args()
+    os.environ.setdefault("GLIBC_TUNABLES", TUNABLE)  # read by a process when it starts
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     arguments = (there, options.variant, options.size)
@@ -311,11 +330,11 @@ def main():
     accelerated = options.platform != "cpu"
     options.dtype = options.dtype or ("bfloat16" if accelerated else "float32")
     options.side = 8192 if accelerated else 2048
-    forms = {"matrix product": ("build_product", {"devices": 1}), **list_forms(accelerated)}
+    theirs = list_theirs(accelerated)
     tasks = ("forward", "train") if options.task == "both" else (options.task,)
     result = {"machine": describe_machine(options), "options": vars(options)}
     for task in tasks:
-        result[task] = measure(task, forms, options)
+        result[task] = measure(task, theirs, options)
         print_table(task, result[task], multiply_adds, options)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

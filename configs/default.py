@@ -65,8 +65,9 @@ def get_config() -> ConfigDict:
     config.model.image_size = 224  # any multiple of 32
     config.model.symmetric = (-1, 0, 0, 0)  # mirrored blocks of each stage; -1: all of them
     # Side that is scored, as a share of the recorded crop's: as large as training sees it (the root
-    # of augment.crop_scale), for traces of a forgery come at one scale. With folder.py, frame AUC
-    # of validation photographs 0.939 at 0.9, the paper's, and 0.899 at 1.0; same weights.
+    # of augment.crop_scale), for traces of a forgery come at one scale. On views of half to all of
+    # the area, frame AUC of validation photographs 0.939 at 0.9, the paper's, and 0.899 at 1.0;
+    # same weights.
     config.model.eval_crop = 0.9
     config.model.drop_path = 0.1
     config.model.dtype = "float32"  # of the computation; state stays float32

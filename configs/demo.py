@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.fidelity.percentile = 2.0
     config.fidelity.balance = 0.05
     config.fidelity.C = 1.0
-    config.fidelity.gamma = 1.0
+    config.fidelity.gamma = 2.0
 
     config.model.variant = "tiny"
     config.model.image_size = 96
@@ -43,12 +43,12 @@ def get_config() -> ConfigDict:
     config.augment.recompress_p = 0.0
     config.augment.erase_p = 0.0
 
-    config.train.steps = 1300
+    config.train.steps = 1450
     config.train.batch_size = 16
     config.train.learning_rate = 1e-3
     config.train.warmup_steps = 100
-    config.train.fidelity_weight = 20.0
+    config.train.fidelity_weight = 30.0
     config.train.ema_decay = 0.99
-    config.train.eval_every = 650
-    config.train.checkpoint_every = 325
+    config.train.eval_every = 725
+    config.train.checkpoint_every = 290
     return config

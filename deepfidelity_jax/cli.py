@@ -12,6 +12,7 @@ from absl import flags
 from deepfidelity_jax import processes
 from deepfidelity_jax.cores import count_cores
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.heap import use_huge_pages
 
 MODES = ("run", "prepare", "train", "fit", "evaluate", "predict", "convert")
 DONE, FAILED, WRONG = 0, 1, 2
@@ -26,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     # over two cores does 57 (tiny, batch 32 at 128 px, medians of one run). Others ignore it.
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(count_cores(), 8)))
+    if argv is None:
+        use_huge_pages()
     try:
         values = parse(sys.argv if argv is None else argv)
         return {"predict": predict, "convert": convert}.get(values.mode, run)(values)

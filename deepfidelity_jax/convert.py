@@ -135,18 +135,10 @@ def infer(weights: Weights) -> SSAAFormerConfig:
         if blocks != set(range(len(blocks))):
             raise InputError(f"blocks{stage}.*.w is not there for the first blocks of the stage")
     classes = _rows(shapes, "head.weight") or _rows(shapes, "aux_head.weight") or 2
-    for variant in VARIANTS:
-        config = getattr(SSAAFormerConfig, variant)()
-        if (config.depths, config.widths) == (depths, widths):
-            return replace(
-                config,
-                symmetric=[len(blocks) for blocks in mixing],
-                num_classes=classes,
-                fidelity_head="fidelity_head.weight" in shapes,
-            )
-    raise InputError(
-        f"the weights are of stages of {depths} blocks and {widths} channels: "
-        f"none of {', '.join(VARIANTS)}"
+    return getattr(SSAAFormerConfig, _find_variant(depths, widths))(
+        symmetric=[len(blocks) for blocks in mixing],
+        num_classes=classes,
+        fidelity_head="fidelity_head.weight" in shapes,
     )
 
 
@@ -156,11 +148,18 @@ def _rows(shapes: Mapping[str, tuple[int, ...]], name: str) -> int:
 
 def variant_of(config: SSAAFormerConfig) -> str:
     """The name of a network's variant."""
+    return _find_variant(config.depths, config.widths)
+
+
+def _find_variant(depths: tuple[int, ...], widths: tuple[int, ...]) -> str:
     for variant in VARIANTS:
         own = getattr(SSAAFormerConfig, variant)()
-        if (own.depths, own.widths) == (config.depths, config.widths):
+        if (own.depths, own.widths) == (depths, widths):
             return variant
-    raise ValueError(f"{config} is of no variant")
+    raise InputError(
+        f"the weights are of stages of {depths} blocks and {widths} channels: "
+        f"none of {', '.join(VARIANTS)}"
+    )
 
 
 def _blocks(names: Iterable[str], stage: int) -> set[int]:
@@ -179,7 +178,7 @@ def from_state_dict(weights: Weights) -> tuple[SSAAFormerConfig, dict[str, Any]]
     head = {name: x for name, x in weights.items() if name in ("head.weight", "head.bias")}
     if "aux_head.weight" not in weights:
         weights = {**weights, **{f"aux_{name}": np.zeros_like(x) for name, x in head.items()}}
-    return config, unflatten_dict(_fill(weights, config, name_tensors(config)))
+    return config, unflatten_dict(fill(weights, config, name_tensors(config)))
 
 
 def to_state_dict(config: SSAAFormerConfig, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -225,14 +224,14 @@ def start_from(
         if _is_head(name) or name.endswith(".w"):
             del weights[name]
             lines.append(f"{name} is left out: the network here has none")
-    return _fill(weights, config, list(tensors.values())), lines
+    return fill(weights, config, list(tensors.values())), lines
 
 
 def _is_head(name: str) -> bool:
     return name.split(".")[0] in HEADS
 
 
-def _fill(
+def fill(
     weights: Weights, config: SSAAFormerConfig, tensors: list[Tensor]
 ) -> dict[Place, np.ndarray]:
     """Our arrays that these tensors make up."""

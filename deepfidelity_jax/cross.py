@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from deepfidelity_jax import evaluate, fidelity, records
 from deepfidelity_jax.detector import Detector, load
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.features import Features, export
+from deepfidelity_jax.features import Features, export_once
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.pipeline import prepare, records_dir
 from deepfidelity_jax.report import write_report
-from deepfidelity_jax.workdir import Stages, fingerprint, read_config, say
+from deepfidelity_jax.workdir import read_config, say
 
 COLUMNS = ("dataset", "videos", "frames", "frame_auc", "video_auc", "video_acc", "video_eer")
 
@@ -54,7 +54,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     for name, (changed, builder) in builders.items():
         prepare(changed, builder, workdir)
         folder = Path(builder.data_path)
-        features = export_once(detector, folder, name, workdir)
+        features = export_once(lambda: detector, detector.step, folder, name, "test", workdir)
+        features = retarget(features, detector, folder)
         changed.data.dataset = name  # as the table calls it
         place = workdir / "eval" / name
         found[name] = evaluate.evaluate(changed, detector.fidelity_model, features, "test", place)
@@ -82,14 +83,8 @@ def change(own: ConfigDict, group: ConfigDict, workdir: Path) -> ConfigDict:
     return changed
 
 
-def export_once(detector: Detector, folder: Path, name: str, workdir: Path) -> Features:
-    """Features of a test split, with the targets that the detector's own quality range gives."""
-    path, stages = workdir / "features" / f"{name}-test.npz", Stages(workdir)
-    inputs = fingerprint(folder.parent.name, detector.step)
-    if not stages.done(f"features {name} test", inputs, path):
-        export(detector, folder, "test", path)
-        stages.finish(f"features {name} test", inputs)
-    features = Features.load(path)
+def retarget(features: Features, detector: Detector, folder: Path) -> Features:
+    """With the targets that the detector's own quality range gives, where it is of one measure."""
     if records.metadata_of(folder)["quality"]["measure"] != detector.config.quality.measure:
         return replace(features, fidelity=np.full_like(features.fidelity, np.nan))
     quality = features.quality.astype(np.float64)

@@ -1,5 +1,6 @@
 """Features of a whole split, exported in the order of its records."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from deepfidelity_jax.data import evaluation_batches
 from deepfidelity_jax.detector import Detector
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.records import Records
-from deepfidelity_jax.workdir import say
+from deepfidelity_jax.workdir import Stages, fingerprint, say
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,22 @@ class Features:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
             return cls(**{name: file[name] for name in file.files})
+
+
+def export_once(
+    load: Callable[[], Detector], step: int, folder: Path, dataset: str, split: str, workdir: Path
+) -> Features:
+    """The features of a split of the records in `folder`, exported unless they are in `workdir`.
+
+    `load` gives the detector, whose weights are of `step`, where it is needed.
+    """
+    path = workdir / "features" / f"{dataset}-{split}.npz"
+    name, inputs = f"features {dataset} {split}", fingerprint(folder.parent.name, step, split)
+    stages = Stages(workdir)
+    if not processes.told(stages.done(name, inputs, path)):
+        export(load(), folder, split, path)
+        stages.finish(name, inputs)
+    return Features.load(path)
 
 
 def export(detector: Detector, folder: Path, split: str, path: Path) -> None:

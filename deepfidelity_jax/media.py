@@ -152,9 +152,9 @@ def _decode(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         raise MediaError(f"pixels of kind {image.mode}") from None
 
 
-def encode_image(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """Code a crop as JPEG of quality 95 without subsampling its colour (4:4:4)."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95]
+def encode_image(image: UInt8[np.ndarray, "h w 3"], quality: int = 95) -> bytes:
+    """Code a crop as JPEG without subsampling its colour (4:4:4)."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     done, coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     assert done

@@ -26,7 +26,7 @@ from deepfidelity_jax import (
 )
 from deepfidelity_jax.detector import Detector, load
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.features import Features, export
+from deepfidelity_jax.features import Features, export_once
 from deepfidelity_jax.preparation import staging_folder
 from deepfidelity_jax.report import write_report
 from deepfidelity_jax.workdir import Stages, claim, fingerprint, say
@@ -92,14 +92,10 @@ class Trained:
 
     def features(self, split: str) -> Features:
         """The features of a split, exported unless they are there."""
-        dataset = self.config.data.dataset
-        path = self.workdir / "features" / f"{dataset}-{split}.npz"
-        inputs = fingerprint(self.folder.parent.name, self.step, split)
-        name, stages = f"features {dataset} {split}", Stages(self.workdir)
-        if not processes.told(stages.done(name, inputs, path)):
-            export(self.detector, self.folder, split, path)
-            stages.finish(name, inputs)
-        return Features.load(path)
+        return export_once(
+            lambda: self.detector, self.step, self.folder, self.config.data.dataset, split,
+            self.workdir,
+        )  # fmt: skip
 
 
 def records_dir(config: ConfigDict, workdir: Path) -> Path:

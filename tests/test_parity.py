@@ -253,7 +253,7 @@ def converted(state_dict):
     """By the table of names; `infer` would find none of our variants."""
     config = SSAAFormerConfig(**SMALLEST)
     weights = {name: x.numpy() for name, x in state_dict.items()}
-    return unflatten_dict(convert._fill(weights, config, convert.name_tensors(config)))
+    return unflatten_dict(convert.fill(weights, config, convert.name_tensors(config)))
 
 
 def compare(found, expected, tolerance):

@@ -33,7 +33,7 @@ class FaceFolderConfig(tfds.core.BuilderConfig):
 class Builder(RecordsBuilder):
     """TFDS builder of a folder."""
 
-    VERSION = tfds.core.Version("1.3.0")
+    VERSION = tfds.core.Version("1.4.0")
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":

@@ -133,7 +133,9 @@ class Extractor:
                 )
                 found.append(face)
                 if self.donors and source.split == "train":
-                    found.append(replace(face, split=SOURCES))
+                    # All but lossless: training encodes what it makes of it, as is done here.
+                    image = media.encode_image(crop.pixels, quality=100)
+                    found.append(replace(face, split=SOURCES, image=image))
                 if self.donors:
                     found += self.forge(source, face, crop.pixels)
         return Produced(found, extraction.note)

@@ -104,7 +104,8 @@ class Renderer:
 
     def face(self, clip, split, method, number, image, points, known_quality) -> Face:
         """One face as recorded."""
-        encoded = media.encode_image(image)
+        # What training forges and encodes anew is kept all but lossless.
+        encoded = media.encode_image(image, quality=100 if split == SOURCES else 95)
         video_id = clip.name if method == ORIGINAL else f"{clip.name}:{method}"
         return Face(
             split=split,

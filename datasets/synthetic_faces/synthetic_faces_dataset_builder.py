@@ -31,7 +31,7 @@ class SyntheticFacesConfig(tfds.core.BuilderConfig):
 class Builder(RecordsBuilder):
     """TFDS builder of rendered faces; splits are disjoint by identity."""
 
-    VERSION = tfds.core.Version("1.4.0")
+    VERSION = tfds.core.Version("1.5.0")
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":

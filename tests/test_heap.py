@@ -1,0 +1,34 @@
+"""The program starts itself anew with a heap of huge pages, once, as it was called."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os, sys
+from deepfidelity_jax.heap import use_huge_pages
+print("started")
+use_huge_pages()
+print(os.getpid(), os.environ["GLIBC_TUNABLES"], sys.argv[1:], sys.flags.dev_mode)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is of Linux")
+@pytest.mark.parametrize("given", [None, "glibc.malloc.arena_max=2"])
+def test_starts_anew_once_with_the_same_arguments(given):
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    if given:
+        environment["GLIBC_TUNABLES"] = given
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-X", "dev", "-c", PROGRAM, "--a=b c", ""],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines = process.communicate()[0].splitlines()
+    # The process stays the same, for those who wait for it or send it signals.
+    tunable = given or "glibc.malloc.hugetlb=1"
+    assert lines[-1] == f"{process.pid} {tunable} ['--a=b c', ''] True"
+    assert lines.count("started") == (1 if given else 2)
