@@ -10,8 +10,8 @@ less. `ours is` says how many times as fast ours was in the same turns. `floor` 
 counted multiply-adds would take at the fastest matrix product measured in the same run, as a share
 of the wall time: 100% is the machine. Memory is the peak of the process, compilation included,
 above what the imports took; on an accelerator the peak of the device. A training step is forward,
-backward and AdamW. Without PyTorch, ours alone. On a CPU ours has a device per core, and all have a
-heap of huge pages, as in a process that run.py starts.
+backward and AdamW. Without PyTorch, ours alone. On a CPU all have a heap of huge pages and our
+forward pass has a device per core, as in a process that run.py starts.
 
 On an accelerator the computation is in bfloat16, PyTorch's by autocast and channels-last.
 """
@@ -58,7 +58,8 @@ def build_ours(task, options):
     from deepfidelity_jax.folding import fold
     from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
 
-    jax.config.update("jax_num_cpu_devices", min(CORES, 8))
+    devices = 1 if task == "train" else min(CORES, 8)
+    jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_enable_compilation_cache", False)
     baseline = _resident()
     mesh = sharding.data_mesh(options.batch)

@@ -33,10 +33,10 @@ def get_config() -> ConfigDict:
 
     # Small batches: after as many images, frame AUC 0.85 with 16 and 0.83 with 32; one run each.
     config.train.batch_size = 16
-    config.train.steps = 5600
+    config.train.steps = 8000
     config.train.learning_rate = 1e-3
     config.train.warmup_steps = 200
     config.train.ema_decay = 0.998
-    config.train.eval_every = 560
-    config.train.checkpoint_every = 560
+    config.train.eval_every = 800
+    config.train.checkpoint_every = 800
     return config

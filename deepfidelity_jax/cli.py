@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from deepfidelity_jax import processes
-from deepfidelity_jax.cores import count_cores
+from deepfidelity_jax.cores import make_devices
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.heap import use_huge_pages
 
@@ -23,12 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     # Quiet: the log lines of XLA and of TFDS's optional TensorFlow say nothing to a user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # On a CPU each core is a device of its own: two train at 71 images/s where one device spread
-    # over two cores does 57 (tiny, batch 32 at 128 px, medians of one run). Others ignore it.
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(count_cores(), 8)))
     if argv is None:
         use_huge_pages()
+    make_devices()
     try:
         values = parse(sys.argv if argv is None else argv)
         return {"predict": predict, "convert": convert}.get(values.mode, run)(values)

@@ -252,10 +252,11 @@ class Block(nn.Module):
         """Run the block with this drop path rate; the None is what `scan` collects."""
         x = x + DepthwiseConv(3, name="pos_embed")(x)
         mix = self._convolve if self.local else self._attend
-        x = x + self._drop_path(self._scale("gamma_1", mix(self._norm("norm1", x))), rate)
+        mixed = mix(self._norm("norm1", x), self._layer_scale("gamma_1", x))
+        x = x + self._drop_path(mixed, rate)
         mlp = MLP(self.config, conv1x1 if self.local else linear, name="mlp")
-        x = x + self._drop_path(self._scale("gamma_2", mlp(self._norm("norm2", x))), rate)
-        return x, None
+        mapped = mlp(self._norm("norm2", x), self._layer_scale("gamma_2", x))
+        return x + self._drop_path(mapped, rate), None
 
     def _norm(self, name, x):
         if self.local and self.folded:
@@ -264,13 +265,13 @@ class Block(nn.Module):
             return BatchNorm(self.train, self.config.dtype, name=name)(x)
         return nn.LayerNorm(epsilon=1e-6, dtype=self.config.dtype, name=name)(x)
 
-    def _convolve(self, x):
+    def _convolve(self, x, gamma):
         c, dtype = x.shape[-1], self.config.dtype
         x = DepthwiseConv(5, name="attn")(conv1x1(c, c, "conv1", dtype)(x))
-        return self._mirror(conv1x1(c, c, "conv2", dtype)(x))
+        return self._mirror(conv1x1(c, c, "conv2", dtype)(x, gamma))
 
-    def _attend(self, x):
-        return Attention(self.config, self._mirror, name="attn")(x)
+    def _attend(self, x, gamma):
+        return Attention(self.config, self._mirror, name="attn")(x, gamma)
 
     def _mirror(self, x):
         # Of the projected map, which is the same as before the projection: that treats all
@@ -281,12 +282,11 @@ class Block(nn.Module):
             return x
         return mirror_mix(x, self.param("w", nn.initializers.ones, (2,)))
 
-    def _scale(self, name, x):
+    def _layer_scale(self, name, x):
         start = self.config.layer_scale
         if start is None or self.folded:
-            return x
-        gamma = self.param(name, nn.initializers.constant(start), (x.shape[-1],))
-        return x * gamma.astype(x.dtype)
+            return None
+        return self.param(name, nn.initializers.constant(start), (x.shape[-1],))
 
     def _drop_path(self, x, rate):
         """Drop the branch of a sample with probability `rate`; the kept ones make up for it."""
@@ -303,13 +303,15 @@ class Attention(nn.Module):
     mirror: Callable
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Attend, project, mirror."""
+    def __call__(
+        self, x: Float[Array, "n h w c"], gamma: Float[Array, "c"] | None
+    ) -> Float[Array, "n h w c"]:
+        """Attend, project and scale by `gamma`, mirror."""
         n, h, w, c = x.shape
         dtype, d = self.config.dtype, self.config.head_dim
         qkv = linear(c, 3 * c, "qkv", dtype)(x).reshape(n, h * w, 3, c // d, d)
         x = attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(n, h, w, c)
-        return self.mirror(linear(c, c, "proj", dtype)(x))
+        return self.mirror(linear(c, c, "proj", dtype)(x, gamma))
 
 
 class MLP(nn.Module):
@@ -319,11 +321,39 @@ class MLP(nn.Module):
     layer: Callable
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Apply to each position."""
+    def __call__(
+        self, x: Float[Array, "n h w c"], gamma: Float[Array, "c"] | None
+    ) -> Float[Array, "n h w c"]:
+        """Apply to each position, the result scaled by `gamma`."""
         c, hidden, dtype = x.shape[-1], self.config.mlp_ratio * x.shape[-1], self.config.dtype
         x = gelu(self.layer(c, hidden, "fc1", dtype)(x))
-        return self.layer(hidden, c, "fc2", dtype)(x)
+        return self.layer(hidden, c, "fc2", dtype)(x, gamma)
+
+
+class Linear(nn.Module):
+    """A matrix product and a bias; `start` and `bias_start` are their initializers."""
+
+    width: int
+    dtype: str | type
+    start: Callable
+    bias_start: Callable
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*b c"], gamma: Float[Array, "d"] | None = None
+    ) -> Float[Array, "*b d"]:
+        """Map every row, and scale the result by `gamma`."""
+        kernel = self.param("kernel", self.start, (x.shape[-1], self.width))
+        bias = self.param("bias", self.bias_start, (self.width,))
+        if gamma is not None:
+            # Scaled before the product, whose result the gradient then need not keep.
+            kernel, bias = kernel * gamma, bias * gamma
+        # A product of two matrices: in the gradient of one over several axes XLA on CPU transposes
+        # both sides, with all that is fused into them. Two cores, SSAAFormer-L, four images: a
+        # training step takes 3.4 s instead of 3.9.
+        rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+        product = rows @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+        return product.reshape(*x.shape[:-1], self.width)
 
 
 class BatchNorm(nn.Module):
@@ -393,17 +423,17 @@ def gelu(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     return 0.5 * x * (1 + jax.lax.erf(x * np.float32(0.5**0.5).astype(x.dtype)))
 
 
-def linear(fan_in: int, width: int, name: str, dtype=jnp.float32) -> nn.Dense:
+def linear(fan_in: int, width: int, name: str, dtype=jnp.float32) -> Linear:
     """A matrix product started as the official Linear layers."""
     # PyTorch's trunc_normal_ cuts at +-2 absolute, a hundred deviations out: a plain normal.
     del fan_in
-    return nn.Dense(width, dtype=dtype, kernel_init=nn.initializers.normal(0.02), name=name)
+    return Linear(width, dtype, nn.initializers.normal(0.02), nn.initializers.zeros, name=name)
 
 
-def conv1x1(fan_in: int, width: int, name: str, dtype=jnp.float32) -> nn.Dense:
+def conv1x1(fan_in: int, width: int, name: str, dtype=jnp.float32) -> Linear:
     """A 1x1 convolution as a matrix product, started as PyTorch's convolutions are."""
     start = uniform(fan_in**-0.5)
-    return nn.Dense(width, dtype=dtype, kernel_init=start, bias_init=start, name=name)
+    return Linear(width, dtype, start, start, name=name)
 
 
 def uniform(bound: float):

@@ -195,11 +195,14 @@ def test_how_it_is_computed_changes_nothing(variables, reference, changes):
     loss, gradient = reference
     loss_, gradient_ = loss_and_gradient(SSAAFormer(SMALLEST, **changes), variables)
     np.testing.assert_allclose(loss_, loss, rtol=1e-4)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max()),
-        gradient_,
-        gradient,
-    )
+    # The last bias before BatchNorm has no gradient but rounding's.
+    largest = max(np.abs(g).max() for g in jax.tree.leaves(gradient))
+
+    def compare(a, b):
+        atol = max(1e-4 * np.abs(b).max(), 1e-6 * largest)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=atol)
+
+    jax.tree.map(compare, gradient_, gradient)
 
 
 def test_blocks_run_in_order(variables):
