@@ -23,7 +23,7 @@ def data_mesh(batch_size: int) -> Mesh:
     # One process's after another's, so that the rows of a batch lie in the same order whatever
     # the number of processes.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    if cores.made_devices and devices[0].platform == "cpu" and processes.count() == 1:
+    if processes.count() == 1 and cores.made_devices and devices[0].platform == "cpu":
         devices = devices[:1]
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     if processes.count() > 1 and count < len(devices):
