@@ -18,10 +18,10 @@ def get_config() -> ConfigDict:
     config.faces.size = 112
     config.faces.frames = 3
 
-    # Every face weighs the same. More weight on the real ones, of which there are three times fewer,
-    # parts the classes better and orders the fakes worse by quality: of validation people, frame
-    # AUC 0.835 and Spearman with known quality 0.41 with balance 0, 0.845 and 0.40 with 0.1. A few
-    # outliers do not set the range.
+    # Every face weighs the same. More weight on the real ones, of which there are fewer, parts the
+    # classes better and orders the fakes worse by quality: of validation people, frame AUC 0.835
+    # and Spearman with known quality 0.41 with balance 0, 0.845 and 0.40 with 0.1. A few outliers
+    # do not set the range.
     config.fidelity.percentile = 2.0
     config.fidelity.balance = 0.0
     config.fidelity.C = 1.0
