@@ -193,7 +193,7 @@ def test_real_photographs_alone_are_forged(tmp_path, tiny):
     for path, image in clean.items():
         # Encoded once more, as training does, they are what was recorded.
         again = decode_image(encode_image(decode_image(image))).astype(int)
-        assert np.abs(again - decode_image(recorded[path])).mean() < 0.5
+        assert np.abs(again - decode_image(recorded[path])).mean() < 4
         assert len(image) > 1.5 * len(recorded[path]), "next to nothing is lost before"
     assert metadata["faces_found"]["train"][ORIGINAL] == len(recorded)
     assert_targets(rows)

@@ -144,6 +144,7 @@ SMALLEST = SSAAFormerConfig(
 def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
     """Computed in bfloat16, kept in float32; the smallest network that has all parts."""
     tiny.train.warmup_steps, tiny.train.learning_rate = 1, 1e-3
+    tiny.train.fidelity_weight = 1.0
     model = SSAAFormer(replace(SMALLEST, dtype="bfloat16"))
     state = jax.jit(lambda: train.create_state(model, tiny))()
     step = jax.jit(lambda state, batch: train.train_step(state, batch, model=model, config=tiny))
