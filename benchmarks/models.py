@@ -27,9 +27,10 @@ import resource
 import time
 from datetime import date
 
+from deepfidelity_jax.cores import count_cores, make_devices
 from deepfidelity_jax.heap import TUNABLE
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+CORES = count_cores()
 # Each form by name: the function that makes it, and how it differs.
 OURS = {"matrix product": ("build_product", {}), "ours": ("build_ours", {})}
 THEIRS = {
@@ -50,6 +51,7 @@ def list_theirs(accelerated: bool) -> dict:
 
 def build_ours(task, options):
     """A compiled call of ours: (call, seconds to compile, peak bytes of the device or None)."""
+    make_devices()
     import jax
     import jax.numpy as jnp
     import optax
@@ -58,11 +60,9 @@ def build_ours(task, options):
     from deepfidelity_jax.folding import fold
     from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
 
-    devices = 1 if task == "train" else min(CORES, 8)
-    jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_enable_compilation_cache", False)
     baseline = _resident()
-    mesh = sharding.data_mesh(options.batch)
+    mesh = (sharding.data_mesh if task == "train" else sharding.local_mesh)(options.batch)
     split, place = sharding.split_batch(mesh), sharding.replicated(mesh)
     config = getattr(SSAAFormerConfig, options.variant)(dtype=options.dtype)
     model = SSAAFormer(config)

@@ -172,7 +172,7 @@ def from_state_dict(weights: Weights) -> tuple[SSAAFormerConfig, dict[str, Any]]
     """Our network and its variables (float32) from a state dict with the official names.
 
     A UniFormer without token head gets one of zeros: its logits stay those of its only head.
-    InputError names all tensors that are missing, unexpected, misshapen or not finite, together.
+    InputError as `fill` raises it.
     """
     config = infer(weights)
     head = {name: x for name, x in weights.items() if name in ("head.weight", "head.bias")}
@@ -234,7 +234,10 @@ def _is_head(name: str) -> bool:
 def fill(
     weights: Weights, config: SSAAFormerConfig, tensors: list[Tensor]
 ) -> dict[Place, np.ndarray]:
-    """Our arrays that these tensors make up."""
+    """Our arrays (float32) that these tensors make up, by their place.
+
+    InputError names all tensors that are missing, unexpected, misshapen or not finite, together.
+    """
     expected = {tensor.name: tensor.shape for tensor in tensors}
     unexpected = weights.keys() - expected.keys()
     there = sorted(expected.keys() & weights.keys())

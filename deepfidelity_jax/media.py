@@ -153,7 +153,7 @@ def _decode(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def encode_image(image: UInt8[np.ndarray, "h w 3"], quality: int = 95) -> bytes:
-    """Code a crop as JPEG without subsampling its colour (4:4:4)."""
+    """Code a crop as JPEG of a quality in 1 ... 100, without subsampling its colour (4:4:4)."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     done, coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
