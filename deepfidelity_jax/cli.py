@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -26,9 +27,18 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         use_huge_pages()
     make_devices()
-    try:
+
+    def command():
         values = parse(sys.argv if argv is None else argv)
         return {"predict": predict, "convert": convert}.get(values.mode, run)(values)
+
+    return end(command)
+
+
+def end(command: Callable[[], int]) -> int:
+    """The status `command` returns; where it fails, one line of why and the status for that."""
+    try:
+        return command()
     except InputError as error:
         print(f"deepfidelity: {_one_line(error)}", file=sys.stderr)
         return processes.leave(WRONG)

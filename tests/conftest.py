@@ -46,7 +46,7 @@ TINY = {
     "train.learning_rate": 1e-4,  # small, lest rounding grows into another run
     "train.log_every": 1,
     "train.eval_every": 10,
-    "train.checkpoint_every": 2,
+    "train.checkpoint_every": 5,
     "eval.batch_size": 8,
     "eval.bootstrap": 20,
 }

@@ -147,15 +147,19 @@ def assert_lost(process):
 
 MEET = """
 import sys
-from deepfidelity_jax import processes
-processes.start(sys.argv[1], 2, int(sys.argv[2]))
-first = processes.told(processes.index() + 7)
-vote = processes.Vote()
-said = [vote(yes) for yes in (False, processes.index() == 1, False)]
-print(first, said, file=sys.stderr, flush=True)
-if processes.is_first():
-    sys.stdin.read()  # for ever
-processes.wait()
+from deepfidelity_jax import cli, processes
+
+def meet():
+    processes.start(sys.argv[1], 2, int(sys.argv[2]))
+    first = processes.told(processes.index() + 7)
+    vote = processes.Vote()
+    said = [vote(yes) for yes in (False, processes.index() == 1, False)]
+    print(first, said, file=sys.stderr, flush=True)
+    if processes.is_first():
+        sys.stdin.read()  # for ever
+    processes.wait()
+
+sys.exit(cli.end(meet))
 """
 
 

@@ -141,14 +141,23 @@ SMALLEST = SSAAFormerConfig(
 )
 
 
-def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
+@pytest.fixture
+def state(tiny):
+    """A fresh state of the smallest network, the same program for all who ask."""
+    return jax.jit(lambda: train.create_state(SSAAFormer(SMALLEST), tiny))()
+
+
+def jit_step(config, **changes):
+    """One training step of the smallest network, as `config` is now."""
+    config, model = config.copy_and_resolve_references(), SSAAFormer(replace(SMALLEST, **changes))
+    return jax.jit(functools.partial(train.train_step, model=model, config=config))
+
+
+def test_bfloat16_learns_a_batch_by_heart(batch, tiny, state):
     """Computed in bfloat16, kept in float32; the smallest network that has all parts."""
     tiny.train.warmup_steps, tiny.train.learning_rate = 1, 1e-3
     tiny.train.fidelity_weight = 1.0
-    model = SSAAFormer(replace(SMALLEST, dtype="bfloat16"))
-    state = jax.jit(lambda: train.create_state(model, tiny))()
-    step = jax.jit(lambda state, batch: train.train_step(state, batch, model=model, config=tiny))
-    losses = []
+    step, losses = jit_step(tiny, dtype="bfloat16"), []
     for _ in range(12):
         state, metrics = step(state, batch)
         losses.append(float(metrics["class"]))
@@ -157,20 +166,13 @@ def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.variables)} == {"float32"}
 
 
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny, state):
     """Where BatchNorm cannot tell the parts apart, as all hold the same pair."""
-    model = SSAAFormer(SMALLEST)
     whole = {key: np.concatenate([value[:2]] * 4) for key, value in batch.items()}
-    state = jax.jit(lambda: train.create_state(model, tiny))()
-
-    def take_step(accumulate, batch):
-        tiny.train.accumulate = accumulate
-        step = lambda state, batch: train.train_step(  # noqa: E731
-            state, batch, model=model, config=tiny
-        )
-        return jax.jit(step)(state, batch)
-
-    (one, metrics), (parts, metrics_of_parts) = take_step(1, whole), take_step(4, whole)
+    one, metrics = jit_step(tiny)(state, whole)
+    tiny.train.accumulate = 4
+    in_parts = jit_step(tiny)
+    parts, metrics_of_parts = in_parts(state, whole)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, metrics_of_parts, metrics)
     jax.tree.map(close, parts.opt_state, one.opt_state)
@@ -180,7 +182,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
     close(running[2], 0.9**4 * running[0] + (1 - 0.9**4) * batch_mean, atol=1e-5)
     # Parts that differ all count: another pair in the last part is another gradient.
     other = {key: np.concatenate([value[:6], value[4:6]]) for key, value in batch.items()}
-    assert not np.allclose(take_step(4, other)[1]["loss"], metrics["loss"], atol=1e-4)
+    assert not np.allclose(in_parts(state, other)[1]["loss"], metrics["loss"], atol=1e-4)
 
 
 def test_a_batch_is_divided_by_pairs():
@@ -190,28 +192,23 @@ def test_a_batch_is_divided_by_pairs():
     np.testing.assert_array_equal(parts["image"][1, :, 0], [4, 6, 16, 18])
 
 
-def test_tokens_are_mixed_before_the_network_sees_them(records_folder, tiny):
+def test_tokens_are_mixed_before_the_network_sees_them(records_folder, tiny, state):
     """Exchanging in the step, labels left alone, is training on exchanged images."""
-    model, side = SSAAFormer(SMALLEST), 3
+    side = 3
     tiny.model.image_size = side * data.TOKEN
     tiny.train.token_weight = tiny.train.ranking_weight = 0.0  # mixed images are not ranked
     folder = records.Records(records_folder, "train")
     made_from = train.training_input(tiny, records_folder)
     batch = next(data.training_batches(folder, made_from, batch_size=4, seed=0, forged=False))
-    state = jax.jit(lambda: train.create_state(model, tiny))()
-
-    def take_step(state, batch, token_mixing):
-        tiny.train.token_mixing = token_mixing
-        step = lambda state, batch: train.train_step(state, batch, model=model, config=tiny)  # noqa: E731
-        return jax.jit(step)(state, batch)
-
     key = jax.random.key(tiny.seed + 2)
     boxes = [mixing.draw_box(jax.random.fold_in(key, i), side) for i in range(20)]
     number = next(i for i, box in enumerate(boxes) if 0 < box.mean() < 1)
     state = state.replace(step=jnp.array(number))
     exchanged = mixing.exchange(jnp.asarray(batch["image"], jnp.float32), boxes[number])
     by_hand = batch | {"image": exchanged.astype(jnp.uint8)}
-    found, expected = take_step(state, batch, "unlabelled"), take_step(state, by_hand, "none")
+    expected = jit_step(tiny)(state, by_hand)
+    tiny.train.token_mixing = "unlabelled"
+    found = jit_step(tiny)(state, batch)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, found, expected)
 
