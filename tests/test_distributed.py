@@ -13,6 +13,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from conftest import TINY
 from test_train import losses_of, read_metrics, read_state, wait_for
 
 from deepfidelity_jax import checkpoint, processes
@@ -53,14 +54,50 @@ def finish(pair):
     return [(process.returncode, *outputs) for process, outputs in zip(pair, ends, strict=True)]
 
 
+def assert_lost(process):
+    """It ends within a minute, with status 1 and one line."""
+    since = time.monotonic()
+    _, error = process.communicate()
+    assert time.monotonic() - since < 60
+    assert process.returncode == 1, error
+    assert error.splitlines()[-1].startswith(f"deepfidelity: failed: {processes.LOST}")
+    assert "Traceback" not in error
+
+
 @pytest.fixture(scope="module")
 def on_two_processes(start, tmp_path_factory):
-    """A run of two processes from training to report, its state in eight parts."""
+    """A run from training to report that loses a process, then is told to stop, then ends.
+
+    Its state lies in eight parts.
+    """
     workdir = tmp_path_factory.mktemp("two") / "run"
-    split = "--config.train.shard_state=true", "--config.train.checkpoint_every=10"
-    (status, out, error), quiet = finish(start(workdir, *split))
+    checkpoints, log = workdir / "checkpoints", workdir / "metrics.jsonl"
+    split = "--config.train.shard_state=true"
+    pair = start(workdir, split)
+    wait_for(lambda: checkpoint.latest_step(checkpoints), pair[0], seconds=900)
+    os.killpg(pair[1].pid, signal.SIGKILL)
+    assert_lost(pair[0])
+
+    left = checkpoint.latest_step(checkpoints)
+    assert 0 < left < TINY["train.steps"]
+    # Lines after that checkpoint may be there already; the second run drops and rewrites them.
+    before = log.stat().st_mtime_ns
+    pair = start(workdir, split)
+    wait_for(
+        lambda: log.stat().st_mtime_ns > before and read_metrics(workdir)[-1]["step"] > left,
+        pair[0],
+        seconds=900,
+    )
+    pair[1].terminate()
+    (first, _, error), (second, _, _) = finish(pair)
+    assert (first, second) == (128 + signal.SIGTERM,) * 2, error
+    left = checkpoint.latest_step(checkpoints)
+    assert f"stopped at step {left}, saved" in error
+
+    (status, out, error), quiet = finish(start(workdir, split))
     assert (status, out) == (0, ""), error
     assert quiet == (0, "", ""), "the first one speaks for all"
+    assert f"going on from step {left} of" in error
     assert "report: " in error
     return workdir
 
@@ -68,8 +105,9 @@ def on_two_processes(start, tmp_path_factory):
 def test_losses_are_those_of_one_process_and_of_one_device(
     on_two_processes, on_eight_devices, finished, tiny
 ):
+    steps = [line["step"] for line in read_metrics(on_two_processes) if "loss" in line]
+    assert steps == list(range(1, tiny.train.steps + 1))
     found = losses_of(on_two_processes)
-    assert list(found) == list(range(1, tiny.train.steps + 1))
     for other in (on_eight_devices, finished):
         expected = list(losses_of(other).values())
         np.testing.assert_allclose(list(found.values()), expected, rtol=1e-5, atol=1e-5)
@@ -98,62 +136,22 @@ def test_what_two_processes_leave_is_what_one_leaves(on_two_processes, finished,
         np.testing.assert_allclose(found.feature, expected.feature, atol=5e-2)
 
 
-def test_one_killed_then_one_told_to_stop_then_to_the_end(start, finished, tiny, tmp_path):
-    """The other ends with one line; both stop at one step; the end is as if nothing had been.
-
-    Here the state is whole on each device.
-    """
-    train = "--mode=train", "--config.train.checkpoint_every=5", "--config.train.eval_every=20"
-    pair = start(tmp_path, *train)
-    wait_for(lambda: checkpoint.latest_step(tmp_path / "checkpoints"), pair[0], seconds=900)
-    os.killpg(pair[1].pid, signal.SIGKILL)
-    assert_lost(pair[0])
-
-    left = checkpoint.latest_step(tmp_path / "checkpoints")
-    assert 0 < left < tiny.train.steps
-    # Lines after that checkpoint may be there already; the second run drops and rewrites them.
-    log = tmp_path / "metrics.jsonl"
-    before = log.stat().st_mtime_ns
-    pair = start(tmp_path, *train)
-    wait_for(
-        lambda: log.stat().st_mtime_ns > before and read_metrics(tmp_path)[-1]["step"] > left,
-        pair[0],
-        seconds=900,
-    )
-    pair[1].terminate()
-    (first, _, error), (second, _, _) = finish(pair)
-    assert (first, second) == (128 + signal.SIGTERM,) * 2, error
-    left = checkpoint.latest_step(tmp_path / "checkpoints")
-    assert f"stopped at step {left}, saved" in error
-
-    (status, _, error), _ = finish(start(tmp_path, *train))
-    assert status == 0, error
-    assert f"going on from step {left} of" in error
-    steps = [line["step"] for line in read_metrics(tmp_path) if "loss" in line]
-    assert steps == list(range(1, tiny.train.steps + 1))
-    found, expected = (list(losses_of(run).values()) for run in (tmp_path, finished))
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-
-
-def assert_lost(process):
-    """It ends within a minute, with status 1 and one line."""
-    since = time.monotonic()
-    _, error = process.communicate()
-    assert time.monotonic() - since < 60
-    assert process.returncode == 1, error
-    assert error.splitlines()[-1].startswith(f"deepfidelity: failed: {processes.LOST}")
-    assert "Traceback" not in error
-
-
 MEET = """
 import sys
-from deepfidelity_jax import cli, processes
+from pathlib import Path
+import jax
+import numpy as np
+from deepfidelity_jax import cli, processes, sharding
+from deepfidelity_jax.checkpoint import Checkpoints
 
 def meet():
     processes.start(sys.argv[1], 2, int(sys.argv[2]))
     first = processes.told(processes.index() + 7)
     vote = processes.Vote()
     said = [vote(yes) for yes in (False, processes.index() == 1, False)]
+    whole = jax.device_put(np.arange(8.0), sharding.replicated(sharding.data_mesh(4)))
+    with Checkpoints(Path(sys.argv[3]), keep=1) as checkpoints:
+        checkpoints.save(1, {"whole": whole}, {}, None)
     print(first, said, file=sys.stderr, flush=True)
     if processes.is_first():
         sys.stdin.read()  # for ever
@@ -163,12 +161,15 @@ sys.exit(cli.end(meet))
 """
 
 
-def test_what_all_decide_and_the_loss_of_the_coordinator(command):
-    """The first one's word goes for all, a vote is answered a step later."""
+def test_what_all_decide_and_the_loss_of_the_coordinator(command, tmp_path):
+    """The first one's word goes for all, a vote is answered a step later.
+
+    What each has whole is saved once.
+    """
     address = f"127.0.0.1:{free_port()}"
     pair = [
         subprocess.Popen(
-            [sys.executable, "-c", MEET, address, str(i)],
+            [sys.executable, "-c", MEET, address, str(i), str(tmp_path)],
             env=command(".", devices=2).environment,
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -181,3 +182,6 @@ def test_what_all_decide_and_the_loss_of_the_coordinator(command):
     assert_lost(pair[1])
     pair[0].communicate()
     assert said == ["7 [False, False, True]\n"] * 2
+    abstract = checkpoint.on_one_device({"whole": jax.ShapeDtypeStruct((8,), np.float32)})
+    found = checkpoint.restore(tmp_path, 1, abstract)
+    np.testing.assert_array_equal(found["whole"], np.arange(8.0))

@@ -132,32 +132,34 @@ def _has_mean(state):
     return hasattr(state, "mu")
 
 
-SMALLEST = SSAAFormerConfig(
+# The smallest network that has all parts, and that which has one block.
+ALL_PARTS = SSAAFormerConfig(
     depths=(1, 1, 1, 1),
     widths=(16, 24, 32, 48),
     head_dim=16,
     symmetric=(1, 0, 0, 0),
     fidelity_head=True,
 )
+ONE_BLOCK = replace(ALL_PARTS, depths=(1, 0, 0, 0))
 
 
-@pytest.fixture
-def state(tiny):
-    """A fresh state of the smallest network, the same program for all who ask."""
-    return jax.jit(lambda: train.create_state(SSAAFormer(SMALLEST), tiny))()
+def create_state(network, config):
+    """A fresh state of the network."""
+    return jax.jit(lambda: train.create_state(SSAAFormer(network), config))()
 
 
-def jit_step(config, **changes):
-    """One training step of the smallest network, as `config` is now."""
-    config, model = config.copy_and_resolve_references(), SSAAFormer(replace(SMALLEST, **changes))
+def jit_step(network, config):
+    """One training step of the network, as `config` is now."""
+    model, config = SSAAFormer(network), config.copy_and_resolve_references()
     return jax.jit(functools.partial(train.train_step, model=model, config=config))
 
 
-def test_bfloat16_learns_a_batch_by_heart(batch, tiny, state):
-    """Computed in bfloat16, kept in float32; the smallest network that has all parts."""
+def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
+    """Computed in bfloat16, kept in float32."""
     tiny.train.warmup_steps, tiny.train.learning_rate = 1, 1e-3
     tiny.train.fidelity_weight = 1.0
-    step, losses = jit_step(tiny, dtype="bfloat16"), []
+    state, losses = create_state(ALL_PARTS, tiny), []
+    step = jit_step(replace(ALL_PARTS, dtype="bfloat16"), tiny)
     for _ in range(12):
         state, metrics = step(state, batch)
         losses.append(float(metrics["class"]))
@@ -166,12 +168,13 @@ def test_bfloat16_learns_a_batch_by_heart(batch, tiny, state):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.variables)} == {"float32"}
 
 
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny, state):
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
     """Where BatchNorm cannot tell the parts apart, as all hold the same pair."""
     whole = {key: np.concatenate([value[:2]] * 4) for key, value in batch.items()}
-    one, metrics = jit_step(tiny)(state, whole)
+    state = create_state(ONE_BLOCK, tiny)
+    one, metrics = jit_step(ONE_BLOCK, tiny)(state, whole)
     tiny.train.accumulate = 4
-    in_parts = jit_step(tiny)
+    in_parts = jit_step(ONE_BLOCK, tiny)
     parts, metrics_of_parts = in_parts(state, whole)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, metrics_of_parts, metrics)
@@ -192,7 +195,7 @@ def test_a_batch_is_divided_by_pairs():
     np.testing.assert_array_equal(parts["image"][1, :, 0], [4, 6, 16, 18])
 
 
-def test_tokens_are_mixed_before_the_network_sees_them(records_folder, tiny, state):
+def test_tokens_are_mixed_before_the_network_sees_them(records_folder, tiny):
     """Exchanging in the step, labels left alone, is training on exchanged images."""
     side = 3
     tiny.model.image_size = side * data.TOKEN
@@ -200,15 +203,16 @@ def test_tokens_are_mixed_before_the_network_sees_them(records_folder, tiny, sta
     folder = records.Records(records_folder, "train")
     made_from = train.training_input(tiny, records_folder)
     batch = next(data.training_batches(folder, made_from, batch_size=4, seed=0, forged=False))
+    state = create_state(ONE_BLOCK, tiny)
     key = jax.random.key(tiny.seed + 2)
     boxes = [mixing.draw_box(jax.random.fold_in(key, i), side) for i in range(20)]
     number = next(i for i, box in enumerate(boxes) if 0 < box.mean() < 1)
     state = state.replace(step=jnp.array(number))
     exchanged = mixing.exchange(jnp.asarray(batch["image"], jnp.float32), boxes[number])
     by_hand = batch | {"image": exchanged.astype(jnp.uint8)}
-    expected = jit_step(tiny)(state, by_hand)
+    expected = jit_step(ONE_BLOCK, tiny)(state, by_hand)
     tiny.train.token_mixing = "unlabelled"
-    found = jit_step(tiny)(state, batch)
+    found = jit_step(ONE_BLOCK, tiny)(state, batch)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, found, expected)
 
