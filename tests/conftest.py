@@ -155,11 +155,12 @@ def records_folder(finished):
 
 @pytest.fixture(scope="session")
 def on_eight_devices(finished):
-    """The tiny run trained on eight virtual devices. Not to be changed."""
+    """The tiny run trained on eight virtual devices, its state in parts. Not to be changed."""
 
     def make(path):
         place = f"--config.data.records_dir={finished / 'records'}"
-        done = Command(path, place, "--mode=train", devices=8).finish()
+        split = "--config.train.shard_state=true"
+        done = Command(path, place, split, "--mode=train", devices=8).finish()
         assert done.returncode == 0, done.stderr
 
     return made_once("on_eight_devices", make)

@@ -140,7 +140,7 @@ def test_damage_is_told_or_harmless(tmp_path):
 
 
 def test_eight_devices_save_what_one_reads(on_eight_devices, tiny):
-    """A training state saved replicated over eight devices, here on whatever there is."""
+    """A training state saved in eight parts, here on whatever there is."""
     folder = on_eight_devices / "checkpoints"
     model = train.build_model(tiny)
     abstract = jax.eval_shape(lambda: train.create_state(model, tiny))

@@ -66,14 +66,10 @@ def assert_lost(process):
 
 @pytest.fixture(scope="module")
 def on_two_processes(start, tmp_path_factory):
-    """A run from training to report that loses a process, then is told to stop, then ends.
-
-    Its state lies in eight parts.
-    """
+    """A run from training to report that loses a process, then is told to stop, then ends."""
     workdir = tmp_path_factory.mktemp("two") / "run"
     checkpoints, log = workdir / "checkpoints", workdir / "metrics.jsonl"
-    split = "--config.train.shard_state=true"
-    pair = start(workdir, split)
+    pair = start(workdir)
     wait_for(lambda: checkpoint.latest_step(checkpoints), pair[0], seconds=900)
     os.killpg(pair[1].pid, signal.SIGKILL)
     assert_lost(pair[0])
@@ -82,7 +78,7 @@ def on_two_processes(start, tmp_path_factory):
     assert 0 < left < TINY["train.steps"]
     # Lines after that checkpoint may be there already; the second run drops and rewrites them.
     before = log.stat().st_mtime_ns
-    pair = start(workdir, split)
+    pair = start(workdir)
     wait_for(
         lambda: log.stat().st_mtime_ns > before and read_metrics(workdir)[-1]["step"] > left,
         pair[0],
@@ -94,7 +90,7 @@ def on_two_processes(start, tmp_path_factory):
     left = checkpoint.latest_step(checkpoints)
     assert f"stopped at step {left}, saved" in error
 
-    (status, out, error), quiet = finish(start(workdir, split))
+    (status, out, error), quiet = finish(start(workdir))
     assert (status, out) == (0, ""), error
     assert quiet == (0, "", ""), "the first one speaks for all"
     assert f"going on from step {left} of" in error
@@ -149,9 +145,10 @@ def meet():
     first = processes.told(processes.index() + 7)
     vote = processes.Vote()
     said = [vote(yes) for yes in (False, processes.index() == 1, False)]
-    whole = jax.device_put(np.arange(8.0), sharding.replicated(sharding.data_mesh(4)))
+    places = sharding.place_state(np.arange(8.0), sharding.data_mesh(4), split=True)
+    in_parts = jax.device_put(np.arange(8.0), places)
     with Checkpoints(Path(sys.argv[3]), keep=1) as checkpoints:
-        checkpoints.save(1, {"whole": whole}, {}, None)
+        checkpoints.save(1, {"in parts": in_parts}, {}, None)
     print(first, said, file=sys.stderr, flush=True)
     if processes.is_first():
         sys.stdin.read()  # for ever
@@ -164,7 +161,7 @@ sys.exit(cli.end(meet))
 def test_what_all_decide_and_the_loss_of_the_coordinator(command, tmp_path):
     """The first one's word goes for all, a vote is answered a step later.
 
-    What each has whole is saved once.
+    What lies in parts on both is saved as one.
     """
     address = f"127.0.0.1:{free_port()}"
     pair = [
@@ -182,6 +179,6 @@ def test_what_all_decide_and_the_loss_of_the_coordinator(command, tmp_path):
     assert_lost(pair[1])
     pair[0].communicate()
     assert said == ["7 [False, False, True]\n"] * 2
-    abstract = checkpoint.on_one_device({"whole": jax.ShapeDtypeStruct((8,), np.float32)})
+    abstract = checkpoint.on_one_device({"in parts": jax.ShapeDtypeStruct((8,), np.float32)})
     found = checkpoint.restore(tmp_path, 1, abstract)
-    np.testing.assert_array_equal(found["whole"], np.arange(8.0))
+    np.testing.assert_array_equal(found["in parts"], np.arange(8.0))
