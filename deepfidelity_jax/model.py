@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from deepfidelity_jax.attention import attend, depthwise_conv, mirror_mix
@@ -108,7 +109,7 @@ class Outputs(NamedTuple):
     @property
     def logits(self) -> Float[Array, "n k"]:
         """Both heads together, as used in evaluation: class + 0.5 * max over tokens."""
-        return self.class_logits + 0.5 * self.token_logits.max(axis=1)
+        return self.class_logits + 0.5 * largest(self.token_logits)
 
 
 class SSAAFormer(nn.Module):
@@ -155,7 +156,7 @@ class SSAAFormer(nn.Module):
         x = BatchNorm(train, jnp.float32, name="norm")(x)
         tokens = x.reshape(x.shape[0], -1, x.shape[-1])
         mean = tokens.mean(axis=1)
-        features = mean + 0.5 * tokens.max(axis=1)
+        features = mean + 0.5 * largest(tokens)
         d, classes = x.shape[-1], config.num_classes
         return Outputs(
             features=features,
@@ -385,7 +386,7 @@ class BatchNorm(nn.Module):
                 running_var.value = 0.9 * running_var.value + 0.1 * unbiased
         else:
             mean, var = running_mean.value, running_var.value
-        slope = scale * jax.lax.rsqrt(var + BATCH_NORM_EPSILON)
+        slope = scale * lax.rsqrt(var + BATCH_NORM_EPSILON)
         return (x * slope + (bias - mean * slope)).astype(self.dtype)
 
 
@@ -416,11 +417,19 @@ def cut_patches(x: Float[Array, "n h w c"], p: int) -> Float[Array, "n _ _ d"]:
     return x.reshape(n, h // p, w // p, p * p * c)
 
 
+def largest(tokens: Float[Array, "n t d"]) -> Float[Array, "n d"]:
+    """The maximum over tokens; the first of equals has the gradient, as in PyTorch."""
+    # The gradient of `max` compares the numbers with their maximum. Where XLA computes both anew in
+    # different programs, rounding can leave none equal, and the gradient is 0 / 0.
+    index = lax.stop_gradient(tokens).argmax(axis=1, keepdims=True)
+    return jnp.take_along_axis(tokens, index, axis=1)[:, 0]
+
+
 def gelu(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     """x * Phi(x), exact."""
     # jax.nn.gelu goes through erfc, which keeps digits far below zero that nobody needs here:
     # 6.9 ms against 2.5 ms for 6.3 M numbers on 2 CPU cores.
-    return 0.5 * x * (1 + jax.lax.erf(x * np.float32(0.5**0.5).astype(x.dtype)))
+    return 0.5 * x * (1 + lax.erf(x * np.float32(0.5**0.5).astype(x.dtype)))
 
 
 def linear(fan_in: int, width: int, name: str, dtype=jnp.float32) -> Linear:

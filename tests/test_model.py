@@ -17,6 +17,7 @@ from deepfidelity_jax.model import (
     Stage,
     count_multiply_adds,
     count_parameters,
+    largest,
 )
 
 SMALLEST = SSAAFormerConfig(
@@ -167,6 +168,15 @@ def test_the_feature_is_both_heads_taken_as_identity(variables):
     params = {**variables["params"], "head": identity, "aux_head": identity}
     outputs = evaluate({**variables, "params": params}, make_images(), config)
     np.testing.assert_allclose(outputs.logits, outputs.features, rtol=1e-5, atol=1e-5)
+
+
+def test_the_largest_token_has_the_gradient():
+    """The first of equals, as in PyTorch."""
+    x = jnp.array([[[1.0, 5.0], [3.0, 2.0], [3.0, 4.0]]])
+    found, pull = jax.vjp(largest, x)
+    np.testing.assert_array_equal(found, [[3, 5]])
+    expected = [[[0, 2], [1, 0], [0, 0]]]
+    np.testing.assert_array_equal(pull(jnp.array([[1.0, 2.0]]))[0], expected)
 
 
 def test_tokens_are_told_row_by_row(variables):
