@@ -221,6 +221,7 @@ def test_the_papers_peculiarities_are_told(command, finished, tiny, tmp_path):
         "train.eval_every": 1,
         "train.token_mixing": "unlabelled",
         "train.token_weight": 0.0,
+        "train.fidelity_weight": 0.0,
         "train.ema_warmup": False,
         "train.select_on": "test",
         "eval.official_scoring": True,

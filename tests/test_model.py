@@ -208,12 +208,12 @@ def test_how_it_is_computed_changes_nothing(variables, reference, changes):
     loss, gradient = reference
     loss_, gradient_ = loss_and_gradient(SSAAFormer(SMALLEST, **changes), variables)
     np.testing.assert_allclose(loss_, loss, rtol=1e-4)
-    largest = max(np.abs(g).max() for g in jax.tree.leaves(gradient))
+    steepest = max(np.abs(g).max() for g in jax.tree.leaves(gradient))
 
     def compare(path, a, b):
         # The last bias before BatchNorm has no gradient but rounding's.
         vanishes = jax.tree_util.keystr(path, simple=True, separator="/").endswith(LAST_BIAS)
-        atol = 1e-6 * largest if vanishes else 1e-4 * np.abs(b).max()
+        atol = 1e-6 * steepest if vanishes else 1e-4 * np.abs(b).max()
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=atol)
 
     jax.tree_util.tree_map_with_path(compare, gradient_, gradient)
