@@ -1,0 +1,52 @@
+"""Normalisation over a batch and over a position's channels, with gradients in few passes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+# The names under which a policy of `jax.checkpoint` can keep the statistics, a few numbers each.
+STATISTICS = "statistics"
+
+
+# Differentiated as it is written, mean and variance each send a gradient of their own back: six
+# passes over x instead of three.
+@jax.custom_vjp
+def batch_norm(
+    x: Float[Array, "*b c"],
+    scale: Float[Array, "c"],
+    bias: Float[Array, "c"],
+    epsilon: float,
+) -> tuple[Float[Array, "*b c"], Float[Array, "c"], Float[Array, "c"]]:
+    """Normalise each channel over all positions: y in float32, and mean and biased variance.
+
+    Mean and variance are for the record: no gradient comes back through them.
+    """
+    return _batch_norm_forward(x, scale, bias, epsilon)[0]
+
+
+def _batch_norm_forward(x, scale, bias, epsilon):
+    axes, wide = tuple(range(x.ndim - 1)), x.astype(jnp.float32)
+    mean = checkpoint_name(wide.mean(axis=axes), STATISTICS)
+    var = checkpoint_name(jnp.square(wide - mean).mean(axis=axes), STATISTICS)
+    deviation = lax.rsqrt(var + epsilon)
+    slope = scale * deviation
+    return (wide * slope + (bias - mean * slope), mean, var), (x, scale, mean, deviation)
+
+
+def _batch_norm_backward(residuals, cotangents):
+    (x, scale, mean, inverse), g = residuals, cotangents[0]
+    axes, count, wide = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1]), x.astype(jnp.float32)
+    dbias = g.sum(axis=axes)
+    dscale = inverse * (g * (wide - mean)).sum(axis=axes)
+    # dx = slope * (g - mean(g) - z * mean(g z)) with z the normalised x, sorted by what varies.
+    slope = scale * inverse
+    of_x = -slope * inverse * dscale / count
+    dx = slope * g + of_x * wide - (slope * dbias / count + of_x * mean)
+    return dx.astype(x.dtype), dscale, dbias, None
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
