@@ -99,6 +99,7 @@ def shifted_sum(
     """Depthwise correlation as a sum of k * k shifted products."""
     k, (h, w) = len(kernel), x.shape[1:3]
     padded = _pad(x, k)
+    kernel = (jnp.eye(k * k, dtype=kernel.dtype) @ kernel.reshape(k * k, -1)).reshape(kernel.shape)
     return sum(padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(k) for j in range(k))
 
 

@@ -313,8 +313,8 @@ class Attention(nn.Module):
         """Attend, project and scale by `gamma`, mirror."""
         n, h, w, c = x.shape
         dtype, d = self.config.dtype, self.config.head_dim
-        qkv = linear(c, 3 * c, "qkv", dtype)(x).reshape(n, h * w, 3, c // d, d)
-        x = attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(n, h, w, c)
+        qkv = linear(c, 3 * c, "qkv", dtype)(x).reshape(n, h * w, 3 * (c // d), d)
+        x = attend(*jnp.split(qkv, 3, axis=2)).reshape(n, h, w, c)
         return self.mirror(linear(c, c, "proj", dtype)(x, gamma))
 
 
@@ -426,11 +426,23 @@ def largest(tokens: Float[Array, "n t d"]) -> Float[Array, "n d"]:
     return jnp.take_along_axis(tokens, index, axis=1)[:, 0]
 
 
+@jax.custom_vjp
 def gelu(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     """x * Phi(x), exact."""
     # jax.nn.gelu goes through erfc, which keeps digits far below zero that nobody needs here:
     # 6.9 ms against 2.5 ms for 6.3 M numbers on 2 CPU cores.
-    return 0.5 * x * (1 + lax.erf(x * np.float32(0.5**0.5).astype(x.dtype)))
+    return x * (0.5 + 0.5 * lax.erf(x * np.float32(0.5**0.5).astype(x.dtype)))
+
+
+def _gelu_backward(x, g):
+    # Phi is computed anew, and as 1 - Phi(-x) so that XLA does not see it: it would write down the
+    # erf of the forward pass, which is computed again as well, and read it twice.
+    phi = 0.5 - 0.5 * lax.erf(x * np.float32(-(0.5**0.5)).astype(x.dtype))
+    density = np.float32((2 * np.pi) ** -0.5).astype(x.dtype) * jnp.exp(-0.5 * jnp.square(x))
+    return (g * (phi + x * density),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
 def linear(fan_in: int, width: int, name: str, dtype=jnp.float32) -> Linear:
