@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, UInt8
 
 from deepfidelity_jax.attention import attend, depthwise_conv, mirror_mix
 from deepfidelity_jax.norms import STATISTICS, batch_norm
+from deepfidelity_jax.products import project
 
 BATCH_NORM_EPSILON = 1e-5
 
@@ -356,7 +357,7 @@ class Linear(nn.Module):
         # both sides, with all that is fused into them. Two cores, SSAAFormer-L, four images: a
         # training step takes 3.4 s instead of 3.9.
         rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
-        product = rows @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+        product = project(rows, kernel.astype(self.dtype)) + bias.astype(self.dtype)
         return product.reshape(*x.shape[:-1], self.width)
 
 
