@@ -38,7 +38,9 @@ def product_at_once(x: Float[Array, "n c"], g: Float[Array, "n d"]) -> Float[Arr
 def product_in_parts(x: Float[Array, "n c"], g: Float[Array, "n d"]) -> Float[Array, "c d"]:
     """x^T g as a sum over parts of the rows, so that every core has some, the wider one last."""
     n = len(x)
-    parts = max(p for p in range(1, PARTS + 1) if n % p == 0 and (p == 1 or n // p > ROWS_OF_A_PART))
+    parts = max(
+        p for p in range(1, PARTS + 1) if n % p == 0 and (p == 1 or n // p > ROWS_OF_A_PART)
+    )
     if parts == 1:
         return product_at_once(x, g)
     if x.shape[1] > g.shape[1]:

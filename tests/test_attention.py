@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deepfidelity_jax import attention
 from deepfidelity_jax.attention import (
     attend,
     depthwise_conv,
@@ -161,6 +162,37 @@ def test_attention_forms_agree_in_value_and_gradient(rng):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
         for a, b in zip(own_pull(g), pull(g), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_in_parts_are_those_at_once(rng, monkeypatch):
+    """Of six images three, two or one at a time, as many as fit."""
+    x, g = normal(rng, 6, 4, 5, 8), normal(rng, 6, 4, 5, 8)
+    q, k, v, dy = (normal(rng, 6, 7, 2, 4) for _ in range(4))
+
+    def compute():
+        return tap_products(x, g, k=3), jax.vjp(divided_last, q, k, v)[1](dy)
+
+    expected = compute()
+    for images in (3, 2, 1):
+        monkeypatch.setattr(attention, "AT_ONCE", images * 4 * 5 * 8)
+        close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+        jax.tree.map(close, compute(), expected)
+        text = jax.jit(lambda x, g: tap_products(x, g, k=3)).lower(x, g).as_text()
+        assert f"tensor<{images}x6x7x8xf32>" in text, "padded images of one part"
+
+
+def test_a_policy_can_keep_what_attention_gives(rng):
+    """Its gradient then computes no second forward pass."""
+    q, k, v = (normal(rng, 2, 5, 2, 4) for _ in range(3))
+    keep = jax.checkpoint_policies.save_only_these_names(attention.ATTENDED)
+
+    def count_products(policy):
+        def loss(q, k, v):
+            return jnp.square(jax.checkpoint(divided_last, policy=policy)(q, k, v)).sum()
+
+        return str(jax.make_jaxpr(jax.grad(loss))(q, k, v)).count("dot_general")
+
+    assert count_products(keep) < count_products(None)
 
 
 def test_attention_of_large_scores_is_finite_and_keeps_its_type(rng):

@@ -17,6 +17,7 @@ from deepfidelity_jax.model import (
     Stage,
     count_multiply_adds,
     count_parameters,
+    gelu,
     largest,
 )
 
@@ -289,7 +290,7 @@ def test_batch_norm_keeps_statistics_as_pytorch_does():
     x = rng.normal(3.0, 2.0, (2, 3, 1, 4)).astype(np.float32)
     start = {"mean": np.full(4, 0.5, np.float32), "var": np.full(4, 2.0, np.float32)}
     params = {"scale": np.full(4, 1.5, np.float32), "bias": np.full(4, -1.0, np.float32)}
-    variables = {"params": params, "batch_stats": start}
+    variables = jax.tree.map(jnp.asarray, {"params": params, "batch_stats": start})
 
     y, new = BatchNorm(True, "float32").apply(variables, jnp.asarray(x), mutable=["batch_stats"])
     flat = x.reshape(-1, 4)
@@ -301,6 +302,14 @@ def test_batch_norm_keeps_statistics_as_pytorch_does():
 
     y = BatchNorm(False, "float32").apply(variables, jnp.asarray(x))
     np.testing.assert_allclose(y, 1.5 * (x - 0.5) / np.sqrt(2 + 1e-5) - 1, rtol=1e-4, atol=1e-5)
+
+
+def test_gelu_is_exact_in_value_and_gradient():
+    x, g = jnp.linspace(-12, 12, 2001), jnp.cos(jnp.arange(2001.0))
+    expected, pull = jax.vjp(lambda x: jax.nn.gelu(x, approximate=False), x)
+    found, own_pull = jax.vjp(gelu, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(own_pull(g)[0], pull(g)[0], rtol=1e-5, atol=2e-6)
 
 
 def test_batch_statistics_survive_a_large_offset():
