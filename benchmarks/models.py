@@ -4,14 +4,16 @@ python benchmarks/models.py [--variant=large] [--size=224] [--batch=4] [--dtype=
     [--task=forward|train|both] [--json=FILE]
 
 Every form is a process of its own. Ours stays and takes turns with each of PyTorch's, one after the
-other, so that a busy machine troubles both alike and no more than two are in memory. Of each the
-best call counts: wall time, and on CPU also the time of the cores, which other programs change
-less. `ours is` says how many times as fast ours was in the same turns. `floor` is the time the
-counted multiply-adds would take at the fastest matrix product measured in the same run, as a share
-of the wall time: 100% is the machine. Memory is the peak of the process, compilation included,
-above what the imports took; on an accelerator the peak of the device. A training step is forward,
-backward and AdamW. Without PyTorch, ours alone. On a CPU all have a heap of huge pages and our
-forward pass has a device per core, as in a process that run.py starts.
+other, so that a busy machine troubles both alike and no more than two are in memory. A turn is two
+calls, of which the second is timed: a system may take memory back from a process that waits, and
+in training one step follows the other. Of each the best call counts: wall time, and on CPU also the
+time of the cores, which other programs change less. `ours is` says how many times as fast ours was
+in the same turns. `floor` is the time the counted multiply-adds would take at the fastest matrix
+product measured in the same run, as a share of the wall time: 100% is the machine. Memory is the
+peak of the process, compilation included, above what the imports took; on an accelerator the peak
+of the device. A training step is forward, backward and AdamW. Without PyTorch, ours alone. On a CPU
+all have a heap of huge pages and our forward pass has a device per core, as in a process that
+run.py starts.
 
 On an accelerator the computation is in bfloat16, PyTorch's by autocast and channels-last.
 """
@@ -195,7 +197,7 @@ def build_product(task, options):
 
 
 def serve(connection, form, task, options):
-    """In a process of its own: build the form, then time one call for every message."""
+    """In a process of its own: build the form, then time a call for every message."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # a GPU is shared with PyTorch
     os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # as if for the first time
@@ -204,6 +206,7 @@ def serve(connection, form, task, options):
     call()
     connection.send(seconds)
     while connection.recv():
+        call()
         start, start_cores = time.perf_counter(), time.process_time()
         call()
         connection.send((time.perf_counter() - start, time.process_time() - start_cores))
