@@ -13,6 +13,7 @@ from deepfidelity_jax.fidelity import (
     Calibration,
     FidelityModel,
     FidelityScale,
+    SupportVectors,
     balance,
     calibrate,
     fit_regressor,
@@ -152,6 +153,22 @@ def test_jax_equals_scikit_learn(offset, C):
     np.testing.assert_allclose(got, reference.predict(new.astype(np.float64)), atol=1e-5, rtol=0)
     one = np.asarray(regress(fitted.arrays, jnp.asarray(new[:1])))
     np.testing.assert_allclose(one, got[:1], atol=1e-6)
+
+
+def test_twelve_thousand_vectors_add_up_in_single_precision():
+    """Those of one sign one after the other, so that a running sum grows large."""
+    r = rng(4)
+    vectors = r.normal(size=(12_000, 64)).astype(np.float32)
+    coefficients = np.sort(r.uniform(-1, 1, len(vectors)))
+    coefficients = (coefficients - coefficients.mean()).astype(np.float32)
+    one, zero = np.float32(1.0), np.float32(0.0)
+    numbers = (vectors, coefficients, zero, one / 64, np.zeros(64, np.float32))
+    new = r.normal(size=(50, 64)).astype(np.float32)
+    got = jax.jit(regress)(SupportVectors(*map(jnp.asarray, numbers)), new)
+    squared = ((new[:, None].astype(np.float64) - vectors) ** 2).sum(-1)
+    expected = np.exp(-squared / 64) @ coefficients.astype(np.float64)
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("gamma", [1.0, 1500.0])
