@@ -52,7 +52,7 @@ def divided_last(
 
 
 def _divided_last_forward(q, k, v):
-    weights = _weigh(q, k)
+    weights = _weigh(q * q.shape[-1] ** -0.5, k)
     out = _product(weights.astype(v.dtype), v.swapaxes(1, 2)) / weights.sum(axis=-1, keepdims=True)
     out = checkpoint_name(out.astype(v.dtype).swapaxes(1, 2), ATTENDED)
     return out, (q, k, v, out)
@@ -67,10 +67,11 @@ def _divided_last_backward(residuals, g):
 def _attention_gradient(q, k, v, out, g):
     """Of q, k and v: of the softmax, dS = P (dP - sum of P dP), where the sum is that of O dO."""
     dtype, scale = q.dtype, q.shape[-1] ** -0.5
+    q = q * scale
     weights = _weigh(q, k)
     weights = weights / weights.sum(axis=-1, keepdims=True)
     expected = (out.astype(jnp.float32) * g).sum(axis=-1).swapaxes(1, 2)[..., None]
-    q, k, v, g = (x.swapaxes(1, 2) for x in (q * scale, k, v, g))
+    q, k, v, g = (x.swapaxes(1, 2) for x in (q, k, v, g))
     dv = _product(weights.astype(dtype).swapaxes(2, 3), g)
     dscores = weights * (_product(g, v.swapaxes(2, 3)) - expected)
     dscores = dscores.astype(dtype)
@@ -79,10 +80,8 @@ def _attention_gradient(q, k, v, out, g):
 
 
 def _weigh(q, k):
-    """exp(q k^T / sqrt(d) - the largest of the row), by head, float32."""
-    q = (q * q.shape[-1] ** -0.5).swapaxes(1, 2)
-    scores = _product(q, k.swapaxes(1, 2).swapaxes(2, 3))
-    # Any number may be taken off, so that its gradient need not be computed.
+    """exp(q k^T - the largest of the row), by head, float32; q is scaled."""
+    scores = _product(q.swapaxes(1, 2), k.transpose(0, 2, 3, 1))
     return jnp.exp(scores - scores.max(axis=-1, keepdims=True))
 
 

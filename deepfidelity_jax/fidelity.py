@@ -194,8 +194,8 @@ class Regressor:
 def regress(arrays: SupportVectors, features: Float[Array, "n d"]) -> Float[Array, " n"]:
     """Fidelity of each feature: b + sum_i a_i exp(-gamma |x - v_i|^2), not clipped.
 
-    Pure and jit-able; float32, yet within about 1e-6 * C of scikit-learn's double precision, any
-    common offset in the features included. Memory is bounded: 256 rows at a time.
+    Pure and jit-able; float32, yet within 1e-5 of scikit-learn's double precision (8,000 vectors,
+    C = 1), any common offset in the features included. Memory is bounded: 256 rows at a time.
     """
 
     norms = jnp.sum(arrays.vectors**2, axis=-1)

@@ -24,7 +24,8 @@ def batch_norm(
 ) -> tuple[Float[Array, "*b c"], Float[Array, "c"], Float[Array, "c"]]:
     """Normalise each channel over all positions: y in float32, and mean and biased variance.
 
-    Mean and variance are for the record: no gradient comes back through them.
+    Mean and variance are for the record: no gradient comes back through them. Ioffe and Szegedy,
+    "Batch normalization", 2015.
     """
     return _batch_norm_forward(x, scale, bias, epsilon)[0]
 
