@@ -56,6 +56,7 @@ class Detector:
         self._arcface, self._mesh = arcface, None
         model = train.build_model(config).clone(folded=True)
         self._variables = jax.jit(partial(fold, config=model.config))(variables)
+        self._regressor = fidelity_model and jax.device_put(fidelity_model.regressor.arrays)
 
         def forward(variables, images):
             outputs = model.apply(variables, train.normalise(images), train=False)
@@ -70,7 +71,9 @@ class Detector:
         """The same, its batches split over this process's devices; for many faces at once."""
         spread = copy.copy(self)
         spread._mesh = sharding.local_mesh(BATCH_SIZES[1])
-        spread._variables = jax.device_put(self._variables, sharding.replicated(spread._mesh))
+        spread._variables, spread._regressor = jax.device_put(
+            (self._variables, self._regressor), sharding.replicated(spread._mesh)
+        )
         return spread
 
     def features(self, images: Images) -> Float32[np.ndarray, "n d"]:
@@ -91,9 +94,8 @@ class Detector:
         """Perceptual forgery fidelity, high is real; InputError before a regressor was fitted."""
         if self.fidelity_model is None:
             raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
-        regressor = self.fidelity_model.regressor.arrays
         return self._batched(
-            self.prepare(images), lambda x: self._score(self._variables, regressor, x)
+            self.prepare(images), lambda x: self._score(self._variables, self._regressor, x)
         )
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

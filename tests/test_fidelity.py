@@ -24,8 +24,11 @@ from deepfidelity_jax.fidelity import (
     outside,
     p_fake,
     regress,
+    regress_in_double,
+    regress_in_single,
     save,
     scale,
+    support_vectors,
     svr_class,
 )
 
@@ -139,23 +142,35 @@ def test_the_scale_travels_as_json():
 # ---------------------------------------------------------------- the regressor
 
 
+FORMS = {"chosen here": regress, "double": regress_in_double, "single": regress_in_single}
+
+
+def solved(x, y, **settings):
+    """scikit-learn's own solution, and the same as our arrays."""
+    x = x.astype(np.float64)
+    reference = SVR(**settings).fit(x, y)
+    numbers = (reference.support_vectors_, reference.dual_coef_[0], reference.intercept_[0])
+    gamma = settings.get("gamma", 1 / (x.shape[1] * x.var()))
+    return reference, support_vectors(*numbers, gamma, x.mean(axis=0))
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("offset", [0.0, 300.0])
 @pytest.mark.parametrize("C", [1.0, 5.0])
-def test_jax_equals_scikit_learn(offset, C):
+def test_jax_equals_scikit_learn(offset, C, form):
     x, y = problem(offset=offset, noise=0.2)
-    fitted = fit_regressor(x, y, C=C)
-    reference = svr_class()(C=C).fit(x.astype(np.float64), y)
+    reference, arrays = solved(x, y, C=C)
     new = problem(700, offset=offset, seed=9)[0]  # more than one block of 256, and a remainder
-    got = np.asarray(jax.jit(regress)(fitted.arrays, new))
+    got = np.asarray(jax.jit(FORMS[form])(arrays, new))
     assert got.dtype == np.float32
-    assert fitted.settings["support_vectors"] == len(reference.support_)
     assert got.std() > 0.1
     np.testing.assert_allclose(got, reference.predict(new.astype(np.float64)), atol=1e-5, rtol=0)
-    one = np.asarray(regress(fitted.arrays, jnp.asarray(new[:1])))
+    one = np.asarray(FORMS[form](arrays, jnp.asarray(new[:1])))
     np.testing.assert_allclose(one, got[:1], atol=1e-6)
 
 
-def test_twelve_thousand_vectors_add_up_in_single_precision():
+@pytest.mark.parametrize("form", FORMS)
+def test_twelve_thousand_vectors_add_up(form):
     """Those of one sign one after the other, so that a running sum grows large."""
     r = rng(4)
     vectors = r.normal(size=(12_000, 64)).astype(np.float32)
@@ -164,25 +179,48 @@ def test_twelve_thousand_vectors_add_up_in_single_precision():
     one, zero = np.float32(1.0), np.float32(0.0)
     numbers = (vectors, coefficients, zero, one / 64, np.zeros(64, np.float32))
     new = r.normal(size=(50, 64)).astype(np.float32)
-    got = jax.jit(regress)(SupportVectors(*map(jnp.asarray, numbers)), new)
+    got = jax.jit(FORMS[form])(SupportVectors(*map(jnp.asarray, numbers)), new)
     squared = ((new[:, None].astype(np.float64) - vectors) ** 2).sum(-1)
     expected = np.exp(-squared / 64) @ coefficients.astype(np.float64)
     assert np.abs(expected).max() > 1
-    np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
+    atol = 1e-5 if form == "single" else 5e-7
+    np.testing.assert_allclose(got, expected, atol=atol, rtol=0)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("gamma", [1.0, 1500.0])
-def test_many_vectors_of_large_weight_stay_exact(gamma):
+def test_many_vectors_of_large_weight_stay_exact(gamma, form):
     """Kernel values all near one (1: the columns' means set the unit) or all near zero."""
     r = rng(2)
     x = (r.normal(size=(1500, 64)) + 5 * r.normal(size=64)).astype(np.float32)
     y = r.uniform(size=1500)
-    arrays = fit_regressor(x, y, C=10.0, gamma=gamma).arrays
     unit = 1 / (x.shape[1] * x.astype(np.float64).var())
-    reference = svr_class()(C=10.0, gamma=gamma * unit).fit(x.astype(np.float64), y)
-    got = np.asarray(regress(arrays, jnp.asarray(x[:200])))
+    reference, arrays = solved(x, y, C=10.0, gamma=gamma * unit)
+    got = np.asarray(FORMS[form](arrays, jnp.asarray(x[:200])))
     expected = reference.predict(x[:200].astype(np.float64))
     np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
+
+
+def test_double_precision_stays_inside():
+    """What is computed beside it, before and after and in the same program, is as it was."""
+    arrays = solved(*problem())[1]
+    x = jnp.asarray(problem(4, seed=9)[0])
+
+    @jax.jit
+    def both(arrays, x):
+        return regress(arrays, x) * 2, jnp.arange(3) / 2, x.sum()
+
+    assert {a.dtype for a in both(arrays, x)} == {np.dtype(np.float32)}
+    assert jnp.ones(3).dtype == np.float32
+
+
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_the_fit_is_scikit_learns(offset):
+    x, y = problem(offset=offset, noise=0.2)
+    reference = solved(x, y)[0]
+    got = np.asarray(regress(fit_regressor(x, y).arrays, jnp.asarray(x)))
+    atol = 1e-5 if svr_class() is SVR else 2e-3
+    np.testing.assert_allclose(got, reference.predict(x.astype(np.float64)), atol=atol, rtol=0)
 
 
 def test_the_fast_solver_takes_the_same_fit():
