@@ -10,10 +10,10 @@ in training one step follows the other. Of each the best call counts: wall time,
 time of the cores, which other programs change less. `ours is` says how many times as fast ours was
 in the same turns. `floor` is the time the counted multiply-adds would take at the fastest matrix
 product measured in the same run, as a share of the wall time: 100% is the machine. Memory is the
-peak of the process, compilation included, above what the imports took; on an accelerator the peak
-of the device. A training step is forward, backward and AdamW. Without PyTorch, ours alone. On a CPU
-all have a heap of huge pages and our forward pass has a device per core, as in a process that
-run.py starts.
+peak of the whole process, once with the compilation and once of the calls after it; on an
+accelerator the peak of the device. A training step is forward, backward and AdamW. Without PyTorch,
+ours alone. On a CPU all have a heap of huge pages and our forward pass has a device per core, as in
+a process that run.py starts.
 
 On an accelerator the computation is in bfloat16, PyTorch's by autocast and channels-last.
 """
@@ -26,11 +26,12 @@ import multiprocessing
 import os
 import platform
 import resource
+import sys
 import time
 from datetime import date
 
 from deepfidelity_jax.cores import count_cores, make_devices
-from deepfidelity_jax.heap import TUNABLE
+from deepfidelity_jax.heap import TUNABLE, give_back
 
 CORES = count_cores()
 # Each form by name: the function that makes it, and how it differs.
@@ -43,7 +44,7 @@ THEIRS = {
     "PyTorch compiled": ("build_theirs", {"compiled": True}),
     "PyTorch compiled channels-last": ("build_theirs", {"compiled": True, "channels_last": True}),
 }
-BYTES = 1024  # in a unit of ru_maxrss, on Linux
+BYTES = 1 if sys.platform == "darwin" else 1024  # in a unit of ru_maxrss
 
 
 def list_theirs(accelerated: bool) -> dict:
@@ -54,7 +55,7 @@ def list_theirs(accelerated: bool) -> dict:
 
 
 def build_ours(task, options, *, vectors=0):
-    """A compiled call of ours: (call, seconds to compile, function for peak bytes).
+    """A compiled call of ours: (call, seconds to compile, function for the device's peak bytes).
 
     With `vectors`, from the bytes of the images to their fidelity by so many support vectors.
     """
@@ -63,12 +64,11 @@ def build_ours(task, options, *, vectors=0):
     import jax.numpy as jnp
     import optax
 
-    from deepfidelity_jax import fidelity, sharding
+    from deepfidelity_jax import sharding
     from deepfidelity_jax.folding import fold
     from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig, normalise
 
     jax.config.update("jax_enable_compilation_cache", False)
-    baseline = _resident()
     mesh = (sharding.data_mesh if task == "train" else sharding.local_mesh)(options.batch)
     split, place = sharding.split_batch(mesh), sharding.replicated(mesh)
     config = getattr(SSAAFormerConfig, options.variant)(dtype=options.dtype)
@@ -82,9 +82,6 @@ def build_ours(task, options, *, vectors=0):
     def forward(variables, images):
         outputs = model.clone(folded=True).apply(variables, images, train=False)
         return outputs.features, outputs.logits
-
-    def score(variables, regressor, images):
-        return fidelity.regress(regressor, forward(variables, normalise(images))[0])
 
     adamw = optax.adamw(1e-4, weight_decay=0.05)
 
@@ -114,6 +111,11 @@ def build_ours(task, options, *, vectors=0):
         variables = jax.jit(functools.partial(fold, config=config))(variables)
         function, arguments = forward, (variables, images)
         if vectors:
+            from deepfidelity_jax import fidelity
+
+            def score(variables, regressor, images):
+                return fidelity.regress(regressor, forward(variables, normalise(images))[0])
+
             rows = jax.random.normal(jax.random.key(2), (vectors, config.widths[-1]))
             one = jnp.ones(())
             regressor = fidelity.SupportVectors(rows, rows[:, 0], one, one / rows.size, rows[0])
@@ -141,8 +143,7 @@ def build_ours(task, options, *, vectors=0):
             jax.block_until_ready(loss)
 
     def peak():
-        stats = jax.devices()[0].memory_stats()
-        return stats["peak_bytes_in_use"] if stats else _peak() - baseline
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
     return call, seconds, peak
 
@@ -154,7 +155,6 @@ def build_theirs(task, options, *, compiled=False, channels_last=False):
     from torch.nn.functional import cross_entropy
 
     torch.set_num_threads(CORES)
-    baseline = _resident()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     layout = torch.channels_last if channels_last else torch.contiguous_format
     torch.manual_seed(0)
@@ -194,7 +194,7 @@ def build_theirs(task, options, *, compiled=False, channels_last=False):
     seconds = max(0.0, first - (time.perf_counter() - start)) if compiled else 0.0
 
     def peak():
-        return torch.cuda.max_memory_allocated() if device == "cuda" else _peak() - baseline
+        return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
     return call, seconds, peak
 
@@ -208,7 +208,7 @@ def build_product(task, options):
     a = jnp.ones((side, side), options.dtype)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(a, a))
-    return lambda: jax.block_until_ready(product(a, a)), 0.0, _peak
+    return lambda: jax.block_until_ready(product(a, a)), 0.0, lambda: None
 
 
 def serve(connection, form, task, options):
@@ -217,15 +217,20 @@ def serve(connection, form, task, options):
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # a GPU is shared with PyTorch
     os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # as if for the first time
     build, differences = form
-    call, seconds, peak = globals()[build](task, options, **differences)
+    call, seconds, peak_of_device = globals()[build](task, options, **differences)
     call()
+    peak = _peak()
+    if build == "build_ours" and task == "train":
+        give_back()  # as train.py does
+    _forget_peak()
     connection.send(seconds)
     while connection.recv():
         call()
         start, start_cores = time.perf_counter(), time.process_time()
         call()
         connection.send((time.perf_counter() - start, time.process_time() - start_cores))
-    connection.send(peak())
+    running = _peak()
+    connection.send((peak_of_device() or max(peak, running), peak_of_device() or running))
 
 
 class Running:
@@ -250,10 +255,11 @@ class Running:
     def stop(self) -> dict:
         """The best of its times, and its peak memory."""
         self.connection.send(False)
-        peak = self.connection.recv()
+        peak, running = self.connection.recv()
         self.process.join()
         best = {clock: min(getattr(self, clock)) for clock in ("wall_s", "cores_s")}
-        return {**best, "compile_s": self.compile_s, "peak_bytes": peak, "calls": len(self.wall_s)}
+        memory = {"peak_bytes": peak, "running_bytes": running}
+        return {**best, **memory, "compile_s": self.compile_s, "calls": len(self.wall_s)}
 
 
 def measure(task, theirs, options) -> dict:
@@ -297,7 +303,7 @@ def print_table(task, found, multiply_adds, options):
     name = "training step" if task == "train" else "forward"
     print(f"\n{name}: {options.variant}, {options.batch} x {options.size}, {options.dtype}", end="")
     print(f", matrix products at {rate / 1e9:.0f} GFLOP/s")
-    columns = ("ms", "cores ms", "images/s", "floor", "MiB", "compile s", "ours is")
+    columns = ("ms", "cores ms", "images/s", "floor", "MiB", "running", "compile s", "ours is")
     print(f"{'':32}" + "".join(f"{column:>11}" for column in columns))
     for name, row in found.items():
         if name == "matrix product":
@@ -307,7 +313,8 @@ def print_table(task, found, multiply_adds, options):
         print(
             f"{name:32}{1e3 * row['wall_s']:11.1f}{1e3 * row['cores_s']:11.1f}"
             f"{row['images_per_s']:11.2f}{row['floor']:11.1%}{row['peak_bytes'] / 2**20:11.0f}"
-            f"{row['compile_s']:11.1f}" + (f"{row['ours_is']:11.2f}" if "ours_is" in row else "")
+            f"{row['running_bytes'] / 2**20:11.0f}{row['compile_s']:11.1f}"
+            + (f"{row['ours_is']:11.2f}" if "ours_is" in row else "")
         )
 
 
@@ -322,13 +329,19 @@ def _describe_platform(connection, variant, size):
     connection.send((device.platform, device.device_kind, counted))
 
 
-def _resident():
-    with open("/proc/self/statm", encoding="utf-8") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
-
-
 def _peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES
+    """Bytes of memory, at most, since the start or since `_forget_peak`."""
+    if not os.path.exists("/proc/self/status"):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES
+    with open("/proc/self/status", encoding="utf-8") as file:
+        (line,) = (line for line in file if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def _forget_peak():
+    if os.path.exists("/proc/self/clear_refs"):
+        with open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
+            file.write("5")
 
 
 def main():

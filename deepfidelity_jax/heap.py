@@ -1,5 +1,6 @@
 """The C library's heap, of which XLA takes its buffers on a CPU."""
 
+import ctypes
 import os
 import sys
 
@@ -16,3 +17,13 @@ def use_huge_pages() -> None:
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = TUNABLE
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def give_back() -> None:
+    """Give the system the memory that is free, where the C library is glibc.
+
+    For after a large compilation: a process that trains a tiny network then takes 470 MiB for the
+    hours to come instead of 880.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)

@@ -24,7 +24,7 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
-from deepfidelity_jax import checkpoint, data, mixing, processes, records, sharding
+from deepfidelity_jax import checkpoint, data, heap, mixing, processes, records, sharding
 from deepfidelity_jax.augment import AugmentSettings
 from deepfidelity_jax.checkpoint import METRIC, Checkpoints, latest_step, read_notes, restore
 from deepfidelity_jax.errors import InputError
@@ -312,6 +312,8 @@ def train(
         # off takes the host next to nothing, so the next batch is read and placed meanwhile.
         for step in range(start + 1, own.steps + 1):
             state, metrics = step_fn(state, sharding.place_batch(next(batches), mesh))
+            if step == start + 2:
+                heap.give_back()  # what compiling took, some of it until the first step ran
             log.flush()
             stopping = vote(stop.asked)
             last = step == own.steps

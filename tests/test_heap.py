@@ -1,10 +1,13 @@
-"""The program starts itself anew with a heap of huge pages, once, as it was called."""
+"""The heap: huge pages, by starting anew once, as called; and what is free goes back."""
 
 import os
+import resource
 import subprocess
 import sys
 
 import pytest
+
+from deepfidelity_jax import heap
 
 PROGRAM = """
 import os, sys
@@ -32,3 +35,22 @@ def test_starts_anew_once_with_the_same_arguments(given):
     tunable = given or "glibc.malloc.hugetlb=1"
     assert lines[-1] == f"{process.pid} {tunable} ['--a=b c', ''] True"
     assert lines.count("started") == (1 if given else 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is of Linux")
+def test_what_was_freed_goes_back():
+    """Small pieces are kept by the library when freed, unlike large ones."""
+
+    def resident():
+        with open("/proc/self/statm", encoding="utf-8") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    before = resident()
+    pieces = [bytes(4000) for _ in range(50_000)]
+    last = bytes(4000)  # above them, so that they are not the end of the heap
+    held = resident() - before
+    del pieces
+    heap.give_back()
+    assert held > 150e6
+    assert resident() - before < 0.3 * held
+    del last
