@@ -45,12 +45,13 @@ def test_what_was_freed_goes_back():
         with open("/proc/self/statm", encoding="utf-8") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
 
+    heap.give_back()  # or they would come out of what other tests freed
     before = resident()
     pieces = [bytes(4000) for _ in range(50_000)]
     last = bytes(4000)  # above them, so that they are not the end of the heap
     held = resident() - before
     del pieces
     heap.give_back()
-    assert held > 150e6
+    assert held > 100e6
     assert resident() - before < 0.3 * held
     del last
