@@ -215,11 +215,18 @@ def test_double_precision_stays_inside():
 
 
 @pytest.mark.parametrize("offset", [0.0, 300.0])
-def test_the_fit_is_scikit_learns(offset):
+@pytest.mark.parametrize(("C", "gamma"), [(1.0, 1.0), (5.0, 1.0), (10.0, 50.0)])
+def test_the_fit_is_scikit_learns(offset, C, gamma):
     x, y = problem(offset=offset, noise=0.2)
-    reference = solved(x, y)[0]
-    got = np.asarray(regress(fit_regressor(x, y).arrays, jnp.asarray(x)))
-    atol = 1e-5 if svr_class() is SVR else 2e-3
+    unit = 1 / (x.shape[1] * x.astype(np.float64).var())
+    reference = solved(x, y, C=C, gamma=gamma * unit)[0]
+    fitted = fit_regressor(x, y, C=C, gamma=gamma)
+    assert fitted.settings["support_vectors"] == len(fitted.arrays.vectors)
+    own = svr_class() is SVR
+    if own:
+        assert fitted.settings["support_vectors"] == len(reference.support_)
+    got = np.asarray(regress(fitted.arrays, jnp.asarray(x)))
+    atol = 1e-5 if own else 2e-3
     np.testing.assert_allclose(got, reference.predict(x.astype(np.float64)), atol=atol, rtol=0)
 
 
