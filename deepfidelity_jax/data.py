@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from deepfidelity_jax import augment, forge, quality
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import FidelityScale, scale
 from deepfidelity_jax.media import decode_image, encode_image
 from deepfidelity_jax.records import FAKE, REAL, Records
@@ -71,13 +72,24 @@ def training_batches(
     Returns:
       An iterator of dicts: `image` uint8 [n, size, size, 3], `label` int32 [n], `fidelity`
       float32 [n], `forged` float32 [n, tokens], the forged share of the picture behind each token.
+
+    Raises:
+      InputError: the batch cannot be divided among the processes, or not into pairs.
     """
     index, count = process
-    per_process = batch_size // count // (2 if forged else 1)
+    shares = count * (2 if forged else 1)
+    if batch_size % shares:
+        raise InputError(
+            f"config.train.batch_size is {batch_size}: give a multiple of {shares}, for {count} "
+            f"processes{' and faces beside their forgeries' if forged else ''}"
+        )
+    per_process = batch_size // shares
     dataset = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
     make = ForgedPair(records, made_from) if forged else LabelledFace(made_from)
     # Drawn by the index in the whole stream, so before the processes divide it.
-    dataset = dataset.random_map(make).batch(per_process, drop_remainder=True)[index + start * count :: count]
+    dataset = dataset.random_map(make).batch(per_process, drop_remainder=True)[
+        index + start * count :: count
+    ]
     if forged:
         dataset = dataset.map(_flatten_pairs)
     # One thread: Python's lock lets more of them add little but waiting. On two cores an image

@@ -57,7 +57,9 @@ def _whole(low: int, high: int, multiple: int = 1) -> Option:
     return Option(f"{kind} from {low} to {high}", holds)
 
 
-def _number(low: float, high: float, *, above: bool = False, below: bool = False) -> Option:
+def _number(
+    low: float | int, high: float | int, *, above: bool = False, below: bool = False
+) -> Option:
     """`above` and `below`: the ends are left out. Neither NaN nor infinity is a number here."""
 
     def holds(value):
@@ -76,7 +78,9 @@ def _flag() -> Option:
 
 
 def _choice(*names: str) -> Option:
-    return Option(f"one of {', '.join(names)}", lambda value: value in names)
+    return Option(
+        f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names
+    )
 
 
 def _each(option: Option, count: int) -> Option:
@@ -252,8 +256,8 @@ OPTIONS: Mapping[str, Option] = {
     "train.select_on": _choice("validation", "test"),
     "train.keep": _free(_whole(1, INT32)),
     #
-    "eval.batch_size": _free(_whole(1, 65536)),
-    "eval.bootstrap": _free(_whole(0, MUCH)),
+    "eval.batch_size": _free(_whole(1, 4096)),
+    "eval.bootstrap": _free(_whole(0, 100_000)),
     "eval.official_scoring": _free(_flag()),
 }
 
@@ -267,7 +271,9 @@ def checked(config: Any) -> ConfigDict:
     A config of several datasets has options of its own, which are not checked here.
     """
     if not isinstance(config, ConfigDict):
-        raise InputError(f"get_config() of --config gives {_show(config)}: let it give a ConfigDict")
+        raise InputError(
+            f"get_config() of --config gives {_show(config)}: let it give a ConfigDict"
+        )
     config.lock()
     if not config.get("cross"):
         check(config)
@@ -282,9 +288,7 @@ def check(config: ConfigDict) -> None:
         for name, option in OPTIONS.items()
         if name in values and option.holds(values[name])
     }
-    told = [
-        _refuse(name, values[name]) for name in OPTIONS if name in values and name not in right
-    ]
+    told = [_refuse(name, values[name]) for name in OPTIONS if name in values and name not in right]
     for name in values.keys() - OPTIONS.keys():
         meant = difflib.get_close_matches(name, OPTIONS, 1, 0.8)
         told.append(
@@ -324,8 +328,8 @@ def _apart(fake, real) -> str:
     if fake[1] <= real[0] and (fake[0] < real[1]):
         return ""
     return (
-        f"config.fidelity.fake is {tuple(fake)} and config.fidelity.real {tuple(real)}: give ranges "
-        "that do not overlap, fake below real"
+        f"config.fidelity.fake is {tuple(fake)} and config.fidelity.real {tuple(real)}: give "
+        "ranges that do not overlap, fake below real"
     )
 
 
@@ -357,8 +361,8 @@ def _in_parts(accumulate: int, batch_size: int) -> str:
     )
 
 
-def _not_above(name: str) -> Callable[[float, float], str]:
-    def find(value: float, peak: float) -> str:
+def _not_above(name: str) -> Callable[..., str]:
+    def find(value: float | int, peak: float | int) -> str:
         if value <= peak:
             return ""
         return (
@@ -384,21 +388,21 @@ def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
     from deepfidelity_jax.checkpoint import latest_step
 
     own, preparing = config.faces, mode in ("run", "prepare")
-    if preparing and own.detector == "yunet" and not (workdir / "yunet.onnx").exists():
-        if not Path(own.yunet).is_file():
-            raise InputError(
-                f"config.faces.yunet is {own.yunet!r}, which is no file: name YuNet's ONNX file"
-            )
-    if config.data.records_dir and Path(config.data.records_dir).is_file():
-        raise InputError(f"config.data.records_dir is {config.data.records_dir}: a file, no folder")
-    if config.train.steps == 0 and mode != "prepare":
-        if latest_step(workdir / "checkpoints") != 0:
-            raise InputError(
-                f"config.train.steps is 0, which trains nothing, and {workdir} holds no converted "
-                "weights: give the steps of a training, or put weights there with --mode=convert; "
-                "a workdir that is trained is scored with --mode=evaluate and the steps it was "
-                "trained for"
-            )
+    needed = preparing and own.detector == "yunet" and not (workdir / "yunet.onnx").exists()
+    if needed and not Path(own.yunet).is_file():
+        raise InputError(
+            f"config.faces.yunet is {own.yunet!r}, which is no file: name YuNet's ONNX file"
+        )
+    place = config.data.records_dir
+    if place and Path(place).is_file():
+        raise InputError(f"config.data.records_dir is {place}: a file, no folder")
+    converted = latest_step(workdir / "checkpoints") == 0
+    if config.train.steps == 0 and mode != "prepare" and not converted:
+        raise InputError(
+            f"config.train.steps is 0, which trains nothing, and {workdir} holds no converted "
+            "weights: give the steps of a training, or put weights there with --mode=convert; a "
+            "trained workdir is scored with --mode=evaluate and the steps it was trained for"
+        )
 
 
 def binds(name: str) -> bool:
@@ -410,7 +414,9 @@ def expand(name: str, path: str) -> str:
     """A path with `~` and `~user` spelt out. `name`: of the option, for an InputError."""
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
-        raise InputError(f"{name} is {path}: there is no such user; a file of that name is ./{path}")
+        raise InputError(
+            f"{name} is {path}: there is no such user; a file of that name is ./{path}"
+        )
     return expanded
 
 

@@ -308,6 +308,7 @@ def train(
                 validated = validate(state.ema) if validating else None
                 if validated:
                     log.validated(step, validated)
+                # Read by earlier versions; `start` says it to this one.
                 notes = {"config": config.to_json(), "data": json.dumps({"next_index": step})}
                 checkpoints.save(step, state, notes, validated)
             if stopping:
