@@ -1,6 +1,9 @@
 """Every option once, with its default. Other configs are this one plus the lines that differ.
 
 python run.py --config=configs/default.py --workdir=DIR [--config.group.option=value ...]
+
+What each may be is in deepfidelity_jax/options.py, and checked before anything is done. Several
+values are written in brackets, --config.augment.crop_scale="(0.6, 1.0)"; `~` is expanded in paths.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +22,7 @@ def get_config() -> ConfigDict:
     config.data.records_dir = ""  # where TFDS records are written; empty: <workdir>/records
     config.data.identities = 64  # synthetic_faces: people rendered
     config.data.clips = 3  # synthetic_faces: clips of each
-    config.data.splits = (0.75, 0.10, 0.15)  # shares of training, validation and test
+    config.data.splits = (0.75, 0.10, 0.15)  # training, validation, test; of their sum
     config.data.manual_dir = ""  # ffpp, celeb_df, wild_deepfake: your copy, as distributed
     config.data.bench_json = ""  # ffpp, celeb_df: DeepfakeBench's list, where its frames are held
     config.data.compression = "c23"  # ffpp: raw, c23 or c40
@@ -77,7 +80,7 @@ def get_config() -> ConfigDict:
     config.augment.crop_scale = (0.6, 1.0)  # random resized crop: share of the area
     config.augment.crop_ratio = (0.85, 1.18)  # and width over height
     config.augment.flip_p = 0.5
-    config.augment.rand_layers = 0  # RandAugment: transforms in a row
+    config.augment.rand_layers = 0  # RandAugment: transforms in a row; 0: none
     config.augment.rand_magnitude = 9.0
     config.augment.rand_std = 0.5
     config.augment.jitter = 0.2  # strength of brightness, contrast and saturation changes
@@ -90,11 +93,11 @@ def get_config() -> ConfigDict:
 
     # Training.
     config.train = ConfigDict()
-    config.train.steps = 20_000
+    config.train.steps = 20_000  # 0: none, for a workdir of converted weights
     config.train.batch_size = 64
     config.train.learning_rate = 5e-4
     config.train.end_learning_rate = 1e-5
-    config.train.warmup_steps = 500
+    config.train.warmup_steps = 500  # half of the schedule at most, however many are given
     config.train.warmup_start = 0.0  # learning rate of the first step
     config.train.schedule_steps = 0  # what the schedule is made for; 0: all steps of the run
     config.train.schedule_every = 1  # steps between changes of the learning rate
@@ -113,7 +116,7 @@ def get_config() -> ConfigDict:
     config.train.ema_decay = 0.999
     config.train.ema_warmup = True  # forget the initial weights soon
     config.train.log_every = 50
-    config.train.eval_every = 1000
+    config.train.eval_every = 1000  # and after the last step
     config.train.checkpoint_every = 500
     config.train.select_on = "validation"  # split the best checkpoint is picked on, or test
     config.train.keep = 2  # newest checkpoints kept, beside the best on `select_on`
@@ -121,6 +124,6 @@ def get_config() -> ConfigDict:
     # Evaluation and prediction.
     config.eval = ConfigDict()
     config.eval.batch_size = 64
-    config.eval.bootstrap = 1000  # replicates behind every interval
+    config.eval.bootstrap = 1000  # replicates behind every interval; 0: no intervals
     config.eval.official_scoring = False  # also score as the paper's code does, under its own name
     return config

@@ -97,7 +97,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
         hint = f"; did you mean {meant[0]!r}?" if meant else ""
         raise InputError(f"the config has no option {unknown!r}{hint}") from None
     except Exception as error:  # whatever a config file written in Python may raise
-        raise InputError(_one_line(error)) from None
+        from deepfidelity_jax import options
+
+        raise InputError(_one_line(options.explain(error))) from None
     if values.help:
         print("usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE]")
         print(values.get_help())
@@ -130,7 +132,7 @@ def _check_processes(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> int:
     """Train and evaluate as the configuration says."""
-    from deepfidelity_jax import pipeline, workdir
+    from deepfidelity_jax import options, pipeline, workdir
 
     if values.config is None:
         raise InputError("--config=configs/NAME.py is missing")
@@ -145,6 +147,7 @@ def run(values: flags.FlagValues) -> int:
 
         cross.run(config, Path(values.workdir))
         return DONE
+    options.check_place(config, Path(values.workdir), values.mode)
     place = workdir.check(Path(values.workdir), config)
     if together:
         processes.start(values.coordinator, values.processes, values.process)
@@ -202,13 +205,16 @@ def convert(values: flags.FlagValues) -> int:
 
 
 def _read_config(values: flags.FlagValues):
-    """The locked configuration. InputError where its file cannot be read."""
+    """The locked configuration. InputError where its file cannot be read or an option is wrong."""
+    from deepfidelity_jax import options
+
     try:
-        values.config.lock()
+        config = values.config
+        getattr(config, "lock", None)
     except OSError as error:  # the file was not found or could not be run: told on first use
         reason = _one_line(error).split("config_config ")[-1]
         raise InputError(f"--config cannot be read: {reason}") from None
-    return values.config
+    return options.checked(config)
 
 
 def _one_line(error: object) -> str:

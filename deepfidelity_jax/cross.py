@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import evaluate, fidelity, records
+from deepfidelity_jax import evaluate, fidelity, options, records
 from deepfidelity_jax.detector import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.features import Features, export_once
@@ -27,7 +27,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     Writes eval/NAME/ for each, eval/cross.csv and the report. Raises InputError where the workdir
     holds no finished run, or none of the datasets is given.
     """
-    own = read_config(workdir)
+    own = options.complete(read_config(workdir))
     given = {
         name: group
         for name, group in config.items()

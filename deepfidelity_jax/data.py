@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from deepfidelity_jax import augment, forge, quality
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import FidelityScale, scale
 from deepfidelity_jax.media import decode_image, encode_image
 from deepfidelity_jax.records import FAKE, REAL, Records
@@ -52,29 +53,43 @@ def training_batches(
     forged: bool,
     workers: int = 0,
     process: tuple[int, int] = (0, 1),
+    start: int = 0,
 ) -> grain.DatasetIterator:
-    """Endless, shuffled, augmented batches; the iterator's state can be saved and restored.
+    """Endless, shuffled, augmented batches.
 
     Args:
       records: the training split, or clean real faces if `forged`.
       made_from: how an example is made.
       batch_size: examples over all processes; even if `forged`.
       seed: of the order and of every draw. Each batch of the stream is the same for any number of
-        workers and processes: the first process has its first rows. So is the iterator's state.
+        workers and processes: the first process has its first rows.
       forged: draw a forgery of each record and give both.
       workers: input processes; 0 reads in a thread of this process.
       process: this process's index and their number.
+      start: the first batch's number in the stream. To go on by it and not by the iterator's state
+        leaves the number of workers free: the state is of one number of them alone.
 
     Returns:
       An iterator of dicts: `image` uint8 [n, size, size, 3], `label` int32 [n], `fidelity`
       float32 [n], `forged` float32 [n, tokens], the forged share of the picture behind each token.
+
+    Raises:
+      InputError: the batch cannot be divided among the processes, or not into pairs.
     """
     index, count = process
-    per_process = batch_size // count // (2 if forged else 1)
+    shares = count * (2 if forged else 1)
+    if batch_size % shares:
+        raise InputError(
+            f"config.train.batch_size is {batch_size}: give a multiple of {shares}, for {count} "
+            f"processes{' and faces beside their forgeries' if forged else ''}"
+        )
+    per_process = batch_size // shares
     dataset = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
     make = ForgedPair(records, made_from) if forged else LabelledFace(made_from)
     # Drawn by the index in the whole stream, so before the processes divide it.
-    dataset = dataset.random_map(make).batch(per_process, drop_remainder=True)[index::count]
+    dataset = dataset.random_map(make).batch(per_process, drop_remainder=True)[
+        index + start * count :: count
+    ]
     if forged:
         dataset = dataset.map(_flatten_pairs)
     # One thread: Python's lock lets more of them add little but waiting. On two cores an image

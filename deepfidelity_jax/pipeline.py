@@ -41,7 +41,6 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     starts from is missing.
     """
     todo = STAGES if mode == "run" else (mode,)
-    train.check(config)
     if "train" in todo and set(config.data.prepare) != set(records.SPLITS):
         raise InputError(
             f"config.data.prepare is {tuple(config.data.prepare)}: training needs all of "

@@ -62,11 +62,15 @@ def builder_class(dataset: str) -> type[tfds.core.GeneratorBasedBuilder]:
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
             raise
-        folder = Path(importlib.import_module("deepfidelity_datasets").__path__[0])
-        known = sorted(path.parent.name for path in folder.glob("*/*_dataset_builder.py"))
         raise InputError(
-            f"config.data.dataset is {dataset!r}, but datasets/ holds {', '.join(known)}"
+            f"config.data.dataset is {dataset!r}, but datasets/ holds {', '.join(datasets())}"
         ) from None
+
+
+def datasets() -> list[str]:
+    """The names of all datasets there is a builder of."""
+    folder = Path(importlib.import_module("deepfidelity_datasets").__path__[0])
+    return sorted(path.parent.name for path in folder.glob("*/*_dataset_builder.py"))
 
 
 class Records:

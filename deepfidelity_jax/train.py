@@ -1,7 +1,7 @@
 """Training: one jitted step over a mesh, evaluated, saved and resumed.
 
-Everything a step does follows from (state, batch): randomness is a key folded with the step, the
-data iterator is saved with the state, so a run that was killed ends in the same parameters.
+Everything a step does follows from (state, batch): randomness is a key folded with the step, which
+is the batch's number in the stream, too, so a run that was killed ends in the same parameters.
 """
 
 import functools
@@ -24,7 +24,7 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
-from deepfidelity_jax import checkpoint, data, heap, mixing, processes, records, sharding
+from deepfidelity_jax import checkpoint, data, heap, mixing, options, processes, records, sharding
 from deepfidelity_jax.augment import AugmentSettings
 from deepfidelity_jax.checkpoint import METRIC, Checkpoints, latest_step, read_notes, restore
 from deepfidelity_jax.errors import InputError
@@ -82,29 +82,10 @@ def build_model(config: ConfigDict) -> SSAAFormer:
         raise InputError(f"config.model: {error}") from None
 
 
-def check(config: ConfigDict) -> None:
-    """InputError for what names nothing we have, before anything is done."""
-    build_model(config)
-    own = config.train
-    if own.accumulate < 1 or (own.accumulate > 1 and own.batch_size % (2 * own.accumulate)):
-        raise InputError(
-            f"config.train.accumulate is {own.accumulate}: give a number of parts, 1 or more, into "
-            f"which the pairs of config.train.batch_size={own.batch_size} faces can be divided"
-        )
-    for name, known in (
-        ("token_mixing", ("none", "labelled", "unlabelled")),
-        ("select_on", ("validation", "test")),
-    ):
-        if config.train[name] not in known:
-            raise InputError(
-                f"config.train.{name} is {config.train[name]!r}: one of {', '.join(known)}"
-            )
-
-
 def config_from_notes(notes: dict[str, Any], path: Path) -> ConfigDict:
     """The configuration a checkpoint was trained with. InputError if it holds none."""
     try:
-        return ConfigDict(json.loads(notes["config"]))
+        return options.complete(ConfigDict(json.loads(notes["config"])))
     except (KeyError, TypeError, ValueError):
         raise InputError(f"checkpoint {path} is damaged: it holds no configuration") from None
 
@@ -264,7 +245,8 @@ def train(
     model = build_model(config)
     counts = records.splits_of(folder)
     forged = config.data.fresh_forgeries and counts.get(records.SOURCES, 0) > 0
-    batches = data.training_batches(
+    open_batches = functools.partial(
+        data.training_batches,
         records.Records(folder, records.SOURCES if forged else "train"),
         training_input(config, folder),
         batch_size=own.batch_size,
@@ -304,8 +286,8 @@ def train(
                     places,
                 ),
             )
-            batches.set_state(read_iterator(workdir, start))
             say(f"going on from step {start} of {own.steps}")
+        batches = open_batches(start=start)
         log, vote = StepLog(config, MetricsLog(workdir, after=start), start), processes.Vote()
 
         # In this order: step, metrics of the step before, validation, checkpoint. Sending a step
@@ -326,7 +308,8 @@ def train(
                 validated = validate(state.ema) if validating else None
                 if validated:
                     log.validated(step, validated)
-                notes = {"config": config.to_json(), "data": json.dumps(batches.get_state())}
+                # Read by earlier versions; `start` says it to this one.
+                notes = {"config": config.to_json(), "data": json.dumps({"next_index": step})}
                 checkpoints.save(step, state, notes, validated)
             if stopping:
                 say(f"stopped at step {step}, saved: the same command goes on from there")
@@ -439,8 +422,3 @@ class StopSignal:
             raise KeyboardInterrupt
         self.asked = True
         say("stopping after this step; once more to stop at once")
-
-
-def read_iterator(workdir: Path, step: int):
-    """The data iterator's state at a checkpoint."""
-    return json.loads(read_notes(workdir / "checkpoints", step)["data"])

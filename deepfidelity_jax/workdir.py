@@ -11,12 +11,9 @@ import jax
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
-from deepfidelity_jax import processes
+from deepfidelity_jax import options, processes
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
-
-# What changes neither the model nor the scores' inputs, so may differ between two commands.
-FREE = ("eval.", "leaks.", "data.beam", "data.manual_dir", "train.shard_state", "train.remat")
 
 
 def say(text: str) -> None:
@@ -31,11 +28,16 @@ def check(workdir: Path, config: ConfigDict) -> Path:
         raise InputError(f"--workdir={workdir} is a file")
     if not (workdir / "config.json").exists():
         return workdir
-    there, here = flatten(read_config(workdir).to_dict()), flatten(json.loads(config.to_json()))
+    there = flatten(options.expand_paths(read_config(workdir)).to_dict())
+    here = flatten(json.loads(config.to_json()))
+
+    def told(key, values):
+        return repr(values[key]) if key in values else "no option"
+
     differing = [
-        f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+        f"{key} is {told(key, there)} there and {told(key, here)} here"
         for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key) and not key.startswith(FREE)
+        if there.get(key) != here.get(key) and options.binds(key)
     ]
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""

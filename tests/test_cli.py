@@ -70,7 +70,7 @@ def test_wrong_values(run, tmp_path):
         ("model.variant=huge", "huge"),
         ("model.image_size=100", "multiple of 32"),
         ("data.dataset=mars", "celeb_df, face_folder, ffpp, synthetic_faces"),
-        ("data.identities=2", "at least 6 people"),
+        ("data.identities=2", "config.data.identities is 2: give a whole number from 6"),
         ("faces.detector=magic", "magic"),
         ("quality.measure=beauty", "beauty"),
     ):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax import augment, data, train
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.media import decode_image
 from deepfidelity_jax.records import FAKE, REAL, SOURCES, Records
 
@@ -122,14 +123,18 @@ def test_processes_divide_the_stream(records_folder, tiny, forged):
             np.testing.assert_array_equal(together, value)
 
 
-def test_goes_on_from_a_saved_state(records_folder, tiny):
-    batches = open_batches(records_folder, tiny)
-    take(batches, 3)
-    state = batches.get_state()
-    expected = take(batches, 3)
-    fresh = open_batches(records_folder, tiny)
-    fresh.set_state(state)
-    assert_same(take(fresh, 3), expected)
+@pytest.mark.parametrize(("size", "forged"), [(6, True), (3, False)])
+def test_a_batch_that_cannot_be_divided_is_refused(records_folder, tiny, size, forged):
+    with pytest.raises(InputError, match=f"batch_size is {size}: give a multiple of"):
+        open_batches(records_folder, tiny, batch_size=size, forged=forged, process=(0, 2))
+
+
+def test_goes_on_from_any_batch_with_any_number_of_workers(records_folder, tiny):
+    whole = take(open_batches(records_folder, tiny), 6)
+    assert_same(take(open_batches(records_folder, tiny, start=3), 3), whole[3:])
+    assert_same(take(open_batches(records_folder, tiny, start=3, workers=2), 3), whole[3:])
+    share = open_batches(records_folder, tiny, start=3, process=(1, 2))
+    assert_same(take(share, 3), [{k: v[2:] for k, v in batch.items()} for batch in whole[3:]])
 
 
 def test_worker_processes_change_nothing(records_folder, tiny):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from deepfidelity_configs import default, paper, paper_celeb_df, paper_ffpp, paper_wild_deepfake
-from deepfidelity_jax import train
+from deepfidelity_jax import options, train
 from deepfidelity_jax.augment import AugmentSettings
 from deepfidelity_jax.model import count_parameters
 from deepfidelity_jax.optimizer import average, learning_rate
@@ -48,16 +48,9 @@ def test_the_average_holds_half_of_the_start():
 )
 def test_each_is_the_paper_on_its_dataset(module, dataset):
     config = module.get_config()
-    train.check(config)
+    options.check(config)
     assert config.data.dataset == dataset
     assert count_parameters(train.build_model(config).config) == 98_824_462
     assert AugmentSettings(**config.augment) == AugmentSettings.paper()
     # Only options that there are.
     assert flatten(config.to_dict()).keys() <= flatten(default.get_config().to_dict()).keys()
-
-
-@pytest.mark.parametrize("name", ["token_mixing", "select_on"])
-def test_a_wrong_name_is_told(tiny, name):
-    tiny.train[name] = "magic"
-    with pytest.raises(train.InputError, match=f"config.train.{name} is 'magic': one of"):
-        train.check(tiny)

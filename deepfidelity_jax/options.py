@@ -1,0 +1,454 @@
+"""Every option of configs/default.py: what it may be, and whether a workdir is bound to it.
+
+A configuration is checked before anything is done, and all that is wrong with it is told together.
+"""
+
+import difflib
+import math
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import media, records
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces import DETECTORS
+from deepfidelity_jax.model import SSAAFormerConfig
+from deepfidelity_jax.quality import MEASURES
+
+INT32 = 2**31 - 1  # steps are counted in 32 bits
+UINT32 = 2**32 - 1  # what every generator of random numbers takes as a seed
+MUCH = 1_000_000  # more is a slip of the keyboard
+LONGEST_PATH, LONGEST_NAME = 4095, 255  # bytes that Linux takes
+
+
+class Option(NamedTuple):
+    """What an option takes, in words that follow 'give' and as a check of a value.
+
+    binds: whether the workdir of a run is bound to the value, since it changes results.
+    path: whether it names a file or folder.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+    binds: bool = True
+    path: bool = False
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(low: int, high: int, multiple: int = 1) -> Option:
+    def holds(value):
+        return (
+            _is_number(value)
+            and isinstance(value, int)
+            and low <= value <= high
+            and value % multiple == 0
+        )
+
+    kind = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
+    return Option(f"{kind} from {low} to {high}", holds)
+
+
+def _number(
+    low: float | int, high: float | int, *, above: bool = False, below: bool = False
+) -> Option:
+    """`above` and `below`: the ends are left out. Neither NaN nor infinity is a number here."""
+
+    def holds(value):
+        if not _is_number(value) or not math.isfinite(value):
+            return False
+        return (low < value if above else low <= value) and (
+            value < high if below else value <= high
+        )
+
+    start = f"above {low}, up to" if above else f"from {low} to"
+    return Option(f"a number {start} {'below ' if below else ''}{high}", holds)
+
+
+def _flag() -> Option:
+    return Option("true or false", lambda value: isinstance(value, bool))
+
+
+def _choice(*names: str) -> Option:
+    return Option(
+        f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names
+    )
+
+
+def _each(option: Option, count: int) -> Option:
+    """A tuple of `count` values."""
+
+    def holds(value):
+        return (
+            isinstance(value, tuple | list)
+            and len(value) == count
+            and all(option.holds(one) for one in value)
+        )
+
+    return Option(f"{count} values in brackets, each {option.words}", holds)
+
+
+def _span(option: Option) -> Option:
+    """A range: two values in order."""
+    pair = _each(option, 2)
+    return Option(
+        f"(low, high), low not above high, each {option.words}",
+        lambda value: pair.holds(value) and value[0] <= value[1],
+    )
+
+
+def _some(*names: str) -> Option:
+    """A tuple of some of the names, each at most once."""
+
+    def holds(value):
+        return (
+            isinstance(value, tuple | list)
+            and len(value) > 0
+            and all(isinstance(name, str) and name in names for name in value)
+            and len(set(value)) == len(value)
+        )
+
+    shown = ", ".join(repr(name) for name in names)
+    return Option(f"some of ({shown}) in brackets, with a comma after a single one", holds)
+
+
+def _leaks() -> Option:
+    split = f"(?:{'|'.join(records.SPLITS)})"
+
+    def holds(value):
+        return isinstance(value, tuple | list) and all(
+            isinstance(name, str) and re.fullmatch(rf"\S+:{split}-{split}", name) for name in value
+        )
+
+    return Option("() or names in brackets like ('person:train-test',)", holds)
+
+
+def _beam_options() -> Option:
+    def holds(value):
+        try:
+            return isinstance(value, str) and "\0" not in value and bool(shlex.split(value) or True)
+        except ValueError:  # a quotation without an end
+            return False
+
+    return Option("options as on a command line, each quotation closed", holds)
+
+
+def _path() -> Option:
+    def holds(value):
+        if not isinstance(value, str) or "\0" in value:
+            return False
+        size = [len(os.fsencode(name)) for name in value.split("/")]
+        return sum(size) + len(size) - 1 <= LONGEST_PATH and max(size) <= LONGEST_NAME
+
+    words = f"a path, of at most {LONGEST_PATH} bytes and each name in it of at most {LONGEST_NAME}"
+    return Option(words, holds, path=True)
+
+
+def _free(option: Option) -> Option:
+    """The same, without a bearing on results: may differ from one command to the next."""
+    return option._replace(binds=False)
+
+
+_SHARE = _number(0, 1)
+_POSITIVE_SHARE = _number(0, 1, above=True)
+_WEIGHT = _number(0, MUCH)
+
+# In the order of configs/default.py, whose comments say what each option is.
+OPTIONS: Mapping[str, Option] = {
+    "seed": _whole(0, UINT32),
+    "init_from": _path(),
+    #
+    "data.dataset": _choice(*records.datasets()),
+    "data.dir": _path(),
+    # The name of the records says what they were made of, wherever they lie; so with manual_dir.
+    "data.records_dir": _free(_path()),
+    "data.identities": _whole(6, MUCH),  # two a split, for swaps
+    "data.clips": _whole(1, MUCH),
+    "data.splits": _each(_number(0, 100, above=True), len(records.SPLITS)),
+    "data.manual_dir": _free(_path()),
+    "data.bench_json": _path(),  # with a list, other records are made than without
+    "data.compression": _choice("raw", "c23", "c40"),
+    "data.methods": _some(
+        "Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "DeepFakeDetection"
+    ),
+    "data.prepare": _some(*records.SPLITS),
+    "data.incomplete": _flag(),
+    "data.beam": _free(_beam_options()),
+    "data.fresh_forgeries": _flag(),
+    "data.workers": _free(_whole(0, 1024)),  # the stream is the same, see data.training_batches
+    #
+    "faces.detector": _choice(*DETECTORS),
+    "faces.yunet": _path(),
+    "faces.margin": _number(0.5, 4),
+    "faces.size": _whole(media.MIN_SIDE, 4096),
+    "faces.frames": _whole(1, MUCH),
+    #
+    "leaks.allow": _free(_leaks()),  # the check stops a run or lets it be, and changes no figure
+    #
+    "quality.measure": _choice(*MEASURES),
+    "quality.weights": _path(),
+    "quality.csv": _path(),
+    "fidelity.fake": _span(_SHARE),
+    "fidelity.real": _span(_SHARE),
+    "fidelity.percentile": _number(0, 50, below=True),
+    "fidelity.C": _number(0, MUCH, above=True),
+    "fidelity.epsilon": _SHARE,
+    "fidelity.gamma": _number(0, MUCH, above=True),
+    "fidelity.balance": _SHARE,
+    "fidelity.tune": _flag(),
+    #
+    "model.variant": _choice("large", "base", "small", "tiny"),
+    "model.image_size": _whole(32, 4096, multiple=32),
+    "model.symmetric": _each(_whole(-1, 100), 4),
+    "model.eval_crop": _number(0.1, 1),
+    "model.drop_path": _number(0, 1, below=True),
+    "model.dtype": _choice("float32", "bfloat16"),
+    #
+    "augment.crop_scale": _span(_POSITIVE_SHARE),
+    "augment.crop_ratio": _span(_number(0.1, 10)),
+    "augment.flip_p": _SHARE,
+    "augment.rand_layers": _whole(0, 100),
+    "augment.rand_magnitude": _number(0, 10),
+    "augment.rand_std": _number(0, 10),
+    "augment.jitter": _SHARE,
+    "augment.degrade_p": _SHARE,
+    "augment.degrade_strength": _SHARE,
+    "augment.recompress_p": _SHARE,
+    "augment.recompress_quality": _span(_whole(1, 100)),
+    "augment.erase_p": _SHARE,
+    "augment.erase_area": _span(_POSITIVE_SHARE),
+    #
+    "train.steps": _whole(0, INT32),
+    "train.batch_size": _whole(1, 65536),
+    "train.learning_rate": _number(0, 10, above=True),
+    "train.end_learning_rate": _number(0, 10),
+    "train.warmup_steps": _whole(0, INT32),
+    "train.warmup_start": _number(0, 10),
+    "train.schedule_steps": _whole(0, INT32),
+    "train.schedule_every": _whole(1, INT32),
+    "train.weight_decay": _number(0, 100),
+    "train.clip_norm": _WEIGHT,
+    "train.label_smoothing": _number(0, 1, below=True),
+    "train.token_weight": _WEIGHT,
+    "train.token_mixing": _choice("none", "labelled", "unlabelled"),
+    "train.fidelity_weight": _WEIGHT,
+    "train.ranking_weight": _WEIGHT,
+    "train.whitening": _flag(),
+    # How the same sums are spread and held; accumulate is another matter, see train.train_step.
+    "train.shard_state": _free(_flag()),
+    "train.accumulate": _whole(1, 32768),
+    "train.remat": _free(_flag()),
+    "train.ema_decay": _number(0, 1, below=True),
+    "train.ema_warmup": _flag(),
+    "train.log_every": _free(_whole(1, INT32)),
+    # The best checkpoint is picked of those that were validated, which eval_every says. Those saved
+    # between are never picked, and the best is kept whatever `keep` is.
+    "train.eval_every": _whole(1, INT32),
+    "train.checkpoint_every": _free(_whole(1, INT32)),
+    "train.select_on": _choice("validation", "test"),
+    "train.keep": _free(_whole(1, INT32)),
+    #
+    "eval.batch_size": _free(_whole(1, 4096)),
+    "eval.bootstrap": _free(_whole(0, 100_000)),
+    "eval.official_scoring": _free(_flag()),
+}
+
+# The last parts of their names: a config of several datasets has some for each of its own groups.
+PATHS = frozenset(name.split(".")[-1] for name, option in OPTIONS.items() if option.path)
+
+
+def checked(config: Any) -> ConfigDict:
+    """What a config file gave, locked, with its paths expanded; InputError unless it is right.
+
+    A config of several datasets has options of its own, which are not checked here.
+    """
+    if not isinstance(config, ConfigDict):
+        raise InputError(
+            f"get_config() of --config gives {_show(config)}: let it give a ConfigDict"
+        )
+    config.lock()
+    if not config.get("cross"):
+        check(config)
+    return expand_paths(config)
+
+
+def check(config: ConfigDict) -> None:
+    """InputError that tells of every option that is wrong, missing or not one of ours."""
+    values = flatten_dict(config.to_dict(), sep=".")
+    right = {
+        name: values[name]
+        for name, option in OPTIONS.items()
+        if name in values and option.holds(values[name])
+    }
+    told = [_refuse(name, values[name]) for name in OPTIONS if name in values and name not in right]
+    for name in values.keys() - OPTIONS.keys():
+        meant = difflib.get_close_matches(name, OPTIONS, 1, 0.8)
+        told.append(
+            f"config.{name} is no option{f'; did you mean config.{meant[0]}?' if meant else ''}"
+        )
+    missing = [f"config.{name}" for name in OPTIONS if name not in values]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        told.append(
+            f"missing: {', '.join(missing[:3])}{more}; begin with get_config() of "
+            "configs/default.py"
+        )
+    told += _conflicts(right)
+    if told:
+        raise InputError("; ".join(told))
+
+
+def _refuse(name: str, value) -> str:
+    return f"config.{name} is {_show(value)}: give {OPTIONS[name].words}"
+
+
+def _show(value) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:60]}... ({len(shown)} characters)"
+
+
+def _conflicts(right: Mapping[str, Any]) -> Iterator[str]:
+    """What does not go together, of options that are right by themselves."""
+    for names, find in RELATIONS.items():
+        if all(name in right for name in names):
+            told = find(*(right[name] for name in names))
+            if told:
+                yield told
+
+
+def _apart(fake, real) -> str:
+    if fake[1] <= real[0] and (fake[0] < real[1]):
+        return ""
+    return (
+        f"config.fidelity.fake is {tuple(fake)} and config.fidelity.real {tuple(real)}: give "
+        "ranges that do not overlap, fake below real"
+    )
+
+
+def _within_depth(symmetric, variant: str) -> str:
+    depths = getattr(SSAAFormerConfig, variant)().depths
+    if all(s <= depth for s, depth in zip(symmetric, depths, strict=True)):
+        return ""
+    return (
+        f"config.model.symmetric is {tuple(symmetric)}: the stages of {variant} have {depths} "
+        "blocks, give no more; -1 is all of them"
+    )
+
+
+def _in_pairs(batch_size: int, fresh_forgeries: bool) -> str:
+    if batch_size % 2 == 0 or not fresh_forgeries:
+        return ""
+    return (
+        f"config.train.batch_size is {batch_size}: give an even number, since "
+        "config.data.fresh_forgeries puts each face beside its forgery"
+    )
+
+
+def _in_parts(accumulate: int, batch_size: int) -> str:
+    if accumulate == 1 or batch_size % (2 * accumulate) == 0:
+        return ""
+    return (
+        f"config.train.accumulate is {accumulate}: give a number of parts into which the pairs of "
+        f"config.train.batch_size={batch_size} faces can be divided"
+    )
+
+
+def _not_above(name: str) -> Callable[..., str]:
+    def find(value: float | int, peak: float | int) -> str:
+        if value <= peak:
+            return ""
+        return (
+            f"config.{name} is {value}: give no more than config.train.learning_rate, which is "
+            f"{peak}"
+        )
+
+    return find
+
+
+RELATIONS: Mapping[tuple[str, ...], Callable[..., str]] = {
+    ("fidelity.fake", "fidelity.real"): _apart,
+    ("model.symmetric", "model.variant"): _within_depth,
+    ("train.batch_size", "data.fresh_forgeries"): _in_pairs,
+    ("train.accumulate", "train.batch_size"): _in_parts,
+    ("train.end_learning_rate", "train.learning_rate"): _not_above("train.end_learning_rate"),
+    ("train.warmup_start", "train.learning_rate"): _not_above("train.warmup_start"),
+}
+
+
+def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
+    """InputError unless the disk holds what these options ask for, before anything is written."""
+    from deepfidelity_jax.checkpoint import latest_step
+
+    own, preparing = config.faces, mode in ("run", "prepare")
+    needed = preparing and own.detector == "yunet" and not (workdir / "yunet.onnx").exists()
+    if needed and not Path(own.yunet).is_file():
+        raise InputError(
+            f"config.faces.yunet is {own.yunet!r}, which is no file: name YuNet's ONNX file"
+        )
+    place = config.data.records_dir
+    if place and Path(place).is_file():
+        raise InputError(f"config.data.records_dir is {place}: a file, no folder")
+    converted = latest_step(workdir / "checkpoints") == 0
+    if config.train.steps == 0 and mode != "prepare" and not converted:
+        raise InputError(
+            f"config.train.steps is 0, which trains nothing, and {workdir} holds no converted "
+            "weights: give the steps of a training, or put weights there with --mode=convert; a "
+            "trained workdir is scored with --mode=evaluate and the steps it was trained for"
+        )
+
+
+def binds(name: str) -> bool:
+    """Whether a workdir is bound to the value of this option; so to one that is not ours."""
+    return name not in OPTIONS or OPTIONS[name].binds
+
+
+def expand(name: str, path: str) -> str:
+    """A path with `~` and `~user` spelt out. `name`: of the option, for an InputError."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise InputError(
+            f"{name} is {path}: there is no such user; a file of that name is ./{path}"
+        )
+    return expanded
+
+
+def expand_paths(config: ConfigDict) -> ConfigDict:
+    """The same configuration, `~` spelt out in all of its paths."""
+    for name, value in flatten_dict(config.to_dict(), sep=".").items():
+        if name.split(".")[-1] in PATHS and isinstance(value, str) and value.startswith("~"):
+            config.update_from_flattened_dict({name: expand(f"config.{name}", value)})
+    return config
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+    """The configuration of an earlier version, with the defaults of options that are newer."""
+    from deepfidelity_configs import default
+
+    def fill(own, defaults):
+        for name, value in defaults.items():
+            if name not in own:
+                own[name] = value
+            elif isinstance(value, ConfigDict):
+                fill(own[name], value)
+
+    fill(config, default.get_config())
+    return config
+
+
+def explain(error: object) -> str:
+    """What the parser of the command line says, in the words of the option where it is ours."""
+    text = str(error)
+    given = re.match(r"flag --config\.([\w.]+)=(.*?): ", text, re.DOTALL)
+    if given and given[1] in OPTIONS:
+        return _refuse(given[1], given[2])
+    if "Traceback (most recent call last)" in text:  # of a config file
+        text = f"{text.split(': ')[0].removeprefix('flag ')}: {text.strip().splitlines()[-1]}"
+    return text
