@@ -126,7 +126,7 @@ def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
 
     Raises media.MediaError where the file cannot be read.
     """
-    if media.is_video(path):
+    if media.identify(path) == "video":
         indices = media.spread_indices(media.video_info(path).frames, settings.frames)
         return follow(media.read_frames_at(path, indices), len(indices), settings)
     return follow([media.Frame(0, 0.0, media.read_image(path))], 1, settings)

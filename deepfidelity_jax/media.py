@@ -1,27 +1,46 @@
 """Photographs and videos from anywhere, read safely; our own crops, coded and decoded."""
 
+import errno
 import io
 import math
 import os
+import stat
 import threading
+import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.formats import HEAD, NO_MEDIA, PICTURES, UNREADABLE, VIDEOS, tell
 
 # The decoders of damaged videos talk on stderr; what matters is raised as MediaError instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET, read at the first capture
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-IMAGE_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-MARKS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP"}  # first bytes of a file
+ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # pictures that may hold a clip
+# Names decide nothing but whether a file that is no photograph or video is worth a line.
+IMAGE_SUFFIXES = (
+    ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".hif", ".j2k",
+    ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".nef", ".orf", ".png", ".psd", ".raf",
+    ".rw2", ".svg", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+VIDEO_SUFFIXES = (
+    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
+    ".mts", ".ogv", ".webm", ".wmv",
+)  # fmt: skip
+
+RAW = "camera RAW"  # some are TIFF files that begin with a thumbnail
+DNG_VERSION, SUBFILE, THUMBNAIL = 50706, 254, 1
+
 MAX_PIXELS = 178_000_000  # half a gigabyte of RGB; also where Pillow by itself refuses
 MIN_SIDE = 16
 
@@ -31,11 +50,17 @@ MIN_SIDE = 16
 # took 1.1 s stepping and 11.5 s seeking. Seeking pays from a step of about 100 frames on.
 SEEK_FROM = 100
 
+FRAME_DURATION = 100  # milliseconds, of an animated picture that tells none
+
 _pillow_limit = threading.Lock()
 
 
 class MediaError(ValueError):
     """A file cannot be read as an image or a video; the message is the reason, in a few words."""
+
+
+class NotMedia(MediaError):
+    """A file that is no photograph or video, and whose name does not claim that it is one."""
 
 
 @dataclass(frozen=True)
@@ -55,34 +80,170 @@ class Frame:
     image: UInt8[np.ndarray, "h w 3"]
 
 
-def is_image(path: str | os.PathLike) -> bool:
-    """Whether the suffix is an image's."""
-    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a folder: `files` in a stable order, and why the rest was left out."""
+
+    files: list[Path]
+    left_out: dict[Path, str]
 
 
-def is_video(path: str | os.PathLike) -> bool:
-    """Whether the suffix is a video's."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+def list_files(folder: str | os.PathLike) -> Listing:
+    """Every file below a folder, sorted; none is opened.
 
-
-def list_media(folder: str | os.PathLike) -> list[Path]:
-    """All images and videos under a folder, sorted; hidden files and folders are left out.
-
-    Links to folders are followed, each folder entered once. Raises InputError if there is no
-    such folder.
+    Links to folders are followed and each folder is listed once, where it really lies if that is
+    below `folder`, too. Hidden and special files, dangling links and folders that cannot be read
+    are left out. Raises InputError if there is no such folder.
     """
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: not a folder; give one that holds photographs or videos")
-    found, entered = [], set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        inside = os.path.realpath(parent)
-        if inside in entered:
-            folders.clear()
+    files: list[Path] = []
+    left_out: dict[Path, str] = {}
+    listed: dict[tuple[int, int], Path] = {}
+    folders, links = deque([Path(folder)]), deque()
+    while folders or links:
+        place = folders.popleft() if folders else links.popleft()
+        try:
+            status = place.stat()
+            first = listed.setdefault((status.st_dev, status.st_ino), place)
+            if first is not place:
+                left_out[place] = f"a link to {first}, which is listed"
+                continue
+            with os.scandir(place) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            left_out[place] = _explain(error)
             continue
-        entered.add(inside)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in found if is_image(path) or is_video(path))
+        for entry in inside:
+            path = place / entry.name
+            try:
+                if entry.name.startswith("."):
+                    left_out[path] = "hidden"
+                elif entry.is_file():
+                    files.append(path)
+                elif entry.is_dir():
+                    (links if entry.is_symlink() else folders).append(path)
+                else:
+                    left_out[path] = _special(os.stat(path).st_mode)
+            except FileNotFoundError:
+                left_out[path] = "a link to nothing"
+            except OSError as error:
+                left_out[path] = _explain(error)
+    return Listing(sorted(files), left_out)
+
+
+def identify(path: str | os.PathLike) -> Literal["image", "video"]:
+    """What a file is, by its content and never by its name.
+
+    Animated pictures are videos. Raises MediaError, with the reason, for what is neither or cannot
+    be decoded here, and NotMedia where the name does not claim to be a photograph or video.
+    """
+    with open_file(path) as file:
+        kind = _kind(file, path)
+        return "video" if kind in VIDEOS or _is_animated(file, kind) else "image"
+
+
+def open_file(path: str | os.PathLike) -> io.BufferedReader:
+    """Open a regular file for reading; MediaError for all else: what is special is not opened."""
+
+    def opener(name, flags):  # should a FIFO take its place meanwhile, this does not wait for ever
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):
+            file = open(path, "rb", opener=opener)  # noqa: SIM115
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode):
+                return file
+            file.close()
+    except FileNotFoundError:
+        missing = "a link to nothing" if os.path.islink(path) else "no such file"
+        raise MediaError(missing) from None
+    except OSError as error:
+        raise MediaError(_explain(error)) from None
+    raise MediaError(_special(mode))
+
+
+def _special(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device") + ", not a file"
+
+
+def _explain(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "links that lead in a circle"
+    return (error.strerror or str(error)).lower()
+
+
+def _kind(file: io.BufferedIOBase, name: str | os.PathLike = "") -> str:
+    """One of PICTURES or VIDEOS that can be decoded here; raises as `identify` does."""
+    try:
+        head = file.read(HEAD)
+        file.seek(0)
+    except OSError as error:
+        raise MediaError(_explain(error)) from None
+    kind = tell(head)
+    if kind in VIDEOS or (kind in PICTURES and _decodes(kind)):
+        return kind
+    if kind == "HEIF":
+        raise MediaError(
+            "a HEIC photograph, which this Pillow can't decode: "
+            "pip install pillow-heif, or save it as JPEG"
+        )
+    if kind in PICTURES:
+        raise MediaError(
+            f"a {kind} picture, which this Pillow can't decode: pip install -U pillow, "
+            "or save it as JPEG"
+        )
+    if kind in UNREADABLE:
+        raise MediaError(f"a {kind} file, which can't be decoded here: {UNREADABLE[kind]}")
+    claims = Path(name).suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    reason = NO_MEDIA.get(kind, "not a photograph or video" if head else "empty file")
+    raise (MediaError if claims else NotMedia)(reason)
+
+
+@cache
+def _decodes(kind: str) -> bool:
+    """Whether the Pillow installed here has the decoder of a format."""
+    if kind == "HEIF":
+        try:
+            import pillow_heif
+        except ImportError:
+            return False
+        pillow_heif.register_heif_opener()
+        return True
+    feature = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "WEBP": "webp"}.get(kind)
+    if feature is None:
+        return True
+    with warnings.catch_warnings():  # of a feature that an older Pillow does not know
+        warnings.simplefilter("ignore")
+        return bool(features.check(feature))
+
+
+def _is_animated(file: io.BufferedIOBase, kind: str) -> bool:
+    if kind not in ANIMATED:
+        return False
+    try:
+        return bool(getattr(_open(file, kind), "is_animated", False))
+    except MediaError:
+        return False  # whoever reads it says what is wrong
+    finally:
+        file.seek(0)
+
+
+def list_media(folder: str | os.PathLike) -> list[Path]:
+    """The files of `list_files` but for those that are NotMedia."""
+    found = []
+    for path in list_files(folder).files:
+        try:
+            identify(path)
+        except NotMedia:
+            continue
+        except MediaError:
+            pass
+        found.append(path)
+    return found
 
 
 def read_image(path: str | os.PathLike | io.BufferedIOBase) -> UInt8[np.ndarray, "h w 3"]:
@@ -92,31 +253,33 @@ def read_image(path: str | os.PathLike | io.BufferedIOBase) -> UInt8[np.ndarray,
     than MIN_SIDE on a side, or has more than MAX_PIXELS; the size is judged by the header, before
     any memory is taken.
     """
-    try:
-        if not isinstance(path, (str, os.PathLike)):
-            return _decode(_open(path))
-        with open(path, "rb") as file:
-            return _decode(_open(file))
-    except OSError as error:
-        raise MediaError((error.strerror or str(error)).lower()) from None
+    if not isinstance(path, (str, os.PathLike)):
+        return _read_image(path)
+    with open_file(path) as file:
+        return _read_image(file, path)
 
 
-def _open(file) -> Image.Image:
+def _read_image(
+    file: io.BufferedIOBase, name: str | os.PathLike = ""
+) -> UInt8[np.ndarray, "h w 3"]:
+    kind = _kind(file, name)
+    if kind in VIDEOS:
+        raise MediaError(f"a video ({kind}), not a photograph")
+    return _decode(_open(file, kind))
+
+
+def _open(file: io.BufferedIOBase, kind: str) -> Image.Image:
     """Parse the header only. The bound is ours, so Pillow neither warns nor raises its own."""
-    start = file.read(8)
-    if not start:
-        raise MediaError("empty file")
-    file.seek(0)
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(file, formats=IMAGE_FORMATS)
+            image = Image.open(file, formats=(kind,))
         except Exception as error:  # parsers meet arbitrary bytes: any exception is their verdict
-            kind = next((kind for mark, kind in MARKS.items() if start.startswith(mark)), None)
-            reason = f"truncated or damaged {kind}" if kind else "not an image"
-            raise MediaError(reason) from error
+            raise MediaError(f"truncated or damaged {kind}") from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+    if kind == "TIFF" and (DNG_VERSION in image.tag_v2 or image.tag_v2.get(SUBFILE) == THUMBNAIL):
+        raise MediaError(f"a camera RAW file, which can't be decoded here: {UNREADABLE[RAW]}")
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise MediaError(f"{width}x{height} pixels, more than {MAX_PIXELS // 10**6} million")
@@ -165,7 +328,7 @@ def decode_image(coded: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """Decode what `encode_image` coded, fast: for records of our own. Raises MediaError."""
     image = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR) if coded else None
     if image is None:
-        raise MediaError("not an image")
+        raise MediaError("not a photograph")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -175,16 +338,30 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
     A header may lie or be silent, so it is trusted only when as many packets follow it (counted
     without decoding, 20 ms for 300 frames of 1920x1080); else the frames are decoded and counted.
     """
-    with _Capture(path) as video:
-        frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        rate = float(video.get(cv2.CAP_PROP_FPS))
-    with _Capture(path) as video:
-        packed = video.set(cv2.CAP_PROP_FORMAT, -1)
-        if not packed or frames != _count(video):
-            with _Capture(path) as decoded:
-                frames = _count(decoded)
+    with open_file(path) as file:
+        kind = _kind(file, path)
+        if kind in PICTURES:
+            animation = _open(file, kind)
+            with suppress(Exception):  # some know only then how long a frame lasts
+                animation.load()
+            frames = getattr(animation, "n_frames", 1)
+            return VideoInfo(frames, 1000 / _duration(animation))
+        with _captured(file, kind) as video:
+            frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            rate = float(video.get(cv2.CAP_PROP_FPS))
+            codec = int(video.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
+        with _captured(file, kind) as video:
+            packed = video.set(cv2.CAP_PROP_FORMAT, -1)
+            counted = _count(video) if packed else None
+        if frames != counted:
+            with _captured(file, kind) as video:
+                frames = _count(video)
     if frames <= 0:
-        raise MediaError("a video without a readable frame")
+        name = codec.decode("ascii", "replace") if codec.isalnum() else "unknown"
+        raise MediaError(
+            f"a {kind} video (codec {name}) without a frame that can be decoded here: "
+            "convert it to H.264"
+        )
     return VideoInfo(frames, rate if math.isfinite(rate) and rate > 0 else 25.0)
 
 
@@ -214,46 +391,70 @@ def read_frames_at(
     between: the same frames either way.
     """
     seeks = bool(indices) and indices[-1] + 1 >= seek_from * len(indices)
-    with _Capture(path) as video:
-        rate, at = video.get(cv2.CAP_PROP_FPS), 0
-        for index in indices:
-            if seeks:
-                video.set(cv2.CAP_PROP_POS_FRAMES, index)
-                at = int(video.get(cv2.CAP_PROP_POS_FRAMES))
-            while at < index and video.grab():
+    with open_file(path) as file:
+        kind = _kind(file, path)
+        if kind in PICTURES:
+            yield from _read_animation(_open(file, kind), indices)
+            return
+        with _captured(file, kind) as video:
+            rate, at = video.get(cv2.CAP_PROP_FPS), 0
+            for index in indices:
+                if seeks:
+                    video.set(cv2.CAP_PROP_POS_FRAMES, index)
+                    at = int(video.get(cv2.CAP_PROP_POS_FRAMES))
+                while at < index and video.grab():
+                    at += 1
+                if at != index or not video.grab():
+                    continue
                 at += 1
-            if at != index or not video.grab():
-                continue
-            at += 1
-            time = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            decoded, image = video.retrieve()
-            if decoded and image is not None:
-                if time <= 0 and rate > 0:
-                    time = index / rate
-                yield Frame(index, float(time), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                time = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                decoded, image = video.retrieve()
+                if decoded and image is not None:
+                    if time <= 0 and rate > 0:
+                        time = index / rate
+                    yield Frame(index, float(time), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-class _Capture:
-    """cv2.VideoCapture that raises where it cannot open, and closes."""
-
-    def __init__(self, path: str | os.PathLike):
-        if not os.path.isfile(path):
-            raise MediaError("no such file")
-        if not os.path.getsize(path):
-            raise MediaError("empty file")
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+def _read_animation(image: Image.Image, indices: Sequence[int]) -> Iterator[Frame]:
+    """Frames of an animated picture, each composed of those before it."""
+    milliseconds = 0.0
+    for index in range(max(indices, default=-1) + 1):
         try:
-            self.video = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
-        finally:
-            cv2.utils.logging.setLogLevel(level)
-        if not self.video.isOpened():
-            raise MediaError("not a video, or a damaged one")
+            image.seek(index)
+            image.load()
+        except Exception:  # parsers meet arbitrary bytes; what follows builds on this frame
+            return
+        if index in indices:
+            yield Frame(index, milliseconds / 1000, _decode(image))
+        milliseconds += _duration(image)
 
-    def __enter__(self) -> cv2.VideoCapture:
-        return self.video
 
-    def __exit__(self, *_):
-        self.video.release()
+def _duration(image: Image.Image) -> float:
+    """Milliseconds that the frame lasts that was read last."""
+    return float(image.info.get("duration") or FRAME_DURATION)
+
+
+@contextmanager
+def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
+    """A video opened by OpenCV's FFmpeg. Raises MediaError where that is not possible.
+
+    FFmpeg takes parts of a name for patterns, protocols and formats, so it gets the open file
+    where the system has names for these.
+    """
+    name = f"/proc/self/fd/{file.fileno()}"
+    if not os.path.exists(name):
+        name = os.path.abspath(file.name)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        video = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    try:
+        if not video.isOpened():
+            raise MediaError(f"a damaged {kind} video, or one that can't be decoded here")
+        yield video
+    finally:
+        video.release()
 
 
 def _count(video: cv2.VideoCapture) -> int:

@@ -1,13 +1,16 @@
 import os
+import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, features
 
 from deepfidelity_jax import media
 from deepfidelity_jax.errors import InputError
@@ -149,7 +152,7 @@ def test_bad_pictures_have_a_short_reason(tmp_path):
         "cut.jpg": "truncated JPEG",
         "stub.jpg": "truncated or damaged JPEG",
         "cut.png": "(truncated|damaged) PNG",
-        "text.jpg": "not an image",
+        "text.jpg": "not a photograph or video",
         "empty.jpg": "empty file",
         "dot.png": "1x1 pixels, fewer than 16",
         "missing.jpg": "no such file",
@@ -178,17 +181,191 @@ def test_crops_are_coded_once_and_nearly_without_loss():
 
 
 def test_listing_is_sorted_recursive_and_skips_the_hidden(tmp_path):
-    for name in ("b/2.JPG", "b/1.png", "a.mp4", ".hidden/x.jpg", "b/.y.jpg", "notes.txt"):
+    for name in ("b/2.JPG", "b/1.png", "a.mp4", ".hidden/x.jpg", "b/.y.jpg", "notes.txt", "b/c/d"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    (tmp_path / "b" / "round").symlink_to(tmp_path, target_is_directory=True)
-    names = [path.relative_to(tmp_path).as_posix() for path in media.list_media(tmp_path)]
-    assert names == ["a.mp4", "b/1.png", "b/2.JPG"]
-    assert media.is_image("x.JPEG")
-    assert media.is_video("x.MP4")
-    assert not media.is_image("x.mp4")
+    listing = media.list_files(tmp_path)
+    names = [path.relative_to(tmp_path).as_posix() for path in listing.files]
+    assert names == ["a.mp4", "b/1.png", "b/2.JPG", "b/c/d", "notes.txt"]
+    assert listing.left_out == dict.fromkeys(
+        [tmp_path / ".hidden", tmp_path / "b/.y.jpg"], "hidden"
+    )
     with pytest.raises(InputError, match="not a folder"):
-        media.list_media(tmp_path / "missing")
+        media.list_files(tmp_path / "missing")
+    with pytest.raises(InputError, match="not a folder"):
+        media.list_files(tmp_path / "notes.txt")
+
+
+@pytest.fixture
+def odd_folder(tmp_path):
+    """What no program should choke on: of each, name and reason."""
+    place = tmp_path / "odd"
+    (place / "z" / "inside").mkdir(parents=True)
+    (place / "z" / "inside" / "a.jpg").write_bytes(b"")
+    os.mkfifo(place / "fifo.jpg")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(place / "socket.jpg"))
+    (place / "device.jpg").symlink_to("/dev/zero")
+    (place / "dangling.jpg").symlink_to(place / "nothing.jpg")
+    (place / "round.jpg").symlink_to(place / "round.jpg")
+    (place / "back").symlink_to(place, target_is_directory=True)
+    (place / "again").symlink_to(place / "z" / "inside", target_is_directory=True)
+    return place, {
+        "fifo.jpg": "a FIFO, not a file",
+        "socket.jpg": "a socket, not a file",
+        "device.jpg": "a device, not a file",
+        "dangling.jpg": "a link to nothing",
+        "round.jpg": "links that lead in a circle",
+        "back": f"a link to {place}, which is listed",
+        "again": f"a link to {place / 'z' / 'inside'}, which is listed",
+    }
+
+
+def test_what_is_no_file_is_left_out_with_a_reason(odd_folder):
+    place, reasons = odd_folder
+    listing = media.list_files(place)
+    assert {path.name: reason for path, reason in listing.left_out.items()} == reasons
+    assert listing.files == [place / "z" / "inside" / "a.jpg"], "where it really lies"
+
+
+def test_what_is_no_file_is_never_opened(odd_folder):
+    """A FIFO or device that is opened would hang, or be read for ever."""
+    place, reasons = odd_folder
+    for name in reasons:
+        folder = (place / name).is_dir()
+        reason = "a folder, not a file" if folder else reasons[name]
+        for read in (media.identify, media.read_image, media.video_info):
+            with pytest.raises(MediaError, match=reason):
+                read(place / name)
+
+
+def test_what_may_not_be_read_costs_only_itself():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is shut to others
+        folder = Path(folder)
+        (folder / "shut").mkdir()
+        (folder / "a.jpg").write_bytes(b"")
+        for path, mode in ((folder, 0o755), (folder / "shut", 0), (folder / "a.jpg", 0)):
+            path.chmod(mode)
+        if user := os.geteuid():
+            check_shut(folder)
+            return
+        try:
+            os.seteuid(65534)  # root may read everything
+            check_shut(folder)
+        finally:
+            os.seteuid(user)
+
+
+def check_shut(folder):
+    listing = media.list_files(folder)
+    assert listing.files == [folder / "a.jpg"]
+    assert listing.left_out == {folder / "shut": "permission denied"}
+    with pytest.raises(MediaError, match="permission denied"):
+        media.identify(folder / "a.jpg")
+
+
+def test_links_to_folders_elsewhere_are_followed(tmp_path):
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep" / "a.jpg").write_bytes(b"")
+    (tmp_path / "in").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "in" / "file").symlink_to(tmp_path / "elsewhere" / "deep" / "a.jpg")
+    listing = media.list_files(tmp_path / "in")
+    assert listing.files == [tmp_path / "in" / "file", tmp_path / "in" / "one" / "deep" / "a.jpg"]
+    assert list(listing.left_out) == [tmp_path / "in" / "two"]
+
+
+SAVED = {  # name by which Pillow or OpenCV writes it: what it is
+    "jpg": "image", "png": "image", "bmp": "image", "tif": "image", "gif": "image",
+    "webp": "image", "jp2": "image", "avif": "image", "mp4": "video", "avi": "video",
+    "mkv": "video", "webm": "video", "ts": "video", "mpg": "video", "wmv": "video", "flv": "video",
+}  # fmt: skip
+CODECS = {"webm": "VP80", "ts": "mpg2", "mpg": "MPG1", "flv": "FLV1", "wmv": "WMV2"}
+
+
+@pytest.mark.parametrize("suffix", SAVED)
+def test_content_tells_what_a_file_is(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    if SAVED[suffix] == "video":
+        counted_video(path, frames=30, codec=CODECS.get(suffix, "mp4v"))
+    elif suffix == "avif" and not features.modules.get("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    else:
+        Image.fromarray(gradient()).save(path)
+    for name in ("b.jpg", "b.mp4", "b.%03d.png", "concat:b.dat", "b.txt", "b"):
+        other = path.rename(tmp_path / name)
+        assert media.identify(other) == SAVED[suffix]
+        if SAVED[suffix] == "image":
+            assert media.read_image(other).shape == (40, 64, 3)
+            with pytest.raises(MediaError):
+                next(media.read_frames_at(tmp_path / "missing", [0]))
+        else:
+            assert [told(frame.image) for frame in media.read_frames(other, 3)] == [5, 15, 25]
+            with pytest.raises(MediaError, match="a video"):
+                media.read_image(other)
+        path = other
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "avif"])
+def test_animated_pictures_are_videos(tmp_path, suffix):
+    if suffix == "avif" and not features.modules.get("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    images = [Image.fromarray(np.full((40, 64, 3), 40 * n, np.uint8)) for n in range(6)]
+    images[0].save(tmp_path / "a", suffix, save_all=True, append_images=images[1:], duration=200)
+    assert media.identify(tmp_path / "a") == "video"
+    assert media.video_info(tmp_path / "a") == media.VideoInfo(6, 5.0)
+    frames = list(media.read_frames(tmp_path / "a", 3))
+    assert [frame.index for frame in frames] == [1, 3, 5]
+    assert [frame.time for frame in frames] == pytest.approx([0.2, 0.6, 1.0])
+    for frame in frames:
+        assert frame.image.mean() == pytest.approx(40 * frame.index, abs=3)
+
+
+def test_formats_that_cannot_be_decoded_are_named_with_what_helps(tmp_path, monkeypatch):
+    # A Pillow built without the libraries.
+    monkeypatch.setattr(media, "_decodes", lambda kind: kind == "TIFF")
+    brand = b"\0\0\0\x1cftyp%s\0\0\0\0mif1%s" + bytes(100)
+    for content, kind, advice in (
+        (brand % (b"heic", b"miaf"), "HEIC", "pillow-heif"),
+        (brand % (b"mif1", b"avif"), "AVIF", "JPEG"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "JPEG2000", "JPEG"),
+        (b"\xff\x0a" + bytes(100), "JPEG XL", "JPEG"),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(100), "camera RAW", "JPEG"),
+        (brand % (b"crx ", b"isom"), "camera RAW", "JPEG"),
+        (b"8BPS" + bytes(100), "Photoshop", "PNG"),
+        (b'<?xml version="1.0"?>\n<svg width="3">', "SVG", "PNG"),
+    ):
+        (tmp_path / "a").write_bytes(content)
+        with pytest.raises(MediaError, match=f"{kind}.*{advice}") as caught:
+            media.identify(tmp_path / "a")
+        assert not isinstance(caught.value, media.NotMedia)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[media.DNG_VERSION] = b"\1\4\0\0"
+    Image.fromarray(gradient()).save(tmp_path / "a.dng", "TIFF", tiffinfo=tags)
+    with pytest.raises(MediaError, match="camera RAW"):
+        media.read_image(tmp_path / "a.dng")
+
+
+def test_what_is_no_media_is_told_from_what_claims_to_be(tmp_path):
+    for content in (
+        b"",
+        b"{}",
+        b"some text " * 100,
+        b"BM text",
+        b"%PDF-1.7",
+        b"PK\3\4",
+        bytes(999),
+    ):
+        for name in ("a.txt", "a", "a.ts", "a.pdf"):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(media.NotMedia):
+                media.identify(tmp_path / name)
+        for name in ("a.JPG", "a.mp4", "a.heic"):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(MediaError) as caught:
+                media.identify(tmp_path / name)
+            assert not isinstance(caught.value, media.NotMedia)
 
 
 def test_indices_are_the_middles_of_even_shares():
@@ -255,7 +432,7 @@ def test_a_bad_video_has_a_reason_and_makes_no_noise(tmp_path):
     for name, reason in {
         "cut.mp4": "damaged",
         "empty.mp4": "empty file",
-        "text.mp4": "not a video",
+        "text.mp4": "not a photograph or video",
         "missing.mp4": "no such file",
     }.items():
         with pytest.raises(MediaError, match=reason):

@@ -160,7 +160,7 @@ def read_sequences(archive: Archive, count: int) -> dict[str, dict[int, bytes]]:
             if len(parts) < 3 or parts[-3] != label or not member.isfile():
                 continue
             frame = PurePosixPath(parts[-1])
-            if media.is_image(frame) and frame.stem.isdecimal():
+            if frame.suffix.lower() in media.IMAGE_SUFFIXES and frame.stem.isdecimal():
                 members.setdefault(parts[-2], {})[int(frame.stem)] = member
         wanted = {}
         for sequence, frames in members.items():
