@@ -18,6 +18,7 @@ from absl import flags
 from deepfidelity_jax import processes
 from deepfidelity_jax.cores import make_devices
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import require_writable
 from deepfidelity_jax.heap import use_huge_pages
 
 # The flags that a mode uses, beside --workdir and --mode. Any other is refused.
@@ -137,9 +138,69 @@ def _disk_error(error: BaseException | None) -> str:
 
 def parse(argv: list[str]) -> flags.FlagValues:
     """The command line's flags. InputError says what is wrong with them."""
+    values = flags.FlagValues()
+    try:
+        _define(values, argv)
+        rest = values(argv)[1:]
+    except InputError:
+        raise
+    except (AttributeError, KeyError) as error:
+        unknown, *meant = re.findall(r"[\"']([\w.]+)\\*[\"']", str(error)) or [str(error)]
+        hint = f"; did you mean {meant[0]!r}?" if meant else ""
+        raise InputError(f"the config has no option {unknown!r}{hint}") from None
+    except Exception as error:  # whatever a config file written in Python may raise
+        raise InputError(_one_line(error)) from None
+    if values.help:
+        print("usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE]")
+        print(values.get_help())
+        raise SystemExit(DONE)
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}: options are written --name=value")
+    if not values.workdir and not (values.mode == "convert" and values.output):
+        raise InputError("--workdir=DIR is missing: the folder of the run")
+    _check_processes(values)
+    for name in values:
+        # Options of the config are flags of their own, by its name and theirs.
+        used = name.split(".")[0] in ("workdir", "mode", "help", "h", *FLAGS[values.mode])
+        if values[name].present and not used:
+            off = "no" if values[name].value is False else ""
+            raise InputError(f"--{off}{name} is not for --mode={values.mode}")
+    # Grain's worker processes read absl's global flags.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    return values
+
+
+def _mode_of(argv: list[str]) -> str | None:
+    """The mode an unread command line asks for: it decides what --config may be."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt()
+    flags.DEFINE_string("mode", None, "", flag_values=values)
+    with contextlib.suppress(flags.Error):  # told when all is read
+        values(argv, known_only=True)
+        return values.mode
+    return None
+
+
+def _check_processes(values: flags.FlagValues) -> None:
+    """InputError for flags that do not say which process of how many this is."""
+    given = (values.coordinator, values.processes, values.process)
+    if given == (None, None, None) and not values.distributed:
+        return
+    if values.mode in ("predict", "convert"):
+        raise InputError(f"--mode={values.mode} is not for several processes")
+    if values.distributed and given != (None, None, None):
+        raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")
+    if not values.distributed and None in given:
+        raise InputError("--coordinator=HOST:PORT, --processes=N and --process=I go together")
+    if not values.distributed and values.process >= values.processes:
+        raise InputError(f"--process={values.process} of --processes={values.processes}: from 0 on")
+
+
+def _define(values: flags.FlagValues, argv: list[str]) -> None:
+    """Define all flags there are; of --config, what `argv` asks for is looked up."""
     from ml_collections import ConfigDict, config_flags
 
-    values = flags.FlagValues()
     help_ = (
         "A file of configs/; --config.group.option=value changes it. predict: only "
         "--config.faces.option=value, how faces are found."
@@ -188,58 +249,6 @@ def parse(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_integer("processes", None, "how many there are,", 1, flag_values=values)
     flags.DEFINE_integer("process", None, "and which this is, from 0.", 0, flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
-    try:
-        rest = values(argv)[1:]
-    except (AttributeError, KeyError) as error:
-        unknown, *meant = re.findall(r"[\"']([\w.]+)\\*[\"']", str(error)) or [str(error)]
-        hint = f"; did you mean {meant[0]!r}?" if meant else ""
-        raise InputError(f"the config has no option {unknown!r}{hint}") from None
-    except Exception as error:  # whatever a config file written in Python may raise
-        raise InputError(_one_line(error)) from None
-    if values.help:
-        print("usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE]")
-        print(values.get_help())
-        raise SystemExit(DONE)
-    if rest:
-        raise InputError(f"unexpected argument {rest[0]!r}: options are written --name=value")
-    if not values.workdir and not (values.mode == "convert" and values.output):
-        raise InputError("--workdir=DIR is missing: the folder of the run")
-    _check_processes(values)
-    for name in values:
-        # Options of the config are flags of their own, by its name and theirs.
-        used = name.split(".")[0] in ("workdir", "mode", "help", "h", *FLAGS[values.mode])
-        if values[name].present and not used:
-            raise InputError(f"--{name} is not for --mode={values.mode}")
-    # Grain's worker processes read absl's global flags.
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    return values
-
-
-def _mode_of(argv: list[str]) -> str | None:
-    """The mode an unread command line asks for: it decides what --config may be."""
-    values = flags.FlagValues()
-    values.set_gnu_getopt()
-    flags.DEFINE_string("mode", None, "", flag_values=values)
-    with contextlib.suppress(flags.Error):  # told when all is read
-        values(argv, known_only=True)
-        return values.mode
-    return None
-
-
-def _check_processes(values: flags.FlagValues) -> None:
-    """InputError for flags that do not say which process of how many this is."""
-    given = (values.coordinator, values.processes, values.process)
-    if given == (None, None, None) and not values.distributed:
-        return
-    if values.mode in ("predict", "convert"):
-        raise InputError(f"--mode={values.mode} is not for several processes")
-    if values.distributed and given != (None, None, None):
-        raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")
-    if not values.distributed and None in given:
-        raise InputError("--coordinator=HOST:PORT, --processes=N and --process=I go together")
-    if not values.distributed and values.process >= values.processes:
-        raise InputError(f"--process={values.process} of --processes={values.processes}: from 0 on")
 
 
 def run(values: flags.FlagValues) -> int:
@@ -292,6 +301,8 @@ def predict(values: flags.FlagValues) -> int:
         given = config_flags.get_override_values(values["config"])
         names = [option.removeprefix("faces.") for option in given]
         detector.faces = replace(detector.faces, **{n: values.config.faces[n] for n in names})
+        if "yunet" in names and detector.faces.detector != "yunet":
+            raise InputError("--config.faces.yunet is for --config.faces.detector=yunet")
         faces.detect(np.zeros((64, 64, 3), np.uint8), detector.faces)  # the detector's file is good
         lines.take_up(inputs, detector)
         quiet = values.quiet or not sys.stderr.isatty()
@@ -308,12 +319,14 @@ def predict(values: flags.FlagValues) -> int:
 
 def convert(values: flags.FlagValues) -> int:
     """Official weights into a workdir or a safe file, or a workdir's weights into a file."""
+    from deepfidelity_jax import workdir
     from deepfidelity_jax.convert import export_official, import_official, rewrite
 
     paths = [Path(given) for given in values.input]
     if values.output:
         if len(paths) != 1:
             raise InputError(f"one --input is written to --output, not {len(paths)}")
+        require_writable(values.output, "--output")
         if paths[0].is_file():
             rewrite(paths[0], Path(values.output), values.ema)
         else:
@@ -328,7 +341,8 @@ def convert(values: flags.FlagValues) -> int:
         )
     config = None if values.config is None else _read_config(values)
     svr = regressors[0] if regressors else None
-    import_official(weights[0], svr, Path(values.workdir), config, values.ema)
+    with workdir.held(Path(values.workdir)):
+        import_official(weights[0], svr, Path(values.workdir), config, values.ema)
     return DONE
 
 

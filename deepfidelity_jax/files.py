@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from deepfidelity_jax.errors import InputError
+
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Iterator[IO]:
@@ -28,6 +30,18 @@ def written_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Itera
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def require_writable(path: str | os.PathLike, name: str) -> None:
+    """InputError, in which the path is called `name`, where `written_whole` could not write it."""
+    place = next(parent for parent in Path(path).absolute().parents if parent.exists())
+    for where, wrong, why in (
+        (path, Path(path).is_dir(), "is a folder"),
+        (place, not place.is_dir(), "is no folder"),
+        (place, not os.access(place, os.W_OK), "may not be written to"),
+    ):
+        if wrong:
+            raise InputError(f"{name}={path} cannot be written: {where} {why}")
 
 
 def remove_partial(folder: Path) -> None:
