@@ -75,13 +75,22 @@ def _heed_signals() -> None:
 
     def interrupt(number, frame):
         _interrupted.append(number)
-        # Once more, while that is done: at once.
-        signal.signal(number, signal.SIG_DFL)
+        if number != signal.SIGALRM:  # once more, while that is done: at once
+            signal.signal(number, signal.SIG_DFL)
         raise KeyboardInterrupt
+
+    def deliver_again(unraisable):
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            sys.__unraisablehook__(unraisable)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)
+    # It may strike in a callback of a library, from which nothing is raised: then a moment later.
+    signal.signal(signal.SIGALRM, interrupt)
+    sys.unraisablehook = deliver_again
 
 
 def _what_remains(values: flags.FlagValues) -> str:

@@ -87,14 +87,15 @@ class Lines:
         """Find the lines there are. What a killed command left of its last one does not count."""
         header = self._header()
         with open(self._path, "rb") as file:
-            for number, (start, content) in enumerate(_split(file, self._csv), 1):
-                if self._csv and number == 1:
-                    whole, ours = content == header, header.startswith(content)
+            for number, (start, content, whole) in enumerate(_split(file, self._csv), 1):
+                is_header = self._csv and number == 1
+                if is_header:
+                    ours = content == header if whole else header.startswith(content)
+                elif whole:
+                    ours = values = self._decode(content)
                 else:
-                    values = self._decode(content)
-                    whole = values is not None
-                    ours = whole or content.startswith(b'{"input": '[: len(content)]) or self._csv
-                if not whole and (content.endswith(b"\n") or not ours):
+                    ours = self._csv or content.startswith(b'{"input": '[: len(content)])
+                if not ours:
                     raise InputError(
                         f"{self._path}, line {number} is none of --mode=predict's: take another "
                         "--output, or delete the file"
@@ -102,7 +103,7 @@ class Lines:
                 if not whole:
                     break
                 self._end = start + len(content)
-                if not self._csv or number > 1:
+                if not is_header:
                     name, *rest = values
                     self._there[name] = Line(start, self._end, *rest)
 
@@ -193,10 +194,8 @@ class Lines:
         return _row([len(values["faces"]) if c == "people" else values[c] for c in COLUMNS])
 
     def _decode(self, content: bytes) -> tuple | None:
-        """Input, status, detector, bytes and modified; None for what is no whole line."""
+        """Input, status, detector, bytes and modified; None for what is no line of ours."""
         try:
-            if not content.endswith(b"\n"):
-                return None
             if self._csv:
                 (cells,) = csv.reader([content.decode("utf-8", "surrogateescape")], strict=True)
                 values = dict(zip(COLUMNS, cells, strict=True))
@@ -216,14 +215,13 @@ def _row(cells: Iterable) -> bytes:
     return text.getvalue()[:-2].encode("utf-8", "surrogateescape") + b"\n"
 
 
-def _split(file: io.BufferedIOBase, quoted: bool) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file with where they start; if `quoted`, a cell of a row may hold newlines."""
+def _split(file: io.BufferedIOBase, quoted: bool) -> Iterator[tuple[int, bytes, bool]]:
+    """The lines of a file: where they start, and whether they end; `quoted` cells hold newlines."""
     start, content = 0, b""
     for piece in file:
         content += piece
-        if quoted and content.count(b'"') % 2 and piece.endswith(b"\n"):
-            continue
-        yield start, content
-        start, content = start + len(content), b""
+        if piece.endswith(b"\n") and not (quoted and content.count(b'"') % 2):
+            yield start, content, True
+            start, content = start + len(content), b""
     if content:
-        yield start, content
+        yield start, content, False

@@ -144,6 +144,11 @@ class Stages:
         """Whether `name` was finished from the same inputs and its results are still there."""
         return self._read().get(name) == inputs and all(path.exists() for path in results)
 
+    def begin(self, name: str) -> None:
+        """Note that the results of `name` are about to change: they are no longer of any inputs."""
+        if processes.is_first() and name in self._read():
+            write_json(self.path, {k: v for k, v in self._read().items() if k != name})
+
     def finish(self, name: str, inputs: str) -> None:
         """Note that `name` is done; of several processes the first one does."""
         if processes.is_first():
