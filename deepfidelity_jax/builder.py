@@ -19,9 +19,12 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A builder whose split generators yield records, of the one schema all datasets share."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
+        info = self.dataset_info_from_configs(
             features=records.features(), metadata=tfds.core.MetadataDict()
         )
+        # TFDS would look for these records in its bucket, and leave a folder in the temporary one.
+        info.initialize_from_bucket = lambda: None
+        return info
 
     def _generate_examples(self):
         raise NotImplementedError("the split generators yield the examples")

@@ -81,7 +81,8 @@ def steps(folder: Path) -> list[int]:
 
 
 def _is_finished(path: Path) -> bool:
-    return (path / "_CHECKPOINT_METADATA").is_file()
+    # A killed deletion may leave either; what else it took is missed by nobody.
+    return all((path / name).is_file() for name in ("_CHECKPOINT_METADATA", "state/_METADATA"))
 
 
 def latest_step(folder: Path) -> int | None:

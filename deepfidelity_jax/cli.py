@@ -1,11 +1,16 @@
 """The command line: `python run.py`, installed as `deepfidelity`."""
 
 import contextlib
+import errno
+import logging
 import os
 import re
+import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from absl import flags
@@ -13,10 +18,24 @@ from absl import flags
 from deepfidelity_jax import processes
 from deepfidelity_jax.cores import make_devices
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import require_writable
 from deepfidelity_jax.heap import use_huge_pages
 
-MODES = ("run", "prepare", "train", "fit", "evaluate", "predict", "convert")
+# The flags that a mode uses, beside --workdir and --mode. Any other is refused.
+_STAGE = ("config", "distributed", "coordinator", "processes", "process")
+FLAGS = {
+    "run": _STAGE,
+    "prepare": _STAGE,
+    "train": _STAGE,
+    "fit": _STAGE,
+    "evaluate": _STAGE,
+    "predict": ("config", "input", "output", "quiet"),
+    "convert": ("config", "input", "output", "ema"),
+}
 DONE, FAILED, WRONG = 0, 1, 2
+_interrupted: list[int] = []  # by which signals
+# What a full or failing disk says, also through libraries that raise errors of their own.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,13 +45,60 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if argv is None:
         use_huge_pages()
+        _quiet_libraries()
+        _heed_signals()
     make_devices()
 
     def command():
         values = parse(sys.argv if argv is None else argv)
-        return {"predict": predict, "convert": convert}.get(values.mode, run)(values)
+        try:
+            return {"predict": predict, "convert": convert}.get(values.mode, run)(values)
+        except BaseException as error:
+            # Libraries make errors of their own of it.
+            if _interrupted or isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(_what_remains(values)) from None
+            raise
 
     return end(command)
+
+
+def _quiet_libraries() -> None:
+    """Keep warnings and log lines of libraries off stderr, unless Python's -W asks for them."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    # Else what no handler takes goes to stderr.
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def _heed_signals() -> None:
+    """Let SIGTERM end a command as Ctrl-C does: with what is half done cleared away."""
+
+    def interrupt(number, frame):
+        _interrupted.append(number)
+        if number != signal.SIGALRM:  # once more, while that is done: at once
+            signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    def deliver_again(unraisable):
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    # It may strike in a callback of a library, from which nothing is raised: then a moment later.
+    signal.signal(signal.SIGALRM, interrupt)
+    sys.unraisablehook = deliver_again
+
+
+def _what_remains(values: flags.FlagValues) -> str:
+    """What becomes of what an interrupted command has done."""
+    kept = values.mode not in ("predict", "convert")
+    if values.mode == "predict" and values.output:
+        kept = os.path.isfile(values.output)
+    return f"the same command {'goes on from there' if kept else 'starts over'}"
 
 
 def end(command: Callable[[], int]) -> int:
@@ -40,58 +106,53 @@ def end(command: Callable[[], int]) -> int:
     try:
         return command()
     except InputError as error:
-        print(f"deepfidelity: {_one_line(error)}", file=sys.stderr)
-        return processes.leave(WRONG)
-    except KeyboardInterrupt:
-        print("deepfidelity: interrupted: the same command goes on from there", file=sys.stderr)
-        return processes.leave(FAILED)
+        return _fail(WRONG, _one_line(error))
+    except KeyboardInterrupt as error:
+        return _fail(FAILED, ": ".join(["interrupted", *map(str, error.args)]))
     except BrokenPipeError:
-        return FAILED
+        return _fail(FAILED)
     except Exception as error:
         if processes.is_loss(error):
-            reason = _one_line(error)[:200]
-            print(f"deepfidelity: failed: {processes.LOST} ({reason})", file=sys.stderr)
-        else:
-            traceback.print_exc()
-            print(f"deepfidelity: failed: {error}", file=sys.stderr)
-        return processes.leave(FAILED)
+            return _fail(FAILED, f"failed: {processes.LOST} ({_one_line(error)[:200]})")
+        if disk := _disk_error(error):
+            return _fail(FAILED, f"failed: {disk}: mend that, and the same command goes on")
+        traceback.print_exc()
+        return _fail(FAILED, f"failed: {error}")
+
+
+def _fail(status: int, line: str = "") -> int:
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)  # what is left of a progress line
+    if line:
+        print(f"deepfidelity: {line}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # closed or full: Python would try again, and complain, when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return processes.leave(status)
+
+
+def _disk_error(error: BaseException | None) -> str:
+    """What the disk said, if that is behind an error; else nothing."""
+    while error is not None:
+        for number in DISK_ERRORS:
+            if getattr(error, "errno", None) == number:
+                name = getattr(error, "filename", None)
+                return os.strerror(number).lower() + (f": {name}" if name else "")
+            if os.strerror(number) in str(error):
+                return os.strerror(number).lower()
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def parse(argv: list[str]) -> flags.FlagValues:
     """The command line's flags. InputError says what is wrong with them."""
-    from ml_collections import config_flags
-
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", None, "A file of configs/; --config.group.option=value changes it.",
-        lock_config=True, flag_values=values, sys_argv=argv,
-    )  # fmt: skip
-    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
-    flags.DEFINE_enum("mode", "run", MODES, "What to do.", flag_values=values)
-    flags.DEFINE_multi_string(
-        "input", [], "predict: a photograph, video or folder; repeatable. convert: official "
-        "weights, and svr_model.pkl beside them; or a workdir to export.", flag_values=values
-    )  # fmt: skip
-    flags.DEFINE_string(
-        "output", None, "predict: a file for the lines. convert: the exported weights, "
-        ".safetensors or .npz.", flag_values=values
-    )  # fmt: skip
-    flags.DEFINE_bool(
-        "ema", True, "convert: averaged weights where the file has them.", flag_values=values
-    )
-    flags.DEFINE_bool(
-        "distributed", False, "One of several processes of a run, as Cloud TPU, SLURM, Open MPI or "
-        "Kubernetes tell it.", flag_values=values
-    )  # fmt: skip
-    flags.DEFINE_string(
-        "coordinator", None, "Where none of them tells: HOST:PORT of the first process,",
-        flag_values=values
-    )  # fmt: skip
-    flags.DEFINE_integer("processes", None, "how many there are,", 1, flag_values=values)
-    flags.DEFINE_integer("process", None, "and which this is, from 0.", 0, flag_values=values)
-    flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
     try:
+        _define(values, argv)
         rest = values(argv)[1:]
+    except InputError:
+        raise
     except (AttributeError, KeyError) as error:
         unknown, *meant = re.findall(r"[\"']([\w.]+)\\*[\"']", str(error)) or [str(error)]
         hint = f"; did you mean {meant[0]!r}?" if meant else ""
@@ -109,10 +170,27 @@ def parse(argv: list[str]) -> flags.FlagValues:
     if not values.workdir and not (values.mode == "convert" and values.output):
         raise InputError("--workdir=DIR is missing: the folder of the run")
     _check_processes(values)
+    for name in values:
+        # Options of the config are flags of their own, by its name and theirs.
+        used = name.split(".")[0] in ("workdir", "mode", "help", "h", *FLAGS[values.mode])
+        if values[name].present and not used:
+            off = "no" if values[name].value is False else ""
+            raise InputError(f"--{off}{name} is not for --mode={values.mode}")
     # Grain's worker processes read absl's global flags.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     return values
+
+
+def _mode_of(argv: list[str]) -> str | None:
+    """The mode an unread command line asks for: it decides what --config may be."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt()
+    flags.DEFINE_string("mode", None, "", flag_values=values)
+    with contextlib.suppress(flags.Error):  # told when all is read
+        values(argv, known_only=True)
+        return values.mode
+    return None
 
 
 def _check_processes(values: flags.FlagValues) -> None:
@@ -130,6 +208,60 @@ def _check_processes(values: flags.FlagValues) -> None:
         raise InputError(f"--process={values.process} of --processes={values.processes}: from 0 on")
 
 
+def _define(values: flags.FlagValues, argv: list[str]) -> None:
+    """Define all flags there are; of --config, what `argv` asks for is looked up."""
+    from ml_collections import ConfigDict, config_flags
+
+    help_ = (
+        "A file of configs/; --config.group.option=value changes it. predict: only "
+        "--config.faces.option=value, how faces are found."
+    )
+    if _mode_of(argv) == "predict":
+        from deepfidelity_configs import default
+
+        refused = (arg for arg in argv if re.match(r"--?config(?!\.faces\.)", arg))
+        for arg in refused:
+            raise InputError(
+                f"{arg}: --mode=predict has its settings from the workdir; of --config it takes "
+                "--config.faces.OPTION alone"
+            )
+        config_flags.DEFINE_config_dict(
+            "config", ConfigDict({"faces": default.get_config().faces}), help_,
+            lock_config=True, flag_values=values, sys_argv=argv,
+        )  # fmt: skip
+    else:
+        config_flags.DEFINE_config_file(
+            "config", None, help_, lock_config=True, flag_values=values, sys_argv=argv
+        )
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    flags.DEFINE_enum("mode", "run", tuple(FLAGS), "What to do.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "input", [], "predict: a photograph, video or folder; repeatable. convert: official "
+        "weights, and svr_model.pkl beside them; or a workdir to export.", flag_values=values
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "output", None, "predict: a file for the lines, .csv for a table; the same command goes "
+        "on with it. convert: the exported weights, .safetensors or .npz.", flag_values=values
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "quiet", False, "predict: no progress and no counts on stderr.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "ema", True, "convert: averaged weights where the file has them.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "distributed", False, "One of several processes of a run, as Cloud TPU, SLURM, Open MPI or "
+        "Kubernetes tell it.", flag_values=values
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "coordinator", None, "Where none of them tells: HOST:PORT of the first process,",
+        flag_values=values
+    )  # fmt: skip
+    flags.DEFINE_integer("processes", None, "how many there are,", 1, flag_values=values)
+    flags.DEFINE_integer("process", None, "and which this is, from 0.", 0, flag_values=values)
+    flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
+
+
 def run(values: flags.FlagValues) -> int:
     """Train and evaluate as the configuration says."""
     from deepfidelity_jax import options, pipeline, workdir
@@ -145,47 +277,68 @@ def run(values: flags.FlagValues) -> int:
             raise InputError(f"--mode={values.mode} is not for a config of several datasets")
         from deepfidelity_jax import cross
 
-        cross.run(config, Path(values.workdir))
+        with workdir.held(Path(values.workdir)):
+            cross.run(config, Path(values.workdir))
         return DONE
     options.check_place(config, Path(values.workdir), values.mode)
     place = workdir.check(Path(values.workdir), config)
     if together:
         processes.start(values.coordinator, values.processes, values.process)
-    workdir.keep_programs(place)
-    pipeline.run(config, place, values.mode)
+    with workdir.held(place) if processes.is_first() else contextlib.nullcontext():
+        workdir.keep_programs(place)
+        pipeline.run(config, place, values.mode)
     return DONE
 
 
 def predict(values: flags.FlagValues) -> int:
-    """Score photographs and videos: one JSON line each."""
+    """Score photographs and videos: one line each."""
+    import numpy as np
+    from ml_collections import config_flags
+
+    from deepfidelity_jax import faces
     from deepfidelity_jax.detector import load
-    from deepfidelity_jax.predict import expand_inputs
-    from deepfidelity_jax.workdir import keep_programs
+    from deepfidelity_jax.lines import Lines
+    from deepfidelity_jax.predict import list_inputs, predict_all
+    from deepfidelity_jax.progress import Progress
+    from deepfidelity_jax.workdir import keep_programs, say
 
     if not values.input:
         raise InputError("--input=PATH is missing: a photograph, a video or a folder of them")
-    paths = list(expand_inputs(values.input))
-    keep_programs(Path(values.workdir))
-    detector = load(values.workdir)
-    if detector.fidelity_model is None:
-        raise InputError(f"{values.workdir} has no fidelity.npz: run --mode=fit first")
-    with contextlib.ExitStack() as stack:
-        output = sys.stdout
-        if values.output:
-            output = stack.enter_context(Path(values.output).open("w", encoding="utf-8"))
-        for path in paths:
-            print(detector.predict(path).to_json(), file=output, flush=True)
+    inputs, hidden = list_inputs(values.input)
+    with Lines(values.output) as lines:
+        keep_programs(Path(values.workdir))
+        detector = load(values.workdir)
+        if detector.fidelity_model is None:
+            raise InputError(f"{values.workdir} has no fidelity.npz: run --mode=fit first")
+        given = config_flags.get_override_values(values["config"])
+        names = [option.removeprefix("faces.") for option in given]
+        detector.faces = replace(detector.faces, **{n: values.config.faces[n] for n in names})
+        if "yunet" in names and detector.faces.detector != "yunet":
+            raise InputError("--config.faces.yunet is for --config.faces.detector=yunet")
+        faces.detect(np.zeros((64, 64, 3), np.uint8), detector.faces)  # the detector's file is good
+        lines.take_up(inputs, detector)
+        quiet = values.quiet or not sys.stderr.isatty()
+        progress = Progress(len(inputs), len(lines.kept), "inputs", "predicted", quiet=quiet)
+        counts = predict_all(detector, inputs, lines, progress)
+    if hidden:
+        counts.left_out["hidden"] = hidden
+    if not counts.statuses:
+        raise InputError(f"no photograph or video in --input: {counts.describe()}")
+    if not values.quiet:
+        say(counts.describe())
     return DONE
 
 
 def convert(values: flags.FlagValues) -> int:
     """Official weights into a workdir or a safe file, or a workdir's weights into a file."""
+    from deepfidelity_jax import workdir
     from deepfidelity_jax.convert import export_official, import_official, rewrite
 
     paths = [Path(given) for given in values.input]
     if values.output:
         if len(paths) != 1:
             raise InputError(f"one --input is written to --output, not {len(paths)}")
+        require_writable(values.output, "--output")
         if paths[0].is_file():
             rewrite(paths[0], Path(values.output), values.ema)
         else:
@@ -200,7 +353,8 @@ def convert(values: flags.FlagValues) -> int:
         )
     config = None if values.config is None else _read_config(values)
     svr = regressors[0] if regressors else None
-    import_official(weights[0], svr, Path(values.workdir), config, values.ema)
+    with workdir.held(Path(values.workdir)):
+        import_official(weights[0], svr, Path(values.workdir), config, values.ema)
     return DONE
 
 

@@ -285,7 +285,7 @@ def import_official(
     been trained by it. ImageNet weights get new heads and symmetric weights at their start.
     All is read and checked before anything is written. Raises InputError.
     """
-    if latest_step(folder / "checkpoints") is not None or (folder / "fidelity.npz").exists():
+    if latest_step(folder / "checkpoints") is not None:
         raise InputError(f"{folder} holds a detector already: take another --workdir")
     key, weights = read_weights(path, ema)
     with about(path):

@@ -17,12 +17,23 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import augment, fidelity, media, quality, ser_fiq, sharding, train
+from deepfidelity_jax import (
+    __version__,
+    augment,
+    checkpoint,
+    fidelity,
+    media,
+    quality,
+    ser_fiq,
+    sharding,
+    train,
+)
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.files import digest
 from deepfidelity_jax.folding import fold
 from deepfidelity_jax.predict import Prediction, predict
+from deepfidelity_jax.workdir import fingerprint
 
 # Batches are padded to one of these, so that no other shape is ever compiled.
 BATCH_SIZES = (1, 8, 64)
@@ -48,8 +59,10 @@ class Detector:
         fidelity_model: fidelity.FidelityModel | None = None,
         yunet: Path | None = None,
         arcface: Path | None = None,
+        origin: str = "",
     ):
         self.config, self.step, self.fidelity_model = config, step, fidelity_model
+        self._origin = origin
         self.faces = FaceSettings(**config.faces)
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
@@ -140,6 +153,14 @@ class Detector:
         return ser_fiq.load(self._arcface), ""
 
     @property
+    def fingerprint(self) -> str:
+        """What a prediction depends on beside the file: weights, regressor, how faces are found."""
+        own = self.faces.to_dict()
+        if Path(own["yunet"]).is_file():
+            own["yunet"] = digest(own["yunet"])
+        return fingerprint(__version__, self._origin, own, self._arcface is not None)
+
+    @property
     def threshold(self) -> float:
         """Fidelity at and above which a face is called real."""
         return self.fidelity_model.calibration.threshold
@@ -183,7 +204,11 @@ def load(workdir: str | Path) -> Detector:
     """
     workdir = Path(workdir)
     config, variables, step = train.read_trained(workdir)
+    notes = checkpoint.read_notes(workdir / "checkpoints", step)
     path, yunet = workdir / "fidelity.npz", workdir / "yunet.onnx"
+    origin = fingerprint(
+        config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
+    )
     # Where it was, or beside the detector: nobody but the user may copy it.
     weights = Path(config.quality.get("weights", ""))
     arcface = [place for place in (weights, workdir / weights.name) if place.is_file()]
@@ -194,4 +219,5 @@ def load(workdir: str | Path) -> Detector:
         fidelity.load(path) if path.exists() else None,
         yunet if yunet.exists() else None,
         arcface[0] if arcface else None,
+        origin,
     )

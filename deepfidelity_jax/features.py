@@ -52,6 +52,7 @@ def export_once(
     name, inputs = f"features {dataset} {split}", fingerprint(folder.parent.name, step, split)
     stages = Stages(workdir)
     if not processes.told(stages.done(name, inputs, path)):
+        stages.begin(name)
         export(load(), folder, split, path)
         stages.finish(name, inputs)
     return Features.load(path)

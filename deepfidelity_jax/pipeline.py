@@ -27,6 +27,7 @@ from deepfidelity_jax import (
 from deepfidelity_jax.detector import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.features import Features, export_once
+from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.preparation import staging_folder
 from deepfidelity_jax.report import write_report
 from deepfidelity_jax.workdir import Stages, claim, fingerprint, say
@@ -107,18 +108,19 @@ def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path
     """Write the records, unless they are there."""
     if config.faces.detector == "yunet" and not (workdir / "yunet.onnx").exists():
         # The workdir must score faces wherever it is taken.
-        shutil.copyfile(config.faces.yunet, workdir / "yunet.onnx")
-    if (Path(builder.data_path) / "dataset_info.json").exists():
-        return
-    tfds.disable_progress_bar()
-    # TFDS speaks of downloads, and to stdout, which is for results.
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare()
+        with open(config.faces.yunet, "rb") as file, written_whole(workdir / "yunet.onnx") as copy:
+            shutil.copyfileobj(file, copy)
+    there = (Path(builder.data_path) / "dataset_info.json").exists()
+    if not there:
+        tfds.disable_progress_bar()
+        # TFDS speaks of downloads, and to stdout, which is for results.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+        say(f"records in {builder.data_path}")
     shutil.rmtree(staging_folder(builder), ignore_errors=True)
     # What TFDS had begun when an earlier run was killed.
     for left in Path(builder.data_path).parent.glob(f"incomplete.*_{builder.version}"):
         shutil.rmtree(left, ignore_errors=True)
-    say(f"records in {builder.data_path}")
 
 
 def fit(trained: Trained) -> None:
@@ -129,6 +131,7 @@ def fit(trained: Trained) -> None:
     if processes.told(stages.done("fit", inputs, path)):
         return
     training, validation = trained.features("train"), trained.features("validation")
+    stages.begin("fit")
     if processes.is_first():
         metadata = records.metadata_of(folder)
         scale = fidelity.FidelityScale.from_dict(metadata["fidelity_scale"])
@@ -149,6 +152,7 @@ def evaluate_and_report(trained: Trained) -> None:
     inputs = fingerprint(folder.parent.name, step, config.eval.to_dict(), model.regressor.settings)
     stages = Stages(workdir)
     if not processes.told(stages.done("evaluate", inputs, *results)):
+        stages.begin("evaluate")
         picked_here = config.train.select_on == "test"
         features = trained.features("test")
         if processes.is_first():

@@ -2,8 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import stat
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -37,35 +40,149 @@ class PersonScore:
 class Prediction:
     """One input's verdict, and one line of `--mode=predict`.
 
-    status: real, fake, no face or unreadable. fidelity and p_fake: its least real person's; None
-    where nothing could be scored, and `note` says why. threshold: fidelity at and above which a
-    person is called real. frames: sampled frames that could be read.
+    status: one of STATUSES. fidelity and p_fake: its least real person's; None where nothing could
+    be scored, and `note` says why. threshold: fidelity at and above which a person is called real.
+    frames: sampled frames that could be read. detector: `Detector.fingerprint`. bytes, modified:
+    of the file when it was read, None where there is none; UTC. By these three it is told whether a
+    line still stands.
     """
 
     input: str
     status: str
-    fidelity: float | None
-    p_fake: float | None
-    threshold: float
-    frames: int
+    fidelity: float | None = None
+    p_fake: float | None = None
+    threshold: float = 0.0
+    frames: int = 0
     faces: list[PersonScore] = field(default_factory=list)
     note: str = ""
+    detector: str = ""
+    bytes: int | None = None
+    modified: str | None = None
+
+    def to_dict(self) -> dict:
+        """Plain values of strict JSON."""
+        return _rounded(asdict(self))
 
     def to_json(self) -> str:
         """One line of strict JSON."""
-        return json.dumps(_rounded(asdict(self)), allow_nan=False)
+        return json.dumps(self.to_dict(), allow_nan=False)
 
 
-def predict(detector, path: Path) -> Prediction:
-    """Score every person in one photograph or video with a `Detector`."""
-    threshold = detector.threshold
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+STATUSES = ("real", "fake", "uncertain", "no face", "unreadable")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to predict.
+
+    named: given by itself, not found in a folder. reason: why it cannot be read, where that shows
+    without opening it.
+    """
+
+    path: Path
+    named: bool = False
+    reason: str = ""
+
+
+def list_inputs(given: Sequence[str]) -> tuple[list[Input], int]:
+    """Files as they are, folders as what lies below them; nothing is opened.
+
+    Returns:
+      Each file once; and how many were left out because they are hidden.
+
+    Raises:
+      InputError: a path does not exist, or a folder is empty.
+    """
+    found, hidden = {}, 0
+    for name in given:
+        path = Path(name)
+        if not path.is_dir():
+            if not path.exists() and not path.is_symlink():
+                raise InputError(f"--input={name}: no such file or folder")
+            found[path] = Input(path, named=True)
+            continue
+        listing = media.list_files(path)
+        reasons = {file: why for file, why in listing.left_out.items() if why != "hidden"}
+        hidden += len(listing.left_out) - len(reasons)
+        if not listing.files and not reasons:
+            raise InputError(f"--input={name}: no photograph or video in this folder")
+        for file in sorted([*listing.files, *reasons]):
+            found.setdefault(file, Input(file, reason=reasons.get(file, "")))
+    return list(found.values()), hidden
+
+
+@dataclass
+class Counts:
+    """How many inputs have each status; of files in folders that are no media, each extension."""
+
+    statuses: Counter = field(default_factory=Counter)
+    left_out: Counter = field(default_factory=Counter)
+
+    def describe(self) -> str:
+        """One line for a person."""
+        seen = ", ".join(f"{self.statuses[status]} {status}" for status in STATUSES)
+        if not self.left_out:
+            return seen
+        kinds = sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
+        left_out = ", ".join(f"{count} {kind}" for kind, count in kinds)
+        return f"{seen}; left out, no photographs or videos: {left_out}"
+
+
+def predict_all(detector, inputs: Sequence[Input], lines, progress) -> Counts:
+    """Predict every input that has no line yet, with a `Detector`, and write its line.
+
+    Args:
+      detector: the `Detector`.
+      inputs: in their order.
+      lines: a `Lines`.
+      progress: a `Progress` of the inputs.
+    """
+    counts = Counts()
+    for each in inputs:
+        if status := lines.kept.get(str(each.path)):
+            counts.statuses[status] += 1
+            continue
+        if _is_no_media(each):
+            counts.left_out[each.path.suffix.lower() or "without extension"] += 1
+        else:
+            prediction = predict(detector, each.path, each.reason)
+            progress.clear()
+            lines.write(prediction)
+            counts.statuses[prediction.status] += 1
+        progress.advance()
+    progress.end()
+    return counts
+
+
+def _is_no_media(given: Input) -> bool:
+    if given.named or given.reason:
+        return False
+    try:
+        media.identify(given.path)
+    except media.NotMedia:
+        return True
+    except media.MediaError:
+        pass
+    return False
+
+
+def predict(detector, path: Path, reason: str = "") -> Prediction:
+    """Score every person in one photograph or video with a `Detector`.
+
+    `reason`: why it cannot be read, if that is known.
+    """
+    about = {"input": str(path), "threshold": detector.threshold, "detector": detector.fingerprint}
+    about |= stamp(path)
+    if reason:
+        return Prediction(status="unreadable", note=reason, **about)
     try:
         extraction = faces.extract(path, detector.faces)
     except (media.MediaError, OSError) as error:
-        return Prediction(str(path), "unreadable", None, None, threshold, 0, note=str(error))
+        return Prediction(status="unreadable", note=str(error), **about)
+    about["frames"] = extraction.frames
     if not extraction.people:
-        note = extraction.note
-        return Prediction(str(path), "no face", None, None, threshold, extraction.frames, note=note)
+        return Prediction(status="no face", note=extraction.note, **about)
     people, notes = [], [extraction.note] if extraction.note else []
     for number, person in enumerate(extraction.people):
         score, reason = _score_person(detector, number, person)
@@ -75,15 +192,25 @@ def predict(detector, path: Path) -> Prediction:
             notes.append(note)
     least_real = min(people, key=lambda person: person.fidelity)
     return Prediction(
-        input=str(path),
-        status="real" if least_real.fidelity >= threshold else "fake",
+        status="real" if least_real.fidelity >= detector.threshold else "fake",
         fidelity=least_real.fidelity,
         p_fake=least_real.p_fake,
-        threshold=threshold,
-        frames=extraction.frames,
         faces=people,
         note=", ".join(notes),
+        **about,
     )
+
+
+def stamp(path: Path) -> dict[str, int | str | None]:
+    """What a file is known again by: its size, and when it was last written; None for no file."""
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            since = EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
+            return {"bytes": status.st_size, "modified": since.isoformat(timespec="microseconds")}
+    except (OSError, OverflowError):
+        pass
+    return {"bytes": None, "modified": None}
 
 
 def _score_person(detector, number: int, person: faces.Person) -> tuple[PersonScore, str]:
@@ -108,24 +235,6 @@ def _score_person(detector, number: int, person: faces.Person) -> tuple[PersonSc
         time=float(largest.time),
     )
     return score, reason
-
-
-def expand_inputs(inputs: Sequence[str]) -> Iterator[Path]:
-    """Files as they are, folders as the photographs and videos in them.
-
-    InputError for a path that does not exist and for a folder without any.
-    """
-    for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            found = media.list_media(path)
-            if not found:
-                raise InputError(f"--input={given}: no photograph or video in this folder")
-            yield from found
-        elif path.exists():
-            yield path
-        else:
-            raise InputError(f"--input={given}: no such file or folder")
 
 
 def _rounded(value):

@@ -8,9 +8,7 @@ it stopped and ends with the same records. The builders in datasets/ turn staged
 import json
 import multiprocessing
 import os
-import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -32,6 +30,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.fidelity import FidelityScale, fit_scale, outside, scale
 from deepfidelity_jax.files import digest, written_whole
+from deepfidelity_jax.progress import Progress
 from deepfidelity_jax.records import LABELS, ORIGINAL, SOURCES, SPLITS
 from deepfidelity_jax.workdir import fingerprint, say
 
@@ -197,7 +196,7 @@ def stage(
     folder.mkdir(parents=True, exist_ok=True)
     todo = [source for source in sources if not staged_path(folder, source).exists()]
     workers = min(workers or count_cores(), len(todo)) or 1
-    progress = _Progress(len(sources), len(sources) - len(todo), unit)
+    progress = Progress(len(sources), len(sources) - len(todo), unit)
     if todo and beam:
         from deepfidelity_jax import cluster  # its requirements are an extra
 
@@ -213,7 +212,7 @@ def stage(
     return [(source, _read_staged(folder, source, faces=False)) for source in sources]
 
 
-def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: "_Progress") -> None:
+def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
     """Produce with a process a core; a source that kills its process is noted and left behind."""
     while todo:
         try:
@@ -231,7 +230,7 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: "_P
         todo = [source for source in todo if not staged_path(folder, source).exists()]
 
 
-def _in_pool(todo, produce, folder: Path, workers: int, progress: "_Progress") -> None:
+def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
         futures = [pool.submit(produce_one, produce, source, folder) for source in todo]
@@ -274,7 +273,7 @@ def rate(
       unit: what a source is called in the progress line.
     """
     todo = [source for source in sources if not _quality_path(folder, source).exists()]
-    progress = _Progress(len(sources), len(sources) - len(todo), unit, did="measured")
+    progress = Progress(len(sources), len(sources) - len(todo), unit, did="measured")
     waiting: list[tuple[Source, list[Face]]] = []
     for number, source in enumerate(todo, start=1):
         waiting.append((source, _read_staged(folder, source).faces))
@@ -504,28 +503,3 @@ def _read_staged(folder: Path, source: Source, *, faces: bool = True) -> Produce
 
 def _quality_path(folder: Path, source: Source) -> Path:
     return staged_path(folder, source).with_suffix(".quality.npy")
-
-
-class _Progress:
-    """One line a second on a terminal, one every ten seconds elsewhere."""
-
-    def __init__(self, total: int, done: int, unit: str, did: str = "prepared"):
-        self.total, self.done, self.start, self.unit, self.did = total, done, done, unit, did
-        self.began = self.shown = time.monotonic()
-        self.every = 1 if sys.stderr.isatty() else 10
-
-    def advance(self) -> None:
-        self.done += 1
-        now = time.monotonic()
-        if now - self.shown >= self.every:
-            self.shown = now
-            rate = (self.done - self.start) / (now - self.began)
-            minutes, seconds = divmod(int((self.total - self.done) / rate), 60)
-            self._say(f"{rate:.1f} a second, {minutes}:{seconds:02d} left")
-
-    def end(self) -> None:
-        if self.done > self.start:
-            self._say(f"in {time.monotonic() - self.began:.0f} s")
-
-    def _say(self, text: str) -> None:
-        say(f"{self.did} {self.done} of {self.total} {self.unit}: {text}")

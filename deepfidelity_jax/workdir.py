@@ -1,9 +1,11 @@
 """The folder a run lives in: its config, its finished stages, its metrics; written atomically."""
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from tensorboardX import SummaryWriter
 
 from deepfidelity_jax import options, processes
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.files import lock, remove_partial, written_whole
 
 
 def say(text: str) -> None:
@@ -46,6 +48,40 @@ def check(workdir: Path, config: ConfigDict) -> Path:
             "Take another --workdir, or the same values"
         )
     return workdir
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Have a workdir for this process alone, as long as it lives; a new one is made.
+
+    What a killed process left half written in it is removed. A new one that nothing was put in is
+    gone afterwards. InputError where it cannot be written, and at once where another process has
+    it.
+    """
+    made = [path for path in (workdir, *workdir.parents) if not path.exists()]
+    mark = workdir / ".lock"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = mark.open("wb")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"--workdir={workdir} cannot be written: {reason}") from None
+    with file:
+        # The process before may just have removed a new one.
+        if not lock(file) or not mark.exists():
+            raise InputError(
+                f"another run is at work in {workdir}: wait for its end, or take another --workdir"
+            )
+        try:
+            remove_partial(workdir)
+            yield
+        finally:
+            if made:
+                with contextlib.suppress(OSError):
+                    if os.listdir(workdir) == [mark.name]:
+                        mark.unlink()
+                    for path in made:
+                        path.rmdir()
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:
@@ -109,6 +145,11 @@ class Stages:
     def done(self, name: str, inputs: str, *results: Path) -> bool:
         """Whether `name` was finished from the same inputs and its results are still there."""
         return self._read().get(name) == inputs and all(path.exists() for path in results)
+
+    def begin(self, name: str) -> None:
+        """Note that the results of `name` are about to change: they are no longer of any inputs."""
+        if processes.is_first() and name in self._read():
+            write_json(self.path, {k: v for k, v in self._read().items() if k != name})
 
     def finish(self, name: str, inputs: str) -> None:
         """Note that `name` is done; of several processes the first one does."""

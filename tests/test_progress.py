@@ -1,0 +1,58 @@
+"""What is told of long work: in one place on a terminal, seldom elsewhere, nothing when quiet."""
+
+import io
+import sys
+import time
+
+import pytest
+
+from deepfidelity_jax.progress import Progress
+
+
+class Terminal(io.StringIO):
+    """A stderr that is one, or is not."""
+
+    def __init__(self, terminal):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Do a number of things, 1.5 s each: what was written."""
+
+    def work(count, *, terminal=True, quiet=False):
+        clock = [100.0]
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(sys, "stderr", Terminal(terminal))
+        progress = Progress(10, 2, "inputs", "predicted", quiet=quiet)
+        for _ in range(count):
+            clock[0] += 1.5
+            progress.advance()
+        progress.end()
+        return sys.stderr.getvalue()
+
+    return work
+
+
+def test_a_terminal_has_one_line(work):
+    told = work(4)
+    assert told.count("\n") == 1, "the last"
+    assert "\rpredicted 4 of 10 inputs: 0.7 a second, 0:09 left" in told
+    assert told.endswith("\r\x1b[Kpredicted 6 of 10 inputs: in 6 s\n")
+
+
+def test_a_file_has_a_line_now_and_then(work):
+    lines = work(8, terminal=False).splitlines()
+    assert lines == [
+        "predicted 9 of 10 inputs: 0.7 a second, 0:01 left",
+        "predicted 10 of 10 inputs: in 12 s",
+    ]
+
+
+def test_quiet_is_quiet(work):
+    assert work(8, quiet=True) == ""
+    assert work(0) == ""
