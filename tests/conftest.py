@@ -83,6 +83,19 @@ def running_on(cores):
         os.sched_setaffinity(0, before)
 
 
+@pytest.fixture
+def h100(monkeypatch):
+    """As if cuDNN and an H100 were here, for all that is asked of them before compilation."""
+    from jax._src.cudnn import fused_attention_stablehlo as library
+
+    from deepfidelity_jax import attention
+
+    monkeypatch.setattr(library, "check_cudnn_version", lambda: 91_000)
+    monkeypatch.setattr(library, "check_compute_capability", lambda least: True)
+    monkeypatch.setattr(library, "is_cuda_compute_capability_equal", lambda other: False)
+    monkeypatch.setattr(attention, "find_capability", lambda: (9, 0))
+
+
 class Command:
     """`run.py` in a process of its own, with the tiny run's options, on CPU devices.
 
