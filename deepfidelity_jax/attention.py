@@ -8,6 +8,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from deepfidelity_jax import kernels
+
 # The name under which a policy of `jax.checkpoint` can keep what `divided_last` gives.
 ATTENDED = "attended"
 
@@ -62,7 +64,7 @@ def _in_chosen_form(forms, arrays, *, gradient):
     _, tokens, _, head_dim = arrays[0].shape
 
     def choose(platform):
-        capability = find_capability() if platform == "cuda" else None
+        capability = kernels.find_capability() if platform == "cuda" else None
         dtype = arrays[0].dtype.name
         return forms[choose_form(platform, capability, dtype, tokens, head_dim, gradient)]
 
@@ -108,18 +110,6 @@ def cudnn_can(
         # even number of tokens only.
         and not (gradient and tokens % 2)
     )
-
-
-def find_capability() -> tuple[int, int] | None:
-    """Compute capability of this process's NVIDIA GPUs, the least of them; None where it has none.
-
-    Programs can be made for platforms that are not here: then nothing is known of the GPU.
-    """
-    try:
-        devices = jax.local_devices(backend="cuda")
-    except RuntimeError:
-        return None
-    return min(tuple(map(int, device.compute_capability.split("."))) for device in devices)
 
 
 def divided_last(
@@ -206,9 +196,12 @@ def _correlate_forward(x, kernel):
 def _correlate_backward(residuals, g):
     x, kernel = residuals
     dx = _correlate(g, kernel[::-1, ::-1])
-    dkernel = lax.platform_dependent(
-        x, g, cpu=partial(tap_products, k=len(kernel)), default=partial(grouped_grad, k=len(kernel))
+    of_cpu, plain, fused = (
+        partial(form, k=len(kernel))
+        for form in (tap_products, grouped_grad, kernels.depthwise_grad)
     )
+    plain = kernels.switch("kernel gradient", plain, fused)
+    dkernel = lax.platform_dependent(x, g, cpu=of_cpu, default=plain)
     return dx, dkernel.astype(kernel.dtype)
 
 
