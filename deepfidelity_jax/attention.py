@@ -3,11 +3,12 @@
 from functools import partial
 
 import jax
-import jax.extend.backend
 import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
+
+from deepfidelity_jax import kernels
 
 # The name under which a policy of `jax.checkpoint` can keep what `divided_last` gives.
 ATTENDED = "attended"
@@ -29,38 +30,103 @@ def mirror_mix(a: Float[Array, "*b h w c"], weights: Float[Array, "2"]) -> Float
     return s[0] * a + s[1] * a[..., ::-1, :]
 
 
+# A processor's number of capability and dtype for which cuDNN's attention was measured to be faster
+# than XLA's, without a gradient and with one: docs/speed.md. On all others XLA's form stays.
+CUDNN_IS_FASTER = {((9, 0), "bfloat16", False)}  # H100, H200
+
+
+@jax.custom_vjp
 def attend(
     q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
 ) -> Float[Array, "n t heads d"]:
     """Attend from every token to every token: softmax(q k^T / sqrt(d)) v, per head.
 
-    The form follows the default backend.
+    In the form that `choose_form` names for the platform this is compiled for.
     """
-    # Two CPU cores, SSAAFormer-L, four images: forward 1.58 s of the cores instead of 1.64, a
-    # training step of tiny 0.31 instead of 0.32. cuDNN on a GPU has not been measured.
-    if jax.default_backend() == "cpu":
-        return divided_last(q, k, v)
-    return jax.nn.dot_product_attention(q, k, v, implementation=_choose_library(q.dtype))
+    return _in_chosen_form(FORMS, (q, k, v), gradient=False)
 
 
-@jax.custom_vjp
-def divided_last(
-    q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
-) -> Float[Array, "n t heads d"]:
-    """Attention by plain matrix products; the sum divides the result, not every weight."""
-    return _divided_last_forward(q, k, v)[0]
-
-
-def _divided_last_forward(q, k, v):
-    weights = _weigh(q * q.shape[-1] ** -0.5, k)
-    out = _product(weights.astype(v.dtype), v.swapaxes(1, 2)) / weights.sum(axis=-1, keepdims=True)
-    out = checkpoint_name(out.astype(v.dtype).swapaxes(1, 2), ATTENDED)
+# The rule lies outside the platform switch, as with `_correlate`. It runs wherever a gradient is
+# wanted, under `jax.checkpoint` and in a scan too; the function above is then never compiled.
+def _attend_forward(q, k, v):
+    out = checkpoint_name(_in_chosen_form(FORMS, (q, k, v), gradient=True), ATTENDED)
     return out, (q, k, v, out)
 
 
-def _divided_last_backward(residuals, g):
+def _attend_backward(residuals, g):
+    return _in_chosen_form(GRADIENTS, (*residuals, g), gradient=True)
+
+
+attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _in_chosen_form(forms, arrays, *, gradient):
+    _, tokens, _, head_dim = arrays[0].shape
+
+    def choose(platform):
+        capability = kernels.find_capability() if platform == "cuda" else None
+        dtype = arrays[0].dtype.name
+        return forms[choose_form(platform, capability, dtype, tokens, head_dim, gradient)]
+
+    named = {platform: choose(platform) for platform in ("cpu", "cuda")}
+    return lax.platform_dependent(*arrays, **named, default=choose("other"))
+
+
+def choose_form(
+    platform: str,
+    capability: tuple[int, int] | None,
+    dtype: str,
+    tokens: int,
+    head_dim: int,
+    gradient: bool,
+) -> str:
+    """The form of attention: 'divided_last', 'xla' or 'cudnn'.
+
+    Args:
+      platform: what is compiled for, by JAX's names: 'cpu', 'cuda', 'tpu' ...
+      capability: of the NVIDIA GPU; None where there is none, or it is not known.
+      dtype: of the computation.
+      tokens: how many there are.
+      head_dim: channels of a head.
+      gradient: whether the result is to be differentiated.
+    """
+    if platform == "cpu":
+        return "divided_last"
+    faster = platform == "cuda" and (capability, dtype, gradient) in CUDNN_IS_FASTER
+    return "cudnn" if faster and cudnn_can(capability, dtype, tokens, head_dim, gradient) else "xla"
+
+
+def cudnn_can(
+    capability: tuple[int, int] | None, dtype: str, tokens: int, head_dim: int, gradient: bool
+) -> bool:
+    """Whether `jax.nn.dot_product_attention` has cuDNN's attention for this, of no bias."""
+    return (
+        capability is not None
+        and capability >= (8, 0)
+        and dtype in ("float16", "bfloat16")
+        and head_dim % 8 == 0
+        and head_dim <= (256 if capability >= (9, 0) else 128)
+        # JAX takes the bias that it puts in place of none for one, whose gradient cuDNN has for an
+        # even number of tokens only.
+        and not (gradient and tokens % 2)
+    )
+
+
+def divided_last(
+    q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
+) -> Float[Array, "n t heads d"]:
+    """Attention by plain matrix products; the sum divides the result, not every weight.
+
+    Two CPU cores, SSAAFormer-L, four images: 1.58 s of the cores, 1.64 with the library's.
+    """
+    weights = _weigh(q * q.shape[-1] ** -0.5, k)
+    out = _product(weights.astype(v.dtype), v.swapaxes(1, 2)) / weights.sum(axis=-1, keepdims=True)
+    return out.astype(v.dtype).swapaxes(1, 2)
+
+
+def _divided_last_grad(q, k, v, out, g):
     _, t, heads, _ = g.shape
-    gradients = _map_parts(_attention_gradient, (*residuals, g), heads * t * t)
+    gradients = _map_parts(_attention_gradient, (q, k, v, out, g), heads * t * t)
     return tuple(x.swapaxes(0, 1).reshape(g.shape) for x in gradients)
 
 
@@ -86,16 +152,21 @@ def _weigh(q, k):
 
 
 _product = partial(jnp.matmul, preferred_element_type=jnp.float32)
-divided_last.defvjp(_divided_last_forward, _divided_last_backward)
 
 
-def _choose_library(dtype):
-    """cuDNN where it can: 16 bits, on NVIDIA's Ampere or newer."""
-    device = jax.local_devices()[0]
-    capability = getattr(device, "compute_capability", None)
-    cuda = "cuda" in jax.extend.backend.get_backend().platform_version
-    new = cuda and tuple(map(int, capability.split("."))) >= (8, 0)
-    return "cudnn" if new and dtype in (jnp.bfloat16, jnp.float16) else "xla"
+def _library_grad(q, k, v, out, g, *, implementation):
+    del out
+    form = partial(jax.nn.dot_product_attention, implementation=implementation)
+    return jax.vjp(form, q, k, v)[1](g)
+
+
+# Functions of q, k and v, and of q, k, v, the result and its gradient.
+FORMS = {"divided_last": divided_last} | {
+    name: partial(jax.nn.dot_product_attention, implementation=name) for name in ("xla", "cudnn")
+}
+GRADIENTS = {"divided_last": _divided_last_grad} | {
+    name: partial(_library_grad, implementation=name) for name in ("xla", "cudnn")
+}
 
 
 def depthwise_conv(
@@ -125,9 +196,12 @@ def _correlate_forward(x, kernel):
 def _correlate_backward(residuals, g):
     x, kernel = residuals
     dx = _correlate(g, kernel[::-1, ::-1])
-    dkernel = lax.platform_dependent(
-        x, g, cpu=partial(tap_products, k=len(kernel)), default=partial(grouped_grad, k=len(kernel))
+    of_cpu, plain, fused = (
+        partial(form, k=len(kernel))
+        for form in (tap_products, grouped_grad, kernels.depthwise_grad)
     )
+    plain = kernels.switch("kernel gradient", plain, fused)
+    dkernel = lax.platform_dependent(x, g, cpu=of_cpu, default=plain)
     return dx, dkernel.astype(kernel.dtype)
 
 

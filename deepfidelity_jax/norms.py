@@ -9,6 +9,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from deepfidelity_jax import kernels
+
 # The name under which a policy of `jax.checkpoint` can keep the statistics, a few numbers each.
 STATISTICS = "statistics"
 
@@ -31,9 +33,9 @@ def batch_norm(
 
 
 def _batch_norm_forward(x, scale, bias, epsilon):
-    axes, wide = tuple(range(x.ndim - 1)), x.astype(jnp.float32)
-    mean = checkpoint_name(wide.mean(axis=axes), STATISTICS)
-    var = checkpoint_name(jnp.square(wide - mean).mean(axis=axes), STATISTICS)
+    wide = x.astype(jnp.float32)
+    statistics = kernels.switch("moments", moments, _by_rows(kernels.moments))(x)
+    mean, var = (checkpoint_name(statistic, STATISTICS) for statistic in statistics)
     inverse = lax.rsqrt(var + epsilon)
     slope = scale * inverse
     return (wide * slope + (bias - mean * slope), mean, var), (x, scale, mean, inverse)
@@ -42,9 +44,10 @@ def _batch_norm_forward(x, scale, bias, epsilon):
 def _batch_norm_backward(epsilon, residuals, cotangents):
     del epsilon
     (x, scale, mean, inverse), g = residuals, cotangents[0]
-    axes, count, wide = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1]), x.astype(jnp.float32)
-    dbias = g.sum(axis=axes)
-    dscale = inverse * (g * (wide - mean)).sum(axis=axes)
+    count, wide = math.prod(x.shape[:-1]), x.astype(jnp.float32)
+    form = kernels.switch("batch norm sums", sums, _by_rows(kernels.batch_norm_sums))
+    dbias, along = form(x, g, mean)
+    dscale = inverse * along
     # dx = slope * (g - mean(g) - z * mean(g z)) with z the normalised x, sorted by what varies.
     slope = scale * inverse
     of_x = -slope * inverse * dscale / count
@@ -53,3 +56,25 @@ def _batch_norm_backward(epsilon, residuals, cotangents):
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+def moments(x: Float[Array, "*b c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
+    """Mean and biased variance of each channel over all positions."""
+    axes, wide = tuple(range(x.ndim - 1)), x.astype(jnp.float32)
+    mean = wide.mean(axis=axes)
+    return mean, jnp.square(wide - mean).mean(axis=axes)
+
+
+def sums(
+    x: Float[Array, "*b c"], g: Float[Array, "*b c"], mean: Float[Array, "c"]
+) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
+    """The sums over all positions of g and of g * (x - mean)."""
+    axes, wide = tuple(range(x.ndim - 1)), x.astype(jnp.float32)
+    return g.sum(axis=axes), (g * (wide - mean)).sum(axis=axes)
+
+
+def _by_rows(kernel):
+    """A kernel for matrices, of arrays with more axes."""
+    return lambda *arrays: kernel(
+        *(a.reshape(-1, a.shape[-1]) if a.ndim > 1 else a for a in arrays)
+    )

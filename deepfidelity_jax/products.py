@@ -2,8 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+from deepfidelity_jax import kernels
 
 # Two CPU cores, GFLOP/s of x^T g with 12,544 rows of 512 and 128: 105 at once, 162 in two parts;
 # 50,176 rows: 106 at once, 168 in four. With 3,136 rows parts are slower: 147 instead of 157.
@@ -28,6 +31,53 @@ def _project_backward(residuals, g):
 
 
 project.defvjp(_project_forward, _project_backward)
+
+
+@jax.custom_vjp
+def project_gelu(
+    x: Float[Array, "n c"], kernel: Float[Array, "c d"], bias: Float[Array, "d"]
+) -> Float[Array, "n d"]:
+    """GELU(x @ kernel + bias), exact."""
+
+    def plain(x, kernel, bias):
+        return gelu(x @ kernel + bias)
+
+    return kernels.switch("gelu product", plain, kernels.gelu_product)(x, kernel, bias)
+
+
+def _project_gelu_forward(x, kernel, bias):
+    product = x @ kernel  # as in `project`
+    return gelu(product + bias), (x, kernel, bias, product)
+
+
+def _project_gelu_backward(residuals, g):
+    x, kernel, bias, product = residuals
+    form = kernels.switch("gelu gradient", gelu_gradient, kernels.gelu_gradient)
+    dproduct, dbias = form(product, bias, g)
+    return *_project_backward((x, kernel), dproduct), dbias.astype(bias.dtype)
+
+
+project_gelu.defvjp(_project_gelu_forward, _project_gelu_backward)
+
+
+def gelu(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    """x * Phi(x), exact."""
+    # jax.nn.gelu goes through erfc, which keeps digits far below zero that nobody needs here:
+    # 6.9 ms against 2.5 ms for 6.3 M numbers on 2 CPU cores.
+    return x * (0.5 + 0.5 * lax.erf(x * np.float32(0.5**0.5).astype(x.dtype)))
+
+
+def gelu_gradient(
+    x: Float[Array, "n d"], bias: Float[Array, "d"], g: Float[Array, "n d"]
+) -> tuple[Float[Array, "n d"], Float[Array, "d"]]:
+    """Of GELU(x + bias): the gradient of x, and that of the bias in float32."""
+    x = x + bias
+    # Phi is computed anew, and as 1 - Phi(-x) so that XLA does not see it: it would write down the
+    # erf of the forward pass, which is computed again as well, and read it twice.
+    phi = 0.5 - 0.5 * lax.erf(x * np.float32(-(0.5**0.5)).astype(x.dtype))
+    density = np.float32((2 * np.pi) ** -0.5).astype(x.dtype) * jnp.exp(-0.5 * jnp.square(x))
+    dx = g * (phi + x * density)
+    return dx, dx.sum(axis=0, dtype=jnp.float32)
 
 
 def product_at_once(x: Float[Array, "n c"], g: Float[Array, "n d"]) -> Float[Array, "c d"]:

@@ -83,6 +83,32 @@ def running_on(cores):
         os.sched_setaffinity(0, before)
 
 
+@pytest.fixture
+def h100(monkeypatch):
+    """As if cuDNN and an H100 were here, for all that is asked of them before compilation."""
+    from jax._src.cudnn import fused_attention_stablehlo as library
+
+    from deepfidelity_jax import kernels
+
+    monkeypatch.setattr(library, "check_cudnn_version", lambda: 91_000)
+    monkeypatch.setattr(library, "check_compute_capability", lambda least: True)
+    monkeypatch.setattr(library, "is_cuda_compute_capability_equal", lambda other: False)
+    monkeypatch.setattr(kernels, "find_capability", lambda: (9, 0))
+
+
+@pytest.fixture
+def all_kernels(h100, monkeypatch):
+    """As if an H100 were here and every kernel had been measured to pay; to be lowered for it."""
+    import jax
+
+    from deepfidelity_jax import kernels
+
+    monkeypatch.setattr(kernels, "IN_USE", set(kernels.NAMES))
+    card = jax.sharding.AbstractDevice(device_kind="NVIDIA H100", num_cores=None, platform="gpu")
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=card)):
+        yield
+
+
 class Command:
     """`run.py` in a process of its own, with the tiny run's options, on CPU devices.
 

@@ -13,6 +13,8 @@ import pytest
 from deepfidelity_jax import attention
 from deepfidelity_jax.attention import (
     attend,
+    choose_form,
+    cudnn_can,
     depthwise_conv,
     divided_last,
     grouped_conv,
@@ -170,7 +172,7 @@ def test_gradients_in_parts_are_those_at_once(rng, monkeypatch):
     q, k, v, dy = (normal(rng, 6, 7, 2, 4) for _ in range(4))
 
     def compute():
-        return tap_products(x, g, k=3), jax.vjp(divided_last, q, k, v)[1](dy)
+        return tap_products(x, g, k=3), jax.vjp(attend, q, k, v)[1](dy)
 
     expected = compute()
     for images in (3, 2, 1):
@@ -181,16 +183,18 @@ def test_gradients_in_parts_are_those_at_once(rng, monkeypatch):
         assert f"tensor<{images}x6x7x8xf32>" in text, "padded images of one part"
 
 
-def test_a_policy_can_keep_what_attention_gives(rng):
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_a_policy_can_keep_what_attention_gives(rng, platform):
     """Its gradient then computes no second forward pass."""
     q, k, v = (normal(rng, 2, 5, 2, 4) for _ in range(3))
     keep = jax.checkpoint_policies.save_only_these_names(attention.ATTENDED)
 
     def count_products(policy):
         def loss(q, k, v):
-            return jnp.square(jax.checkpoint(divided_last, policy=policy)(q, k, v)).sum()
+            return jnp.square(jax.checkpoint(attend, policy=policy)(q, k, v)).sum()
 
-        return str(jax.make_jaxpr(jax.grad(loss))(q, k, v)).count("dot_general")
+        traced = jax.jit(jax.grad(loss)).trace(q, k, v)
+        return traced.lower(lowering_platforms=(platform,)).as_text().count("dot_general")
 
     assert count_products(keep) < count_products(None)
 
@@ -200,3 +204,85 @@ def test_attention_of_large_scores_is_finite_and_keeps_its_type(rng):
     found = divided_last(300 * q, k, v)
     assert found.dtype == jnp.bfloat16
     assert np.isfinite(np.asarray(found, np.float32)).all()
+
+
+A100, H100, B200 = (8, 0), (9, 0), (10, 0)
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype", "tokens", "head_dim", "gradient", "form"),
+    [
+        ("cpu", None, "float32", 196, 64, False, "divided_last"),
+        ("cpu", None, "bfloat16", 49, 32, True, "divided_last"),
+        ("cpu", H100, "bfloat16", 196, 64, False, "divided_last"),  # a CPU beside a GPU
+        ("tpu", None, "bfloat16", 196, 64, False, "xla"),
+        ("tpu", None, "float32", 49, 64, True, "xla"),
+        ("rocm", None, "bfloat16", 196, 64, False, "xla"),
+        ("cuda", H100, "bfloat16", 196, 64, False, "cudnn"),
+        ("cuda", H100, "bfloat16", 49, 64, False, "cudnn"),
+        ("cuda", H100, "bfloat16", 25, 32, False, "cudnn"),
+        ("cuda", H100, "bfloat16", 196, 64, True, "xla"),
+        ("cuda", H100, "bfloat16", 49, 64, True, "xla"),
+        ("cuda", H100, "float32", 196, 64, False, "xla"),
+        ("cuda", H100, "float16", 196, 64, False, "xla"),  # cuDNN could, nobody measured it
+        ("cuda", H100, "bfloat16", 196, 60, False, "xla"),
+        ("cuda", H100, "bfloat16", 196, 264, False, "xla"),
+        ("cuda", A100, "bfloat16", 196, 64, False, "xla"),
+        ("cuda", B200, "bfloat16", 196, 64, False, "xla"),
+        ("cuda", (7, 5), "bfloat16", 196, 64, False, "xla"),
+        ("cuda", None, "bfloat16", 196, 64, False, "xla"),  # compiled where there is none
+    ],
+)
+def test_form_of_attention(platform, capability, dtype, tokens, head_dim, gradient, form):
+    found = choose_form(platform, capability, dtype, tokens, head_dim, gradient)
+    assert found == form
+
+
+@pytest.mark.usefixtures("h100")
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("tokens", [16, 49])
+@pytest.mark.parametrize("head_dim", [32, 60, 256, 264])
+def test_the_library_takes_what_cudnn_can(gradient, dtype, tokens, head_dim):
+    """The library's own checks accept what `cudnn_can` does; a new release may take more."""
+    q = jax.ShapeDtypeStruct((2, tokens, 3, head_dim), dtype)
+    form = partial(jax.nn.dot_product_attention, implementation="cudnn")
+    function = jax.grad(lambda *a: form(*a).astype(jnp.float32).sum()) if gradient else form
+    try:
+        jax.eval_shape(function, q, q, q)
+        said = True
+    except NotImplementedError:
+        said = False
+    assert said or not cudnn_can(H100, dtype, tokens, head_dim, gradient)
+
+
+@pytest.mark.usefixtures("h100")
+def test_a_gpu_that_is_here_gets_cudnn_where_no_gradient_is_wanted():
+    q = jax.ShapeDtypeStruct((2, 49, 3, 64), jnp.bfloat16)
+
+    def count(function, platform):
+        traced = jax.jit(function).trace(q, q, q)
+        return traced.lower(lowering_platforms=(platform,)).as_text().count("__cudnn$fmhaSoftmax")
+
+    def loss(q, k, v):
+        # As the network has it: in a scan, under jax.checkpoint.
+        block = jax.checkpoint(lambda x, _: (attend(x, k, v), None))
+        return jax.lax.scan(block, q, None, length=2)[0].astype(jnp.float32).sum()
+
+    for platform in ("cpu", "tpu", "cuda"):
+        assert count(attend, platform) == (platform == "cuda")
+        assert count(loss, platform) == (platform == "cuda")
+        assert count(jax.grad(loss, argnums=(0, 1, 2)), platform) == 0
+
+
+@pytest.mark.usefixtures("h100")
+def test_a_table_that_says_cudnn_is_faster_in_training_cannot_break_it(monkeypatch):
+    monkeypatch.setattr(attention, "CUDNN_IS_FASTER", {(H100, "bfloat16", True)})
+
+    def lower(tokens):
+        q = jax.ShapeDtypeStruct((2, tokens, 3, 64), jnp.bfloat16)
+        gradient = jax.grad(lambda *a: attend(*a).astype(jnp.float32).sum())
+        return jax.jit(gradient).trace(q, q, q).lower(lowering_platforms=("cuda",)).as_text()
+
+    assert "__cudnn$fmhaSoftmaxBackward" in lower(196)
+    assert "cudnn" not in lower(49)

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax import products
-from deepfidelity_jax.products import product_at_once, product_in_parts, project
+from deepfidelity_jax.products import (
+    gelu,
+    gelu_gradient,
+    product_at_once,
+    product_in_parts,
+    project,
+    project_gelu,
+)
 
 
 @pytest.fixture
@@ -49,12 +56,37 @@ def test_rows_are_parted_on_a_cpu_alone(platform):
     assert ("tensor<2x10000x3xf32>" in text) == (platform == "cpu")
 
 
-def test_a_policy_that_keeps_products_sees_this_one():
+@pytest.mark.parametrize("form", [project, partial(project_gelu, bias=jnp.ones(2))])
+def test_a_policy_that_keeps_products_sees_this_one(form):
     x, kernel = jnp.ones((4, 3)), jnp.ones((3, 2))
     keep = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
     def count_products(policy):
-        loss = jax.checkpoint(lambda *a: jnp.sin(project(*a)).sum(), policy=policy)
+        loss = jax.checkpoint(
+            lambda x, kernel: jnp.sin(form(x, kernel=kernel)).sum(), policy=policy
+        )
         return str(jax.make_jaxpr(jax.grad(loss))(x, kernel)).count("dot_general")
 
     assert count_products(keep) < count_products(None)
+
+
+def test_gelu_is_exact_in_value_and_gradient():
+    x, g = jnp.linspace(-12, 12, 2001)[:, None], jnp.cos(jnp.arange(2001.0))[:, None]
+    bias = jnp.full(1, 0.25)
+    expected, pull = jax.vjp(lambda x: jax.nn.gelu(x, approximate=False), x + bias)
+    np.testing.assert_allclose(gelu(x + bias), expected, rtol=1e-5, atol=2e-6)
+    found, of_bias = gelu_gradient(x, bias, g)
+    np.testing.assert_allclose(found, pull(g)[0], rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(of_bias, pull(g)[0].sum(0), rtol=1e-4)
+
+
+def test_gelu_of_a_product_has_the_gradient_of_its_definition(rng):
+    def define(x, kernel, bias):
+        return jax.nn.gelu(x @ kernel + bias, approximate=False)
+
+    x, kernel, bias, g = (normal(rng, *shape) for shape in ((9, 3), (3, 5), (5,), (9, 5)))
+    expected, pull = jax.vjp(define, x, kernel, bias)
+    found, own_pull = jax.vjp(jax.jit(project_gelu), x, kernel, bias)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    for a, b in zip(own_pull(g), pull(g), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
