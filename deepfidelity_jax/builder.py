@@ -16,7 +16,12 @@ from deepfidelity_jax.workdir import fingerprint
 
 
 class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A builder whose split generators yield records, of the one schema all datasets share."""
+    """A builder whose split generators yield records, of the one schema all datasets share.
+
+    OPTIONS: what it uses of `config.data`, beside what is common to all.
+    """
+
+    OPTIONS: tuple[str, ...] = ()
 
     def _info(self) -> tfds.core.DatasetInfo:
         info = self.dataset_info_from_configs(

@@ -1,6 +1,8 @@
 """From exported features to a fitted regressor, and to predictions and their metrics."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,10 +58,12 @@ def evaluate(
     folder: Path,
     *,
     picked_here: bool = False,
+    about: Mapping[str, Any] | None = None,
 ) -> dict:
     """Predict a split and write `predictions.csv` and `metrics.json` to `folder`; the metrics.
 
-    `picked_here`: whether the checkpoint was picked on this split, which is noted.
+    `picked_here`: whether the checkpoint was picked on this split, which is noted. `about`: what
+    else metrics.json says of the data.
     """
     scores = score(model.regressor, features)
     n = len(scores)
@@ -77,7 +81,13 @@ def evaluate(
         p_fake=fidelity.p_fake(model.calibration, scores),
     )
     calibration = model.calibration
-    found = metrics.summarize(
+    found = {
+        "dataset": config.data.dataset,
+        "split": split,
+        "n_files": len(set(features.path)),
+        **(about or {}),
+    }
+    found |= metrics.summarize(
         table,
         calibration.threshold,
         calibration.threshold_from,
@@ -125,6 +135,8 @@ def describe(found: dict, dataset: str, split: str) -> str:
     ]
     if found["checkpoint_picked_here"]:
         lines.append("  these figures flatter: the checkpoint was picked on this very split")
+    if found.get("training_checked") is False:
+        lines.append("  not checked against the training pictures, whose records are not at hand")
     if "official_scoring" in found:
         own = found["official_scoring"]
         auc, acc = ("none" if own[name] is None else f"{own[name]:.4f}" for name in ("auc", "acc"))

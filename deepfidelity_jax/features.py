@@ -1,6 +1,6 @@
 """Features of a whole split, exported in the order of its records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -49,13 +49,33 @@ def export_once(
     `load` gives the detector, whose weights are of `step`, where it is needed.
     """
     path = workdir / "features" / f"{dataset}-{split}.npz"
-    name, inputs = f"features {dataset} {split}", fingerprint(folder.parent.name, step, split)
+    name, inputs = _stage(folder, step, dataset, split)
     stages = Stages(workdir)
     if not processes.told(stages.done(name, inputs, path)):
         stages.begin(name)
         export(load(), folder, split, path)
         stages.finish(name, inputs)
     return Features.load(path)
+
+
+def find_records(
+    workdir: Path, places: Iterable[Path], step: int, dataset: str, split: str
+) -> Path | None:
+    """The records that the exported features of a split come from, below one of `places`.
+
+    None where they are not at hand.
+    """
+    stages = Stages(workdir)
+    for place in places:
+        for info in sorted(place.glob("*/*/*/dataset_info.json"), reverse=True):
+            if stages.done(*_stage(info.parent, step, dataset, split)):
+                return info.parent
+    return None
+
+
+def _stage(folder: Path, step: int, dataset: str, split: str) -> tuple[str, str]:
+    """Name and inputs of the stage that exports a split of the records in `folder`."""
+    return f"features {dataset} {split}", fingerprint(folder.parent.name, step, split)
 
 
 def export(detector: Detector, folder: Path, split: str, path: Path) -> None:

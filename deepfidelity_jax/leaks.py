@@ -5,9 +5,10 @@ the run. Frames of two splits that look alike are reported: they may be one vide
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,7 +20,7 @@ from jaxtyping import Float32, UInt8, UInt64
 
 from deepfidelity_jax.cores import count_cores
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.records import SOURCES, SPLITS, Records, splits_of
+from deepfidelity_jax.records import SOURCES, SPLITS, Records, metadata_of, splits_of
 from deepfidelity_jax.workdir import Stages, fingerprint, say, write_json
 
 # Measured on 400 aligned photographs, no two of one person, as crops of 160 pixels: of the 79,800
@@ -98,6 +99,47 @@ def require_none(folder: Path, allow: Sequence[str], workdir: Path) -> None:
     found = {"allowed": leaks, "alike": alike}
     write_json(path, {name: [asdict(one) for one in ones] for name, ones in found.items()})
     stages.finish("leaks", inputs)
+
+
+def digests_of_training(folder: Path) -> dict[str, str]:
+    """The files and the crops in `folder` that chose anything of a detector: digest to path.
+
+    Those of the training and validation splits, by SHA-256 of their bytes.
+    """
+    files = metadata_of(folder).get("digests", {})
+    counts, seen = splits_of(folder), {}
+    for split in ("train", "validation", SOURCES):
+        seen |= {digest: path for path, digest in files.get(split, {}).items()}
+        if counts.get(split):
+            seen |= digests_of(folder, split)
+    return seen
+
+
+def digests_of(folder: Path, split: str) -> dict[str, str]:
+    """SHA-256 of each crop of a split, and the path it comes from."""
+    rows = Records(folder, split)
+    return {
+        sha256(row["image"]).hexdigest(): row["path"]
+        for row in map(rows.__getitem__, range(len(rows)))
+    }
+
+
+def require_unseen(test: Mapping[str, str], seen: Mapping[str, str], folder: Path) -> None:
+    """Check the pictures of `folder` against those of training, both as digest to path.
+
+    Raises:
+      InputError: some were seen in training.
+    """
+    known = sorted({test[digest]: seen[digest] for digest in test.keys() & seen.keys()}.items())
+    if known:
+        named = ", ".join(
+            path if path == there else f"{path} ({there})" for path, there in known[:5]
+        )
+        more = f" and {len(known) - 5} more" if len(known) > 5 else ""
+        raise InputError(
+            f"{len(known)} files in {folder} were pictures of this detector's training: {named}"
+            f"{more}; what it saw proves nothing, take them out"
+        )
 
 
 def read(folder: Path) -> tuple[list[Leak], dict[str, Looks]]:

@@ -6,21 +6,25 @@ byte, for the same files.
 """
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import jinja2
 import matplotlib
 import numpy as np
+from jaxtyping import Int
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from deepfidelity_jax import media
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.metrics import LABELS, Predictions, Videos, group_videos, roc_curve
@@ -178,11 +182,16 @@ def _describe(folder: Path, pictures: Pictures | None) -> dict:
     if not (folder / "predictions.csv").exists():
         return section
     table = Predictions.read_csv(folder / "predictions.csv")
-    videos = group_videos(table)
     if not len(table):
         return section
     section["splits"] = sorted(set(table.split))
-    section["charts"] = _draw_charts(table, videos, metrics)
+    charts = [draw_roc(table, metrics)] if len(np.unique(table.label)) == 2 else []
+    charts.append(draw_scores(table, metrics))
+    if not one_each:
+        charts.append(draw_scores(table, metrics, videos=True))
+    if np.isfinite(table.quality).any():
+        charts.append(draw_quality(table, metrics))
+    section["charts"] = [_to_page(chart) for chart in charts]
     section["faces"] = _pick_faces(table, pictures, metrics["threshold"]) if pictures else None
     return section
 
@@ -206,10 +215,7 @@ def _pick_faces(table: Predictions, pictures: Pictures, threshold: float) -> lis
         ("Fake, yet convincing", 0, True),
     ):
         order = np.argsort(-table.fidelity if best_first else table.fidelity, kind="stable")
-        one_per_video = {}
-        for row in order[table.label[order] == kind]:
-            one_per_video.setdefault((table.dataset[row], table.video_id[row]), int(row))
-        rows = list(one_per_video.values())[:FACES]
+        rows = _one_per_video(table, order[table.label[order] == kind])[:FACES]
         encoded = pictures(rows) if rows else []
         if len(encoded) != len(rows):
             raise ValueError(f"asked for {len(rows)} pictures, got {len(encoded)}")
@@ -235,69 +241,158 @@ def _as_data(picture: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
-def _draw_charts(table: Predictions, videos: Videos, metrics: dict) -> list[dict]:
-    threshold = np.float64(metrics["threshold"])  # a plain float would be rounded to float32
-    one_each = len(videos.label) == len(table)
-    levels = {"pictures": table} if one_each else {"frames": table, "videos": videos}
-    charts = []
-    if len(np.unique(table.label)) == 2:
-        aucs = [_format(metrics[name]) for name in ("frame_auc", "video_auc")]
-        words = ", ".join(f"{auc} of {level}" for level, auc in zip(levels, aucs, strict=False))
-        charts.append(
-            _chart(
-                "Fakes caught against false alarms (ROC)",
-                partial(_paint_roc, levels=levels, threshold=threshold),
-                f"ROC curve. AUC: {words}.",
-                "The further to the upper left, the better; the diagonal is chance. "
-                "Dots mark the threshold in use.",
-            )
-        )
-    for name, level in levels.items():
-        called_real = level.fidelity >= threshold
-        shares = {
-            LABELS[kind]: _format(called_real[level.label == kind].mean(), "acc")
-            for kind in np.unique(level.label)
-        }
-        words = " and ".join(f"{share} of the {label}" for label, share in shares.items())
-        charts.append(
-            _chart(
-                f"Scores of {name} by class",
-                partial(_paint_histogram, level=level, threshold=threshold),
-                f"Histogram of the fidelity of {name}: {words} lie at the threshold "
-                f"{threshold:.3f} or above.",
-                "Real should lie right of the threshold, fake left of it; what overlaps is "
-                "confused. Bars are shares of their own class.",
-            )
-        )
-    if np.isfinite(table.quality).any():
-        spearman = metrics["fidelity_quality_spearman"]
-        words = _both(spearman)
-        charts.append(
-            _chart(
-                "Fidelity against face quality",
-                partial(_paint_scatter, table=table, spearman=spearman),
-                f"Fidelity of faces against their raw quality. Spearman: {words}.",
-                "Within a class, a better picture should get a higher fidelity: rank "
-                f"correlation (Spearman) {words}. Lines are running medians.",
-            )
-        )
-    return charts
+@dataclass(frozen=True)
+class Chart:
+    """A figure of the report.
+
+    alternative: what it shows, for those who do not see it. caption: how to read it.
+    """
+
+    title: str
+    figure: Figure
+    alternative: str
+    caption: str
+
+
+def draw_roc(table: Predictions, metrics: Mapping) -> Chart:
+    """Fakes caught against false alarms; ValueError where a class is missing."""
+    levels = _levels(table)
+    aucs = [_format(metrics[name]) for name in ("frame_auc", "video_auc")]
+    words = ", ".join(f"{auc} of {level}" for level, auc in zip(levels, aucs, strict=False))
+    return Chart(
+        "Fakes caught against false alarms (ROC)",
+        _draw(partial(_paint_roc, levels=levels, threshold=_threshold(metrics))),
+        f"ROC curve. AUC: {words}.",
+        "The further to the upper left, the better; the diagonal is chance. "
+        f"Dots mark the threshold in use. AUC: {words}.",
+    )
+
+
+def draw_scores(table: Predictions, metrics: Mapping, videos: bool = False) -> Chart:
+    """Histogram of the fidelity of each class: of faces, or of whole videos."""
+    name, level = list(_levels(table).items())[-1 if videos else 0]
+    threshold = _threshold(metrics)
+    called_real = level.fidelity >= threshold
+    shares = {
+        LABELS[kind]: _format(called_real[level.label == kind].mean(), "acc")
+        for kind in np.unique(level.label)
+    }
+    words = " and ".join(f"{share} of the {label}" for label, share in shares.items())
+    return Chart(
+        f"Scores of {name} by class",
+        _draw(partial(_paint_histogram, level=level, threshold=threshold)),
+        f"Histogram of the fidelity of {name}: {words} lie at the threshold "
+        f"{threshold:.3f} or above.",
+        "Real should lie right of the threshold, fake left of it; what overlaps is "
+        "confused. Bars are shares of their own class.",
+    )
+
+
+def draw_quality(table: Predictions, metrics: Mapping) -> Chart:
+    """Fidelity against the measured quality of the face."""
+    spearman = metrics["fidelity_quality_spearman"]
+    words = _both(spearman)
+    return Chart(
+        "Fidelity against face quality",
+        _draw(partial(_paint_scatter, table=table, spearman=spearman)),
+        f"Fidelity of faces against their raw quality. Spearman: {words}.",
+        "Within a class, a better picture should get a higher fidelity: rank "
+        f"correlation (Spearman) {words}. Lines are running medians.",
+    )
+
+
+TRAINING = {
+    "loss": ("Loss", ("loss", "val_loss", "test_loss"), "Lower is better."),
+    "val_frame_auc": (
+        "Validation AUC", ("val_frame_auc",), "On data held out from training; chance is 0.5."
+    ),
+    "test_frame_auc": (
+        "Test AUC", ("test_frame_auc",), "On the split that is reported: it picked the weights."
+    ),
+}  # fmt: skip
+
+
+def draw_training(curves: Mapping, what: str) -> Chart | None:
+    """A curve over the steps of training; None where there is none of it.
+
+    Args:
+      curves: of `read_curves`.
+      what: one of `TRAINING`.
+    """
+    title, names, caption = TRAINING[what]
+    drawn = {name: curves[name] for name in names if name in curves}
+    if not drawn:
+        return None
+    words = ", ".join(f"{name} {values[-1]:.4g}" for name, (_, values) in drawn.items())
+    return Chart(
+        title,
+        _draw(partial(_paint_curves, curves=drawn)),
+        f"{title} over training steps. At the end: {words}.",
+        f"At the end: {words}. {caption}",
+    )
+
+
+def find_mistakes(table: Predictions, threshold: float, count: int = 12) -> list[int]:
+    """Rows of the faces furthest on the wrong side of the threshold, one of a video at most."""
+    beyond = np.where(table.label == 0, 1, -1) * (table.fidelity - np.float64(threshold))
+    wrong = (table.fidelity >= np.float64(threshold)) != (table.label == 1)
+    order = np.argsort(-beyond, kind="stable")
+    return _one_per_video(table, order[wrong[order]])[:count]
+
+
+def draw_faces(table: Predictions, rows: Sequence[int], pictures: Pictures) -> Figure:
+    """The faces of some rows, numbered from 1, with their class and fidelity."""
+    columns = 6
+    lines = max(1, -(-len(rows) // columns))
+    with _style():
+        figure = Figure(figsize=(8.4, 1.85 * lines), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for place in axes:
+            place.set_axis_off()
+        for number, (place, row, picture) in enumerate(
+            zip(axes, rows, pictures(rows), strict=False), 1
+        ):
+            kind = table.label[row]
+            place.imshow(media.decode_image(picture), interpolation="antialiased")
+            place.set_title(
+                f"{number}: {LABELS[kind]}, {table.fidelity[row]:.3f}",
+                fontsize=9.5, color=OF_CLASS[kind],
+            )  # fmt: skip
+        figure.draw_without_rendering()
+    return figure
+
+
+def _one_per_video(table: Predictions, order: Int[np.ndarray, "k"]) -> list[int]:
+    """Rows in their order, the first of each video, so that they differ."""
+    first = {}
+    for row in order:
+        first.setdefault((table.dataset[row], table.video_id[row]), int(row))
+    return list(first.values())
+
+
+def _levels(table: Predictions) -> dict[str, Predictions | Videos]:
+    """What is counted: faces and videos, or pictures alone where the two are one."""
+    videos = group_videos(table)
+    if len(videos.label) == len(table):
+        return {"pictures": table}
+    return {"frames": table, "videos": videos}
+
+
+def _threshold(metrics: Mapping) -> np.float64:
+    return np.float64(metrics["threshold"])  # a plain float would be rounded to float32
 
 
 def _both(spearman: dict) -> str:
     return ", ".join(f"{label} {_signed(spearman[label])}" for label in ("real", "fake"))
 
 
-def _chart(title: str, paint: Callable[[Axes], None], alternative: str, caption: str) -> dict:
-    return {"title": title, "drawing": _draw(paint, alternative), "caption": caption}
-
-
 def _signed(value: float | None) -> str:
     return "unknown" if value is None or np.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
-def _draw(paint: Callable[[Axes], None], alternative: str) -> Markup:
-    """A chart as inline SVG whose colours and font are the page's."""
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """The look of every figure."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own style would change the page
         matplotlib.rcParams |= {
@@ -323,15 +418,27 @@ def _draw(paint: Callable[[Axes], None], alternative: str) -> Markup:
             "legend.borderpad": 0,
             "legend.handlelength": 1.4,
         }
+        yield
+
+
+def _draw(paint: Callable[[Axes], None]) -> Figure:
+    with _style():
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         paint(figure.add_subplot())
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, dpi=160, metadata={"Date": None})
+        figure.draw_without_rendering()  # makes the ticks, which have the style of that moment
+    return figure
+
+
+def _to_page(chart: Chart) -> dict:
+    """A chart for the page: as inline SVG whose colours and font are the page's."""
+    file = io.StringIO()
+    with _style():
+        chart.figure.savefig(file, format="svg", transparent=True, dpi=160, metadata={"Date": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"(?s)<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg)
     view = re.search(r'viewBox="[^"]*"', svg).group()
-    opening = f'<svg {view} role="img" aria-label="{escape(alternative)}">'
+    opening = f'<svg {view} role="img" aria-label="{escape(chart.alternative)}">'
     svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
     svg = svg.replace("xlink:href", "href")
     # Names that nothing refers to go; the others must not clash with those of other drawings.
@@ -341,7 +448,7 @@ def _draw(paint: Callable[[Axes], None], alternative: str) -> Markup:
     svg = re.sub(r'(id="|url\(#|href="#)(?=\w)', rf"\g<1>d{own}-", svg)
     for name, colour in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
-    return Markup(svg)
+    return {"title": chart.title, "drawing": Markup(svg), "caption": chart.caption}
 
 
 def _paint_roc(axes: Axes, levels: Mapping, threshold: float) -> None:
@@ -408,35 +515,19 @@ def _describe_training(path: Path) -> dict | None:
     """What the page says of the training; None when there is no record of it."""
     if not path.exists():
         return None
-    curves = _read_curves(path)
+    curves = read_curves(path)
     if not curves:
         return None
-    charts = []
-    for title, names, caption in (
-        ("Loss", ("loss", "val_loss", "test_loss"), "Lower is better."),
-        ("Validation AUC", ("val_frame_auc",), "On data held out from training; chance is 0.5."),
-        ("Test AUC", ("test_frame_auc",), "On the split that is reported: it picked the weights."),
-    ):
-        drawn = {name: curves[name] for name in names if name in curves}
-        if drawn:
-            words = ", ".join(f"{name} {values[-1]:.4g}" for name, (_, values) in drawn.items())
-            charts.append(
-                _chart(
-                    title,
-                    partial(_paint_curves, curves=drawn),
-                    f"{title} over training steps. At the end: {words}.",
-                    f"At the end: {words}. {caption}",
-                )
-            )
+    charts = [draw_training(curves, what) for what in TRAINING]
     rate = curves.get("images_per_s")
     return {
         "steps": int(max(steps[-1] for steps, _ in curves.values())),
         "rate": float(np.median(rate[1])) if rate else None,
-        "charts": charts,
+        "charts": [_to_page(chart) for chart in charts if chart],
     }
 
 
-def _read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Steps and values of every number in a file of JSON lines, in the order of steps."""
     found: dict[str, dict[int, float]] = {}
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import UInt8
 
 from deepfidelity_jax import faces, forge, media
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import digest
 from deepfidelity_jax.preparation import Face, Measure, Produced
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES, SPLITS
 
@@ -23,7 +23,7 @@ class Source:
     """A photograph or a video.
 
     name: its path inside the folder, with forward slashes. method: `original`, or for a fake the
-    folder it lies in. split: where all of its frames go.
+    folder it lies in. split: where all of its frames go. digest: SHA-256 of the file.
     """
 
     name: str
@@ -31,10 +31,11 @@ class Source:
     label: int
     method: str
     split: str
+    digest: str = ""
 
 
 def list_sources(
-    folder: Path, shares: Sequence[float], seed: int
+    folder: Path, shares: Sequence[float], seed: int, *, test_only: bool = False
 ) -> tuple[list[Source], dict[str, str], bool]:
     """All photographs and videos in a folder, with labels and splits.
 
@@ -45,9 +46,11 @@ def list_sources(
       folder: where they lie, at any depth.
       shares: of training, validation and test; per class, by file.
       seed: of the division.
+      test_only: all of `real/` and `fake/`, of which both are needed, is the test split.
 
     Returns:
-      The sources, notes on files left out (the same bytes twice), and whether fakes are to be made.
+      The sources, notes on files left out (the same bytes twice, outside of `real/` and `fake/`),
+      and whether fakes are to be made.
     """
     if not folder.is_dir():
         raise InputError(f"config.data.dir is {str(folder)!r}, which is no folder")
@@ -55,32 +58,42 @@ def list_sources(
     if list(given) == ["fake"]:
         raise InputError(f"{folder} has fake/ but no real/: put real photographs or videos there")
     made = "fake" not in given
+    if made and test_only:
+        raise InputError(f"{folder} needs the folders real/ and fake/: they are the labels")
+    fewest = 1 if test_only else FEWEST
     labelled = [(REAL, media.list_media(given.get("real", folder)))]
     if not made:
         labelled.append((FAKE, media.list_media(given["fake"])))
 
     sources, notes, seen = [], {}, {}
+    if given:
+        taken, where = {path for _, paths in labelled for path in paths}, " and ".join(given)
+        for path in media.list_media(folder):
+            if path not in taken:
+                notes[path.relative_to(folder).as_posix()] = f"outside of {where}"
     for label, paths in labelled:
         unique = []
         for path in paths:
             name = path.relative_to(folder).as_posix()
-            digest = sha256(path.read_bytes()).digest()
-            if digest in seen:
+            own = digest(path)
+            if own in seen:
                 # The same picture in two splits would be a leak.
-                notes[name] = f"the same bytes as {seen[digest]}"
+                notes[name] = f"the same bytes as {seen[own]}"
                 continue
-            seen[digest] = name
-            unique.append((name, path))
-        if len(unique) < FEWEST:
+            seen[own] = name
+            unique.append((name, path, own))
+        if len(unique) < fewest:
             where = given.get("fake" if label == FAKE else "real", folder)
             raise InputError(
-                f"{where} holds {len(unique)} photographs or videos, at least {FEWEST} are needed "
-                "to train, validate and test on different ones"
+                f"{where} holds {len(unique)} photographs or videos, at least {fewest} are needed "
+                + ("to score" if test_only else "to train, validate and test on different ones")
             )
-        for (name, path), split in zip(unique, divide(len(unique), shares, seed), strict=True):
+        count = len(unique)
+        splits = ["test"] * count if test_only else divide(count, shares, seed)
+        for (name, path, own), split in zip(unique, splits, strict=True):
             parts = Path(name).parts
             method = ORIGINAL if label == REAL else (parts[1] if len(parts) > 2 else "fake")
-            sources.append(Source(name, str(path), label, method, split))
+            sources.append(Source(name, str(path), label, method, split, own))
     return sources, notes, made
 
 

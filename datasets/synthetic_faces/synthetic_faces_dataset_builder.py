@@ -32,6 +32,7 @@ class Builder(RecordsBuilder):
     """TFDS builder of rendered faces; splits are disjoint by identity."""
 
     VERSION = tfds.core.Version("1.5.0")
+    OPTIONS = ("identities", "clips", "splits")
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":

@@ -16,6 +16,7 @@ class Builder(BenchmarkBuilder):
     """TFDS builder of WildDeepfake."""
 
     VERSION = tfds.core.Version("1.0.0")
+    OPTIONS = ("manual_dir", "splits", "incomplete")
 
     @classmethod
     def plan(cls, config: ConfigDict) -> Plan:
