@@ -4,8 +4,8 @@
 
 Each trial starts one stage of the small run from the state before it, ends it several times with
 SIGKILL, SIGTERM or SIGINT at random moments, then lets the same command finish. What it leaves is
-compared with what an undisturbed run left: every field of every record, every array of every checkpoint,
-features, regressor, metrics, and the lines of predictions.
+compared with what an undisturbed run left: every field of every record, every array of every
+checkpoint, features, regressor, metrics, and the lines of predictions.
 """
 
 import argparse

@@ -11,6 +11,7 @@ of memory above the start.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import multiprocessing
@@ -379,10 +380,8 @@ def serve(pipe, originals: Path) -> None:
     global ORIGINALS
     ORIGINALS = originals
     for kind in KINDS.values():  # whatever else is loaded on first use
-        try:
+        with contextlib.suppress(Exception):
             kind.read(originals / "nothing")
-        except Exception:
-            pass
     read_checkpoint(originals / "workdir" / "checkpoints" / "x")
     pipe.send("ready")
     while True:
