@@ -364,7 +364,7 @@ def _read_config(values: flags.FlagValues):
 
     try:
         config = values.config
-        getattr(config, "lock", None)
+        getattr(config, "lock", None)  # the first use
     except OSError as error:  # the file was not found or could not be run: told on first use
         reason = _one_line(error).split("config_config ")[-1]
         raise InputError(f"--config cannot be read: {reason}") from None

@@ -4,7 +4,6 @@ A configuration is checked before anything is done, and all that is wrong with i
 """
 
 import difflib
-import math
 import os
 import re
 import shlex
@@ -40,18 +39,10 @@ class Option(NamedTuple):
     path: bool = False
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _whole(low: int, high: int, multiple: int = 1) -> Option:
     def holds(value):
-        return (
-            _is_number(value)
-            and isinstance(value, int)
-            and low <= value <= high
-            and value % multiple == 0
-        )
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return whole and low <= value <= high and value % multiple == 0
 
     kind = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
     return Option(f"{kind} from {low} to {high}", holds)
@@ -60,10 +51,10 @@ def _whole(low: int, high: int, multiple: int = 1) -> Option:
 def _number(
     low: float | int, high: float | int, *, above: bool = False, below: bool = False
 ) -> Option:
-    """`above` and `below`: the ends are left out. Neither NaN nor infinity is a number here."""
+    """`above` and `below`: the ends are left out. NaN compares false, so it is refused."""
 
     def holds(value):
-        if not _is_number(value) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             return False
         return (low < value if above else low <= value) and (
             value < high if below else value <= high
@@ -133,10 +124,13 @@ def _leaks() -> Option:
 
 def _beam_options() -> Option:
     def holds(value):
+        if not isinstance(value, str) or "\0" in value:
+            return False
         try:
-            return isinstance(value, str) and "\0" not in value and bool(shlex.split(value) or True)
+            shlex.split(value)
         except ValueError:  # a quotation without an end
             return False
+        return True
 
     return Option("options as on a command line, each quotation closed", holds)
 
@@ -325,7 +319,7 @@ def _conflicts(right: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _apart(fake, real) -> str:
-    if fake[1] <= real[0] and (fake[0] < real[1]):
+    if fake[1] <= real[0] and fake[0] < real[1]:
         return ""
     return (
         f"config.fidelity.fake is {tuple(fake)} and config.fidelity.real {tuple(real)}: give "
