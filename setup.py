@@ -52,6 +52,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "beam": ["apache-beam>=2.60"],
         "fast": ["scikit-learn-intelex>=2025.0"],  # the regressor's fit at full size, on x86
+        "heif": ["pillow-heif>=0.16"],  # HEIC photographs, as phones take them
         "test": [
             "beartype>=0.19",
             "pre-commit>=4.0",

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from deepfidelity_jax import media
 from deepfidelity_jax.degrade import DEGRADATIONS, degrade
 from deepfidelity_jax.errors import InputError
 
@@ -377,10 +378,7 @@ def recompress(
     image: Image, rng: np.random.Generator, quality: tuple[int, int] = (30, 100)
 ) -> Image:
     """The image after JPEG at a quality drawn from the range, both ends included."""
-    level = int(rng.integers(quality[0], quality[1], endpoint=True))
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, level])[1]
-    return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return media.recompress(image, int(rng.integers(quality[0], quality[1], endpoint=True)))
 
 
 def random_erasing(

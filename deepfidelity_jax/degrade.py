@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from deepfidelity_jax.media import recompress
+
 Image = UInt8[np.ndarray, "h w 3"]
 
 BLUR_SIGMA = 0.03  # of the side
@@ -46,9 +48,7 @@ def jpeg(image: Image, strength: float) -> Image:
     if strength == 0:
         return image.copy()
     best, worst = JPEG_QUALITY
-    quality = round(best * (worst / best) ** strength)
-    _, code = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1])
+    return recompress(image, round(best * (worst / best) ** strength))
 
 
 def noise(image: Image, strength: float, rng: np.random.Generator) -> Image:

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from deepfidelity_jax.media import recompress
+
 KINDS = ("self_blend", "swap", "resynthesis")
 
 Face = UInt8[np.ndarray, "h w 3"]
@@ -249,9 +251,7 @@ def _alter(image: Face, rng: np.random.Generator) -> Face:
         noise = rng.normal(0, rng.uniform(1.5, 6.0), image.shape)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.2:
-        quality = int(rng.integers(35, 85))
-        encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        image = recompress(image, int(rng.integers(35, 85)))
     return image
 
 

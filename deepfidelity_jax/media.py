@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import math
 import os
 import stat
@@ -9,7 +10,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,8 +24,9 @@ from PIL import Image, ImageOps, features
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.formats import HEAD, NO_MEDIA, PICTURES, UNREADABLE, VIDEOS, tell
 
-# The decoders of damaged videos talk on stderr; what matters is raised as MediaError instead.
+# The decoders of damaged files talk on stderr; what matters is raised as MediaError instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET, read at the first capture
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # pictures that may hold a clip
 # Names decide nothing but whether a file that is no photograph or video is worth a line.
@@ -42,7 +44,10 @@ RAW = "camera RAW"  # some are TIFF files that begin with a thumbnail
 DNG_VERSION, SUBFILE, THUMBNAIL = 50706, 254, 1
 
 MAX_PIXELS = 178_000_000  # half a gigabyte of RGB; also where Pillow by itself refuses
+HUNGRY = {"JPEG2000": 4}  # formats whose decoders need so many times the memory of others
 MIN_SIDE = 16
+STRIP = 256  # rows
+ORIENTATION = 0x0112  # EXIF's tag
 
 # Two ways to a frame, measured on 10 s clips of 1920x1080 H.264 at 30 frames/s, 2 cores: stepping
 # over a frame with grab() takes 3-4 ms (it decodes without converting), a seek 300-370 ms, for it
@@ -52,7 +57,7 @@ SEEK_FROM = 100
 
 FRAME_DURATION = 100  # milliseconds, of an animated picture that tells none
 
-_pillow_limit = threading.Lock()
+_one_at_a_time = threading.Lock()
 
 
 class MediaError(ValueError):
@@ -225,8 +230,9 @@ def _is_animated(file: io.BufferedIOBase, kind: str) -> bool:
     if kind not in ANIMATED:
         return False
     try:
-        return bool(getattr(_open(file, kind), "is_animated", False))
-    except MediaError:
+        with _pillow():
+            return bool(getattr(_open(file, kind), "is_animated", False))
+    except Exception:
         return False  # whoever reads it says what is wrong
     finally:
         file.seek(0)
@@ -246,59 +252,105 @@ def list_media(folder: str | os.PathLike) -> list[Path]:
     return found
 
 
-def read_image(path: str | os.PathLike | io.BufferedIOBase) -> UInt8[np.ndarray, "h w 3"]:
+def read_image(
+    path: str | os.PathLike | io.BufferedIOBase, notes: list[str] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
     """Read a photograph, or an open file of one, as RGB, upright, whatever its format and mode.
 
-    Transparent parts become white. Raises MediaError for what is no image, is damaged, is shorter
+    Transparent parts become white. What is odd about it and costs nothing, such as damaged
+    metadata, is added to `notes`. Raises MediaError for what is no image, is damaged, is shorter
     than MIN_SIDE on a side, or has more than MAX_PIXELS; the size is judged by the header, before
     any memory is taken.
     """
     if not isinstance(path, (str, os.PathLike)):
-        return _read_image(path)
+        return _read_image(path, "", notes)
     with open_file(path) as file:
-        return _read_image(file, path)
+        return _read_image(file, path, notes)
 
 
 def _read_image(
-    file: io.BufferedIOBase, name: str | os.PathLike = ""
+    file: io.BufferedIOBase, name: str | os.PathLike, notes: list[str] | None
 ) -> UInt8[np.ndarray, "h w 3"]:
     kind = _kind(file, name)
     if kind in VIDEOS:
         raise MediaError(f"a video ({kind}), not a photograph")
-    return _decode(_open(file, kind))
+    with _pillow(notes):
+        return _decode(_open(file, kind), kind)
+
+
+@contextmanager
+def _pillow(notes: list[str] | None = None) -> Iterator[None]:
+    """Pillow by our rules: its warnings become notes and its bound on pixels gives way to ours."""
+    with _one_at_a_time, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # where it warns; it raises at twice as many
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    for warning in caught:
+        if Path(warning.filename).parent.name not in ("PIL", "pillow_heif"):  # another thread's
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+        elif notes is not None and warning.category is not Image.DecompressionBombWarning:
+            note = " ".join(str(warning.message).split())
+            if note not in notes:
+                notes.append(note)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what a library writes to the stderr of the process, past Python.
+
+    So does libtiff, and Pillow does not keep it from that.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _open(file: io.BufferedIOBase, kind: str) -> Image.Image:
-    """Parse the header only. The bound is ours, so Pillow neither warns nor raises its own."""
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(file, formats=(kind,))
-        except Exception as error:  # parsers meet arbitrary bytes: any exception is their verdict
-            raise MediaError(f"truncated or damaged {kind}") from error
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    """Parse the header only; inside `_pillow`."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # judged here, in our words
+    try:
+        image = Image.open(file, formats=(kind,))
+    except Exception as error:  # parsers meet arbitrary bytes: any exception is their verdict
+        raise MediaError(f"truncated or damaged {kind}") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
     if kind == "TIFF" and (DNG_VERSION in image.tag_v2 or image.tag_v2.get(SUBFILE) == THUMBNAIL):
         raise MediaError(f"a camera RAW file, which can't be decoded here: {UNREADABLE[RAW]}")
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise MediaError(f"{width}x{height} pixels, more than {MAX_PIXELS // 10**6} million")
+    most = MAX_PIXELS // HUNGRY.get(kind, 1)
+    if width * height > most:
+        raise MediaError(f"{width}x{height} pixels, more than {most // 10**6} million")
     if min(width, height) < MIN_SIDE:
         raise MediaError(f"{width}x{height} pixels, fewer than {MIN_SIDE} on a side")
     return image
 
 
-def _decode(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+def _decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Pixels of an open picture; inside `_pillow`."""
     try:
-        image.load()
+        with _silent_stderr() if kind == "TIFF" else nullcontext():
+            image.load()
     except Exception as error:
         cut = "truncated" in str(error) or isinstance(error, EOFError)
-        kind = "JPEG" if image.format == "MPO" else image.format
         raise MediaError(f"{'truncated' if cut else 'damaged'} {kind}") from error
-    try:
-        image = ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block is no reason to lose an intact picture
-        image = image.copy()
+    with suppress(Exception):  # a damaged EXIF block is no reason to lose an intact picture
+        if image.getexif().get(ORIENTATION, 1) != 1:  # else it would be copied
+            image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits; the high byte, as Pillow itself takes from RGB48
         deep = np.asarray(image).astype(np.int64)
         if deep.min() < 0 or deep.max() > 65535:
@@ -309,23 +361,41 @@ def _decode(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    # By strips: Pillow hands over pixels as bytes, and all at once would double the memory.
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
     try:
-        return np.array(image.convert("RGB"))
+        for top in range(0, height, STRIP):
+            bottom = min(top + STRIP, height)
+            pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)).convert("RGB"))
     except ValueError:
         raise MediaError(f"pixels of kind {image.mode}") from None
+    return pixels
 
 
-def encode_image(image: UInt8[np.ndarray, "h w 3"], quality: int = 95) -> bytes:
-    """Code a crop as JPEG of a quality in 1 ... 100, without subsampling its colour (4:4:4)."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+def encode_image(
+    image: UInt8[np.ndarray, "h w 3"], quality: int = 95, *, halved: bool = False
+) -> bytes:
+    """Code a picture as JPEG of a quality in 1 ... 100.
+
+    Its colour keeps all pixels (4:4:4), or with `halved` every other one (4:2:0), as it does in
+    most cameras and networks.
+    """
+    factor = "420" if halved else "444"
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR]
+    options.append(getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{factor}"))
     done, coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     assert done
     return coded.tobytes()
 
 
+def recompress(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture after JPEG as most cameras and networks store it."""
+    return decode_image(encode_image(image, quality, halved=True))
+
+
 def decode_image(coded: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Decode what `encode_image` coded, fast: for records of our own. Raises MediaError."""
+    """Decode what `encode_image` coded, fast: for our own, not for files. Raises MediaError."""
     image = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR) if coded else None
     if image is None:
         raise MediaError("not a photograph")
@@ -341,10 +411,13 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
     with open_file(path) as file:
         kind = _kind(file, path)
         if kind in PICTURES:
-            animation = _open(file, kind)
-            with suppress(Exception):  # some know only then how long a frame lasts
-                animation.load()
-            frames = getattr(animation, "n_frames", 1)
+            with _pillow():
+                animation = _open(file, kind)
+                try:
+                    animation.load()  # some know only then how long a frame lasts
+                    frames = getattr(animation, "n_frames", 1)
+                except Exception:
+                    raise MediaError(f"truncated or damaged {kind}") from None
             return VideoInfo(frames, 1000 / _duration(animation))
         with _captured(file, kind) as video:
             frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -394,7 +467,7 @@ def read_frames_at(
     with open_file(path) as file:
         kind = _kind(file, path)
         if kind in PICTURES:
-            yield from _read_animation(_open(file, kind), indices)
+            yield from _read_animation(file, kind, indices)
             return
         with _captured(file, kind) as video:
             rate, at = video.get(cv2.CAP_PROP_FPS), 0
@@ -415,17 +488,21 @@ def read_frames_at(
                     yield Frame(index, float(time), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def _read_animation(image: Image.Image, indices: Sequence[int]) -> Iterator[Frame]:
+def _read_animation(file: io.BufferedIOBase, kind: str, indices: Sequence[int]) -> Iterator[Frame]:
     """Frames of an animated picture, each composed of those before it."""
+    with _pillow():
+        image = _open(file, kind)
     milliseconds = 0.0
     for index in range(max(indices, default=-1) + 1):
         try:
-            image.seek(index)
-            image.load()
+            with _pillow():
+                image.seek(index)
+                image.load()
+                pixels = _decode(image, kind) if index in indices else None
         except Exception:  # parsers meet arbitrary bytes; what follows builds on this frame
             return
-        if index in indices:
-            yield Frame(index, milliseconds / 1000, _decode(image))
+        if pixels is not None:
+            yield Frame(index, milliseconds / 1000, pixels)
         milliseconds += _duration(image)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin, features
 
-from deepfidelity_jax import media
+from deepfidelity_jax import augment, degrade, forge, media
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.media import MediaError
 
@@ -178,6 +178,39 @@ def test_crops_are_coded_once_and_nearly_without_loss():
     for bad in (b"", b"nothing"):
         with pytest.raises(MediaError):
             media.decode_image(bad)
+
+
+class OnlyJpeg(np.random.Generator):
+    """Draws that make `forge` alter a face by JPEG alone."""
+
+    def __init__(self):
+        super().__init__(np.random.PCG64(0))
+        self.draws = iter([0.9, 0.9, 0.9, 0.0])
+
+    def random(self):
+        return next(self.draws)
+
+
+@pytest.mark.parametrize(
+    "recompress",
+    [
+        lambda image: media.recompress(image, 50),
+        lambda image: degrade.jpeg(image, 0.3),
+        lambda image: augment.recompress(image, np.random.default_rng(0), (50, 50)),
+        lambda image: forge._alter(image, OnlyJpeg()),
+    ],
+    ids=["media", "degrade", "augment", "forge"],
+)
+def test_red_stays_red_through_every_recompression(recompress):
+    """Stripes of a pixel live in the luminance alone, which is 0.30 of red and 0.11 of blue."""
+    kept = []
+    for channel in (0, 2):
+        image = np.zeros((64, 64, 3), np.uint8)
+        image[:, ::2, channel] = 255
+        again = recompress(image)
+        assert (again != image).any()
+        kept.append(np.ptp(again[16:48, 16:48].mean((0, 2)).astype(float)))
+    assert kept[0] > 1.8 * kept[1]
 
 
 def test_listing_is_sorted_recursive_and_skips_the_hidden(tmp_path):
