@@ -82,7 +82,7 @@ def steps(folder: Path) -> list[int]:
 
 def _is_finished(path: Path) -> bool:
     # A killed deletion may leave either; what else it took is missed by nobody.
-    return all((path / name).is_file() for name in ("_CHECKPOINT_METADATA", "state/_METADATA"))
+    return (path / "_CHECKPOINT_METADATA").is_file() and any(path.glob("*/_METADATA"))
 
 
 def latest_step(folder: Path) -> int | None:

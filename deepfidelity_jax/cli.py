@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 from absl import flags
 
@@ -49,23 +50,21 @@ def main(argv: list[str] | None = None) -> int:
         _heed_signals()
     make_devices()
 
-    def command():
-        values = parse(sys.argv if argv is None else argv)
-        try:
-            return {"predict": predict, "convert": convert}.get(values.mode, run)(values)
-        except BaseException as error:
-            # Libraries make errors of their own of it.
-            if _interrupted or isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(_what_remains(values)) from None
-            raise
+    values = None
 
-    return end(command)
+    def command():
+        nonlocal values
+        values = parse(sys.argv if argv is None else argv)
+        return {"predict": predict, "convert": convert}.get(values.mode, run)(values)
+
+    return end(command, lambda: _what_remains(values))
 
 
 def _quiet_libraries() -> None:
     """Keep warnings and log lines of libraries off stderr, unless Python's -W asks for them."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"  # for worker processes
     # Else what no handler takes goes to stderr.
     logging.getLogger().addHandler(logging.NullHandler())
 
@@ -77,7 +76,9 @@ def _heed_signals() -> None:
         _interrupted.append(number)
         if number != signal.SIGALRM:  # once more, while that is done: at once
             signal.signal(number, signal.SIG_DFL)
-        raise KeyboardInterrupt
+        if not _is_importing(frame):
+            raise KeyboardInterrupt
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
 
     def deliver_again(unraisable):
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
@@ -93,31 +94,49 @@ def _heed_signals() -> None:
     sys.unraisablehook = deliver_again
 
 
-def _what_remains(values: flags.FlagValues) -> str:
-    """What becomes of what an interrupted command has done."""
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: there, many swallow whatever is raised."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _what_remains(values: flags.FlagValues | None) -> str:
+    """What becomes of what a command had done that did not end."""
+    if values is None:  # not even begun
+        return "nothing was done"
     kept = values.mode not in ("predict", "convert")
     if values.mode == "predict" and values.output:
         kept = os.path.isfile(values.output)
     return f"the same command {'goes on from there' if kept else 'starts over'}"
 
 
-def end(command: Callable[[], int]) -> int:
-    """The status `command` returns; where it fails, one line of why and the status for that."""
+def end(command: Callable[[], int], remains: Callable[[], str]) -> int:
+    """The status `command` returns; where it fails, one line of why and the status for that.
+
+    `remains` says what becomes of what it had done.
+    """
     try:
         return command()
     except InputError as error:
         return _fail(WRONG, _one_line(error))
-    except KeyboardInterrupt as error:
-        return _fail(FAILED, ": ".join(["interrupted", *map(str, error.args)]))
+    except KeyboardInterrupt:
+        return _fail(FAILED, f"interrupted: {remains()}")
     except BrokenPipeError:
         return _fail(FAILED)
     except Exception as error:
+        if _interrupted:  # libraries make errors of their own of it
+            return _fail(FAILED, f"interrupted: {remains()}")
         if processes.is_loss(error):
             return _fail(FAILED, f"failed: {processes.LOST} ({_one_line(error)[:200]})")
         if disk := _disk_error(error):
-            return _fail(FAILED, f"failed: {disk}: mend that, and the same command goes on")
+            return _fail(FAILED, f"failed: {disk}: with that mended, {remains()}")
         traceback.print_exc()
         return _fail(FAILED, f"failed: {error}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _fail(status: int, line: str = "") -> int:

@@ -14,7 +14,7 @@ import grain
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from deepfidelity_jax import augment, forge, quality
+from deepfidelity_jax import augment, forge, processes, quality
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import FidelityScale, scale
 from deepfidelity_jax.media import decode_image, encode_image
@@ -97,9 +97,14 @@ def training_batches(
     stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8))
     if workers:
         stream = stream.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4),
+            worker_init_fn=_begin_worker,
         )
     return iter(stream)
+
+
+def _begin_worker(index: int, count: int) -> None:
+    processes.begin_worker()
 
 
 def evaluation_batches(

@@ -7,8 +7,7 @@ it stopped and ends with the same records. The builders in datasets/ turn staged
 
 import json
 import multiprocessing
-import os
-import threading
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,7 +23,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float32
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import media, quality
+from deepfidelity_jax import media, processes, quality
 from deepfidelity_jax.cores import count_cores
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import FaceSettings
@@ -233,7 +232,10 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
 def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
+        # From their start workers leave Ctrl-C to this process: they inherit that it is blocked.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         futures = [pool.submit(produce_one, produce, source, folder) for source in todo]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
             for future in as_completed(futures):
                 future.result()
@@ -244,17 +246,9 @@ def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> N
 
 
 def _begin_worker() -> None:
-    """One thread a worker, as there is a worker a core; and no worker outlives its parent.
-
-    A killed parent closes no queue, so that its workers would wait for ever.
-    """
+    """One thread a worker, as there is a worker a core."""
     cv2.setNumThreads(1)
-
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    processes.begin_worker()
 
 
 def rate(

@@ -6,9 +6,11 @@ disk it decides for all. They share the file system that the workdir and the rec
 
 import ctypes
 import itertools
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -86,6 +88,20 @@ def is_loss(error: Exception) -> bool:
     # Gloo's words on CPUs, NCCL's on GPUs, the coordination service's on all.
     words = ("Gloo", "NCCL", "by peer", "heartbeat", "coordination service", "UNAVAILABLE")
     return _count > 1 and any(word in str(error) for word in words)
+
+
+def begin_worker() -> None:
+    """Let a worker process leave Ctrl-C to its parent, and never outlive it.
+
+    A killed parent closes no queue, so that its workers would wait for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def index() -> int:

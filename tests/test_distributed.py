@@ -154,7 +154,7 @@ def meet():
         sys.stdin.read()  # for ever
     processes.wait()
 
-sys.exit(cli.end(meet))
+sys.exit(cli.end(meet, str))
 """
 
 
