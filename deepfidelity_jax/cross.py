@@ -51,7 +51,7 @@ def evaluate_folder(
       InputError: there is no such folder or no finished run, a label is missing, or some of the
         pictures were seen in training.
     """
-    workdir, folder = Path(workdir), Path(folder)
+    workdir, folder = Path(workdir), Path(folder).expanduser().absolute()
     own = read_config(workdir)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: give one with real/ and fake/ inside")
@@ -221,10 +221,8 @@ def retarget(features: Features, detector: Detector, folder: Path) -> Features:
 
     Where no quality was measured, none is told.
     """
-    measure, scale = (
-        records.metadata_of(folder)["quality"]["measure"],
-        detector.fidelity_model.scale,
-    )
+    measure = records.metadata_of(folder)["quality"]["measure"]
+    scale = detector.fidelity_model.scale
     unknown = np.full_like(features.fidelity, np.nan)
     targets = unknown
     if scale is not None and measure == detector.config.quality.measure:
