@@ -30,6 +30,7 @@ setup(
         "absl-py>=2.1",
         "array-record>=0.6",
         "flax>=0.12",
+        "fsspec>=2024.2",
         "grain>=0.2.12",
         "importlib_resources>=6.0",  # tensorflow-datasets needs it and does not say so
         "jax>=0.10",
@@ -55,6 +56,9 @@ setup(
         "heif": ["pillow-heif>=0.16"],  # HEIC photographs, as phones take them
         "test": [
             "beartype>=0.19",
+            "ipykernel>=6.29",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
             "pre-commit>=4.0",
             "pytest>=8.0",
             "pytest-xdist>=3.6",

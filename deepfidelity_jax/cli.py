@@ -285,6 +285,8 @@ def run(values: flags.FlagValues) -> int:
     """Train and evaluate as the configuration says."""
     from deepfidelity_jax import options, pipeline, workdir
 
+    if values.mode == "evaluate" and values.input:
+        return evaluate_folder(values)
     if values.config is None:
         raise InputError("--config=configs/NAME.py is missing")
     config = _read_config(values)
@@ -306,6 +308,18 @@ def run(values: flags.FlagValues) -> int:
     with workdir.held(place) if processes.is_first() else contextlib.nullcontext():
         workdir.keep_programs(place)
         pipeline.run(config, place, values.mode)
+    return DONE
+
+
+def evaluate_folder(values: flags.FlagValues) -> int:
+    """Score a labelled folder."""
+    from deepfidelity_jax import cross
+    from deepfidelity_jax.workdir import keep_programs
+
+    if len(values.input) > 1:
+        raise InputError("evaluate takes one --input=FOLDER, with real/ and fake/ inside")
+    keep_programs(Path(values.workdir))
+    cross.evaluate_folder(values.workdir, values.input[0])
     return DONE
 
 

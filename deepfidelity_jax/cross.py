@@ -33,7 +33,7 @@ PLACES = ("dir", "manual_dir")
 def evaluate_folder(
     workdir: str | Path, folder: str | Path, faces: Mapping[str, Any] | None = None
 ) -> dict:
-    """Score a folder of one's own, labelled by `real/` and `fake/`, with the detector in `workdir`.
+    """Score a folder labelled by `real/` and `fake/` with the detector in `workdir`.
 
     Writes eval/NAME/ with metrics.json and predictions.csv, NAME being the metrics' `dataset`, and
     the report; its records lie in the workdir, too.
@@ -51,7 +51,7 @@ def evaluate_folder(
       InputError: there is no such folder or no finished run, a label is missing, or some of the
         pictures were seen in training.
     """
-    workdir, folder = Path(workdir), Path(folder)
+    workdir, folder = Path(workdir), Path(folder).expanduser().absolute()
     own = options.complete(read_config(workdir))
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: give one with real/ and fake/ inside")
@@ -166,12 +166,12 @@ def score(
         about["training_checked"] = bool(seen)
         # Before hours of preparation.
         files = {source.digest: source.name for source in builder.builder_config.sources}
-        leaks.require_unseen(files, seen, about["folder"])
+        leaks.require_unseen(files, seen, Path(about["folder"]))
     prepare(changed, builder, workdir)
     folder = Path(builder.data_path)
     crops = leaks.digests_of(folder, "test")
     if is_folder:
-        leaks.require_unseen(crops, seen, about["folder"])
+        leaks.require_unseen(crops, seen, Path(about["folder"]))
         about["notes"] = records.metadata_of(folder)["notes"]
     about["faces_digest"] = hashlib.sha256("".join(sorted(crops)).encode()).hexdigest()
     about["faces"] = changed.faces.to_dict()
@@ -221,10 +221,8 @@ def retarget(features: Features, detector: Detector, folder: Path) -> Features:
 
     Where no quality was measured, none is told.
     """
-    measure, scale = (
-        records.metadata_of(folder)["quality"]["measure"],
-        detector.fidelity_model.scale,
-    )
+    measure = records.metadata_of(folder)["quality"]["measure"]
+    scale = detector.fidelity_model.scale
     unknown = np.full_like(features.fidelity, np.nan)
     targets = unknown
     if scale is not None and measure == detector.config.quality.measure:

@@ -23,6 +23,7 @@ from jaxtyping import Int
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from deepfidelity_jax import media
 from deepfidelity_jax.errors import InputError
@@ -483,7 +484,7 @@ def _paint_histogram(axes: Axes, level: Predictions | Videos, threshold: float) 
     words = f"threshold {threshold:.3f}"
     axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=words)
     axes.set(xlabel="fidelity (low: fake, high: real)", ylabel="share of the class")
-    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))  # as many decimals as the ticks need
     axes.grid(axis="x", visible=False)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2)
 

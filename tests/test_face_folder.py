@@ -1,6 +1,7 @@
 """A folder becomes records: labels, methods and splits by file, damaged files listed."""
 
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from deepfidelity_datasets.face_folder.sources import divide, list_sources
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax import forge, records
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.leaks import digests_of, digests_of_training
 from deepfidelity_jax.media import decode_image, encode_image
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES, SPLITS, Records
 
@@ -197,6 +199,65 @@ def test_real_photographs_alone_are_forged(tmp_path, tiny):
         assert len(image) > 1.5 * len(recorded[path]), "next to nothing is lost before"
     assert metadata["faces_found"]["train"][ORIGINAL] == len(recorded)
     assert_targets(rows)
+
+
+def test_all_of_a_labelled_folder_is_a_test_split(tmp_path, tiny):
+    write(tmp_path / "in" / "real", 1)
+    write(tmp_path / "in" / "fake" / "gan", 2, seed=100)
+    write(tmp_path / "in", 1, seed=200)
+    tiny.data.prepare = ("test",)
+    rows, metadata = prepare(tiny, tmp_path / "in", tmp_path / "out")
+    assert rows.keys() == {"test"}
+    found = {row["path"]: (row["label"], row["method"]) for row in rows["test"]}
+    assert found == {
+        "real/000.png": (REAL, ORIGINAL),
+        "fake/gan/100.png": (FAKE, "gan"),
+        "fake/gan/101.png": (FAKE, "gan"),
+    }
+    assert metadata["notes"] == {"200.png": "outside of real and fake"}
+    # By its bytes: known again wherever it lies, and another one when a picture changes.
+    copy = shutil.copytree(tmp_path / "in", tmp_path / "copy")
+    names = []
+    for folder in (tmp_path / "in", copy):
+        tiny.data.dir = str(folder)
+        names.append(Builder.configured(tiny, tmp_path / "out").builder_config.name)
+    write(copy / "real", 1, seed=0, suffix="bmp")
+    names.append(Builder.configured(tiny, tmp_path / "out").builder_config.name)
+    assert names[0] == names[1] != names[2]
+
+
+def test_splits_that_a_folder_does_not_give(tmp_path, tiny):
+    write(tmp_path / "real", 9)
+    tiny.data.dir, tiny.data.prepare = str(tmp_path), ("test",)
+    with pytest.raises(InputError, match="needs the folders real/ and fake/"):
+        Builder.configured(tiny, tmp_path / "out")
+    tiny.data.prepare = ("train", "test")
+    with pytest.raises(InputError, match=r"config.data.prepare is \('train', 'test'\)"):
+        Builder.configured(tiny, tmp_path / "out")
+
+
+def test_what_training_saw_is_known_again(tmp_path, tiny):
+    """By the file, and by the crop, whatever file the same pixels come in."""
+    write(tmp_path / "in" / "real", 10)
+    write(tmp_path / "in" / "fake", 10, seed=100)
+    prepare(tiny, tmp_path / "in", tmp_path / "out")
+    (info,) = (tmp_path / "out").glob("*/*/*/dataset_info.json")
+    seen = digests_of_training(info.parent)
+    split_of = {source.name: source.split for source in list_sources(tmp_path / "in", SHARES, 0)[0]}
+    for path, split in split_of.items():
+        known = sha256((tmp_path / "in" / path).read_bytes()).hexdigest() in seen
+        assert known == (split != "test")
+    assert set(seen.values()) == {path for path, split in split_of.items() if split != "test"}
+    for kind in ("real", "fake"):
+        (tmp_path / "again" / kind).mkdir(parents=True)
+    for path in split_of:
+        target = tmp_path / "again" / Path(path).with_suffix(".bmp")
+        Image.open(tmp_path / "in" / path).save(target)
+    tiny.data.prepare = ("test",)
+    prepare(tiny, tmp_path / "again", tmp_path / "other")
+    (info,) = (tmp_path / "other").glob("*/*/*/dataset_info.json")
+    for digest, path in digests_of(info.parent, "test").items():
+        assert (digest in seen) == (split_of[path.replace(".bmp", ".png")] != "test")
 
 
 def test_same_seed_same_records(tmp_path, tiny):

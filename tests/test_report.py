@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from deepfidelity_jax import report
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.metrics import Predictions, summarize
-from deepfidelity_jax.report import write_report
+from deepfidelity_jax.report import find_mistakes, write_report
 
 EVIL = '<script>alert("x")</script>'
 
@@ -167,6 +169,56 @@ def test_faces_are_the_ends_of_each_class_one_of_a_video(workdir):
         assert len(set(table.video_id[rows])) == len(rows) == 6
         best_first = sorted(table.fidelity[rows], reverse=end is max)
         assert table.fidelity[rows].tolist() == best_first
+
+
+def test_mistakes_are_the_wrong_ones_the_worst_first():
+    table = predictions()
+    rows = find_mistakes(table, 0.5, count=100)
+    wrong = (table.fidelity >= 0.5) != (table.label == 1)
+    assert rows
+    assert all(wrong[rows])
+    assert set(table.video_id[rows]) == set(table.video_id[wrong])
+    assert len(set(table.video_id[rows])) == len(rows), "one of a video"
+    distance = np.abs(table.fidelity - 0.5)
+    assert distance[rows].tolist() == sorted(distance[rows], reverse=True)
+    for row in rows:
+        assert distance[row] == distance[wrong & (table.video_id == table.video_id[row])].max()
+    assert find_mistakes(table, 0.5, count=2) == rows[:2]
+    separate = replace(table, fidelity=table.label.astype(np.float32))
+    assert find_mistakes(separate, 0.5) == []
+
+
+def test_the_page_and_the_functions_draw_the_same(workdir):
+    table = predictions()
+    metrics = add_evaluation(workdir, "faces", table)
+    page = write_report(workdir, {}).read_text(encoding="utf-8")
+    charts = [
+        report.draw_roc(table, metrics),
+        report.draw_scores(table, metrics),
+        report.draw_scores(table, metrics, videos=True),
+        report.draw_quality(table, metrics),
+    ]
+    curves = report.read_curves(workdir / "metrics.jsonl")
+    charts += [report.draw_training(curves, what) for what in ("loss", "val_frame_auc")]
+    assert report.draw_training(curves, "test_frame_auc") is None
+    assert [chart.title for chart in charts] == re.findall(r"<figure>\s*<h3>(.*)</h3>", page)
+    for chart in charts:
+        assert chart.caption in page
+        assert f'aria-label="{chart.alternative}"' in page
+    point = charts[0].figure.axes[0].lines[-1].get_xydata()
+    expected = [[1 - metrics["real_video_acc"], metrics["fake_video_acc"]]]
+    np.testing.assert_allclose(point, expected)
+
+
+def test_faces_are_drawn_with_their_scores():
+    table = predictions()
+    figure = report.draw_faces(table, [5, 0, 7], pictures)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == 3
+    for axes, row, number in zip(shown, (5, 0, 7), (1, 2, 3), strict=True):
+        label = "real" if table.label[row] else "fake"
+        assert axes.get_title() == f"{number}: {label}, {table.fidelity[row]:.3f}"
+        assert np.abs(axes.images[0].get_array().astype(int) - row).max() <= 2
 
 
 def test_each_dataset_has_its_section(workdir):

@@ -3,7 +3,7 @@
 python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR --mode=prepare
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -25,8 +25,9 @@ class FaceFolderConfig(tfds.core.BuilderConfig):
     notes: on files left out. made: whether the fakes are to be made. splits: those there are.
     """
 
-    sources: list[Source]
-    notes: dict[str, str]
+    # Not shown: TFDS logs a configuration, and there are thousands.
+    sources: list[Source] = field(repr=False)
+    notes: dict[str, str] = field(repr=False)
     made: bool
     recipe: Recipe
     splits: tuple[str, ...]
