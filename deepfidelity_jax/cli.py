@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -65,6 +66,8 @@ def _quiet_libraries() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         os.environ["PYTHONWARNINGS"] = "ignore"  # for worker processes
+        # What can be raised nowhere; where it matters, whoever waits for a result is told as well.
+        sys.unraisablehook = threading.excepthook = lambda _: None
     # Else what no handler takes goes to stderr.
     logging.getLogger().addHandler(logging.NullHandler())
 
@@ -80,11 +83,13 @@ def _heed_signals() -> None:
             raise KeyboardInterrupt
         signal.setitimer(signal.ITIMER_REAL, 0.1)
 
+    ignore = sys.unraisablehook
+
     def deliver_again(unraisable):
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             signal.setitimer(signal.ITIMER_REAL, 0.01)
         else:
-            sys.__unraisablehook__(unraisable)
+            ignore(unraisable)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:

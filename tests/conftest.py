@@ -23,6 +23,12 @@ if "DEEPFIDELITY_TESTS" not in os.environ:
     os.environ["DEEPFIDELITY_TESTS"] = tempfile.mkdtemp(prefix="deepfidelity-tests-")
     atexit.register(shutil.rmtree, os.environ["DEEPFIDELITY_TESTS"], ignore_errors=True)
 SHARED = Path(os.environ["DEEPFIDELITY_TESTS"])
+# Where Python and libraries put temporary files, so that a test sees what it leaves there; pytest's
+# own stay where they were.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+TEMPORARY = SHARED / f"temporary-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+TEMPORARY.mkdir(exist_ok=True)
+os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(SHARED / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 # Most of the tests' time is spent in compiling, a third of that in what makes programs faster; with
@@ -53,6 +59,16 @@ TINY = {
     "eval.batch_size": 8,
     "eval.bootstrap": 20,
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """The temporary folder is as it was, after tests that pass and those that fail."""
+    yield
+    left = sorted(path.name for path in TEMPORARY.iterdir())
+    for name in left:
+        shutil.rmtree(TEMPORARY / name, ignore_errors=True)
+    assert not left
 
 
 @pytest.fixture

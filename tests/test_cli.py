@@ -1,10 +1,14 @@
 """The command line: exit status, one line for each wrong input, strict JSON for the rest."""
 
+import csv
 import json
+import os
 import shutil
+import signal
 import struct
 import time
 import zlib
+from pathlib import Path
 
 import cv2
 import joblib
@@ -16,10 +20,14 @@ from sklearn.svm import SVR
 
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax.cli import main
+from deepfidelity_jax.workdir import held
 
 FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
 OPTIONS = [f"--config.{key}={value}" for key, value in TINY.items()]
-KEYS = {"input", "status", "fidelity", "p_fake", "threshold", "frames", "faces", "note"}
+KEYS = {
+    "input", "status", "fidelity", "p_fake", "threshold", "frames", "faces", "note", "detector",
+    "bytes", "modified",
+}  # fmt: skip
 PERSON = {"person", "fidelity", "p_fake", "quality", "spread", "frames", "bbox", "time"}
 
 
@@ -62,6 +70,45 @@ def test_wrong_usage(run, tmp_path):
     assert_told(run("--mode=predict", work, *three), "predict", "not for several processes")
     assert_told(run(DEMO, work, "--config.train.accumulate=3"), "accumulate is 3", "batch_size")
     assert not (tmp_path / "work").exists()
+
+
+def test_flags_that_a_mode_has_no_use_for(run, tmp_path):
+    work, predict = f"--workdir={tmp_path / 'work'}", "--mode=predict"
+    for flag in ("--output=x", "--input=x", "--quiet", "--noema"):
+        told = flag.split("=")[0]
+        for mode in ("run", "prepare", "train", "fit"):
+            assert_told(run(DEMO, work, f"--mode={mode}", flag), told, f"not for --mode={mode}")
+    assert_told(run(predict, work, "--input=x", "--noema"), "--noema is not for --mode=predict")
+    assert_told(run("--mode=convert", work, "--input=x", "--quiet"), "--quiet is not for")
+    for option in ("--config=nowhere.py", "--config.train.steps=3", "--config.face.size=3"):
+        assert_told(run(predict, work, "--input=x", option), option, "--config.faces.OPTION alone")
+    for option in ("--config", "nowhere.py"), ("--mode", "predict", "--config=nowhere.py"):
+        assert_told(run(predict, work, "--input=x", *option), "--config.faces.OPTION alone")
+    assert_told(run(predict, work, "--config.faces.frame=3"), "'frame'", "'frames'")
+    assert not (tmp_path / "work").exists()
+
+
+def test_places_that_cannot_be_written(run, finished, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "work", Path("/proc/deepfidelity")):
+        assert_told(run(DEMO, f"--workdir={place}", *OPTIONS), f"--workdir={place} cannot be")
+    for place in (tmp_path / "file" / "x", tmp_path / "none" / "x", tmp_path):
+        told = run(
+            "--mode=predict", f"--workdir={finished}", f"--input={TREE}", f"--output={place}"
+        )
+        assert_told(told, f"--output={place} cannot be written")
+    inputs = ["--mode=convert", f"--input={finished}"]
+    assert_told(run(*inputs, f"--output={tmp_path / 'file' / 'x.npz'}"), "cannot be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_workdir_in_use(run, finished):
+    """The second command says so, at once; predict only reads."""
+    with held(finished):
+        told = run(DEMO, f"--workdir={finished}", *OPTIONS)
+        assert_told(told, "another run is at work in", finished)
+        told = run("--mode=predict", f"--workdir={finished}", "--input=none.jpg")
+        assert_told(told, "none.jpg")
 
 
 def test_wrong_values(run, tmp_path):
@@ -274,7 +321,7 @@ def bad_files(folder):
     body = chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     (folder / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     return {
-        "text.jpg": "not an image",
+        "text.jpg": "not a photograph or video",
         "cut.jpg": "truncated JPEG",
         "dot.png": "1x1 pixels",
         "zero.mp4": "empty file",
@@ -289,6 +336,96 @@ def strict(line):
         raise AssertionError(f"{name} is no JSON")
 
     return json.loads(line, parse_constant=refuse)
+
+
+def test_predict_lists_what_it_cannot_score(run, finished, tmp_path):
+    """Nothing in a folder is passed over in silence, and nothing special is opened."""
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(folder / "deeper" / "picture", format="PNG")
+    os.mkfifo(folder / "fifo")
+    (folder / "dangling.jpg").symlink_to("nowhere")
+    (folder / "circle").symlink_to("circle")
+    (folder / "deeper" / "up").symlink_to("..")
+    for name in ("a.txt", "b.txt", "README", ".hidden"):
+        (folder / name).write_text("words")
+    predict = ["--mode=predict", f"--workdir={finished}", "--config.faces.detector=none"]
+    status, out, error = run(*predict, f"--input={folder}")
+    assert status == 0, error
+    notes = {Path(line["input"]).name: line for line in map(strict, out.splitlines())}
+    assert notes.keys() == {"picture", "fifo", "dangling.jpg", "circle", "up"}
+    assert notes.pop("picture")["status"] in ("real", "fake")
+    assert {line["status"] for line in notes.values()} == {"unreadable"}
+    for name, note in (("fifo", "a FIFO"), ("dangling.jpg", "nothing"), ("circle", "circle")):
+        assert note in notes[name]["note"]
+    assert error.endswith(
+        "left out, no photographs or videos: 2 .txt, 1 hidden, 1 without extension\n"
+    )
+    assert ", 0 uncertain, 0 no face, 4 unreadable;" in error
+    # Given by name, each has its line, whatever it is.
+    named = [f"--input={folder / name}" for name in ("fifo", "a.txt")]
+    status, out, error = run(*predict, *named, "--quiet")
+    assert (status, error) == (0, "")
+    assert [strict(line)["status"] for line in out.splitlines()] == ["unreadable"] * 2
+    for name in ("circle", "dangling.jpg", "deeper"):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (folder / "fifo").unlink()
+    assert_told(run(*predict, f"--input={folder}"), "no photograph or video", "2 .txt")
+
+
+def test_how_faces_are_found_can_be_changed(run, finished, tmp_path):
+    image = tmp_path / "a.png"
+    Image.fromarray(draw_person(3)).save(image)
+    predict = ["--mode=predict", f"--workdir={finished}", f"--input={image}"]
+    status, out, error = run(*predict, "--config.faces.detector=none")
+    assert status == 0, error
+    assert strict(out)["faces"][0]["bbox"] == [0, 0, 640, 480]
+    for options, told in (
+        (["detector=magic"], "magic"),
+        (["frames=0"], "0 frames"),
+        (["frames=many"], "many"),
+        (["detector=yunet"], "ONNX file"),
+        (["detector=yunet", f"yunet={image}"], "not a YuNet ONNX file"),
+        ([f"yunet={image}"], "--config.faces.detector=yunet"),
+    ):
+        output = f"--output={tmp_path / 'x.jsonl'}"
+        result = run(*predict, output, *(f"--config.faces.{option}" for option in options))
+        assert_told(result, told)
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_predict_goes_on_where_it_was_ended(number, run, command, finished, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture = Image.fromarray(draw_person(1).repeat(4, 0).repeat(4, 1))
+    for index in range(60):
+        picture.save(folder / f"{index}.bmp")
+    predict = ["--mode=predict", f"--input={folder}", "--config.faces.detector=none"]
+    there, whole = (f"--output={tmp_path / name}" for name in ("there.jsonl", "whole.jsonl"))
+    status, _, error = run(*predict, f"--workdir={finished}", whole)
+    assert status == 0, error
+
+    output = tmp_path / "there.jsonl"
+    process = command(finished, *predict, there, tiny=False).start()
+    while not output.exists() or not output.stat().st_size:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, error = process.communicate()
+    assert out == ""
+    if number == signal.SIGKILL:
+        assert error == ""
+    else:
+        assert process.returncode == 1
+        assert error == "deepfidelity: interrupted: the same command goes on from there\n"
+    before = output.read_bytes()
+    assert 0 < before.count(b"\n") < 60
+    status, out, error = run(*predict, f"--workdir={finished}", there)
+    assert (status, out) == (0, ""), error
+    assert "inputs are in it already" in error
+    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_predict_tells_every_input(run, finished, tmp_path):
@@ -341,11 +478,20 @@ def test_predict_tells_every_input(run, finished, tmp_path):
         assert abs(y + height / 2 - 240) < 60
 
     written = tmp_path / "lines.jsonl"
-    status, out, error = run(
-        "--mode=predict", f"--workdir={finished}", *inputs, f"--output={written}"
-    )
+    predict = ["--mode=predict", f"--workdir={finished}"]
+    status, out, error = run(*predict, *inputs, f"--output={written}")
     assert (status, out) == (0, ""), error
     assert [strict(line) for line in written.read_text().splitlines()] == lines
+    table = tmp_path / "lines.csv"
+    status, out, error = run(*predict, *inputs, f"--output={table}", "--quiet")
+    assert (status, out, error) == (0, "", "")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["input"] for row in rows] == expected
+    for row, line in zip(rows, lines, strict=True):
+        assert row["status"] == line["status"]
+        assert row["fidelity"] == ("" if line["fidelity"] is None else str(line["fidelity"]))
+        assert int(row["people"]) == len(line["faces"])
 
 
 def _finds(image):

@@ -1,4 +1,4 @@
-"""What is compiled is kept, wherever the workdir goes."""
+"""A workdir is one process's at a time; what is compiled in it is kept, wherever it goes."""
 
 import os
 import shutil
@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import jax
+import pytest
 
-from deepfidelity_jax.workdir import keep_programs
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.workdir import Stages, held, keep_programs
 
 SCORE = """
 import sys
@@ -55,3 +57,40 @@ def test_a_folder_named_by_the_user_stays(tmp_path):
     assert named == os.environ["JAX_COMPILATION_CACHE_DIR"]
     keep_programs(Path(tmp_path))
     assert jax.config.jax_compilation_cache_dir == named
+
+
+def test_one_process_at_a_time(tmp_path):
+    """Until it ends, however it does."""
+    work = tmp_path / "runs" / "work"
+    code = "import sys; from pathlib import Path; from deepfidelity_jax.workdir import held\n"
+    code += "with held(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, work],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "in\n"
+    (work / "result").write_text("kept")
+    (work / ".result.4711").write_text("half of it")
+    with pytest.raises(InputError, match="another run is at work"), held(work):
+        pass
+    process.kill()
+    process.communicate()
+    with held(work):
+        assert sorted(path.name for path in work.iterdir()) == [".lock", "result"]
+
+
+def test_a_new_workdir_that_nothing_was_put_in_is_gone(tmp_path):
+    with pytest.raises(InputError, match="wrong value"), held(tmp_path / "runs" / "work"):
+        raise InputError("wrong value")
+    assert not list(tmp_path.iterdir())
+    with held(tmp_path / "work"):
+        (tmp_path / "work" / "config.json").write_text("{}")
+    assert (tmp_path / "work" / "config.json").exists()
+
+
+def test_a_stage_begun_anew_is_not_done(tmp_path):
+    stages = Stages(tmp_path)
+    stages.finish("fit", "inputs")
+    assert stages.done("fit", "inputs", tmp_path / "stages.json")
+    stages.begin("fit")
+    assert not stages.done("fit", "inputs", tmp_path / "stages.json")
