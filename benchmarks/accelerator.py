@@ -44,9 +44,10 @@ def stand_in() -> None:
     try:
         import jaxtyping  # noqa: F401
     except ImportError:
-        anything = type("Anything", (), {"__class_getitem__": classmethod(lambda cls, _: cls)})
         module = types.ModuleType("jaxtyping")
-        module.__getattr__ = lambda name: anything
+        for name in ("Array", "Bool", "Float", "Int", "PRNGKeyArray", "UInt8"):
+            own = {"__class_getitem__": classmethod(lambda cls, _: cls)}
+            setattr(module, name, type(name, (), own))
         sys.modules["jaxtyping"] = module
     try:
         import ml_collections  # noqa: F401
@@ -441,8 +442,8 @@ def run_child(names, options, deadline):
             last = next(filter(str.strip, reversed(errors.read().splitlines())), "")
             say(f"{running or names[0]}: its process ended with {status}: {last.strip()[:300]}")
             return left if running else left[1:]
-    if status:
-        say(f"{running or names[0]}: cut off, time is up")
+    if status and running:
+        say(f"{running}: cut off, time is up")
     return left
 
 

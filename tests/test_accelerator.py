@@ -32,7 +32,7 @@ def require(names):
 
 @pytest.fixture
 def bare(tmp_path):
-    """An environment in which nothing can be imported that only we require, and a log of tries."""
+    """An environment in which nothing can be imported that only we require."""
     own = importlib.metadata.requires("deepfidelity_jax")
     refused = require(own) - require(NEEDED)
     modules = {
@@ -42,14 +42,12 @@ def bare(tmp_path):
     } - {"deepfidelity_jax", "deepfidelity_configs", "deepfidelity_datasets"}
     assert {"jaxtyping", "ml_collections", "sklearn", "grain", "cv2"} <= modules
     hook = f"""
-        import sys
+        from importlib.machinery import PathFinder
 
-        class Refuse:
-            def find_spec(self, name, path=None, target=None):
-                if name.partition(".")[0] in {modules}:
-                    raise ModuleNotFoundError("not on this machine: " + name)
+        def find(name, path=None, target=None, before=PathFinder.find_spec):
+            return None if name.partition(".")[0] in {modules} else before(name, path, target)
 
-        sys.meta_path.insert(0, Refuse())
+        PathFinder.find_spec = staticmethod(find)
     """
     (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(hook))
     return os.environ | {"PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"}
@@ -87,8 +85,7 @@ def test_every_figure_is_there(bare):
 def test_what_runs_when_time_is_up_is_cut_off(bare):
     done = run(bare, "--seconds=1")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "training: cut off, time is up" in done.stdout
-    assert "not run, time is up: forward, torch_eager," in done.stdout
+    assert re.search("not run, time is up: .*forward, torch_eager,", done.stdout)
 
 
 def test_a_process_that_dies_costs_its_part_alone(bare):
