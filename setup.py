@@ -49,7 +49,7 @@ setup(
         "tensorflow-datasets>=4.9.9",
     ],
     extras_require={
-        "cuda": ["jax[cuda12]>=0.10"],
+        "cuda": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "beam": ["apache-beam>=2.60"],
         "fast": ["scikit-learn-intelex>=2025.0"],  # the regressor's fit at full size, on x86

@@ -1,7 +1,9 @@
 """Every form of every operator, in one run: `python benchmarks/operators.py [--json=FILE]`.
 
-Milliseconds are the best of several calls, the forms taking turns so that a busy machine
-troubles all alike. Shapes are those of SSAAFormer-L at 224, four images.
+Milliseconds are the best of several turns, the forms taking turns so that a busy machine troubles
+all alike; on an accelerator a turn is many calls in a row. Shapes are those of SSAAFormer-L at 224,
+four images in float32 on a CPU, 64 in bfloat16 elsewhere. `copy` reads the input and writes as
+much. What a form cannot do here is said in its line.
 """
 
 import argparse
@@ -12,10 +14,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from deepfidelity_jax import kernels, norms, products
 from deepfidelity_jax.attention import (
+    FORMS,
+    GRADIENTS,
     attend,
     depthwise_conv,
-    divided_last,
     grouped_conv,
     grouped_grad,
     mirror_mix,
@@ -23,65 +27,143 @@ from deepfidelity_jax.attention import (
     tap_products,
 )
 
-SHAPES = {"stage 1": (4, 56, 56, 128), "stage 2": (4, 28, 28, 192), "stage 3": (4, 14, 14, 448)}
+# Height, width, channels; the depthwise kernels there; whether there is attention.
+STAGES = {
+    "stage 1": ((56, 56, 128), (3, 5), False),
+    "stage 2": ((28, 28, 192), (3, 5), False),
+    "stage 3": ((14, 14, 448), (3,), True),
+    "stage 4": ((7, 7, 640), (3,), True),
+}
 
 
-def list_forms(shape, size):
-    """(operator, form) -> compiled function without arguments."""
-    keys = jax.random.split(jax.random.key(0), 3)
-    x, g = (jax.random.normal(key, shape) for key in keys[:2])
-    kernel, bias = jax.random.normal(keys[2], (size, size, shape[-1])), jnp.ones(shape[-1])
-    tokens = x.reshape(shape[0], -1, shape[-1] // 64, 64)
-
-    def gradient(x, g):
-        return jax.vjp(depthwise_conv, x, kernel, bias)[1](g)
-
-    depthwise, kernel_gradient = f"depthwise {size}x{size}", f"its kernel gradient {size}x{size}"
-    forms = {
-        (depthwise, "chosen here"): (depthwise_conv, x, kernel, bias),
-        (depthwise, "shifted sum"): (shifted_sum, x, kernel),
-        (depthwise, "grouped convolution"): (grouped_conv, x, kernel),
-        (kernel_gradient, "tap products"): (partial(tap_products, k=size), x, g),
-        (kernel_gradient, "grouped convolution"): (partial(grouped_grad, k=size), x, g),
-        (f"whole gradient {size}x{size}", "chosen here"): (gradient, x, g),
-        ("mirror mix", "only form"): (mirror_mix, x, jnp.ones(2)),
-        ("attention", "chosen here"): (attend, tokens, tokens, tokens),
-        ("attention", "divided last"): (divided_last, tokens, tokens, tokens),
-        ("attention", "the library's"): (jax.nn.dot_product_attention, tokens, tokens, tokens),
+def list_forms(stage: str, batch: int, dtype: str) -> dict:
+    """(operator, form) -> (function, its arguments), for a stage of the network."""
+    image, sizes, attending = STAGES[stage]
+    shape, c = (batch, *image), image[-1]
+    keys = jax.random.split(jax.random.key(0), 4)
+    draw = jax.jit(jax.random.normal, static_argnums=(1, 2))
+    x, g = draw(keys[0], shape, dtype), draw(keys[1], shape, dtype)
+    forms = {("copy", "x + 1"): (lambda x: x + 1, x)}
+    for size in sizes:
+        kernel, bias = draw(keys[2], (size, size, c), dtype), jnp.ones(c, dtype)
+        depthwise, gradient = f"depthwise {size}x{size}", f"its kernel gradient {size}x{size}"
+        forms |= {
+            (depthwise, "chosen here"): (depthwise_conv, x, kernel, bias),
+            (depthwise, "shifted sum"): (shifted_sum, x, kernel),
+            (depthwise, "grouped convolution"): (grouped_conv, x, kernel),
+            (gradient, "tap products"): (partial(tap_products, k=size), x, g),
+            (gradient, "grouped convolution"): (partial(grouped_grad, k=size), x, g),
+            (gradient, "kernel"): (partial(kernels.depthwise_grad, k=size), x, g),
+            (f"whole gradient {size}x{size}", "chosen here"): (
+                lambda x, g, kernel, bias: jax.vjp(depthwise_conv, x, kernel, bias)[1](g),
+                x, g, kernel, bias,
+            ),
+        }  # fmt: skip
+    if attending:
+        tokens = x.reshape(batch, -1, c // 64, 64)
+        forms[("attention", "chosen here")] = (attend, tokens, tokens, tokens)
+        forms |= {("attention", name): (form, *[tokens] * 3) for name, form in FORMS.items()}
+        forms |= {("its gradient", name): (form, *[tokens] * 5) for name, form in GRADIENTS.items()}
+    else:
+        rows, cotangent, ones = x.reshape(-1, c), g.reshape(-1, c), jnp.ones(c)
+        wide = cotangent.astype(jnp.float32)
+        forms |= {
+            ("mirror mix", "only form"): (mirror_mix, x, jnp.ones(2, dtype)),
+            ("moments", "plain"): (norms.moments, rows),
+            ("moments", "kernel"): (kernels.moments, rows),
+            ("batch norm sums", "plain"): (norms.sums, rows, wide, ones),
+            ("batch norm sums", "kernel"): (kernels.batch_norm_sums, rows, wide, ones),
+        }
+    rows, kernel = x.reshape(-1, c), draw(keys[3], (c, 4 * c), dtype) / c**0.5
+    bias, hidden = jnp.ones(4 * c, dtype), jnp.tile(rows, (1, 4))
+    return forms | {
+        ("gelu product", "plain"): (lambda x, w, b: products.gelu(x @ w + b), rows, kernel, bias),
+        ("gelu product", "kernel"): (kernels.gelu_product, rows, kernel, bias),
+        ("gelu gradient", "plain"): (products.gelu_gradient, hidden, bias, hidden),
+        ("gelu gradient", "kernel"): (kernels.gelu_gradient, hidden, bias, hidden),
     }
-    if size == 5:  # the stages with 5 x 5 have no attention
-        forms = {name: form for name, form in forms.items() if name[0] != "attention"}
-    return {
-        name: partial(jax.jit(function).lower(*arguments).compile(), *arguments)
-        for name, (function, *arguments) in forms.items()
-    }
 
 
-def time_in_turns(forms, rounds):
-    """Seconds of each form's best call."""
-    best = dict.fromkeys(forms, float("inf"))
-    for _ in range(rounds + 1):
-        for name, call in forms.items():
-            start = time.perf_counter()
+def start(forms: dict) -> tuple[dict, dict]:
+    """Of those that run here a call without arguments, and of the others the reason."""
+    calls, refused = {}, {}
+    for name, (function, *arguments) in forms.items():
+        call = partial(jax.jit(function), *arguments)
+        try:
             jax.block_until_ready(call())
-            best[name] = min(best[name], time.perf_counter() - start)
+            calls[name] = call
+        except Exception as error:  # of a compiler, which may be anything
+            refused[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+    return calls, refused
+
+
+def time_in_turns(calls: dict, turns: int, in_a_row: int) -> dict[tuple[str, str], float]:
+    """Seconds of a call, of each form's best turn."""
+    best = dict.fromkeys(calls, float("inf"))
+    for _ in range(turns):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            for _ in range(in_a_row):
+                result = call()
+            jax.block_until_ready(result)
+            best[name] = min(best[name], (time.perf_counter() - begin) / in_a_row)
     return best
+
+
+def differ(calls: dict) -> dict[tuple[str, str], float]:
+    """How far each kernel's result is from its plain form's, as a share of the largest number."""
+
+    def compare(a, b):
+        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+        return float(jnp.abs(a - b).max() / jnp.abs(b).max())
+
+    found = {}
+    for operator, form in calls:
+        plain = [calls.get((operator, name)) for name in ("plain", "grouped convolution")]
+        plain = next(filter(None, plain), None)
+        if form == "kernel" and plain:
+            pairs = zip(*map(jax.tree.leaves, (calls[operator, form](), plain())), strict=True)
+            found[operator, form] = max(compare(a, b) for a, b in pairs)
+    return found
+
+
+def measure(stage: str, batch: int, dtype: str, turns: int, in_a_row: int):
+    """Time a stage's forms: one row (a dict) for each."""
+    calls, refused = start(list_forms(stage, batch, dtype))
+    seconds, differences = time_in_turns(calls, turns, in_a_row), differ(calls)
+    for name in [*calls, *refused]:
+        row = {"stage": stage, "operator": name[0], "form": name[1]}
+        if name in refused:
+            yield row | {"refused": refused[name]}
+            continue
+        row |= {"ms": seconds[name] * 1e3, "copies": seconds[name] / seconds["copy", "x + 1"]}
+        yield row | ({"differs_by": differences[name]} if name in differences else {})
+
+
+def describe(row: dict) -> str:
+    """One line for a row of `measure`."""
+    line = f"{row['stage']}  {row['operator']:26} {row['form']:20}"
+    if "refused" in row:
+        return f"{line} not here: {row['refused']}"
+    line += f"{row['ms']:9.3f} ms {row['copies']:7.1f} copies"
+    return line + (f", differs by {row['differs_by']:.0e}" if "differs_by" in row else "")
 
 
 def main():
     """Print the table and write it where asked."""
+    accelerated = jax.default_backend() != "cpu"
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=64 if accelerated else 4)
+    parser.add_argument("--dtype", default="bfloat16" if accelerated else "float32")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json")
     options = parser.parse_args()
     rows = []
-    for stage, shape in SHAPES.items():
-        size = 3 if stage == "stage 3" else 5
-        for (operator, form), seconds in time_in_turns(
-            list_forms(shape, size), options.rounds
-        ).items():
-            rows.append({"shape": shape, "operator": operator, "form": form, "ms": seconds * 1e3})
-            print(f"{stage}  {operator:26} {form:22} {seconds * 1e3:9.2f} ms")
+    for stage in STAGES:
+        in_a_row = 20 if accelerated else 1
+        for row in measure(stage, options.batch, options.dtype, options.rounds, in_a_row):
+            rows.append(row)
+            print(describe(row), flush=True)
     if options.json:
         device = jax.devices()[0]
         found = {"device": device.device_kind, "platform": device.platform, "rows": rows}

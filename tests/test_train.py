@@ -18,6 +18,7 @@ import pytest
 from deepfidelity_jax import checkpoint, data, mixing, records, train
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
+from deepfidelity_jax.step import divide
 from deepfidelity_jax.workdir import MetricsLog
 
 
@@ -190,7 +191,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
 
 def test_a_batch_is_divided_by_pairs():
     batch = {"image": jnp.arange(24.0).reshape(12, 2), "label": jnp.arange(12)}
-    parts = train.divide(batch, 3)
+    parts = divide(batch, 3)
     np.testing.assert_array_equal(parts["label"], [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]])
     np.testing.assert_array_equal(parts["image"][1, :, 0], [4, 6, 16, 18])
 
