@@ -137,8 +137,8 @@ def require_unseen(test: Mapping[str, str], seen: Mapping[str, str], folder: Pat
         )
         more = f" and {len(known) - 5} more" if len(known) > 5 else ""
         raise InputError(
-            f"{len(known)} files in {folder} were pictures of this detector's training: {named}"
-            f"{more}; what it saw proves nothing, take them out"
+            f"{folder} holds {len(known)} of the pictures this detector was trained or calibrated "
+            f"on: {named}{more}; take them out, they prove nothing"
         )
 
 

@@ -224,7 +224,7 @@ def test_pictures_of_training_stop_it(finished, records_folder, tmp_path, split)
     (folder / "fake" / "known.jpg").write_bytes(record["image"])
     with pytest.raises(InputError) as caught:
         cross.evaluate_folder(workdir, folder, READY)
-    assert "1 files" in str(caught.value)
+    assert "holds 1 of the pictures" in str(caught.value)
     assert f"fake/known.jpg ({record['path']})" in str(caught.value)
     assert [path.name for path in (workdir / "eval").iterdir()] == ["synthetic_faces"]
     record = Records(records_folder, "test")[0]
