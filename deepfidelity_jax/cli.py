@@ -30,7 +30,7 @@ FLAGS = {
     "prepare": _STAGE,
     "train": _STAGE,
     "fit": _STAGE,
-    "evaluate": _STAGE,
+    "evaluate": (*_STAGE, "input"),
     "predict": ("config", "input", "output", "quiet"),
     "convert": ("config", "input", "output", "ema"),
 }
@@ -206,15 +206,29 @@ def parse(argv: list[str]) -> flags.FlagValues:
     return values
 
 
-def _mode_of(argv: list[str]) -> str | None:
-    """The mode an unread command line asks for: it decides what --config may be."""
+def _scores_inputs(argv: list[str]) -> str:
+    """The mode of an unread command line that scores its --input with a workdir; else nothing.
+
+    There --config is no file: the workdir has the settings.
+    """
     values = flags.FlagValues()
     values.set_gnu_getopt()
     flags.DEFINE_string("mode", None, "", flag_values=values)
+    flags.DEFINE_multi_string("input", [], "", flag_values=values)
     with contextlib.suppress(flags.Error):  # told when all is read
         values(argv, known_only=True)
-        return values.mode
-    return None
+        if values.mode == "predict" or (values.mode == "evaluate" and values.input):
+            return values.mode
+    return ""
+
+
+def _faces_given(values: flags.FlagValues) -> dict:
+    """The options of --config.faces on the command line, by name."""
+    from ml_collections import config_flags
+
+    given = config_flags.get_override_values(values["config"])
+    names = (key.removeprefix("faces.") for key in given)
+    return {name: values.config.faces[name] for name in names}
 
 
 def _check_processes(values: flags.FlagValues) -> None:
@@ -222,7 +236,7 @@ def _check_processes(values: flags.FlagValues) -> None:
     given = (values.coordinator, values.processes, values.process)
     if given == (None, None, None) and not values.distributed:
         return
-    if values.mode in ("predict", "convert"):
+    if values.mode in ("predict", "convert") or values.input:
         raise InputError(f"--mode={values.mode} is not for several processes")
     if values.distributed and given != (None, None, None):
         raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")
@@ -237,17 +251,17 @@ def _define(values: flags.FlagValues, argv: list[str]) -> None:
     from ml_collections import ConfigDict, config_flags
 
     help_ = (
-        "A file of configs/; --config.group.option=value changes it. predict: only "
-        "--config.faces.option=value, how faces are found."
+        "A file of configs/; --config.group.option=value changes it. predict, and evaluate with "
+        "--input: only --config.faces.option=value, how faces are found."
     )
-    if _mode_of(argv) == "predict":
+    if mode := _scores_inputs(argv):
         from deepfidelity_configs import default
 
         refused = (arg for arg in argv if re.match(r"--?config(?!\.faces\.)", arg))
         for arg in refused:
             raise InputError(
-                f"{arg}: --mode=predict has its settings from the workdir; of --config it takes "
-                "--config.faces.OPTION alone"
+                f"{arg}: --mode={mode} of an --input has its settings from the workdir; of "
+                "--config it takes --config.faces.OPTION alone"
             )
         config_flags.DEFINE_config_dict(
             "config", ConfigDict({"faces": default.get_config().faces}), help_,
@@ -260,8 +274,8 @@ def _define(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     flags.DEFINE_enum("mode", "run", tuple(FLAGS), "What to do.", flag_values=values)
     flags.DEFINE_multi_string(
-        "input", [], "predict: a photograph, video or folder; repeatable. convert: official "
-        "weights, and svr_model.pkl beside them; or a workdir to export.", flag_values=values
+        "input", [], "predict: a photograph, video or folder; repeatable. evaluate: a folder of your "
+        "own with real/ and fake/ inside. convert: official weights, and svr_model.pkl beside them; or a workdir to export.", flag_values=values
     )  # fmt: skip
     flags.DEFINE_string(
         "output", None, "predict: a file for the lines, .csv for a table; the same command goes "
@@ -319,19 +333,21 @@ def run(values: flags.FlagValues) -> int:
 def evaluate_folder(values: flags.FlagValues) -> int:
     """Score a labelled folder."""
     from deepfidelity_jax import cross
-    from deepfidelity_jax.workdir import keep_programs
+    from deepfidelity_jax.workdir import held, keep_programs, read_config
 
     if len(values.input) > 1:
         raise InputError("evaluate takes one --input=FOLDER, with real/ and fake/ inside")
-    keep_programs(Path(values.workdir))
-    cross.evaluate_folder(values.workdir, values.input[0])
+    place = Path(values.workdir)
+    read_config(place)  # before the workdir's lock, which would make one
+    with held(place):
+        keep_programs(place)
+        cross.evaluate_folder(place, values.input[0], _faces_given(values))
     return DONE
 
 
 def predict(values: flags.FlagValues) -> int:
     """Score photographs and videos: one line each."""
     import numpy as np
-    from ml_collections import config_flags
 
     from deepfidelity_jax import faces
     from deepfidelity_jax.detector import load
@@ -348,10 +364,9 @@ def predict(values: flags.FlagValues) -> int:
         detector = load(values.workdir)
         if detector.fidelity_model is None:
             raise InputError(f"{values.workdir} has no fidelity.npz: run --mode=fit first")
-        given = config_flags.get_override_values(values["config"])
-        names = [option.removeprefix("faces.") for option in given]
-        detector.faces = replace(detector.faces, **{n: values.config.faces[n] for n in names})
-        if "yunet" in names and detector.faces.detector != "yunet":
+        given = _faces_given(values)
+        detector.faces = replace(detector.faces, **given)
+        if "yunet" in given and detector.faces.detector != "yunet":
             raise InputError("--config.faces.yunet is for --config.faces.detector=yunet")
         faces.detect(np.zeros((64, 64, 3), np.uint8), detector.faces)  # the detector's file is good
         lines.take_up(inputs, detector)
