@@ -232,10 +232,13 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
 def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
-        # From their start workers leave Ctrl-C to this process: they inherit that it is blocked.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        futures = [pool.submit(produce_one, produce, source, folder) for source in todo]
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        # Not while workers start, which they would complain of; they inherit it until they have.
+        held_back = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
+        try:
+            futures = [pool.submit(produce_one, produce, source, folder) for source in todo]
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
         try:
             for future in as_completed(futures):
                 future.result()

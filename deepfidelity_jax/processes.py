@@ -96,6 +96,7 @@ def begin_worker() -> None:
     A killed parent closes no queue, so that its workers would wait for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
     def watch():
         multiprocessing.parent_process().join()
