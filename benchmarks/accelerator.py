@@ -4,7 +4,7 @@ python benchmarks/accelerator.py [--seconds=480] [--parts=training,forward] [--s
 
 One prepared run, the most wanted figures first, each printed when it exists: our training step and
 forward pass (SSAAFormer-L at 224, bfloat16, batches of 64 and 128), PyTorch's (channels-last, eager
-and compiled), every operator's forms, the network with each of our kernels (`kernels.IN_USE` is
+and compiled), every operator's forms, the network with each of our kernels (`forms.IN_USE` is
 where those that pay belong), whether the numbers are those of float32 on the CPU, and 200 steps of
 the demo's network, whose loss must fall. PyTorch's compiled training comes last. When time is up
 what runs is cut off.
@@ -198,37 +198,37 @@ def forward(options):
 
 def all_kernels(options):
     """Both, with all of our kernels in place of XLA's forms."""
-    with_kernels(options, set(kernel_names()))
+    with_kernels(options, set(list_kernels()))
 
 
 def each_kernel(options):
     """Both, with one kernel after the other."""
-    for name in kernel_names():
+    for name in list_kernels():
         with_kernels(options, {name})
 
 
-def kernel_names():
-    """Those there are; none where they cannot run."""
-    from deepfidelity_jax import kernels
+def list_kernels():
+    """Those there are, where they can run."""
+    from deepfidelity_jax import forms
 
-    if (kernels.find_capability() or (0, 0)) < kernels.OLDEST:
-        raise NotImplementedError("kernels are for NVIDIA GPUs of the Ampere generation or newer")
-    return kernels.NAMES
+    if not forms.kernels_run():
+        raise NotImplementedError("kernels run on one NVIDIA GPU, of Ampere's generation or newer")
+    return forms.KERNELS
 
 
 def with_kernels(options, names):
     """Time the network with these kernels in use."""
-    from deepfidelity_jax import kernels
+    from deepfidelity_jax import forms
 
-    before, kernels.IN_USE = kernels.IN_USE, names
-    what = "all kernels" if len(names) > 1 else f"kernel '{next(iter(names))}'"
+    before, forms.IN_USE = forms.IN_USE, names
+    what = "all kernels" if len(names) > 1 else f"kernel {next(iter(names))}"
     try:
-        if names != {"gelu product"}:  # has no part in training
+        if names != {"gelu_product"}:  # has no part in training
             attempt(f"training step, {what}", time_training, options)
-        if "gelu product" in names:  # alone has a part here
+        if "gelu_product" in names:  # alone has a part here
             attempt(f"forward, {what}", time_forward, options)
     finally:
-        kernels.IN_USE = before
+        forms.IN_USE = before
 
 
 def attempt(what, function, options):

@@ -8,9 +8,9 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from deepfidelity_jax import kernels
+from deepfidelity_jax import forms
 
-# The name under which a policy of `jax.checkpoint` can keep what `divided_last` gives.
+# The name under which a policy of `jax.checkpoint` can keep what `attend` gives.
 ATTENDED = "attended"
 
 # On a CPU, numbers of an array that a gradient passes over several times, lest it leaves the cache.
@@ -30,18 +30,13 @@ def mirror_mix(a: Float[Array, "*b h w c"], weights: Float[Array, "2"]) -> Float
     return s[0] * a + s[1] * a[..., ::-1, :]
 
 
-# A processor's number of capability and dtype for which cuDNN's attention was measured to be faster
-# than XLA's, without a gradient and with one: docs/speed.md. On all others XLA's form stays.
-CUDNN_IS_FASTER = {((9, 0), "bfloat16", False)}  # H100, H200
-
-
 @jax.custom_vjp
 def attend(
     q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
 ) -> Float[Array, "n t heads d"]:
     """Attend from every token to every token: softmax(q k^T / sqrt(d)) v, per head.
 
-    In the form that `choose_form` names for the platform this is compiled for.
+    In the form that `forms.choose_attention` names for the platform this is compiled for.
     """
     return _in_chosen_form(FORMS, (q, k, v), gradient=False)
 
@@ -60,55 +55,16 @@ def _attend_backward(residuals, g):
 attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _in_chosen_form(forms, arrays, *, gradient):
-    _, tokens, _, head_dim = arrays[0].shape
+def _in_chosen_form(functions, arrays, *, gradient):
+    (_, tokens, _, head_dim), dtype = arrays[0].shape, arrays[0].dtype.name
+    capability = min(forms.find_capabilities(), default=None)
 
     def choose(platform):
-        capability = kernels.find_capability() if platform == "cuda" else None
-        dtype = arrays[0].dtype.name
-        return forms[choose_form(platform, capability, dtype, tokens, head_dim, gradient)]
+        how = (platform, capability, dtype, tokens, head_dim, gradient)
+        return functions[forms.choose_attention(*how)]
 
-    named = {platform: choose(platform) for platform in ("cpu", "cuda")}
-    return lax.platform_dependent(*arrays, **named, default=choose("other"))
-
-
-def choose_form(
-    platform: str,
-    capability: tuple[int, int] | None,
-    dtype: str,
-    tokens: int,
-    head_dim: int,
-    gradient: bool,
-) -> str:
-    """The form of attention: 'divided_last', 'xla' or 'cudnn'.
-
-    Args:
-      platform: what is compiled for, by JAX's names: 'cpu', 'cuda', 'tpu' ...
-      capability: of the NVIDIA GPU; None where there is none, or it is not known.
-      dtype: of the computation.
-      tokens: how many there are.
-      head_dim: channels of a head.
-      gradient: whether the result is to be differentiated.
-    """
-    if platform == "cpu":
-        return "divided_last"
-    faster = platform == "cuda" and (capability, dtype, gradient) in CUDNN_IS_FASTER
-    return "cudnn" if faster and cudnn_can(capability, dtype, tokens, head_dim, gradient) else "xla"
-
-
-def cudnn_can(
-    capability: tuple[int, int] | None, dtype: str, tokens: int, head_dim: int, gradient: bool
-) -> bool:
-    """Whether `jax.nn.dot_product_attention` has cuDNN's attention for this, of no bias."""
-    return (
-        capability is not None
-        and capability >= (8, 0)
-        and dtype in ("float16", "bfloat16")
-        and head_dim % 8 == 0
-        and head_dim <= (256 if capability >= (9, 0) else 128)
-        # JAX takes the bias that it puts in place of none for one, whose gradient cuDNN has for an
-        # even number of tokens only.
-        and not (gradient and tokens % 2)
+    return lax.platform_dependent(
+        *arrays, cpu=choose("cpu"), cuda=choose("cuda"), default=choose("other")
     )
 
 
@@ -196,12 +152,9 @@ def _correlate_forward(x, kernel):
 def _correlate_backward(residuals, g):
     x, kernel = residuals
     dx = _correlate(g, kernel[::-1, ::-1])
-    of_cpu, plain, fused = (
-        partial(form, k=len(kernel))
-        for form in (tap_products, grouped_grad, kernels.depthwise_grad)
-    )
-    plain = kernels.switch("kernel gradient", plain, fused)
-    dkernel = lax.platform_dependent(x, g, cpu=of_cpu, default=plain)
+    k = len(kernel)
+    default = forms.switch("depthwise_grad", partial(grouped_grad, k=k), k=k)
+    dkernel = lax.platform_dependent(x, g, cpu=partial(tap_products, k=k), default=default)
     return dx, dkernel.astype(kernel.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Pallas kernels that read and write less on an NVIDIA GPU, and which of them are in use.
+"""Pallas kernels that read and write less on an NVIDIA GPU; `forms.py` says which are in use.
 
 Each is one pass where XLA's form of the same operator, which stands beside its call, takes several.
 They are written for Triton: blocks have sizes that are powers of two, edges are masked, and sums
@@ -7,7 +7,6 @@ in which blocks finish. Accumulators are float32.
 """
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,35 +15,6 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
-
-NAMES = ("kernel gradient", "gelu product", "gelu gradient", "moments", "batch norm sums")
-
-# Those in use on an NVIDIA GPU, of NAMES; XLA's forms of the others. None has been measured yet:
-# `benchmarks/accelerator.py` times each alone and in the whole network, and what pays belongs here.
-IN_USE: set[str] = set()
-
-OLDEST = (8, 0)  # the least compute capability that Triton has bfloat16 for
-
-
-def find_capability() -> tuple[int, int] | None:
-    """Compute capability of this process's NVIDIA GPUs, the least of them; None where it has none.
-
-    Programs can be made for platforms that are not here: then nothing is known of the GPU.
-    """
-    try:
-        devices = jax.local_devices(backend="cuda")
-    except RuntimeError:
-        return None
-    return min(tuple(map(int, device.compute_capability.split("."))) for device in devices)
-
-
-def switch(name: str, plain: Callable, kernel: Callable) -> Callable:
-    """`kernel` on NVIDIA GPUs where it is in use, `plain` everywhere else."""
-    assert name in NAMES, name
-    if name in IN_USE and (find_capability() or (0, 0)) >= OLDEST:
-        return lambda *arrays: lax.platform_dependent(*arrays, cuda=kernel, default=plain)
-    return plain
-
 
 # Channels of a block, 128 bytes or more in a row, and the columns of one of `depthwise_grad`: four
 # numbers of each of 128 threads, whose k * k accumulators for 5 x 5 then are 100 registers.
@@ -172,9 +142,10 @@ def gelu_gradient(
 
 
 def moments(
-    x: Float[Array, "n c"], *, interpret: bool = False
+    x: Float[Array, "*b c"], *, interpret: bool = False
 ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
-    """Mean and biased variance of each channel over all rows, in one pass."""
+    """Mean and biased variance of each channel over all positions, in one pass."""
+    x = x.reshape(-1, x.shape[-1])
     # Of differences from the first row, so that no digits are lost far from zero.
     first, n = x[0].astype(jnp.float32), len(x)
 
@@ -188,13 +159,14 @@ def moments(
 
 
 def batch_norm_sums(
-    x: Float[Array, "n c"],
-    g: Float[Array, "n c"],
+    x: Float[Array, "*b c"],
+    g: Float[Array, "*b c"],
     mean: Float[Array, "c"],
     *,
     interpret: bool = False,
 ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
-    """The sums over all rows of g and of g * (x - mean), in one pass."""
+    """The sums over all positions of g and of g * (x - mean), in one pass."""
+    x, g = (a.reshape(-1, a.shape[-1]) for a in (x, g))
 
     def multiply(x, g, mean):
         return [], [g, g * (x - mean)]

@@ -9,7 +9,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from deepfidelity_jax import kernels
+from deepfidelity_jax import forms
 
 # The name under which a policy of `jax.checkpoint` can keep the statistics, a few numbers each.
 STATISTICS = "statistics"
@@ -34,7 +34,7 @@ def batch_norm(
 
 def _batch_norm_forward(x, scale, bias, epsilon):
     wide = x.astype(jnp.float32)
-    statistics = kernels.switch("moments", moments, _by_rows(kernels.moments))(x)
+    statistics = forms.switch("moments", moments)(x)
     mean, var = (checkpoint_name(statistic, STATISTICS) for statistic in statistics)
     inverse = lax.rsqrt(var + epsilon)
     slope = scale * inverse
@@ -45,8 +45,7 @@ def _batch_norm_backward(epsilon, residuals, cotangents):
     del epsilon
     (x, scale, mean, inverse), g = residuals, cotangents[0]
     count, wide = math.prod(x.shape[:-1]), x.astype(jnp.float32)
-    form = kernels.switch("batch norm sums", sums, _by_rows(kernels.batch_norm_sums))
-    dbias, along = form(x, g, mean)
+    dbias, along = forms.switch("batch_norm_sums", sums)(x, g, mean)
     dscale = inverse * along
     # dx = slope * (g - mean(g) - z * mean(g z)) with z the normalised x, sorted by what varies.
     slope = scale * inverse
@@ -71,10 +70,3 @@ def sums(
     """The sums over all positions of g and of g * (x - mean)."""
     axes, wide = tuple(range(x.ndim - 1)), x.astype(jnp.float32)
     return g.sum(axis=axes), (g * (wide - mean)).sum(axis=axes)
-
-
-def _by_rows(kernel):
-    """A kernel for matrices, of arrays with more axes."""
-    return lambda *arrays: kernel(
-        *(a.reshape(-1, a.shape[-1]) if a.ndim > 1 else a for a in arrays)
-    )

@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from deepfidelity_jax import kernels
+from deepfidelity_jax import forms
 
 # Two CPU cores, GFLOP/s of x^T g with 12,544 rows of 512 and 128: 105 at once, 162 in two parts;
 # 50,176 rows: 106 at once, 168 in four. With 3,136 rows parts are slower: 147 instead of 157.
@@ -42,7 +42,7 @@ def project_gelu(
     def plain(x, kernel, bias):
         return gelu(x @ kernel + bias)
 
-    return kernels.switch("gelu product", plain, kernels.gelu_product)(x, kernel, bias)
+    return forms.switch("gelu_product", plain)(x, kernel, bias)
 
 
 def _project_gelu_forward(x, kernel, bias):
@@ -52,8 +52,7 @@ def _project_gelu_forward(x, kernel, bias):
 
 def _project_gelu_backward(residuals, g):
     x, kernel, bias, product = residuals
-    form = kernels.switch("gelu gradient", gelu_gradient, kernels.gelu_gradient)
-    dproduct, dbias = form(product, bias, g)
+    dproduct, dbias = forms.switch("gelu_gradient", gelu_gradient)(product, bias, g)
     return *_project_backward((x, kernel), dproduct), dbias.astype(bias.dtype)
 
 

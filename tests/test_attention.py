@@ -10,11 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfidelity_jax import attention
+from deepfidelity_jax import attention, forms
 from deepfidelity_jax.attention import (
     attend,
-    choose_form,
-    cudnn_can,
     depthwise_conv,
     divided_last,
     grouped_conv,
@@ -206,56 +204,6 @@ def test_attention_of_large_scores_is_finite_and_keeps_its_type(rng):
     assert np.isfinite(np.asarray(found, np.float32)).all()
 
 
-A100, H100, B200 = (8, 0), (9, 0), (10, 0)
-
-
-@pytest.mark.parametrize(
-    ("platform", "capability", "dtype", "tokens", "head_dim", "gradient", "form"),
-    [
-        ("cpu", None, "float32", 196, 64, False, "divided_last"),
-        ("cpu", None, "bfloat16", 49, 32, True, "divided_last"),
-        ("cpu", H100, "bfloat16", 196, 64, False, "divided_last"),  # a CPU beside a GPU
-        ("tpu", None, "bfloat16", 196, 64, False, "xla"),
-        ("tpu", None, "float32", 49, 64, True, "xla"),
-        ("rocm", None, "bfloat16", 196, 64, False, "xla"),
-        ("cuda", H100, "bfloat16", 196, 64, False, "cudnn"),
-        ("cuda", H100, "bfloat16", 49, 64, False, "cudnn"),
-        ("cuda", H100, "bfloat16", 25, 32, False, "cudnn"),
-        ("cuda", H100, "bfloat16", 196, 64, True, "xla"),
-        ("cuda", H100, "bfloat16", 49, 64, True, "xla"),
-        ("cuda", H100, "float32", 196, 64, False, "xla"),
-        ("cuda", H100, "float16", 196, 64, False, "xla"),  # cuDNN could, nobody measured it
-        ("cuda", H100, "bfloat16", 196, 60, False, "xla"),
-        ("cuda", H100, "bfloat16", 196, 264, False, "xla"),
-        ("cuda", A100, "bfloat16", 196, 64, False, "xla"),
-        ("cuda", B200, "bfloat16", 196, 64, False, "xla"),
-        ("cuda", (7, 5), "bfloat16", 196, 64, False, "xla"),
-        ("cuda", None, "bfloat16", 196, 64, False, "xla"),  # compiled where there is none
-    ],
-)
-def test_form_of_attention(platform, capability, dtype, tokens, head_dim, gradient, form):
-    found = choose_form(platform, capability, dtype, tokens, head_dim, gradient)
-    assert found == form
-
-
-@pytest.mark.usefixtures("h100")
-@pytest.mark.parametrize("gradient", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("tokens", [16, 49])
-@pytest.mark.parametrize("head_dim", [32, 60, 256, 264])
-def test_the_library_takes_what_cudnn_can(gradient, dtype, tokens, head_dim):
-    """The library's own checks accept what `cudnn_can` does; a new release may take more."""
-    q = jax.ShapeDtypeStruct((2, tokens, 3, head_dim), dtype)
-    form = partial(jax.nn.dot_product_attention, implementation="cudnn")
-    function = jax.grad(lambda *a: form(*a).astype(jnp.float32).sum()) if gradient else form
-    try:
-        jax.eval_shape(function, q, q, q)
-        said = True
-    except NotImplementedError:
-        said = False
-    assert said or not cudnn_can(H100, dtype, tokens, head_dim, gradient)
-
-
 @pytest.mark.usefixtures("h100")
 def test_a_gpu_that_is_here_gets_cudnn_where_no_gradient_is_wanted():
     q = jax.ShapeDtypeStruct((2, 49, 3, 64), jnp.bfloat16)
@@ -277,7 +225,7 @@ def test_a_gpu_that_is_here_gets_cudnn_where_no_gradient_is_wanted():
 
 @pytest.mark.usefixtures("h100")
 def test_a_table_that_says_cudnn_is_faster_in_training_cannot_break_it(monkeypatch):
-    monkeypatch.setattr(attention, "CUDNN_IS_FASTER", {(H100, "bfloat16", True)})
+    monkeypatch.setattr(forms, "CUDNN_IS_FASTER", {((9, 0), "bfloat16", True)})
 
     def lower(tokens):
         q = jax.ShapeDtypeStruct((2, tokens, 3, 64), jnp.bfloat16)

@@ -143,15 +143,3 @@ def test_each_is_used_on_a_gpu_alone(platform):
     ):
         text = lower(function, *shapes, dtype="float32", platform=platform)
         assert text.count("xla.gpu.triton") == (count if platform == "cuda" else 0)
-
-
-@pytest.mark.parametrize("capability", [None, (7, 5)])
-def test_a_gpu_that_is_too_old_or_unknown_has_the_plain_forms(monkeypatch, capability):
-    monkeypatch.setattr(kernels, "IN_USE", set(kernels.NAMES))
-    monkeypatch.setattr(kernels, "find_capability", lambda: capability)
-    plain, kernel = partial(jnp.add), partial(jnp.multiply)
-    assert all(kernels.switch(name, plain, kernel) is plain for name in kernels.NAMES)
-
-
-def test_names_in_use_are_known():
-    assert set(kernels.NAMES) >= kernels.IN_USE
