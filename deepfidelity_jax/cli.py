@@ -274,8 +274,9 @@ def _define(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     flags.DEFINE_enum("mode", "run", tuple(FLAGS), "What to do.", flag_values=values)
     flags.DEFINE_multi_string(
-        "input", [], "predict: a photograph, video or folder; repeatable. evaluate: a folder of your "
-        "own with real/ and fake/ inside. convert: official weights, and svr_model.pkl beside them; or a workdir to export.", flag_values=values
+        "input", [], "predict: a photograph, video or folder; repeatable. evaluate: a folder of "
+        "your own with real/ and fake/ inside. convert: official weights, and svr_model.pkl beside "
+        "them; or a workdir to export.", flag_values=values
     )  # fmt: skip
     flags.DEFINE_string(
         "output", None, "predict: a file for the lines, .csv for a table; the same command goes "

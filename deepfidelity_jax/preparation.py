@@ -30,7 +30,7 @@ from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.fidelity import FidelityScale, fit_scale, outside, scale
 from deepfidelity_jax.files import digest, written_whole
 from deepfidelity_jax.progress import Progress
-from deepfidelity_jax.records import LABELS, ORIGINAL, SOURCES, SPLITS
+from deepfidelity_jax.records import CHECKSUM, LABELS, ORIGINAL, SOURCES, SPLITS, checksum
 from deepfidelity_jax.workdir import fingerprint, say
 
 
@@ -376,6 +376,7 @@ def split_generators(
     builder.info.metadata.update(
         recipe.to_json(), faces_found=found, notes=notes, tally=tally, listed=listed
     )
+    builder.info.metadata[CHECKSUM] = checksum(builder.info.metadata)
     for name, methods in found.items():
         shown = ", ".join(f"{count} {method}" for method, count in sorted(methods.items()))
         say(f"{name}: {shown} faces")

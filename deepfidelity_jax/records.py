@@ -4,9 +4,11 @@ A record is one aligned face crop with its label, its quality and its fidelity t
 TFDS datasets in the array_record format, written and read without TensorFlow.
 """
 
+import contextlib
 import importlib
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -22,6 +24,7 @@ SPLITS = ("train", "validation", "test")
 # Clean real faces of the training split, where a dataset makes its own forgeries: training draws
 # new ones from them each epoch, while the other splits hold fixed ones.
 SOURCES = "sources"
+CHECKSUM = "checksum"  # of the other metadata
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -84,10 +87,12 @@ class Records:
         self._source = None
 
     def __len__(self) -> int:
-        return len(self._open())
+        with _read_whole(self.folder):
+            return len(self._open())
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
-        record = dict(self._open()[int(index)])
+        with _read_whole(self.folder):
+            record = dict(self._open()[int(index)])
         for key in ("method", "video_id", "path", "origins"):
             record[key] = record[key].decode()
         return record
@@ -104,12 +109,42 @@ class Records:
 
 
 def splits_of(folder: str | Path) -> dict[str, int]:
-    """How many records each split in `folder` holds."""
-    info = tfds.builder_from_directory(str(folder)).info
-    return {name: split.num_examples for name, split in info.splits.items()}
+    """How many records each split in `folder` holds. InputError if they are damaged."""
+    with _read_whole(folder):
+        info = tfds.builder_from_directory(str(folder)).info
+        return {name: split.num_examples for name, split in info.splits.items()}
 
 
 def metadata_of(folder: str | Path) -> Mapping[str, Any]:
-    """What the builder noted: quality range, faces' settings, skipped inputs."""
+    """What the builder noted: quality range, faces' settings, skipped inputs.
+
+    InputError if the file is damaged, or is not what the builder wrote.
+    """
     path = Path(folder) / "metadata.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    with _read_whole(folder):
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        # Records of earlier versions have none.
+        if metadata.get(CHECKSUM, checksum(metadata)) != checksum(metadata):
+            raise ValueError(f"{path.name} has changed")
+    return metadata
+
+
+def checksum(metadata: Mapping[str, Any]) -> int:
+    """CRC-32 of a dataset's metadata, which is kept in it: a changed digit would go unnoticed."""
+    values = {name: value for name, value in metadata.items() if name != CHECKSUM}
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+@contextlib.contextmanager
+def _read_whole(folder: str | Path) -> Iterator[None]:
+    """What TFDS and ArrayRecord say of damaged files, as an InputError."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (InputError, IndexError)):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(
+            f"the records in {folder} are damaged or incomplete ({reason}): delete that folder, "
+            "and the same command prepares them anew"
+        ) from None
