@@ -17,8 +17,8 @@ from deepfidelity_jax import processes
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.sharding import gather
 
-# Orbax narrates every array it writes.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax narrates every array it writes, and quotes what it can't read, which is told in one line.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 METRIC = "val_frame_auc"
 

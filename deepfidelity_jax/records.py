@@ -93,9 +93,9 @@ class Records:
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
         with _read_whole(self.folder):
             record = dict(self._open()[int(index)])
-        for key in ("method", "video_id", "path", "origins"):
-            record[key] = record[key].decode()
-        return record
+            for key in ("method", "video_id", "path", "origins"):
+                record[key] = record[key].decode()
+            return record
 
     def _open(self):
         if self._source is None:
