@@ -32,13 +32,14 @@ def depthwise_grad(
     """
     n, h, w, c = x.shape
     columns, channels = pl.cdiv(w, COLUMNS), pl.cdiv(c, CHANNELS)
-    image = pl.BlockSpec((None, h, w, c), lambda i, j, m: (i, 0, 0, 0))
+    image = pl.BlockSpec((None, h, w, c), lambda m, j, i: (i, 0, 0, 0))
     sums = pl.pallas_call(
         functools.partial(_depthwise_grad_kernel, k=k),
         out_shape=jax.ShapeDtypeStruct((n, columns, k, k, c), jnp.float32),
-        grid=(n, columns, channels),
+        # Programs side by side are of one image, whose columns overlap in the cache.
+        grid=(channels, columns, n),
         in_specs=[image, image],
-        out_specs=pl.BlockSpec((None, None, k, k, c), lambda i, j, m: (i, j, 0, 0, 0)),
+        out_specs=pl.BlockSpec((None, None, k, k, c), lambda m, j, i: (i, j, 0, 0, 0)),
         compiler_params=triton.CompilerParams(num_warps=4),
         interpret=interpret,
         name="depthwise_grad",
@@ -50,7 +51,7 @@ def _depthwise_grad_kernel(x_ref, g_ref, sums_ref, *, k):
     h, w, c = x_ref.shape
     middle = k // 2
     column = pl.program_id(1) * COLUMNS + jnp.arange(COLUMNS)
-    channel = pl.program_id(2) * CHANNELS + jnp.arange(CHANNELS)
+    channel = pl.program_id(0) * CHANNELS + jnp.arange(CHANNELS)
 
     def load(ref, row, shift):
         moved = column + shift
@@ -75,8 +76,9 @@ def _depthwise_grad_kernel(x_ref, g_ref, sums_ref, *, k):
         triton.store(place, found.sum(axis=0), mask=channel < c)
 
 
-# Rows and columns of a block of the product, and how much is summed over at a time.
-ROWS, WIDTH, DEPTH = 128, 128, 64
+# Rows and columns of a block of the product, and how much is summed over at a time: so that three
+# programs have room on a multiprocessor of an H100, and one computes while another writes.
+ROWS, WIDTH, DEPTH = 128, 64, 64
 
 
 def gelu_product(
@@ -96,7 +98,7 @@ def gelu_product(
         grid=(pl.cdiv(d, WIDTH), pl.cdiv(n, ROWS)),
         in_specs=whole,
         out_specs=pl.BlockSpec((n, d), lambda j, i: (0, 0)),
-        compiler_params=triton.CompilerParams(num_warps=8, num_stages=3),
+        compiler_params=triton.CompilerParams(num_warps=4, num_stages=3),
         interpret=interpret,
         name="gelu_product",
     )(x, kernel, bias)
@@ -190,7 +192,7 @@ def _pass_over_rows(function, arrays, vectors, written, summed, interpret):
 
     def run(*refs):
         inputs, outputs = refs[: len(arrays)], refs[len(arrays) + len(vectors) :]
-        chunk, channel = pl.program_id(0), pl.program_id(1) * CHANNELS + jnp.arange(CHANNELS)
+        chunk, channel = pl.program_id(1), pl.program_id(0) * CHANNELS + jnp.arange(CHANNELS)
         constants = [
             triton.load(ref.at[channel], mask=channel < c, other=0.0).astype(jnp.float32)
             for ref in refs[len(arrays) : len(arrays) + len(vectors)]
@@ -215,7 +217,7 @@ def _pass_over_rows(function, arrays, vectors, written, summed, interpret):
             triton.store(ref.at[channel], total.sum(axis=0), mask=channel < c)
 
     def whole(shape):
-        return pl.BlockSpec(shape, lambda i, j: (0,) * len(shape))
+        return pl.BlockSpec(shape, lambda j, i: (0,) * len(shape))
 
     results = pl.pallas_call(
         run,
@@ -223,11 +225,11 @@ def _pass_over_rows(function, arrays, vectors, written, summed, interpret):
             *[jax.ShapeDtypeStruct((n, c), arrays[0].dtype)] * written,
             *[jax.ShapeDtypeStruct((chunks, c), jnp.float32)] * summed,
         ],
-        grid=(chunks, pl.cdiv(c, CHANNELS)),
+        grid=(pl.cdiv(c, CHANNELS), chunks),
         in_specs=[whole(a.shape) for a in (*arrays, *vectors)],
         out_specs=[
             *[whole((n, c))] * written,
-            *[pl.BlockSpec((None, c), lambda i, j: (i, 0))] * summed,
+            *[pl.BlockSpec((None, c), lambda j, i: (i, 0))] * summed,
         ],
         compiler_params=triton.CompilerParams(num_warps=4),
         interpret=interpret,
