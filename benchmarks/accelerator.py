@@ -16,6 +16,7 @@ one line, and the next one starts. `--small` is for trying the script itself, on
 """
 
 import argparse
+import contextlib
 import functools
 import importlib
 import os
@@ -419,7 +420,8 @@ def run_child(names, options, deadline):
         )
 
         def stop():
-            os.killpg(child.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
 
         timer = threading.Timer(max(0.0, deadline - time.monotonic()), stop)
         timer.start()
