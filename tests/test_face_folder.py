@@ -1,6 +1,8 @@
 """A folder becomes records: labels, methods and splits by file, damaged files listed."""
 
+import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -101,6 +103,89 @@ def test_the_same_bytes_are_taken_once(tmp_path):
     assert len(sources) == 20
 
 
+def test_everything_in_the_folder_is_taken_or_told(tmp_path):
+    """Content decides; what is special, lost or no photograph costs only itself."""
+    write(tmp_path / "in" / "real", 8)
+    write_video(tmp_path / "in" / "real" / "video.mp4", 50)
+    place = tmp_path / "in" / "real"
+    for number, name in enumerate(("a.jfif", "b.dat", "c", "d.MP4")):
+        Image.fromarray(draw(200 + number)).save(place / name, "PNG")
+    (place / "video.mp4").rename(place / "e.jpg")
+    write(tmp_path / "elsewhere", 1, seed=400)
+    (place / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (place / "notes.txt").write_text("text")
+    (place / "README").write_text("text")
+    (place / "bad.jpg").write_bytes(b"no picture")
+    (place / "empty.png").write_bytes(b"")
+    (place / ".hidden.png").write_bytes(b"")
+    (place / "raw.psd").write_bytes(b"8BPS" + bytes(100))
+    (place / "lost.png").symlink_to(place / "nothing.png")
+    (place / "round.png").symlink_to(place / "round.png")
+    (place / "back").symlink_to(place, target_is_directory=True)
+    os.mkfifo(place / "fifo.png")
+    odd = os.fsencode(place) + b"/caf\xe9.png"
+    shutil.copy(place / "000.png", odd)
+    (tmp_path / "in" / "list.csv").write_text("a,b")
+    sources, notes, made = list_sources(tmp_path / "in", SHARES, 0)
+    assert made
+    names = {source.name for source in sources}
+    assert names == {
+        *(f"real/{number:03d}.png" for number in range(8)),
+        *(f"real/{name}" for name in ("a.jfif", "b.dat", "c", "d.MP4", "e.jpg", "link/400.png")),
+    }
+    assert notes.pop("real/raw.psd").startswith("a Photoshop file")
+    assert notes == {
+        "list.csv": "outside of real/",
+        "real/notes.txt": "not a photograph or video (.txt)",
+        "real/README": "not a photograph or video (without extension)",
+        "real/bad.jpg": "not a photograph or video",
+        "real/empty.png": "empty file",
+        "real/.hidden.png": "hidden",
+        "real/lost.png": "a link to nothing",
+        "real/round.png": "links that lead in a circle",
+        "real/back": f"a link to {place}, which is listed",
+        "real/fifo.png": "a FIFO, not a file",
+        "real/caf\\xe9.png": "the same bytes as real/000.png",
+    }
+
+
+def test_what_is_no_photograph_does_not_move_others_between_splits(tmp_path):
+    write(tmp_path, 20)
+    before, _, _ = list_sources(tmp_path, SHARES, 0)
+    (tmp_path / "000a.txt").write_text("text")
+    (tmp_path / "000b.jpg").write_bytes(b"")
+    after, _, _ = list_sources(tmp_path, SHARES, 0)
+    assert after == before
+
+
+def test_listing_takes_no_memory_for_large_files(tmp_path):
+    write(tmp_path, 8)
+    for name in ("a.bmp", "b.bmp"):
+        Image.fromarray(draw(0, 2000)).save(tmp_path / name)
+        with (tmp_path / name).open("ab") as file:
+            file.truncate(200 * 2**20)  # sparse: as long as a video, without taking the disk
+    tracemalloc.start()
+    try:
+        _, notes, _ = list_sources(tmp_path, SHARES, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert notes == {"b.bmp": "the same bytes as a.bmp"}
+    assert peak < 20 * 2**20
+
+
+def test_a_file_that_goes_away_costs_only_itself(tmp_path, tiny):
+    write(tmp_path / "in", 16)
+    config = tiny.copy_and_resolve_references()
+    config.data.dataset, config.data.dir = "face_folder", str(tmp_path / "in")
+    config.data.splits, config.faces.detector, config.faces.size = SHARES, "none", 48
+    builder = Builder.configured(config, tmp_path / "out")
+    lost = next(source.name for source in builder.builder_config.sources if source.split == "train")
+    (tmp_path / "in" / lost).unlink()
+    builder.download_and_prepare()
+    assert records.metadata_of(Path(builder.data_path))["notes"] == {lost: "no such file"}
+
+
 def test_folders_that_will_not_do(tmp_path):
     with pytest.raises(InputError, match="no folder"):
         list_sources(tmp_path / "missing", SHARES, 0)
@@ -110,7 +195,9 @@ def test_folders_that_will_not_do(tmp_path):
     with pytest.raises(InputError, match="no real/"):
         list_sources(tmp_path, SHARES, 0)
     write(tmp_path / "real", 3)
-    with pytest.raises(InputError, match=r"real holds 3 .* at least 8"):
+    (tmp_path / "real" / "notes.txt").write_text("text")
+    reason = r"real holds 3 .* \(1 not a photograph or video \(.txt\)\), at least 8"
+    with pytest.raises(InputError, match=reason):
         list_sources(tmp_path, SHARES, 0)
 
 
@@ -123,7 +210,7 @@ def test_real_and_fake_photographs(tmp_path, tiny):
     everything = [row for split in rows.values() for row in split]
     assert len(everything) == 24
     assert len({row["video_id"] for row in everything}) == 24
-    assert metadata["notes"] == {"real/text.jpg": "not an image"}
+    assert metadata["notes"] == {"real/text.jpg": "not a photograph or video"}
     for row in everything:
         assert row["method"] == (ORIGINAL if row["label"] == REAL else "gan")
         assert row["path"] == row["video_id"]

@@ -1,9 +1,10 @@
 """What lies in a folder, its splits and labels, and how one photograph or video becomes faces."""
 
+import os
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from jaxtyping import UInt8
 
 from deepfidelity_jax import faces, forge, media
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.preparation import Face, Measure, Produced
+from deepfidelity_jax.files import digest
+from deepfidelity_jax.preparation import Face, Measure, Produced, count_reasons
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES, SPLITS
 
 # Fewer photographs or videos of a class than this leave a split without any.
@@ -47,41 +49,74 @@ def list_sources(
       seed: of the division.
 
     Returns:
-      The sources, notes on files left out (the same bytes twice), and whether fakes are to be made.
+      The sources, why all else in the folder was left out, and whether fakes are to be made.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"config.data.dir is {str(folder)!r}, which is no folder")
-    given = {name: folder / name for name in ("real", "fake") if (folder / name).is_dir()}
+    given = {name: folder / name for name in ("real", "fake") if os.path.isdir(folder / name)}
     if list(given) == ["fake"]:
         raise InputError(f"{folder} has fake/ but no real/: put real photographs or videos there")
     made = "fake" not in given
-    labelled = [(REAL, media.list_media(given.get("real", folder)))]
+    places = {REAL: given.get("real", folder)}
     if not made:
-        labelled.append((FAKE, media.list_media(given["fake"])))
+        places[FAKE] = given["fake"]
 
-    sources, notes, seen = [], {}, {}
-    for label, paths in labelled:
+    listings = {label: media.list_files(place) for label, place in places.items()}
+    notes = {}
+    if given:
+        beside = media.list_files(folder)
+        for path in [*beside.files, *beside.left_out]:
+            if path.relative_to(folder).parts[0] not in given:
+                notes[_name(path, folder)] = f"outside of {' and '.join(f'{n}/' for n in given)}"
+    found = {label: [] for label in places}
+    for label, listing in listings.items():
+        notes |= {_name(path, folder): reason for path, reason in listing.left_out.items()}
+        for path in listing.files:
+            try:
+                media.identify(path)
+                found[label].append((path, path.stat().st_size))
+            except media.NotMedia as error:
+                notes[_name(path, folder)] = f"{error} ({path.suffix or 'without extension'})"
+            except media.MediaError as error:
+                notes[_name(path, folder)] = str(error)
+            except OSError as error:
+                notes[_name(path, folder)] = media.explain(error)
+
+    # Only files of one size can hold the same bytes: most are never read here.
+    sizes = Counter(size for paths in found.values() for _, size in paths)
+    sources, seen = [], {}
+    for label, paths in found.items():
         unique = []
-        for path in paths:
-            name = path.relative_to(folder).as_posix()
-            digest = sha256(path.read_bytes()).digest()
-            if digest in seen:
-                # The same picture in two splits would be a leak.
-                notes[name] = f"the same bytes as {seen[digest]}"
+        for path, size in paths:
+            name = _name(path, folder)
+            try:
+                content = (size, digest(path) if sizes[size] > 1 else "")
+            except OSError as error:
+                notes[name] = media.explain(error)
                 continue
-            seen[digest] = name
+            if content in seen:
+                # The same picture in two splits would be a leak.
+                notes[name] = f"the same bytes as {seen[content]}"
+                continue
+            seen[content] = name
             unique.append((name, path))
         if len(unique) < FEWEST:
-            where = given.get("fake" if label == FAKE else "real", folder)
+            left_out = f" ({count_reasons(notes)})" if notes else ""
             raise InputError(
-                f"{where} holds {len(unique)} photographs or videos, at least {FEWEST} are needed "
-                "to train, validate and test on different ones"
+                f"{places[label]} holds {len(unique)} photographs or videos{left_out}, at least "
+                f"{FEWEST} are needed to train, validate and test on different ones"
             )
         for (name, path), split in zip(unique, divide(len(unique), shares, seed), strict=True):
             parts = Path(name).parts
             method = ORIGINAL if label == REAL else (parts[1] if len(parts) > 2 else "fake")
             sources.append(Source(name, str(path), label, method, split))
     return sources, notes, made
+
+
+def _name(path: Path, folder: Path) -> str:
+    """The path inside the folder, as text that can be written whatever its bytes are."""
+    inside = path.relative_to(folder).as_posix()
+    return os.fsencode(inside).decode("utf-8", "backslashreplace")
 
 
 def divide(count: int, shares: Sequence[float], seed: int) -> list[str]:
@@ -112,7 +147,7 @@ class Extractor:
         """The faces of one photograph or video, and forgeries of them where none are given."""
         try:
             extraction = faces.extract(Path(source.path), self.settings)
-        except media.MediaError as error:
+        except (media.MediaError, OSError) as error:
             return Produced([], str(error))
         found = []
         for number, person in enumerate(extraction.people):
@@ -172,7 +207,7 @@ class Extractor:
         for index in rng.permutation(len(others))[:5]:
             try:
                 extraction = faces.extract(Path(others[index]), replace(self.settings, frames=1))
-            except media.MediaError:
+            except (media.MediaError, OSError):
                 continue
             if extraction.people:
                 crop = extraction.people[0].crops[0]
