@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -16,6 +16,7 @@ from deepfidelity_jax.errors import InputError
 DETECTORS = ("cascade", "yunet", "none")
 LONG_SIDE = 640  # of the frame searched: faces down to 3 % of the long side are found
 CONFIDENT = 0.5  # a lower score alone makes no person
+SURE = {"cascade": 0.6, "yunet": 0.9}  # what upright faces score and hardly anything else
 PERSISTENCE = 0.1  # share of a video's frames in which a person is found confidently
 FEWEST_FRAMES = 2  # and this many at least
 EYES_APART = 0.22  # of the face's size; eyes closer together are a profile's and give no axis
@@ -88,7 +89,8 @@ class Crop:
     frame, time: index in the video and seconds, 0 for a photograph. image: the crop as coded by
     `media.encode_image`, what is stored and scored. pixels: the crop before coding, for those who
     alter it and code the result, so that altered or not it is coded once. bbox: x, y, width,
-    height of the face in pixels of the source. landmarks: as in `Face`, in pixels of the crop.
+    height of the face in pixels of the source, as it lies there. landmarks: as in `Face`, in
+    pixels of the crop.
     """
 
     frame: int
@@ -128,63 +130,173 @@ def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
     """
     if media.identify(path) == "video":
         indices = media.spread_indices(media.video_info(path).frames, settings.frames)
-        return follow(media.read_frames_at(path, indices), len(indices), settings)
-    return follow([media.Frame(0, 0.0, media.read_image(path))], 1, settings)
+        return follow(lambda: media.read_frames_at(path, indices), len(indices), settings)
+    odd: list[str] = []
+    frame = media.Frame(0, 0.0, media.read_image(path, odd))
+    found = follow(lambda: [frame], 1, settings)
+    return replace(found, note=", ".join(filter(None, [found.note, *odd])))
 
 
 def follow(
-    frames: Iterable[media.Frame],
+    read: Callable[[], Iterable[media.Frame]],
     expected: int,
     settings: FaceSettings,
     landmarks: Mapping[int, Float32[np.ndarray, "5 2"]] | None = None,
 ) -> Extraction:
-    """Find, follow and crop the people in frames of one video, given in their order.
+    """Find, follow and crop the people in frames of one video.
+
+    Where nobody is found surely, some frames are searched with a border around them and turned by
+    quarters as well; if that finds somebody surely, all frames are read again and taken so. The
+    crops then stand upright, and each `bbox` is still in pixels of the frame as given.
 
     Args:
-      frames: those that can be read.
+      read: gives the frames that can be read, in their order; called once or twice.
       expected: how many there should be.
       settings: how faces are found and cut.
       landmarks: for ready crops (the detector `none`), those known, by index of the frame.
 
     Raises media.MediaError where no frame can be read.
     """
-    # Every candidate is cut while its frame is at hand: only crops outlive a frame.
-    detections, crops = [], []
-    for frame in frames:
-        faces = detect(frame.image, settings)
-        if settings.detector == "none" and landmarks and frame.index in landmarks:
-            faces = [Face(faces[0].box, landmarks[frame.index], 1.0)]
-        detections.append(faces)
-        crops.append([_cut(frame, face, settings) for face in faces])
+    turn = 0
+    if settings.detector == "none":
+        known = {} if landmarks is None else landmarks  # filled while frames are read
+
+        def whole(frame):
+            (face,) = detect(frame.image, settings)
+            return [replace(face, landmarks=known.get(frame.index, face.landmarks))]
+
+        detections, crops = _cut_all(read(), whole, settings)
+        # Ready crops show one person, whatever their sizes.
+        tracks = [[(n, 0) for n in range(len(detections))]] if detections else []
+    else:
+        probe = _Probe(expected, settings)
+        detections, crops = _cut_all(read(), probe, settings)
+        sure = SURE[settings.detector]
+        tracks = track(detections, sure)
+        better = probe.better_turn()
+        if better is not None and (better or not tracks):
+            found = _cut_all(read(), lambda frame: _look(frame.image, settings), settings, better)
+            if again := track(found[0], sure):
+                (detections, crops), tracks, turn = found, again, better
     if not detections:
         raise media.MediaError("a video without a readable frame")
 
-    # Ready crops show one person, whatever their sizes.
-    ready = settings.detector == "none"
-    tracks = [[(n, 0) for n in range(len(detections))]] if ready else track(detections)
     people = tuple(Person(tuple(crops[frame][face] for frame, face in track)) for track in tracks)
     unreadable = expected - len(detections)
     notes = [] if people else ["no face"]
+    if turn:
+        notes.append("lies upside down" if turn == 2 else "lies sideways")
     if unreadable:
         notes.append(f"{unreadable} of {expected} frames unreadable")
     return Extraction(people, len(detections), unreadable, ", ".join(notes))
 
 
-def _cut(frame: media.Frame, face: Face, settings: FaceSettings) -> Crop:
+def _cut_all(
+    frames: Iterable[media.Frame],
+    find: Callable[[media.Frame], list[Face]],
+    settings: FaceSettings,
+    turn: int = 0,
+) -> tuple[list[list[Face]], list[list[Crop]]]:
+    """The faces found in each frame, turned by so many quarters, and their crops.
+
+    Every candidate is cut while its frame is at hand: only crops outlive a frame.
+    """
+    detections, crops = [], []
+    for frame in frames:
+        turned = replace(frame, image=_turned(frame.image, turn))
+        detections.append(find(turned))
+        crops.append([_cut(turned, face, settings, turn) for face in detections[-1]])
+    return detections, crops
+
+
+def _cut(frame: media.Frame, face: Face, settings: FaceSettings, turn: int) -> Crop:
     pixels, landmarks = crop_face(frame.image, face, settings)
-    image, bbox = media.encode_image(pixels), np.array(face.box, np.float32)
+    (x, y, width, height), (rows, columns) = face.box, frame.image.shape[:2]
+    for _ in range(turn):  # back by a quarter
+        x, y, width, height = rows - y - height, x, height, width
+        rows, columns = columns, rows
+    image, bbox = media.encode_image(pixels), np.array([x, y, width, height], np.float32)
     return Crop(frame.index, frame.time, image, pixels, bbox, landmarks, face.score)
 
 
-def track(detections: Sequence[Sequence[Face]]) -> list[list[tuple[int, int]]]:
+def _turned(image: UInt8[np.ndarray, "h w 3"], turn: int) -> UInt8[np.ndarray, "a b 3"]:
+    """The image turned counterclockwise by so many quarters."""
+    return np.ascontiguousarray(np.rot90(image, turn)) if turn else image
+
+
+# --- faces cut tight, pictures that lie sideways ---------------------------------------------
+#
+# MEASURED
+
+
+PROBES = 4  # frames of a video that are searched in every way
+BORDER = 0.25  # around a picture, as a share of its longer side
+TURNS = (0, 1, 2, 3)  # quarters, counterclockwise
+
+
+class _Probe:
+    """Finds the faces in frames as they are, and learns meanwhile whether another way is better.
+
+    Frames are probed only while less than half of those before show somebody surely: in a good
+    video next to none.
+    """
+
+    def __init__(self, expected: int, settings: FaceSettings):
+        self.settings, self.sure = settings, SURE[settings.detector]
+        self.every = math.ceil(expected / PROBES)
+        self.seen = self.surely = 0
+        self.probed: list[list[float]] = []  # of a frame the score as it is, and after each turn
+
+    def __call__(self, frame: media.Frame) -> list[Face]:
+        faces = detect(frame.image, self.settings)
+        score = self._surely(faces)
+        self.surely += score > 0
+        if self.seen % self.every == 0 and 2 * self.surely <= self.seen:
+            views = (_search_bordered(_turned(frame.image, turn), self.settings) for turn in TURNS)
+            self.probed.append([score, *map(self._surely, views)])
+        self.seen += 1
+        return faces
+
+    def _surely(self, faces: Sequence[Face]) -> float:
+        """The best score, if it is sure."""
+        return max((face.score for face in faces if face.score >= self.sure), default=0.0)
+
+    def better_turn(self) -> int | None:
+        """The quarter turns after which most is found, if half of the frames show it surely."""
+        if not self.probed:
+            return None
+        scores = np.array(self.probed)
+        best = int(scores.sum(0).argmax())
+        return best - 1 if best and 2 * (scores[:, best] > 0).sum() >= len(scores) else None
+
+
+def _look(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
+    """Find the faces in an image, with a border around it where there seems to be nobody."""
+    found = detect(image, settings)
+    if any(face.score >= CONFIDENT for face in found):
+        return found
+    return _search_bordered(image, settings)
+
+
+def _search_bordered(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
+    if settings.detector == "yunet":
+        return _keep_best(_yunet(image, settings.yunet, BORDER))
+    return _keep_best(_frontal(image, BORDER))
+
+
+def track(
+    detections: Sequence[Sequence[Face]], sure: float = CONFIDENT
+) -> list[list[tuple[int, int]]]:
     """Link the faces of successive frames into people.
 
     A face continues the nearest person whose last face it resembles in place and size. Whoever is
-    not found confidently in a share of the frames is dropped: false alarms rarely repeat. With one
-    frame every confident face is a person.
+    not found confidently in a share of the frames is dropped: false alarms rarely repeat. So is
+    whoever is found surely in none and confidently in less than half of them. With one frame every
+    confident face is a person.
 
     Args:
       detections: the faces of each frame.
+      sure: the score from which a face is sure.
 
     Returns:
       For each person (frame number, face number) pairs in the order of the frames; first the
@@ -210,13 +322,15 @@ def track(detections: Sequence[Sequence[Face]]) -> list[list[tuple[int, int]]]:
     share = math.ceil(PERSISTENCE * len(detections))
     needed = 1 if len(detections) == 1 else max(FEWEST_FRAMES, share)
 
-    def confident(track):
-        return sum(detections[frame][face].score >= CONFIDENT for frame, face in track)
+    def persists(track):
+        scores = np.array([detections[frame][face].score for frame, face in track])
+        confident = (scores >= CONFIDENT).sum()
+        return confident >= needed and (scores.max() >= sure or 2 * confident >= len(detections))
 
     def weight(track):
         return sum(detections[frame][face].size for frame, face in track)
 
-    people = [track for track in tracks if confident(track) >= needed]
+    people = [track for track in tracks if persists(track)]
     return sorted(people, key=weight, reverse=True)
 
 
@@ -336,17 +450,26 @@ def _reduce(image: np.ndarray) -> tuple[np.ndarray, float]:
     return image, scale
 
 
+def _surround(reduced: np.ndarray, border: float, kind: int) -> tuple[np.ndarray, int]:
+    """Add a border, given as a share of the longer side; also its width in pixels."""
+    added = int(border * max(reduced.shape[:2]))
+    return cv2.copyMakeBorder(reduced, added, added, added, added, kind), added
+
+
 # --- YuNet -------------------------------------------------------------------------------------
 
 
-def _yunet(image: np.ndarray, path: str) -> list[Face]:
+def _yunet(image: np.ndarray, path: str, border: float = 0.0) -> list[Face]:
     reduced, scale = _reduce(image)
+    reduced, added = _surround(reduced, border, cv2.BORDER_REPLICATE)
     # On a side of 32 pixels or fewer OpenCV's network answers with garbage: fill up to 64.
     missing = [max(0, 64 - length) for length in reduced.shape[:2]]
     reduced = cv2.copyMakeBorder(reduced, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT)
     network = _network(path)
     network.setInputSize((reduced.shape[1], reduced.shape[0]))
     rows = network.detect(cv2.cvtColor(reduced, cv2.COLOR_RGB2BGR))[1]
+    rows = np.zeros((0, 15), np.float32) if rows is None else rows
+    rows[:, [0, 1, *range(4, 14)]] -= added
     # Its eye and mouth corner first are the person's right ones: those at image left.
     return [
         Face(
@@ -354,7 +477,7 @@ def _yunet(image: np.ndarray, path: str) -> list[Face]:
             ((row[4:14].reshape(5, 2) + 0.5) / scale - 0.5).astype(np.float32),
             float(row[14]),
         )
-        for row in (rows if rows is not None else [])
+        for row in rows
     ]
 
 
@@ -421,29 +544,37 @@ def _search_profiles(
 
 
 def _cascade(image: np.ndarray) -> list[Face]:
-    reduced, scale = _reduce(image)
-    grey = cv2.equalizeHist(cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY))
-    smallest = max(20, round(SMALLEST * max(grey.shape)))
-
-    def judge(squares, border=0):
-        return [
-            _judge(image, (x - border) / scale, (y - border) / scale, side / scale, count)
-            for x, y, side, count in squares
-        ]
-
-    found = judge(_search("frontalface_alt2", grey, STEP, smallest))
+    found = _frontal(image)
     if any(face.score >= CONFIDENT for face in found):
         return found
     # Faces that fill the image want room around them, profiles a cascade of their own: four times
     # the work, so only where there seems to be nobody.
-    border = max(grey.shape) // 16
-    grey = cv2.copyMakeBorder(grey, border, border, border, border, cv2.BORDER_REFLECT_101)
-    found += judge(_search("frontalface_alt2", grey, STEP, smallest), border)
-    return found + judge(_search_profiles(grey, STEP, smallest), border)
+    grey, scale, smallest = _grey(image)
+    grey, added = _surround(grey, 1 / 16, cv2.BORDER_REFLECT_101)
+    squares = _search("frontalface_alt2", grey, STEP, smallest)
+    squares += _search_profiles(grey, STEP, smallest)
+    return found + [_judge(image, square, added, scale) for square in squares]
 
 
-def _judge(image: np.ndarray, x: float, y: float, side: float, count: int) -> Face:
-    """Look at a square closely: gather votes, and the eyes where both are seen."""
+def _frontal(image: np.ndarray, border: float = 0.0) -> list[Face]:
+    """What the frontal cascade proposes, judged."""
+    grey, scale, smallest = _grey(image)
+    grey, added = _surround(grey, border, cv2.BORDER_REPLICATE)
+    squares = _search("frontalface_alt2", grey, STEP, smallest)
+    return [_judge(image, square, added, scale) for square in squares]
+
+
+def _grey(image: np.ndarray) -> tuple[np.ndarray, float, int]:
+    """The reduced image in grey, the factor, and the side of the smallest face looked for."""
+    reduced, scale = _reduce(image)
+    grey = cv2.equalizeHist(cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY))
+    return grey, scale, max(20, round(SMALLEST * max(grey.shape)))
+
+
+def _judge(image: np.ndarray, square: tuple[int, int, int, int], border: int, scale: float) -> Face:
+    """Look at a square of the reduced image closely: gather votes, and eyes if both are seen."""
+    *place, count = square
+    x, y, side = (place[0] - border) / scale, (place[1] - border) / scale, place[2] / scale
     room = side * ROOM / CLOSE
     patch = _patch(image, round(x - room), round(y - room), max(round(side + 2 * room), 1))
     seen = CLOSE + 2 * ROOM

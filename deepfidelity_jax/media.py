@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import stat
+import sys
 import threading
 import warnings
 from collections import deque
@@ -54,6 +55,7 @@ ORIENTATION = 0x0112  # EXIF's tag
 # decodes from the key frame before (up to 250 frames away in common encodings). 32 of 300 frames
 # took 1.1 s stepping and 11.5 s seeking. Seeking pays from a step of about 100 frames on.
 SEEK_FROM = 100
+LONG = 10_000  # frames: to count packets is to read the whole file
 
 FRAME_DURATION = 100  # milliseconds, of an animated picture that tells none
 
@@ -100,7 +102,7 @@ def list_files(folder: str | os.PathLike) -> Listing:
     below `folder`, too. Hidden and special files, dangling links and folders that cannot be read
     are left out. Raises InputError if there is no such folder.
     """
-    if not Path(folder).is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder}: not a folder; give one that holds photographs or videos")
     files: list[Path] = []
     left_out: dict[Path, str] = {}
@@ -117,7 +119,9 @@ def list_files(folder: str | os.PathLike) -> Listing:
             with os.scandir(place) as entries:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            left_out[place] = _explain(error)
+            if place == Path(folder):
+                raise InputError(f"{folder}: {explain(error)}") from None
+            left_out[place] = explain(error)
             continue
         for entry in inside:
             path = place / entry.name
@@ -133,7 +137,7 @@ def list_files(folder: str | os.PathLike) -> Listing:
             except FileNotFoundError:
                 left_out[path] = "a link to nothing"
             except OSError as error:
-                left_out[path] = _explain(error)
+                left_out[path] = explain(error)
     return Listing(sorted(files), left_out)
 
 
@@ -166,7 +170,7 @@ def open_file(path: str | os.PathLike) -> io.BufferedReader:
         missing = "a link to nothing" if os.path.islink(path) else "no such file"
         raise MediaError(missing) from None
     except OSError as error:
-        raise MediaError(_explain(error)) from None
+        raise MediaError(explain(error)) from None
     raise MediaError(_special(mode))
 
 
@@ -175,7 +179,8 @@ def _special(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device") + ", not a file"
 
 
-def _explain(error: OSError) -> str:
+def explain(error: OSError) -> str:
+    """Why a file cannot be read, in a few words."""
     if error.errno == errno.ELOOP:
         return "links that lead in a circle"
     return (error.strerror or str(error)).lower()
@@ -187,7 +192,7 @@ def _kind(file: io.BufferedIOBase, name: str | os.PathLike = "") -> str:
         head = file.read(HEAD)
         file.seek(0)
     except OSError as error:
-        raise MediaError(_explain(error)) from None
+        raise MediaError(explain(error)) from None
     kind = tell(head)
     if kind in VIDEOS or (kind in PICTURES and _decodes(kind)):
         return kind
@@ -306,11 +311,10 @@ def _silent_stderr() -> Iterator[None]:
 
     So does libtiff, and Pillow does not keep it from that.
     """
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is none
+    if sys.stderr is None:  # the process was begun without, and 2 may be any file
         yield
         return
+    kept = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
@@ -340,11 +344,15 @@ def _open(file: io.BufferedIOBase, kind: str) -> Image.Image:
     return image
 
 
+def _load(image: Image.Image, kind: str) -> None:
+    with _silent_stderr() if kind == "TIFF" else nullcontext():
+        image.load()
+
+
 def _decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     """Pixels of an open picture; inside `_pillow`."""
     try:
-        with _silent_stderr() if kind == "TIFF" else nullcontext():
-            image.load()
+        _load(image, kind)
     except Exception as error:
         cut = "truncated" in str(error) or isinstance(error, EOFError)
         raise MediaError(f"{'truncated' if cut else 'damaged'} {kind}") from error
@@ -405,8 +413,9 @@ def decode_image(coded: bytes) -> UInt8[np.ndarray, "h w 3"]:
 def video_info(path: str | os.PathLike) -> VideoInfo:
     """Count a video's frames; raises MediaError where there is none to read.
 
-    A header may lie or be silent, so it is trusted only when as many packets follow it (counted
-    without decoding, 20 ms for 300 frames of 1920x1080); else the frames are decoded and counted.
+    A header may lie or be silent, so it is trusted only when as many packets follow it, counted
+    without decoding, or in a LONG video when its last frame is there and none follows; else the
+    frames are decoded and counted.
     """
     with open_file(path) as file:
         kind = _kind(file, path)
@@ -414,7 +423,7 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
             with _pillow():
                 animation = _open(file, kind)
                 try:
-                    animation.load()  # some know only then how long a frame lasts
+                    _load(animation, kind)  # some know only then how long a frame lasts
                     frames = getattr(animation, "n_frames", 1)
                 except Exception:
                     raise MediaError(f"truncated or damaged {kind}") from None
@@ -423,10 +432,12 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
             frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
             rate = float(video.get(cv2.CAP_PROP_FPS))
             codec = int(video.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
-        with _captured(file, kind) as video:
-            packed = video.set(cv2.CAP_PROP_FORMAT, -1)
-            counted = _count(video) if packed else None
-        if frames != counted:
+            told = frames > LONG and _ends_after(video, frames)
+        if not told:
+            with _captured(file, kind) as video:
+                packed = video.set(cv2.CAP_PROP_FORMAT, -1)
+                told = packed and frames == _count(video)
+        if not told:
             with _captured(file, kind) as video:
                 frames = _count(video)
     if frames <= 0:
@@ -497,7 +508,7 @@ def _read_animation(file: io.BufferedIOBase, kind: str, indices: Sequence[int]) 
         try:
             with _pillow():
                 image.seek(index)
-                image.load()
+                _load(image, kind)
                 pixels = _decode(image, kind) if index in indices else None
         except Exception:  # parsers meet arbitrary bytes; what follows builds on this frame
             return
@@ -532,6 +543,13 @@ def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
         yield video
     finally:
         video.release()
+
+
+def _ends_after(video: cv2.VideoCapture, frames: int) -> bool:
+    """Whether the last of so many frames can be read, and is the last."""
+    video.set(cv2.CAP_PROP_POS_FRAMES, frames - 1)
+    there = int(video.get(cv2.CAP_PROP_POS_FRAMES)) == frames - 1 and video.grab()
+    return there and not video.grab()
 
 
 def _count(video: cv2.VideoCapture) -> int:

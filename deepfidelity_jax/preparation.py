@@ -345,7 +345,7 @@ def split_generators(
         methods[face.method] = methods.get(face.method, 0) + 1
     notes = notes | unscored
     if notes:
-        say(f"{len(notes)} {unit} left out or noted:\n{describe(notes)}")
+        say(f"{len(notes)} left out or noted: {count_reasons(notes)}\n{describe(notes)}")
     if unscored and not rows:
         raise InputError(
             f"no face got a quality ({next(iter(unscored.values()))}): choose another "
@@ -437,9 +437,20 @@ def require_both_classes(found: dict[str, dict[str, int]], splits: Sequence[str]
                 )
 
 
+def count_reasons(notes: dict[str, str], limit: int = 6) -> str:
+    """How often each note was made, in one line, the most frequent first."""
+    counted = Counter(notes.values()).most_common()
+    parts = [f"{count} {note}" for note, count in counted[:limit]]
+    if len(counted) > limit:
+        parts.append(f"{sum(count for _, count in counted[limit:])} for other reasons")
+    return ", ".join(parts)
+
+
 def describe(notes: dict[str, str], limit: int = 10) -> str:
-    """Notes as lines for a person, the first `limit` of them."""
-    lines = [f"  {name}: {note}" for name, note in sorted(notes.items())[:limit]]
+    """Notes as lines for a person, `limit` of them, the rarest first."""
+    often = Counter(notes.values())
+    ordered = sorted(notes.items(), key=lambda item: (often[item[1]], item))
+    lines = [f"  {name}: {note}" for name, note in ordered[:limit]]
     if len(notes) > limit:
         lines.append(f"  and {len(notes) - limit} more, listed in the dataset's metadata.json")
     return "\n".join(lines)

@@ -35,6 +35,24 @@ class Video:
     frames: tuple[str, ...] = ()
 
 
+def list_folder(
+    root: Path, folder: str, suffixes: tuple[str, ...]
+) -> tuple[list[str], dict[str, str]]:
+    """Names in a folder of a dataset that end so, sorted.
+
+    Also, by their path inside the dataset, why all others in this folder are left out.
+    """
+    names, left_out = [], {}
+    for name in sorted(path.name for path in (root / folder).iterdir()):
+        if name.startswith("."):
+            left_out[f"{folder}/{name}"] = "hidden"
+        elif name.endswith(suffixes):
+            names.append(name)
+        else:
+            left_out[f"{folder}/{name}"] = f"not named as the dataset's {suffixes[0]} files are"
+    return names, left_out
+
+
 @dataclass(frozen=True)
 class Extractor:
     """Turns one video into faces; picklable, as it runs in many processes."""
@@ -75,7 +93,7 @@ def read_crops(
                 landmarks[number] = points
             yield media.Frame(number, 0.0, image)
 
-    return faces.follow(read(), len(chosen), settings, landmarks), chosen
+    return faces.follow(read, len(chosen), settings, landmarks), chosen
 
 
 def frame_number(name: str) -> int:

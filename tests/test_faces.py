@@ -231,6 +231,100 @@ def test_persistence_grows_with_the_video_and_a_photograph_needs_none():
     assert faces.track([[], []]) == []
 
 
+def test_who_is_seldom_found_and_never_surely_is_no_person():
+    """A lonely weak detection in a long video: a patch of wall that looks a little like a face."""
+
+    def video(count, score, frames=20):
+        return [[face(100 + n, 100, score=score)] if n < count else [] for n in range(frames)]
+
+    assert faces.track(video(5, score=0.55), sure=0.6) == []
+    assert len(faces.track(video(5, score=0.65), sure=0.6)) == 1
+    assert len(faces.track(video(12, score=0.55), sure=0.6)) == 1, "weak, but steady"
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_pixels_that_lie_sideways_give_upright_crops(tmp_path, turn):
+    image = scene((200, 180, 140, 8))
+    Image.fromarray(image).save(tmp_path / "upright.png")
+    Image.fromarray(np.rot90(image, turn)).save(tmp_path / "turned.png")
+    (expected,) = faces.extract(tmp_path / "upright.png", CASCADE).people
+    found = faces.extract(tmp_path / "turned.png", CASCADE)
+    assert found.note == ("lies upside down" if turn == 2 else "lies sideways")
+    (one,), (other,) = expected.crops, found.people[0].crops
+    assert np.abs(one.pixels.astype(int) - other.pixels).mean() < 4
+    # The box lies where the face does in the pixels given.
+    mask = np.zeros(image.shape[:2])
+    x, y, width, height = np.round(one.bbox).astype(int)
+    mask[y : y + height, x : x + width] = 1
+    x, y, width, height = np.round(other.bbox).astype(int)
+    turned = np.rot90(mask, turn)
+    assert turned[y : y + height, x : x + width].sum() > 0.9 * mask.sum()
+    assert width * height < 1.1 * mask.sum()
+
+
+def test_a_sideways_video_is_turned_as_a_whole(tmp_path):
+    upright = [scene((200 + 4 * n, 180, 140)) for n in range(12)]
+    path = write_video(tmp_path / "a.mp4", [np.ascontiguousarray(np.rot90(i)) for i in upright])
+    found = faces.extract(path, FaceSettings(size=96, frames=6))
+    assert found.note == "lies sideways"
+    (person,) = found.people
+    assert [crop.frame for crop in person.crops] == [1, 3, 5, 7, 9, 11]
+    for crop in person.crops:
+        x, y, width, height = crop.bbox
+        assert x + width / 2 == pytest.approx(180, abs=20)
+        assert y + height / 2 == pytest.approx(640 - (200 + 4 * crop.frame), abs=20)
+    # A few turned frames are no reason to turn the others.
+    mixed = [*upright[:9], *(np.rot90(image, 2) for image in upright[9:])]
+    path = write_video(tmp_path / "b.mp4", mixed)
+    found = faces.extract(path, FaceSettings(size=96, frames=6))
+    assert found.note == ""
+    assert [crop.frame for crop in found.people[0].crops] == [1, 3, 5, 7]
+
+
+def test_upright_frames_are_read_and_searched_once(monkeypatch):
+    images = [scene((200 + 4 * n, 180, 140)) for n in range(6)]
+    reads, searches = [], []
+    inner = faces._search_bordered
+    monkeypatch.setattr(
+        faces, "_search_bordered", lambda *given: searches.append(1) or inner(*given)
+    )
+
+    def read():
+        reads.append(1)
+        return [media.Frame(n, 0.0, image) for n, image in enumerate(images)]
+
+    assert len(faces.follow(read, 6, CASCADE).people) == 1
+    assert (len(reads), len(searches)) == (1, 0)
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_faces_cut_tight_are_found_with_a_border(tmp_path, turn):
+    image = draw_face(np.full((400, 400, 3), 120, np.uint8), 200, 200, 200)[120:280, 120:280]
+    image = np.ascontiguousarray(np.rot90(image, turn))
+    assert not any(one.score >= faces.CONFIDENT for one in faces.detect(image, CASCADE))
+    Image.fromarray(image).save(tmp_path / "a.png")
+    (person,) = faces.extract(tmp_path / "a.png", CASCADE).people
+    x, y, width, height = person.crops[0].bbox
+    assert math.dist((x + width / 2, y + height / 2), (80, 80)) < 12
+    assert 150 < width < 260
+    path = write_video(tmp_path / "a.mp4", [image] * 5)
+    assert [len(person.crops) for person in faces.extract(path, CASCADE).people] == [5]
+
+
+def test_what_is_odd_about_a_photograph_is_noted(tmp_path, recwarn):
+    exif = Image.Exif()
+    exif[0x010F] = "x" * 40
+    Image.fromarray(scene((200, 180, 140))).save(tmp_path / "a.jpg", exif=exif)
+    data = (tmp_path / "a.jpg").read_bytes()
+    where = data.index(b"x" * 40) - 18  # the entry of the tag that it belongs to
+    at = data.index(bytes([0x01, 0x0F]), where - 8)
+    (tmp_path / "a.jpg").write_bytes(data[: at + 4] + b"\0\xff\xff\xff" + data[at + 8 :])
+    found = faces.extract(tmp_path / "a.jpg", CASCADE)
+    assert len(found.people) == 1
+    assert "271" in found.note
+    assert not recwarn.list
+
+
 def test_a_photograph_gives_its_people(tmp_path):
     image = scene((200, 180, 140, 8), (460, 180, 110, -8))
     Image.fromarray(image).save(tmp_path / "two.png")

@@ -436,8 +436,10 @@ def test_a_frame_that_is_not_there_is_left_out_not_repeated(tmp_path, seek_from)
     assert [told(frame.image) for frame in frames] == [10]
 
 
-@pytest.mark.parametrize("claim", [0, 10, 100_000])
-def test_a_header_with_a_wrong_count_is_not_believed(tmp_path, claim):
+@pytest.mark.parametrize("claim", [0, 10, 60, 100_000])
+@pytest.mark.parametrize("long", [1, media.LONG])
+def test_a_header_with_a_wrong_count_is_not_believed(tmp_path, monkeypatch, claim, long):
+    monkeypatch.setattr(media, "LONG", long)  # a header of more frames is believed otherwise
     path = counted_video(tmp_path / "a.avi", frames=60, codec="MJPG")
     data = bytearray(path.read_bytes())
     stream = data.index(b"strh") + 8
@@ -446,6 +448,13 @@ def test_a_header_with_a_wrong_count_is_not_believed(tmp_path, claim):
     path.write_bytes(data)
     assert media.video_info(path).frames == 60
     assert [told(frame.image) for frame in media.read_frames(path, 3)] == [10, 30, 50]
+
+
+def test_the_frames_of_a_long_video_are_not_read_to_be_counted(tmp_path, monkeypatch):
+    path = counted_video(tmp_path / "a.mp4", frames=120)
+    monkeypatch.setattr(media, "LONG", 100)
+    monkeypatch.setattr(media, "_count", None)
+    assert media.video_info(path).frames == 120
 
 
 def test_a_video_cut_short_gives_what_it_still_holds(tmp_path):
@@ -457,7 +466,7 @@ def test_a_video_cut_short_gives_what_it_still_holds(tmp_path):
     assert frames == media.spread_indices(held, 4)
 
 
-def test_a_bad_video_has_a_reason_and_makes_no_noise(tmp_path):
+def test_a_bad_video_has_a_reason(tmp_path):
     whole = counted_video(tmp_path / "a.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.mp4").write_bytes(b"")
@@ -470,15 +479,63 @@ def test_a_bad_video_has_a_reason_and_makes_no_noise(tmp_path):
     }.items():
         with pytest.raises(MediaError, match=reason):
             next(media.read_frames(tmp_path / name, 4))
-    # The decoders write to the process's own stderr, so it takes a process to hear them.
+
+
+def test_damaged_files_make_no_noise(tmp_path):
+    """Decoders write to the process's own stderr, past Python: it takes a process to hear them."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(
+        cv2.GaussianBlur(rng.integers(0, 256, (64, 96, 3), np.uint8), (0, 0), 2)
+    )
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "x" * 40, 6
+    for suffix in ("jpg", "png", "bmp", "gif", "webp", "jp2"):
+        picture.save(tmp_path / f"whole.{suffix}", exif=exif)
+    for compression in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg"):
+        picture.save(tmp_path / f"{compression}.tif", compression=compression)
+    if features.modules.get("avif"):
+        picture.save(tmp_path / "whole.avif", exif=exif)
+    for suffix in ("mp4", "avi", "webm", "mpg"):
+        counted_video(tmp_path / f"whole.{suffix}", frames=12, codec=CODECS.get(suffix, "mp4v"))
+    wholes = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name, whole in wholes.items():
+        for number in range(8):
+            data = bytearray(whole)
+            if number % 2:
+                data = data[: rng.integers(len(data))]
+            for place in rng.integers(0, len(data), 6 if data else 0):
+                data[place] = rng.integers(256)
+            (tmp_path / f"{number}.{name}").write_bytes(data)
     lines = (
         "import sys; from deepfidelity_jax import media\n"
-        "for path in sys.argv[1:]:\n"
-        "    try: media.video_info(path)\n"
+        "for path in media.list_files(sys.argv[1]).files:\n"
+        "    try: print(media.identify(path)); media.read_image(path)\n"
+        "    except media.MediaError: pass\n"
+        "    try: list(media.read_frames(path, 3))\n"
         "    except media.MediaError: pass\n"
     )
-    names = [str(tmp_path / name) for name in ("cut.mp4", "empty.mp4", "text.mp4")]
     done = subprocess.run(
-        [sys.executable, "-c", lines, *names], capture_output=True, check=True, env=dict(os.environ)
+        [sys.executable, "-c", lines, tmp_path],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
     )
-    assert done.stderr == b""
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("image") > 60
+    assert done.stdout.count("video") > 15
+
+
+def test_stderr_is_there_again_afterwards(tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "a.tif", compression="tiff_lzw")
+    lines = (
+        "import os, sys; from deepfidelity_jax import media\n"
+        "print(media.read_image(sys.argv[1]).shape)\n"
+        "os.write(2, b'heard')\n"
+    )
+    given = [sys.executable, "-c", lines, str(tmp_path / "a.tif")]
+    done = subprocess.run(given, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("(40, 64, 3)\n", "heard")
+    # Begun without one.
+    done = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *given], capture_output=True, text=True)
+    assert done.stdout == "(40, 64, 3)\n"

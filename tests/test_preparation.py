@@ -192,6 +192,13 @@ def test_long_lists_of_notes_are_cut():
     assert "and 15 more" in text
 
 
+def test_notes_are_counted_in_one_line():
+    notes = dict.fromkeys(map(str, range(5)), "hidden") | {"x": "no face", "a": "truncated JPEG"}
+    assert preparation.count_reasons(notes) == "5 hidden, 1 no face, 1 truncated JPEG"
+    assert preparation.count_reasons(notes, limit=1) == "5 hidden, 2 for other reasons"
+    assert preparation.describe(notes, limit=2).startswith("  a: truncated JPEG\n  x: no face\n")
+
+
 def test_measures():
     csv = Measure("csv", {"a/b.png": 2.0, "c.png": 3.0})
     assert csv(b"", "a/b.png") == 2

@@ -213,3 +213,15 @@ def test_fakes_are_labelled_fake(filmed):
         (FAKE, "Deepfakes", "video/1 video/2")
     }
     assert Path(given.path).exists()
+
+
+def test_a_folder_is_listed_and_the_rest_told(tmp_path):
+    for name in ("b.mp4", "a.mp4", "._a.mp4", "list.txt"):
+        (tmp_path / "real").mkdir(exist_ok=True)
+        (tmp_path / "real" / name).write_bytes(b"")
+    names, left_out = videos.list_folder(tmp_path, "real", (".mp4",))
+    assert names == ["a.mp4", "b.mp4"]
+    assert left_out == {
+        "real/._a.mp4": "hidden",
+        "real/list.txt": "not named as the dataset's .mp4 files are",
+    }

@@ -13,7 +13,7 @@ from deepfidelity_jax import deepfakebench
 from deepfidelity_jax.builder import Holding, find_root, name_some
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
-from deepfidelity_jax.videos import Video
+from deepfidelity_jax.videos import Video, list_folder
 
 TEST_LIST = "List_of_testing_videos.txt"
 LISTED = 518
@@ -42,8 +42,10 @@ def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Ho
     tested = read_test_list(root / TEST_LIST)
     if bench_json:
         held, form, suffix = read_listed(Path(bench_json).expanduser()), "/frames", ""
+        left_out = {}
     else:
-        held, form, suffix = {name: read_folder(root / name) for name in LABELS}, "", ".mp4"
+        held, left_out = read_folders(root)
+        form, suffix = "", ".mp4"
 
     there = [(folder, name) for folder, videos in held.items() for name in sorted(videos)]
     splits, notes = divide([video for video in there if video not in tested], validation)
@@ -72,7 +74,7 @@ def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Ho
     for folder, count in COUNTS.items():
         gone = sum(name.startswith(f"{folder}/") for name in lacking)
         missing["train"] += [f"{folder} (one of it)"] * (count - len(held[folder]) - gone)
-    return Holding(videos, missing, notes)
+    return Holding(videos, missing, left_out | notes)
 
 
 def read_test_list(path: Path) -> set[tuple[str, str]]:
@@ -101,14 +103,22 @@ def read_test_list(path: Path) -> set[tuple[str, str]]:
     return tested
 
 
-def read_folder(folder: Path) -> Held:
-    """The videos in a folder; InputError where it is not there."""
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such folder, but {name_some(folder.parent)}; the distribution has "
-            f"{', '.join(LABELS)}"
-        )
-    return {path.stem: () for path in folder.iterdir() if path.suffix == ".mp4"}
+def read_folders(root: Path) -> tuple[dict[str, Held], dict[str, str]]:
+    """The videos in the dataset's folders, and why all else in them is left out.
+
+    InputError where one of them is not there.
+    """
+    held, left_out = {}, {}
+    for folder in LABELS:
+        if not (root / folder).is_dir():
+            raise InputError(
+                f"{root / folder}: no such folder, but {name_some(root)}; the distribution has "
+                f"{', '.join(LABELS)}"
+            )
+        names, others = list_folder(root, folder, (".mp4",))
+        held[folder] = {Path(name).stem: () for name in names}
+        left_out |= others
+    return held, left_out
 
 
 def read_listed(path: Path) -> dict[str, Held]:

@@ -9,7 +9,7 @@ from deepfidelity_jax import deepfakebench
 from deepfidelity_jax.builder import Holding, find_root, name_some
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
-from deepfidelity_jax.videos import Video
+from deepfidelity_jax.videos import Video, list_folder
 
 CLASSIC = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 DFD = "DeepFakeDetection"  # fakes of actors, by Google and Jigsaw; real videos of its own
@@ -54,11 +54,14 @@ def list_videos(
         # Paths in its list begin with the dataset's name, so either folder may have been given.
         inside = manual_dir / "FaceForensics++"
         root = find_root(inside if inside.is_dir() else manual_dir, TOP, "ffpp")
-        held = read_listed(Path(bench_json).expanduser(), compression, folders)
+        held, notes = read_listed(Path(bench_json).expanduser(), compression, folders), {}
         form, suffix = "frames", ""
     else:
         root = find_root(manual_dir, TOP, "ffpp")
-        held = {folder: read_folder(root, folder, compression) for folder in folders}
+        held, notes = {}, {}
+        for folder in folders:
+            held[folder], others = read_folder(root, folder, compression)
+            notes |= others
         form, suffix = "videos", ".mp4"
 
     videos, missing = [], {}
@@ -85,7 +88,7 @@ def list_videos(
         lacking = DFD_COUNTS[folder] - len(held[folder])
         place = f"{folder}/{compression}/{form}"
         missing.setdefault("test", []).extend(f"{place} (one of them)" for _ in range(lacking))
-    return Holding(videos, missing)
+    return Holding(videos, missing, notes)
 
 
 def list_official(
@@ -113,11 +116,15 @@ def list_official(
             yield folder, name, "test", tuple(f"actor/{actor}" for actor in people if actor)
 
 
-def read_folder(root: Path, folder: str, compression: str) -> Held:
-    """The videos in a folder; InputError where it is not there in this compression."""
+def read_folder(root: Path, folder: str, compression: str) -> tuple[Held, dict[str, str]]:
+    """The videos in a folder, and why all else there is left out.
+
+    InputError where it is not there in this compression.
+    """
     place = root / folder / compression / "videos"
     if place.is_dir():
-        return {path.stem: () for path in place.iterdir() if path.suffix == ".mp4"}
+        names, left_out = list_folder(root, f"{folder}/{compression}/videos", (".mp4",))
+        return {Path(name).stem: () for name in names}, left_out
     others = [name for name in COMPRESSIONS if (root / folder / name / "videos").is_dir()]
     _refuse(place, compression, others, folder, name_some(root / folder))
 

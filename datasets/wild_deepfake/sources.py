@@ -12,7 +12,7 @@ from deepfidelity_jax.builder import Holding, find_root, name_some
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.preparation import Measure, Produced
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
-from deepfidelity_jax.videos import Video, recorded, unreadable
+from deepfidelity_jax.videos import Video, list_folder, recorded, unreadable
 
 FOLDERS = {
     "real_train": ("train", REAL),
@@ -43,14 +43,12 @@ def list_archives(manual_dir: Path, validation: float) -> Holding:
     number: whether they share a video is not told.
     """
     root = find_root(manual_dir, tuple(FOLDERS), "wild_deepfake")
-    found, missing = {}, {}
+    found, missing, notes = {}, {}, {}
     for folder, (split, _) in FOLDERS.items():
         place = root / folder
-        names = [p.name for p in place.iterdir()] if place.is_dir() else []
-        names = sorted(
-            (name for name in names if name.endswith(SUFFIXES) and name[0] != "."),
-            key=lambda name: (len(name), name),
-        )
+        names, others = list_folder(root, folder, SUFFIXES) if place.is_dir() else ([], {})
+        names.sort(key=lambda name: (len(name), name))
+        notes |= others
         if place.is_dir() and not names:
             raise InputError(
                 f"{place}: no archive such as 1.tar.gz in it, but {name_some(place)}; give the "
@@ -72,7 +70,7 @@ def list_archives(manual_dir: Path, validation: float) -> Holding:
             archives.append(Archive(place, str(root / place), number, label, own))
     lacking = ARCHIVES - len(archives)
     missing.setdefault("train", []).extend(["an archive of the 1120"] * lacking)
-    return Holding(archives, missing)
+    return Holding(archives, missing, notes)
 
 
 def number_of(name: str) -> str:
@@ -131,7 +129,7 @@ class Extractor:
         )
         paths = {number: f"{video_id}/{number}.png" for number in images}
         try:
-            extraction = faces.follow(decoded(images), len(images), self.settings)
+            extraction = faces.follow(lambda: decoded(images), len(images), self.settings)
         except media.MediaError as error:
             return unreadable(video_id, f"{sequence}: {error}")
         made = recorded(extraction, video, self.measure, paths)
