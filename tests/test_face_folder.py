@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder
-from deepfidelity_datasets.face_folder.sources import divide, list_sources
+from deepfidelity_datasets.face_folder.sources import list_sources
+from deepfidelity_datasets.face_folder.splits import draw
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax import forge, records
 from deepfidelity_jax.errors import InputError
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_core")
 SHARES = (0.6, 0.2, 0.2)
 
 
-def draw(seed, size=48):
+def paint(seed, size=48):
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(40, 215, (5, 5, 3)).astype(np.float32)
     image = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -31,14 +32,14 @@ def draw(seed, size=48):
 def write(folder, count, seed=0, suffix="png"):
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        Image.fromarray(draw(seed + number)).save(folder / f"{seed + number:03d}.{suffix}")
+        Image.fromarray(paint(seed + number)).save(folder / f"{seed + number:03d}.{suffix}")
 
 
 def write_video(path, seed, frames=6):
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (48, 48))
     for number in range(frames):
-        writer.write(np.roll(draw(seed), number, axis=1))
+        writer.write(np.roll(paint(seed), number, axis=1))
     writer.release()
 
 
@@ -57,17 +58,15 @@ def prepare(config, folder, place):
     return rows, records.metadata_of(place)
 
 
-@pytest.mark.parametrize("count", [3, 8, 9, 20, 101])
-def test_divide(count):
-    for seed in range(5):
-        splits = divide(count, SHARES, seed)
-        sizes = [splits.count(name) for name in SPLITS]
-        assert sum(sizes) == len(splits) == count
-        assert min(sizes) >= 1
-        assert sizes[1:] == [max(1, round(count * share)) for share in SHARES[1:]]
-        assert splits == divide(count, SHARES, seed)
-    assert count < 8 or divide(count, SHARES, 0) != divide(count, SHARES, 1)
-    assert divide(count, (6, 2, 2), 0) == divide(count, SHARES, 0)
+def test_a_split_is_drawn_by_the_key_alone():
+    keys = [f"{number:064x}" for number in range(4000)]
+    drawn = [draw(key, SHARES, 0) for key in keys]
+    for split, share in zip(SPLITS, SHARES, strict=True):
+        assert drawn.count(split) / len(keys) == pytest.approx(share, abs=0.03)
+    assert drawn == [draw(key, (6, 2, 2), 0) for key in keys]
+    moved = sum(a != draw(key, SHARES, 1) for key, a in zip(keys, drawn, strict=True))
+    assert moved > 1000
+    assert {draw(key, (0.5, 0.5, 0.0), 0) for key in keys} == {"train", "validation"}
 
 
 def test_labels_and_methods_come_from_folders(tmp_path):
@@ -89,16 +88,15 @@ def test_labels_and_methods_come_from_folders(tmp_path):
 
 
 def test_the_same_bytes_are_taken_once(tmp_path):
-    write(tmp_path / "real", 10)
-    write(tmp_path / "fake", 10, seed=100)
+    write(tmp_path / "real", 20)
+    write(tmp_path / "fake", 20, seed=100)
     shutil.copy(tmp_path / "real" / "003.png", tmp_path / "real" / "again.png")
-    shutil.copy(tmp_path / "real" / "004.png", tmp_path / "fake" / "lie.png")
     sources, notes, _ = list_sources(tmp_path, SHARES, 0)
-    assert notes == {
-        "real/again.png": "the same bytes as real/003.png",
-        "fake/lie.png": "the same bytes as real/004.png",
-    }
-    assert len(sources) == 20
+    assert notes == {"real/again.png": "the same bytes as real/003.png"}
+    assert len(sources) == 40
+    shutil.copy(tmp_path / "real" / "004.png", tmp_path / "fake" / "lie.png")
+    with pytest.raises(InputError, match=r"1 files lie in two classes .* real/004.png"):
+        list_sources(tmp_path, SHARES, 0)
 
 
 def test_folders_that_will_not_do(tmp_path):
