@@ -19,6 +19,11 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.dataset = "face_folder"
     config.data.dir = ""  # face_folder: the folder of photographs or videos
+    config.data.real_folder = ""  # face_folder: where its real faces are, if not in real/
+    config.data.fake_folder = ""  # and its fakes, if not in fake/; both inside `dir` or anywhere
+    # face_folder, what no two splits may have of: file, folder (frames of a video), prefix:REGEX
+    # (what the names begin with); empty: file, unless there is reason to ask.
+    config.data.group = ""
     config.data.records_dir = ""  # where TFDS records are written; empty: <workdir>/records
     config.data.identities = 64  # synthetic_faces: people rendered
     config.data.clips = 3  # synthetic_faces: clips of each

@@ -23,6 +23,24 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     OPTIONS: tuple[str, ...] = ()
 
+    @property
+    def contents(self) -> str:
+        """What the training split holds, in a word: other contents are told apart by it.
+
+        The same options give the same records, so it is their name. Empty where it is unknown.
+        """
+        return f"{self.builder_config.name}/{self.version}"
+
+    @property
+    def untold(self) -> str:
+        """What earlier versions trained on, whose checkpoints do not tell: the same."""
+        return self.contents
+
+    @property
+    def undecided(self) -> str:
+        """What to do where videos look alike across splits; empty where it is the dataset's own."""
+        return ""
+
     def _info(self) -> tfds.core.DatasetInfo:
         info = self.dataset_info_from_configs(
             features=records.features(), metadata=tfds.core.MetadataDict()

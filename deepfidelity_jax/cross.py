@@ -5,7 +5,6 @@ Only test splits are prepared, with the detector's own way of finding faces unle
 
 import copy
 import csv
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -161,19 +160,19 @@ def score(
     """Prepare, export and evaluate the test split of one dataset, `name` in the workdir."""
     about = {"folder": next(changed.data[key] for key in PLACES if changed.data[key])}
     is_folder = changed.data.dataset == "face_folder"
+    seen = seen_in_training(own, workdir)
+    about["training_checked"] = bool(seen)
     if is_folder:
-        seen = seen_in_training(own, workdir)
-        about["training_checked"] = bool(seen)
         # Before hours of preparation.
         files = {source.digest: source.name for source in builder.builder_config.sources}
         leaks.require_unseen(files, seen, Path(about["folder"]))
     prepare(changed, builder, workdir)
     folder = Path(builder.data_path)
     crops = leaks.digests_of(folder, "test")
+    leaks.require_unseen(crops, seen, Path(about["folder"]))
     if is_folder:
-        leaks.require_unseen(crops, seen, Path(about["folder"]))
         about["notes"] = records.metadata_of(folder)["notes"]
-    about["faces_digest"] = hashlib.sha256("".join(sorted(crops)).encode()).hexdigest()
+    about["faces_digest"] = leaks.digest_of_faces(crops)
     about["faces"] = changed.faces.to_dict()
     features = export_once(lambda: detector, detector.step, folder, name, "test", workdir)
     features = retarget(features, detector, folder)
@@ -183,15 +182,18 @@ def score(
 
 
 def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
-    """Digests of what the detector was trained and calibrated on, where records of it are at hand.
+    """Digests of what the detector was trained and calibrated on, where they are at hand.
 
-    All records inside the workdir that have a training split; of a folder that may be shared with
-    other runs, those whose features this one exported.
+    Those kept in the workdir. Where an earlier version trained: of all records inside the workdir
+    that have a training split, and of a folder that may be shared with other runs, of those whose
+    features this one exported.
     """
+    seen = leaks.seen_by(workdir)
+    if seen:
+        return seen
     inside = (workdir / "records" / own.data.dataset).glob("*/*/dataset_info.json")
     folders = {info.parent for info in inside if "train" in records.splits_of(info.parent)}
     exported = _records_behind(own, workdir, own.data.dataset, "train")
-    seen = {}
     for folder in folders | ({exported} if exported else set()):
         seen |= leaks.digests_of_training(folder)
     return seen

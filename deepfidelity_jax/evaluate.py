@@ -135,6 +135,11 @@ def describe(found: dict, dataset: str, split: str) -> str:
     ]
     if found["checkpoint_picked_here"]:
         lines.append("  these figures flatter: the checkpoint was picked on this very split")
+    if found.get("look_alikes"):
+        lines.append(
+            f"  these figures flatter: {found['look_alikes']} of the test videos or photographs "
+            "look like one of training or validation, see leaks.json"
+        )
     if found.get("training_checked") is False:
         lines.append("  not checked against the training pictures, whose records are not at hand")
     if "official_scoring" in found:

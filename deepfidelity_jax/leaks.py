@@ -1,11 +1,13 @@
 """What would make a test score a lie: a video, a person, or nearly a frame, in two splits.
 
-Before training. A video, or an origin of it (a person, a video it was made of), in two splits stops
-the run. Frames of two splits that look alike are reported: they may be one video under two names.
+Before training. A video, an origin of it (a person, a video it was made of), or the same picture in
+two splits stops the run. Frames of two splits that look alike are reported: they may be one video
+under two names. Before evaluation, no test picture may be one that the detector was trained on.
 """
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -32,6 +34,7 @@ ALIKE = 0.95  # and the correlation of their thumbnails, at least
 SIDE = 32  # of the picture that is hashed
 THUMBNAIL = 16
 CHUNK = 4096  # frames a process reads at a time
+SEEN = "training_pictures.json"  # in the workdir
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,21 @@ class Looks(NamedTuple):
     videos: list[str]
 
 
-def require_none(folder: Path, allow: Sequence[str], workdir: Path) -> None:
+def require_none(folder: Path, allow: Sequence[str], workdir: Path, *, undecided: str = "") -> None:
     """Check the records in `folder`, once, and write `leaks.json` to the workdir.
+
+    Args:
+      folder: of the records.
+      allow: titles of leaks to go on with.
+      workdir: of the run.
+      undecided: what to do where videos look alike across splits, which stops the run then; empty
+        where it is told and the figures are marked.
 
     Raises:
       InputError: something is in two splits, and its title is not in `allow`.
     """
     path, stages = workdir / "leaks.json", Stages(workdir)
-    inputs = fingerprint(folder.parent.name, folder.name, sorted(allow))
+    inputs = fingerprint(folder.parent.name, folder.name, sorted(allow), bool(undecided))
     if stages.done("leaks", inputs, path):
         return
     leaks, looks = read(folder)
@@ -91,14 +101,51 @@ def require_none(folder: Path, allow: Sequence[str], workdir: Path) -> None:
         say(f"leaks allowed: {count} of {title}")
     if alike:
         most = alike[0]
-        say(
-            f"{len(alike)} pairs of videos look alike across splits, such as {most.videos[0]} of "
-            f"{most.splits[0]} and {most.videos[1]} of {most.splits[1]} ({most.frames} frames): "
-            f"see {path}"
+        told = (
+            f"{len(alike)} pairs of videos or photographs look alike across splits, such as "
+            f"{most.videos[0]} of {most.splits[0]} and {most.videos[1]} of {most.splits[1]} "
+            f"({most.frames} frames)"
         )
+        if undecided:
+            raise InputError(f"{told}: {undecided}")
+        say(f"{told}: see {path}")
     found = {"allowed": leaks, "alike": alike}
     write_json(path, {name: [asdict(one) for one in ones] for name, ones in found.items()})
     stages.finish("leaks", inputs)
+
+
+def count_alike(workdir: Path) -> int:
+    """How many videos of the test split look like one of another split, by `leaks.json`."""
+    path = workdir / "leaks.json"
+    alike = json.loads(path.read_text(encoding="utf-8"))["alike"] if path.exists() else []
+    return len(
+        {
+            video
+            for pair in alike
+            for split, video in zip(pair["splits"], pair["videos"], strict=True)
+            if split == "test"
+        }
+    )
+
+
+def remember(folder: Path, workdir: Path, init_from: str = "") -> None:
+    """Keep the digests of what a detector is about to be trained on, beside those it was before.
+
+    `init_from`: where its weights come from, a workdir with such digests or anything else.
+    """
+    stages, inputs = Stages(workdir), fingerprint(folder.parent.name, folder.name, init_from)
+    path = workdir / SEEN
+    if stages.done("seen", inputs, path):
+        return
+    seen = seen_by(workdir) | (seen_by(Path(init_from)) if init_from else {})
+    write_json(path, seen | digests_of_training(folder))
+    stages.finish("seen", inputs)
+
+
+def seen_by(workdir: Path) -> dict[str, str]:
+    """The files and crops a detector was trained on, as digest to path; none where not kept."""
+    path = workdir / SEEN
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def digests_of_training(folder: Path) -> dict[str, str]:
@@ -113,6 +160,34 @@ def digests_of_training(folder: Path) -> dict[str, str]:
         if counts.get(split):
             seen |= digests_of(folder, split)
     return seen
+
+
+def require_test_unseen(folder: Path, workdir: Path, allow: Sequence[str]) -> str:
+    """Check the test split of the records in `folder` against what the detector was trained on.
+
+    Pictures that these records themselves have in training as well are `require_none`'s affair
+    where `allow` names them.
+
+    Returns:
+      A digest of the test faces.
+
+    Raises:
+      InputError: some of the test pictures were pictures of training.
+    """
+    crops = digests_of(folder, "test")
+    files = metadata_of(folder).get("digests", {}).get("test", {})
+    test = {digest: path for path, digest in files.items()} | crops
+    seen = seen_by(workdir) or digests_of_training(folder)
+    if any(title.startswith("picture:") for title in allow):
+        own = digests_of_training(folder)
+        seen = {digest: path for digest, path in seen.items() if digest not in own}
+    require_unseen(test, seen, folder)
+    return digest_of_faces(crops)
+
+
+def digest_of_faces(crops: Iterable[str]) -> str:
+    """One digest of many faces, by theirs, whatever their order."""
+    return sha256("".join(sorted(crops)).encode()).hexdigest()
 
 
 def digests_of(folder: Path, split: str) -> dict[str, str]:
@@ -146,7 +221,7 @@ def read(folder: Path) -> tuple[list[Leak], dict[str, Looks]]:
     """What is in two splits, by identifiers; and the looks of every frame of each split."""
     counts = splits_of(folder)
     owners: dict[str, dict[tuple[str, str], str]] = {}
-    looks = {}
+    looks, pictures = {}, {}
     for split in (*SPLITS, SOURCES):
         parts = _in_chunks(folder, split, counts.get(split, 0))
         # Clean copies of training's faces: training by another name.
@@ -154,13 +229,30 @@ def read(folder: Path) -> tuple[list[Leak], dict[str, Looks]]:
         for part in parts:
             for key, path in part.names.items():
                 own.setdefault(key, path)
+            pictures.setdefault("train" if split == SOURCES else split, []).append(part.pictures)
         if split != SOURCES and parts:
             looks[split] = Looks(
                 np.concatenate([part.looks.hashes for part in parts]),
                 np.concatenate([part.looks.thumbnails for part in parts]),
                 [video for part in parts for video in part.looks.videos],
             )
+    for a, b in combinations(pictures, 2):
+        both = np.intersect1d(np.concatenate(pictures[a]), np.concatenate(pictures[b]))
+        if both.size:
+            for split in (a, b):
+                owners[split] |= _find_pictures(folder, split, set(both.tolist()))
     return compare(owners), looks
+
+
+def _find_pictures(folder: Path, split: str, wanted: set[int]) -> dict[tuple[str, str], str]:
+    """The crops of a split with such digests, as `{("picture", digest): path}`."""
+    parts = (split, SOURCES) if split == "train" and splits_of(folder).get(SOURCES) else (split,)
+    return {
+        ("picture", digest[:16]): path
+        for part in parts
+        for digest, path in digests_of(folder, part).items()
+        if int(digest[:16], 16) in wanted
+    }
 
 
 def compare(owners: dict[str, dict[tuple[str, str], str]]) -> list[Leak]:
@@ -175,6 +267,7 @@ def compare(owners: dict[str, dict[tuple[str, str], str]]) -> list[Leak]:
 class _Part(NamedTuple):
     names: dict[tuple[str, str], str]
     looks: Looks
+    pictures: UInt64[np.ndarray, "n"]  # the first eight bytes of their SHA-256
 
 
 def _in_chunks(folder: Path, split: str, count: int) -> list[_Part]:
@@ -189,7 +282,7 @@ def _in_chunks(folder: Path, split: str, count: int) -> list[_Part]:
 
 def _read_chunk(folder: Path, split: str, start: int) -> _Part:
     records = Records(folder, split)
-    names, pictures, videos = {}, [], []
+    names, pictures, videos, digests = {}, [], [], []
     for index in range(start, min(start + CHUNK, len(records))):
         record = records[index]
         video = record["video_id"]
@@ -198,9 +291,11 @@ def _read_chunk(folder: Path, split: str, start: int) -> _Part:
             kind, _, name = origin.partition("/")
             names.setdefault((kind, name), record["path"])
         pictures.append(shrink(record["image"]))
+        digests.append(int(sha256(record["image"]).hexdigest()[:16], 16))
         videos.append(video)
     pictures = np.stack(pictures)
-    return _Part(names, Looks(hash_pictures(pictures), thumbnails(pictures), videos))
+    looks = Looks(hash_pictures(pictures), thumbnails(pictures), videos)
+    return _Part(names, looks, np.array(digests, np.uint64))
 
 
 def shrink(image: bytes) -> UInt8[np.ndarray, "32 32"]:

@@ -146,6 +146,20 @@ def _path() -> Option:
     return Option(words, holds, path=True)
 
 
+def _group() -> Option:
+    def holds(value):
+        if not isinstance(value, str):
+            return False
+        if not value.startswith("prefix:"):
+            return value in ("", "file", "folder")
+        try:
+            return bool(re.compile(value.removeprefix("prefix:")).pattern)
+        except (re.error, OverflowError, RecursionError):
+            return False
+
+    return Option("'', file, folder, or prefix:REGEX with a regular expression", holds)
+
+
 def _free(option: Option) -> Option:
     """The same, without a bearing on results: may differ from one command to the next."""
     return option._replace(binds=False)
@@ -161,8 +175,12 @@ OPTIONS: Mapping[str, Option] = {
     "init_from": _path(),
     #
     "data.dataset": _choice(*records.datasets()),
-    "data.dir": _path(),
-    # The name of the records says what they were made of, wherever they lie; so with manual_dir.
+    # What was trained on is known by its content, wherever it lies and however it was told to be
+    # divided, see pipeline.require_trained_on.
+    "data.dir": _free(_path()),
+    "data.real_folder": _free(_path()),
+    "data.fake_folder": _free(_path()),
+    "data.group": _free(_group()),
     "data.records_dir": _free(_path()),
     "data.identities": _whole(6, MUCH),  # two a split, for swaps
     "data.clips": _whole(1, MUCH),

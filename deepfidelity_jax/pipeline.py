@@ -53,6 +53,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     starting = "train" in todo and config.init_from and untrained
     initial = convert.initial_arrays(config) if starting else None
     if processes.is_first():
+        if mode != "prepare":
+            require_trained_on(builder, workdir)
         claim(workdir, config)
         if "prepare" in todo:
             prepare(config, builder, workdir)
@@ -60,11 +62,13 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     folder = Path(builder.data_path)
     if not (folder / "dataset_info.json").exists():
         raise InputError(f"no records in {folder}: run --mode=prepare first")
+    if processes.is_first() and "train" in records.splits_of(folder):
+        leaks.require_none(folder, config.leaks.allow, workdir, undecided=builder.undecided)
+        if "train" in todo:
+            leaks.remember(folder, workdir, config.init_from)
+    processes.wait()
     if "train" in todo:
-        if processes.is_first():
-            leaks.require_none(folder, config.leaks.allow, workdir)
-        processes.wait()
-        train.train(config, folder, workdir, initial)
+        train.train(config, folder, workdir, initial, builder.contents)
         processes.wait()  # the first one finishes the checkpoints
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
@@ -74,6 +78,22 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
         fit(trained)
     if "evaluate" in todo:
         evaluate_and_report(trained)
+
+
+def require_trained_on(builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
+    """InputError where the detector in `workdir` learnt from other pictures than there are now."""
+    step = checkpoint.latest_step(workdir / "checkpoints")
+    if not step:
+        return
+    notes = checkpoint.read_notes(workdir / "checkpoints", step)
+    if "converted_from" in notes or notes.get("trained_on", builder.untold) == builder.contents:
+        return
+    raise InputError(
+        f"{workdir} was trained on other pictures than the data holds now, for training and "
+        "validation: bring the data back to what it was; or train further on it in a new "
+        f"--workdir with --config.init_from={workdir}; or start anew in a new --workdir; or score "
+        f"what is new with --mode=evaluate --workdir={workdir} --input=FOLDER"
+    )
 
 
 @dataclass
@@ -149,14 +169,23 @@ def evaluate_and_report(trained: Trained) -> None:
     model = fidelity.load(workdir / "fidelity.npz")
     place = workdir / "eval" / dataset
     results = [place / "metrics.json", place / "predictions.csv", workdir / "report/index.html"]
-    inputs = fingerprint(folder.parent.name, step, config.eval.to_dict(), model.regressor.settings)
+    alike = leaks.count_alike(workdir)
+    inputs = fingerprint(
+        folder.parent.name, step, config.eval.to_dict(), model.regressor.settings, alike
+    )
     stages = Stages(workdir)
     if not processes.told(stages.done("evaluate", inputs, *results)):
         stages.begin("evaluate")
         picked_here = config.train.select_on == "test"
+        about = {"folder": config.data.dir or config.data.manual_dir, "look_alikes": alike}
+        if processes.is_first():
+            about["faces_digest"] = leaks.require_test_unseen(folder, workdir, config.leaks.allow)
+        processes.wait()
         features = trained.features("test")
         if processes.is_first():
-            evaluate.evaluate(config, model, features, "test", place, picked_here=picked_here)
+            evaluate.evaluate(
+                config, model, features, "test", place, picked_here=picked_here, about=about
+            )
             test = records.Records(folder, "test")
             write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
             stages.finish("evaluate", inputs)

@@ -433,7 +433,8 @@ def require_both_classes(found: dict[str, dict[str, int]], splits: Sequence[str]
             if count == 0:
                 raise InputError(
                     f"no {name} face was found for the {split} split: more input is needed, or "
-                    "another config.faces.detector, or other shares in config.data.splits"
+                    "another config.faces.detector, other shares in config.data.splits, or another "
+                    "config.seed"
                 )
 
 

@@ -11,6 +11,8 @@ which needs weights, "csv" reads external scores (`read_scores`), "none" is no q
 
 import csv
 import math
+import unicodedata
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -248,6 +250,77 @@ def read_scores(csv_path: str | Path) -> dict[str, float]:
             return _parse_scores(csv_path, csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"quality scores {csv_path}: cannot be read ({error})") from error
+
+
+def match_scores(
+    scores: Mapping[str, float], names: Sequence[str], folder: str | Path
+) -> dict[str, float]:
+    """The score of each file that has one, by the file's name.
+
+    A row's path may be absolute, here or where the table was made; it may begin with `./` or with
+    the last folders of `folder`, have backslashes, or be the end of a name, down to the bare file
+    name.
+
+    Args:
+      scores: by the paths of the table.
+      names: of the files, relative to `folder`.
+      folder: where they lie.
+
+    Raises:
+      InputError: a path may be several files, several paths are one file, or no path is any.
+    """
+    exact, ends, known = set(names), {}, {}
+    for name in names:
+        known.setdefault(_normal(name), []).append(name)
+        for end in _ends(_normal(name)):
+            ends.setdefault(end, []).append(name)
+    place = _normal(str(folder))
+
+    def find(row: str) -> list[str]:
+        if row in exact:
+            return [row]
+        path = _normal(row)
+        # An end of it that is a whole name; what stands before must be folders around `folder`.
+        for end in _ends(path):
+            before = path.removesuffix(end).rstrip("/")
+            absolute = row.startswith(("/", "\\")) or row[1:2] == ":"
+            if end in known and (absolute or f"/{place}".endswith(f"/{before}") or not before):
+                return known[end]
+        return ends.get(path, [])
+
+    rows: dict[str, str] = {}
+    for row in scores:
+        fitting = find(row)
+        if len(fitting) > 1:
+            raise InputError(
+                f"the quality table's path {row!r} may be {len(fitting)} files in {folder}, such "
+                f"as {fitting[0]} and {fitting[1]}: write their folders as well"
+            )
+        for name in fitting:
+            if name in rows:
+                raise InputError(
+                    f"the quality table's paths {rows[name]!r} and {row!r} are one file, {name} in "
+                    f"{folder}: keep one"
+                )
+            rows[name] = row
+    if not rows:
+        raise InputError(
+            f"no path of the quality table is a file in {folder}: the table has "
+            f"{', '.join(list(scores)[:3]) or 'no rows'}; the folder has "
+            f"{', '.join(list(names)[:3]) or 'no files'}"
+        )
+    return {name: scores[row] for name, row in rows.items()}
+
+
+def _normal(path: str) -> str:
+    path = unicodedata.normalize("NFC", path).replace("\\", "/")
+    return "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def _ends(path: str) -> list[str]:
+    """The path, and it without its first folders, down to the file name."""
+    parts = path.split("/")
+    return ["/".join(parts[first:]) for first in range(len(parts))]
 
 
 def _parse_scores(csv_path, rows):

@@ -95,10 +95,12 @@ def train(
     folder: Path,
     workdir: Path,
     initial: dict[tuple[str, ...], np.ndarray] | None = None,
+    contents: str = "",
 ) -> None:
     """Train on the records in `folder` until `config.train.steps`, from where `workdir` stands.
 
-    A new run takes over the arrays of `initial`, by their path in the variables.
+    A new run takes over the arrays of `initial`, by their path in the variables. `contents` tells
+    the records from others, and is kept with each checkpoint.
     Raises InputError for a damaged checkpoint or an empty split, FloatingPointError when the loss
     is no longer finite.
     """
@@ -173,6 +175,7 @@ def train(
                     log.validated(step, validated)
                 # Read by earlier versions; `start` says it to this one.
                 notes = {"config": config.to_json(), "data": json.dumps({"next_index": step})}
+                notes["trained_on"] = contents
                 checkpoints.save(step, state, notes, validated)
             if stopping:
                 say(f"stopped at step {step}, saved: the same command goes on from there")

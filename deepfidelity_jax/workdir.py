@@ -85,9 +85,10 @@ def held(workdir: Path) -> Iterator[None]:
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:
-    """Make a new workdir this config's."""
-    if not (workdir / "config.json").exists():
-        write_json(workdir / "config.json", json.loads(config.to_json()))
+    """Make a workdir this config's: a new one, or with other values of what does not bind it."""
+    path, values = workdir / "config.json", json.loads(config.to_json())
+    if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != values:
+        write_json(path, values)
 
 
 def keep_programs(workdir: Path) -> None:

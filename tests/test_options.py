@@ -60,6 +60,7 @@ MEANS = {
             "train.ranking_weight", "train.ema_decay",
         },
     ),
+    "nothing said": ("", {"data.group"}),
     "a range": ("(1,2)", {"augment.crop_ratio", "augment.recompress_quality"}),
 }  # fmt: skip
 FLAGS = {
@@ -112,6 +113,14 @@ def test_every_option_of_the_default_is_in_the_table_in_its_order():
 def test_every_config_is_right(name):
     module = __import__(f"deepfidelity_configs.{name}", fromlist=["get_config"])
     options.check(module.get_config())
+
+
+def test_groups_are_words_or_patterns():
+    for value in ("", "file", "folder", "prefix:[a-z]+_", r"prefix:(?:id)\d+"):
+        assert not told({"data.group": value})
+    wrong = ("files", "prefix", "prefix:", "prefix:[a", "prefix:(", "PREFIX:a", ("folder",), 1)
+    for value in wrong:
+        assert "config.data.group is" in told({"data.group": value})
 
 
 def test_names_are_those_of_the_code():
@@ -256,8 +265,8 @@ def another(name):
     before = flatten_dict(default.get_config().to_dict(), sep=".")[name]
     values = (
         not before, "elsewhere", "ffpp", "c40", ("Deepfakes",), ("test",), "yunet", "none", "tiny",
-        "bfloat16", "labelled", "test", 2, 63, 96, 0.5, 0.3, (0.3, 0.3), (0.7, 0.9), (50, 60),
-        (0.5, 0.4, 0.1), (0, 1, 0, 0), ("video:train-test",),
+        "folder", "bfloat16", "labelled", "test", 2, 63, 96, 0.5, 0.3, (0.3, 0.3), (0.7, 0.9),
+        (50, 60), (0.5, 0.4, 0.1), (0, 1, 0, 0), ("video:train-test",),
     )  # fmt: skip
     return next(v for v in values if v != before and OPTIONS[name].holds(v))
 
@@ -273,7 +282,8 @@ def test_a_workdir_is_bound_by_what_changes_results(tmp_path):
         except InputError as error:
             assert f"{name} is " in str(error)
     assert free == {
-        "data.records_dir", "data.manual_dir", "data.beam", "data.workers", "leaks.allow",
+        "data.dir", "data.real_folder", "data.fake_folder", "data.group", "data.records_dir",
+        "data.manual_dir", "data.beam", "data.workers", "leaks.allow",
         "train.shard_state", "train.remat", "train.log_every", "train.checkpoint_every",
         "train.keep", "eval.batch_size", "eval.bootstrap", "eval.official_scoring",
     }  # fmt: skip

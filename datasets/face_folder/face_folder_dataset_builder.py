@@ -3,19 +3,30 @@
 python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR --mode=prepare
 """
 
-from dataclasses import dataclass, field
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_datasets.face_folder.sources import Extractor, Source, list_sources
-from deepfidelity_jax import preparation
+from deepfidelity_datasets.face_folder.inventory import Inventory
+from deepfidelity_datasets.face_folder.sources import (
+    CHOICE,
+    Extractor,
+    Source,
+    describe,
+    list_sources,
+)
+from deepfidelity_jax import media, preparation, quality
 from deepfidelity_jax.builder import RecordsBuilder
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.preparation import Recipe
-from deepfidelity_jax.records import SPLITS
-from deepfidelity_jax.workdir import fingerprint
+from deepfidelity_jax.records import SPLITS, metadata_of
+from deepfidelity_jax.workdir import fingerprint, say
 
 
 @dataclass(kw_only=True)
@@ -23,60 +34,130 @@ class FaceFolderConfig(tfds.core.BuilderConfig):
     """What was found in the folder, divided how, and prepared by which recipe.
 
     notes: on files left out. made: whether the fakes are to be made. splits: those there are.
+    asked: the options of the division, and the folder, by which records are found again without it.
+    contents: a digest of what there is to train on; empty for records of an earlier version.
     """
 
     # Not shown: TFDS logs a configuration, and there are thousands.
-    sources: list[Source] = field(repr=False)
-    notes: dict[str, str] = field(repr=False)
-    made: bool
+    sources: list[Source] = field(default_factory=list, repr=False)
+    notes: dict[str, str] = field(default_factory=dict, repr=False)
+    made: bool = False
     recipe: Recipe
     splits: tuple[str, ...]
+    asked: dict[str, Any] = field(default_factory=dict, repr=False)
+    contents: str = ""
 
 
 class Builder(RecordsBuilder):
     """TFDS builder of a folder."""
 
-    VERSION = tfds.core.Version("1.4.0")
-    OPTIONS = ("dir", "splits")
+    VERSION = tfds.core.Version("2.0.0")
+    # Read where they are there: divided by the number of files, and named by their times.
+    SUPPORTED_VERSIONS = [tfds.core.Version(f"1.{minor}.0") for minor in range(4, -1, -1)]
+    OPTIONS = ("dir", "splits", "group", "real_folder", "fake_folder")
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
         """The builder for a configuration, writing below `records_dir`."""
-        if not config.data.dir:
+        own = config.data
+        if not own.dir:
             raise InputError("config.data.dir is empty: name a folder of photographs or videos")
-        splits, shares = tuple(config.data.prepare), tuple(config.data.splits)
+        splits, shares = tuple(own.prepare), tuple(own.splits)
         if set(splits) not in ({"test"}, set(SPLITS)):
             raise InputError(
                 f"config.data.prepare is {splits}: a folder gives all of {', '.join(SPLITS)}, or "
                 "only test"
             )
-        folder, recipe = Path(config.data.dir).expanduser().absolute(), Recipe.from_config(config)
+        folder, recipe = Path(own.dir).expanduser().absolute(), Recipe.from_config(config)
         test_only = set(splits) == {"test"}
-        sources, notes, made = list_sources(folder, shares, recipe.seed, test_only=test_only)
-        if test_only:
-            # By their bytes: the same pictures are the same records wherever they lie.
-            files = [(source.name, source.digest) for source in sources]
-            name = f"test-{fingerprint(files, recipe.to_json())}"
-        else:
-            stamps = [
-                (s.name, Path(s.path).stat().st_size, Path(s.path).stat().st_mtime) for s in sources
-            ]
-            name = f"{folder.name}-{fingerprint(stamps, shares, recipe.to_json())}"
-        own = FaceFolderConfig(
-            name=name, sources=sources, notes=notes, made=made, recipe=recipe, splits=splits
+        place = records_dir / "face_folder"
+        asked = {
+            "shares": shares,
+            "group": own.group,
+            "real_folder": own.real_folder,
+            "fake_folder": own.fake_folder,
+            "splits": splits,
+            "recipe": fingerprint(recipe.to_json()),
+            "folder": str(folder),
+        }
+        found = FaceFolderConfig(name="", recipe=recipe, splits=splits, asked=asked)
+        if not folder.is_dir() or not os.listdir(folder):
+            return cls._read(records_dir, _find_prepared(place, found, cls.VERSION))
+        inventory = Inventory(place / "inventory.json")
+        if not test_only:
+            stamped = _name_by_stamps(place, folder, shares, recipe, inventory)
+            for version in cls.SUPPORTED_VERSIONS:
+                if stamped and (place / stamped / str(version) / "dataset_info.json").exists():
+                    say(f"records of an earlier version, divided as they are: {place / stamped}")
+                    return cls._read(records_dir, replace(found, name=stamped), str(version))
+
+        listed = list_sources(
+            folder,
+            shares,
+            recipe.seed,
+            group=own.group,
+            real_folder=own.real_folder,
+            fake_folder=own.fake_folder,
+            test_only=test_only,
+            inventory=inventory,
         )
-        return cls(data_dir=records_dir, config=own, file_format="array_record")
+        sources, measure = listed.sources, recipe.measure
+        if measure.name == "csv":
+            met = quality.match_scores(measure.scores, [s.name for s in sources], folder)
+            recipe = replace(recipe, measure=replace(measure, scores=met))
+        # By what they hold, so that the same files are the same records wherever they lie.
+        rows = [(s.name, s.digest, s.label, s.method, s.split, s.video) for s in sources]
+        kind = "test" if test_only else "files"
+        found = replace(
+            found,
+            name=f"{kind}-{fingerprint(sorted(rows), listed.made, recipe.to_json())}",
+            sources=sources,
+            notes=listed.notes,
+            made=listed.made,
+            recipe=recipe,
+            contents=_contents(sources, made=listed.made),
+        )
+        return cls._read(records_dir, found)
+
+    @classmethod
+    def _read(cls, records_dir: Path, own: FaceFolderConfig, version: str | None = None):
+        return cls(data_dir=records_dir, config=own, version=version, file_format="array_record")
+
+    @property
+    def contents(self) -> str:
+        """What the records' training split holds, as a digest; empty where that is not known."""
+        return self.builder_config.contents
+
+    @property
+    def untold(self) -> str:
+        """Of earlier versions, whose contents are not known either."""
+        return ""
+
+    @property
+    def undecided(self) -> str:
+        """What there is to choose from, until it is chosen."""
+        own = self.builder_config
+        return CHOICE if own.contents and not own.asked["group"] else ""
 
     def _split_generators(self, dl_manager):
         own = self.builder_config
+        for line in describe(own):
+            say(line)
         donors, digests = {}, {}
         for source in own.sources:
             digests.setdefault(source.split, {})[source.name] = source.digest
             if own.made:
-                donors[source.split] = (*donors.get(source.split, ()), source.path)
-        # By which a picture of training is known again.
-        self.info.metadata.update(digests=digests)
-        extractor = Extractor(own.recipe.faces, own.recipe.measure, donors, own.recipe.seed)
+                donors.setdefault(source.split, []).append(
+                    (source.path, source.video or source.name)
+                )
+        # By which a picture of training is known again, and the records are without the folder.
+        self.info.metadata.update(digests=digests, asked=own.asked, contents=own.contents)
+        extractor = Extractor(
+            own.recipe.faces,
+            own.recipe.measure,
+            {split: tuple(paths) for split, paths in donors.items()},
+            own.recipe.seed,
+        )
         return preparation.split_generators(
             self,
             own.sources,
@@ -86,3 +167,63 @@ class Builder(RecordsBuilder):
             notes=own.notes,
             splits=own.splits,
         )
+
+
+def _contents(sources: list[Source], *, made: bool) -> str:
+    """A digest of what a network learns of: the files of training and validation, their labels."""
+    rows = [(s.split, s.digest, s.label) for s in sources if s.split != "test"]
+    return fingerprint(sorted(rows), made) if rows else ""
+
+
+def _prepared(place: Path, version: object) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Finished records of a version, the last ones first, and their metadata."""
+    infos = [path / str(version) / "dataset_info.json" for path in place.glob("*")]
+    for info in sorted(filter(Path.exists, infos), key=os.path.getmtime, reverse=True):
+        yield info.parent, dict(metadata_of(info.parent))
+
+
+def _find_prepared(place: Path, own: FaceFolderConfig, version: object) -> FaceFolderConfig:
+    """The records prepared of a folder that is no longer there."""
+    folder, options = own.asked["folder"], {k: v for k, v in own.asked.items() if k != "folder"}
+    others = set()
+    for path, metadata in _prepared(place, version):
+        asked = dict(metadata.get("asked", {}))
+        source = asked.pop("folder", "")
+        # As JSON has them.
+        if fingerprint(asked) != fingerprint(options):
+            continue
+        if source == folder:
+            say(f"{folder} is not there: going on from its records in {path}")
+            return replace(own, name=path.parent.name, contents=metadata["contents"])
+        others.add(source)
+    hint = ""
+    if others:
+        shown = " or ".join(f"--config.data.dir={other}" for other in sorted(others)[:3])
+        hint = f"; there are records of another folder, read by {shown}"
+    raise InputError(
+        f"config.data.dir is {folder!r}, which is no folder or empty, and {place} has no records "
+        f"made of it by these options{hint}"
+    )
+
+
+def _name_by_stamps(
+    place: Path, folder: Path, shares: tuple[float, ...], recipe: Recipe, inventory: Inventory
+) -> str:
+    """The name that versions before 2.0.0 gave to the records of a folder; empty for none."""
+    begin = f"{folder.name}-"
+    if not any(path.name.startswith(begin) for path in place.glob("*")):
+        return ""
+    given = {name: folder / name for name in ("real", "fake") if (folder / name).is_dir()}
+    stamps, seen = [], set()
+    for where in (given.get("real", folder), given.get("fake")):
+        kinds = dict.fromkeys(media.list_media(where), "") if where else {}
+        for path in kinds:
+            with contextlib.suppress(media.MediaError):
+                kinds[path] = inventory.kind(path)
+        for path, found in inventory.digests(kinds):
+            if found not in seen:
+                seen.add(found)
+                status = path.stat()
+                name = path.relative_to(folder).as_posix()
+                stamps.append((name, status.st_size, status.st_mtime))
+    return f"{begin}{fingerprint(stamps, shares, recipe.to_json())}"
