@@ -470,6 +470,7 @@ def main():
     with tempfile.TemporaryDirectory() as cache:
         # What XLA found out about a form on this device need not be found out by the next process.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{cache}/torch")
         run(parts, options)
 
 

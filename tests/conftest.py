@@ -29,6 +29,7 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 TEMPORARY = SHARED / f"temporary-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 TEMPORARY.mkdir(exist_ok=True)
 os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(SHARED / "torch")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(SHARED / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 # Most of the tests' time is spent in compiling, a third of that in what makes programs faster; with

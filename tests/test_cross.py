@@ -158,7 +158,7 @@ def test_what_is_named_is_what_is_scored(two_folders):
         assert metrics["frame_auc"] == pytest.approx(auc)
     assert found[0]["dataset"] != found[1]["dataset"], "two folders of one name"
     assert found[0]["faces_digest"] != found[1]["faces_digest"]
-    assert found[0]["notes"]["beside.png"] == "outside of real and fake"
+    assert found[0]["notes"]["beside.png"] == "outside of fake and real"
     assert "real/broken.jpg" in found[0]["notes"]
     assert found[1]["notes"] == {}
     report = (workdir / "report" / "index.html").read_text()

@@ -334,8 +334,9 @@ def test_no_steps_are_for_converted_weights(run, tmp_path):
     config = config_of({"train.steps": 0})
     options.check(config)
     options.check_place(config, work, "prepare")
-    (work / "checkpoints" / "0").mkdir(parents=True)
-    (work / "checkpoints" / "0" / "_CHECKPOINT_METADATA").write_text("{}")
+    (work / "checkpoints" / "0" / "state").mkdir(parents=True)
+    for name in ("_CHECKPOINT_METADATA", "state/_METADATA"):
+        (work / "checkpoints" / "0" / name).write_text("{}")
     options.check_place(config, work, "run")
 
 
@@ -354,14 +355,14 @@ def test_files_that_options_name(run, tmp_path):
 
 
 def test_a_tilde_is_the_users_folder_in_every_path(monkeypatch):
-    monkeypatch.setenv("HOME", "/tmp/someone")
+    monkeypatch.setenv("HOME", "/home/someone")
     config = options.checked(config_of(dict.fromkeys(PATHS, "~/data")))
     for name in PATHS:
-        assert flatten_dict(config.to_dict(), sep=".")[name] == "/tmp/someone/data"
+        assert flatten_dict(config.to_dict(), sep=".")[name] == "/home/someone/data"
     group = {"dataset": "ffpp", "manual_dir": "~", "bench_json": "~/list.json", "methods": ("~",)}
     several = options.checked(ConfigDict({"cross": True, "wild": group}))
-    assert several.wild.manual_dir == "/tmp/someone"
-    assert several.wild.bench_json == "/tmp/someone/list.json"
+    assert several.wild.manual_dir == "/home/someone"
+    assert several.wild.bench_json == "/home/someone/list.json"
     assert several.wild.methods == ("~",)
     assert options.expand("--workdir", "a/~/b") == "a/~/b"
     assert options.expand("--workdir", "./~x") == "./~x"

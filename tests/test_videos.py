@@ -12,7 +12,7 @@ import pytest
 import trees
 
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
-from deepfidelity_jax import faces, media, predict
+from deepfidelity_jax import faces, media, predict, videos
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.preparation import CRASHED, Measure, Produced, stage
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
@@ -87,7 +87,7 @@ def test_unreadable_videos_cost_themselves_only(filmed, tmp_path):
 class Watching:
     """In place of a detector: keeps the images that it is asked to score."""
 
-    threshold = 0.5
+    threshold, fingerprint = 0.5, ""
 
     def __init__(self, settings):
         self.faces, self.seen = settings, []

@@ -29,7 +29,7 @@ from orbax.checkpoint import v1 as ocp
 from deepfidelity_jax import records
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-KILLS_A_TRIAL = 4
+KILLS_A_TRIAL = 6
 # What tells the time, and so differs between two equal runs.
 CLOCKS = ("images_per_s",)
 
@@ -55,7 +55,7 @@ def main():
         argv = commands(stage, place)
         for _ in range(KILLS_A_TRIAL):
             number = rng.choice(SIGNALS)
-            if not end_at(argv, rng.uniform(0.2, 1.1) * seconds[stage], number):
+            if not end_at(argv, rng.uniform(0.1, 1.0) * seconds[stage], number):
                 break
             kills += 1
             sent[stage, number.name] += 1
@@ -90,10 +90,15 @@ def prepare_references(folder: Path):
     for stage in [*small_run.STAGES, "predict"]:
         before[stage] = folder / f"before-{stage}"
         shutil.copytree(workdir, before[stage])
-        began = time.monotonic()
         small_run.run_or_stop(commands(stage, workdir))
-        seconds[stage] = time.monotonic() - began
         after[stage] = results(stage, workdir)
+        # Once more, now that compiled programs and files are cached.
+        again = folder / "again"
+        shutil.copytree(before[stage], again)
+        began = time.monotonic()
+        small_run.run_or_stop(commands(stage, again))
+        seconds[stage] = time.monotonic() - began
+        shutil.rmtree(again)
         print(f"{stage}: {seconds[stage]:.1f} s, {len(after[stage])} results", flush=True)
     return before, after, seconds
 
