@@ -118,7 +118,16 @@ def test_every_config_is_right(name):
 def test_groups_are_words_or_patterns():
     for value in ("", "file", "folder", "prefix:[a-z]+_", r"prefix:(?:id)\d+"):
         assert not told({"data.group": value})
-    for value in ("files", "prefix", "prefix:", "prefix:[a", "prefix:(", "PREFIX:a", ("folder",), 1):
+    for value in (
+        "files",
+        "prefix",
+        "prefix:",
+        "prefix:[a",
+        "prefix:(",
+        "PREFIX:a",
+        ("folder",),
+        1,
+    ):
         assert "config.data.group is" in told({"data.group": value})
 
 

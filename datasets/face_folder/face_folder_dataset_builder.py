@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
@@ -53,7 +53,7 @@ class Builder(RecordsBuilder):
 
     VERSION = tfds.core.Version("2.0.0")
     # Read where they are there: divided by the number of files, and named by their times.
-    SUPPORTED_VERSIONS = [tfds.core.Version(f"1.{minor}.0") for minor in range(4, -1, -1)]
+    SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(f"1.{minor}.0") for minor in range(4, -1, -1)]
     OPTIONS = ("dir", "splits", "group", "real_folder", "fake_folder")
 
     @classmethod
