@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from deepfidelity_configs import cross as cross_config
-from deepfidelity_jax import cli, cross, fidelity
+from deepfidelity_jax import cli, cross, fidelity, leaks
 from deepfidelity_jax.detector import load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.metrics import Predictions
@@ -235,6 +235,7 @@ def test_pictures_of_training_stop_it(finished, records_folder, tmp_path, split)
 def test_what_could_not_be_checked_is_said(finished, tmp_path, capsys):
     workdir = shutil.copytree(finished, tmp_path / "run")
     shutil.rmtree(workdir / "records")
+    (workdir / leaks.SEEN).unlink()
     found = cross.evaluate_folder(workdir, write_folder(tmp_path / "photos", seed=4), READY)
     assert found["training_checked"] is False
     assert "not checked against the training pictures" in capsys.readouterr().err
@@ -252,6 +253,9 @@ def test_folders_that_will_not_do(finished, tmp_path):
     with pytest.raises(InputError, match=r"yunet needs .*yunet.onnx: no such file"):
         cross.evaluate_folder(finished, folder, {"detector": "yunet"})
     (folder / "fake").rename(folder / "fakes")
+    with pytest.raises(InputError, match=r"fakes/ .* labels are never guessed"):
+        cross.evaluate_folder(finished, folder, READY)
+    (folder / "fakes").rename(tmp_path / "fakes")
     with pytest.raises(InputError, match="needs the folders real/ and fake/"):
         cross.evaluate_folder(finished, folder, READY)
     (folder / "fake").mkdir()

@@ -213,7 +213,7 @@ def test_all_of_a_labelled_folder_is_a_test_split(tmp_path, tiny):
         "fake/gan/100.png": (FAKE, "gan"),
         "fake/gan/101.png": (FAKE, "gan"),
     }
-    assert metadata["notes"] == {"200.png": "outside of real and fake"}
+    assert metadata["notes"] == {"200.png": "outside of fake and real"}
     # By its bytes: known again wherever it lies, and another one when a picture changes.
     copy = shutil.copytree(tmp_path / "in", tmp_path / "copy")
     names = []
@@ -237,8 +237,9 @@ def test_splits_that_a_folder_does_not_give(tmp_path, tiny):
 
 def test_what_training_saw_is_known_again(tmp_path, tiny):
     """By the file, and by the crop, whatever file the same pixels come in."""
-    write(tmp_path / "in" / "real", 10)
-    write(tmp_path / "in" / "fake", 10, seed=100)
+    tiny.data.splits = SHARES
+    write(tmp_path / "in" / "real", 16)
+    write(tmp_path / "in" / "fake", 16, seed=100)
     prepare(tiny, tmp_path / "in", tmp_path / "out")
     (info,) = (tmp_path / "out").glob("*/*/*/dataset_info.json")
     seen = digests_of_training(info.parent)

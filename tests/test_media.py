@@ -273,7 +273,8 @@ def test_what_is_no_file_is_never_opened(odd_folder):
 
 
 def test_what_may_not_be_read_costs_only_itself():
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own is shut to others
+    # Folders of pytest and of these tests are shut to others.
+    with tempfile.TemporaryDirectory(dir=os.environ["PYTEST_DEBUG_TEMPROOT"]) as folder:
         folder = Path(folder)
         (folder / "shut").mkdir()
         (folder / "a.jpg").write_bytes(b"")

@@ -1,6 +1,7 @@
 """Every option tried with what it cannot be: one line before any work, or a documented meaning."""
 
 import json
+import shutil
 import os
 import re
 
@@ -289,11 +290,12 @@ def test_a_workdir_is_bound_by_what_changes_results(tmp_path):
     }  # fmt: skip
 
 
-def test_intervals_and_workers_of_a_finished_run_may_change(run, finished):
+def test_intervals_and_workers_of_a_finished_run_may_change(run, finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
     changed = {"train.log_every": 7, "train.checkpoint_every": 3, "train.keep": 9}
     both = TINY | changed | {"data.workers": 2}
     status, _, error = run(
-        DEMO, f"--workdir={finished}", *(f"--config.{key}={value}" for key, value in both.items())
+        DEMO, f"--workdir={workdir}", *(f"--config.{key}={value}" for key, value in both.items())
     )
     assert status == 0, error
     assert "frame_auc" in error

@@ -54,19 +54,16 @@ def find_classes(
         the class it lies in; a class is missing; or folders give splits in part.
     """
     files = list(files)
-    if real or fake:
-        found = _by_option(folder, real, fake)
-    else:
-        found = _by_name(folder)
-        _require_splits(folder, found, test_only)
+    found = _by_option(folder, real, fake) if real or fake else _by_name(folder)
     doubtful = _doubts(folder, files, found, settled=bool(real and fake))
-    labels = {one.label for one in found}
     if doubtful:
         raise InputError("; ".join(doubtful))
+    if not real and not fake:
+        _require_splits(folder, found, test_only)
     if not found:
         _require_silent(folder, files)
         found = [ClassFolder(folder, REAL)]
-    elif labels == {FAKE}:
+    elif {one.label for one in found} == {FAKE}:
         raise InputError(
             f"{folder} has fake/ but no real/: put real photographs or videos there, or name their "
             "folder with --config.data.real_folder=FOLDER"
@@ -105,44 +102,44 @@ def _named(folder: Path) -> list[ClassFolder]:
 
 def _by_name(folder: Path) -> list[ClassFolder]:
     """`real/` and `fake/`, also with splits above or below: `train/real/`, `real/train/`."""
-    splits = {path: SPLIT_FOLDERS.get(path.name.casefold()) for path in _folders(folder)}
     above = [
-        ClassFolder(one.path, one.label, split)
-        for path, split in splits.items()
-        if split
+        ClassFolder(one.path, one.label, SPLIT_FOLDERS[path.name.casefold()])
+        for path in _split_folders(folder)
         for one in _named(path)
     ]
     plain = _named(folder)
     below = [
         ClassFolder(path, one.label, SPLIT_FOLDERS[path.name.casefold()])
         for one in plain
-        for path in _folders(one.path)
-        if path.name.casefold() in SPLIT_FOLDERS
+        for path in _split_folders(one.path)
     ]
-    if above and plain:
+    # One such folder may be somebody's album; with two they are splits.
+    if {"train", "test"} <= {one.split for one in below}:
+        return above + below
+    return above + plain
+
+
+def _split_folders(folder: Path) -> list[Path]:
+    return [path for path in _folders(folder) if path.name.casefold() in SPLIT_FOLDERS]
+
+
+def _require_splits(folder: Path, found: list[ClassFolder], test_only: bool) -> None:
+    """InputError where folders say splits in part, or one lacks a class that another has."""
+    inside = {one.path.parent: one for one in found if one.path.parent != folder}
+    above = [path for path in _split_folders(folder) if path in inside]
+    without = [path for path in _split_folders(folder) if path not in inside]
+    beside = [one.path for one in found if one.path.parent not in above]
+    if above and beside:
         raise InputError(
-            f"{folder} has {_show(folder, [plain[0].path])} and {_show(folder, [above[0].path])}: "
-            "give the splits for all of it, or for none"
+            f"{folder} has {_show(folder, beside[:1])} and {_show(folder, above[:1])}: give the "
+            "splits for all of it, or for none"
         )
-    without = [path for path, split in splits.items() if split and not _named(path)]
-    if above and without:
-        raise InputError(
-            f"{_show(folder, without)} in {folder} has no real/ and fake/ inside, as other splits "
-            "have"
-        )
-    if not plain and {"train", "test"} <= {splits[path] for path in without}:
+    names = {SPLIT_FOLDERS[path.name.casefold()] for path in without}
+    if (above and without) or (not found and {"train", "test"} <= names):
         raise InputError(
             f"{_show(folder, without)} in {folder} look like splits: put real/ and fake/ into "
             "each (real/ alone where forgeries are to be made)"
         )
-    # One such folder may be somebody's album; with two they are splits.
-    if {"train", "test"} <= {one.split for one in below}:
-        return below
-    return above or plain
-
-
-def _require_splits(folder: Path, found: list[ClassFolder], test_only: bool) -> None:
-    """InputError where folders say splits, and one lacks a class that another has."""
     given = {one.split for one in found} - {""}
     if not given:
         return
