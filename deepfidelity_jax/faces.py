@@ -231,8 +231,8 @@ def _turned(image: UInt8[np.ndarray, "h w 3"], turn: int) -> UInt8[np.ndarray, "
 # frames each. YuNet: nobody in the 63, before and after the rule; of the 12 turned clips 4 showed
 # somebody before, some of them where no face is, and 9 after, all in the right direction; of the
 # upright clips no face was lost. Cascades: one of 21 faceless clips shows a person, two before; the
-# turned clips tried (6 of the 12) all show one. Without a face a clip is searched in five ways, four
-# frames of it: three times the work.
+# turned clips tried (6 of the 12) all show one. Without a face, four frames of a clip are searched in
+# five ways: three times the work.
 
 
 PROBES = 4  # frames of a video that are searched in every way
