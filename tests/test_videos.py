@@ -12,7 +12,7 @@ import pytest
 import trees
 
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
-from deepfidelity_jax import faces, media, predict
+from deepfidelity_jax import faces, media, predict, videos
 from deepfidelity_jax.faces import FaceSettings
 from deepfidelity_jax.preparation import CRASHED, Measure, Produced, stage
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
