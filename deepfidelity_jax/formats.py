@@ -96,7 +96,8 @@ def tell(head: bytes) -> str:
     if head[4:8] == b"ftyp":
         size = min(int.from_bytes(head[:4], "big"), len(head))
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
-        return next((BRANDS[brand] for brand in brands if brand in BRANDS), "MP4")
+        other = "HEIF" if {b"mif1", b"msf1"} & set(brands) else "MP4"
+        return next((BRANDS[brand] for brand in brands if brand in BRANDS), other)
     for offset, mark, kind in MARKS:
         if head.startswith(mark, offset) and (offset != 8 or head[:4] in (b"RIFF", b"II*\0")):
             return kind
