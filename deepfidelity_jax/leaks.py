@@ -132,13 +132,16 @@ def remember(folder: Path, workdir: Path, init_from: str = "") -> None:
     """Keep the digests of what a detector is about to be trained on, beside those it was before.
 
     `init_from`: where its weights come from, a workdir with such digests or anything else.
+    InputError where test pictures are among them.
     """
     stages, inputs = Stages(workdir), fingerprint(folder.parent.name, folder.name, init_from)
     path = workdir / SEEN
     if stages.done("seen", inputs, path):
         return
-    seen = seen_by(workdir) | (seen_by(Path(init_from)) if init_from else {})
-    write_json(path, seen | digests_of_training(folder))
+    before = seen_by(Path(init_from)) if init_from else {}
+    if before:
+        require_unseen(_digests_of_test(folder), before, folder)
+    write_json(path, seen_by(workdir) | before | digests_of_training(folder))
     stages.finish("seen", inputs)
 
 
@@ -174,15 +177,18 @@ def require_test_unseen(folder: Path, workdir: Path, allow: Sequence[str]) -> st
     Raises:
       InputError: some of the test pictures were pictures of training.
     """
-    crops = digests_of(folder, "test")
-    files = metadata_of(folder).get("digests", {}).get("test", {})
-    test = {digest: path for path, digest in files.items()} | crops
     seen = seen_by(workdir) or digests_of_training(folder)
     if any(title.startswith("picture:") for title in allow):
         own = digests_of_training(folder)
         seen = {digest: path for digest, path in seen.items() if digest not in own}
-    require_unseen(test, seen, folder)
-    return digest_of_faces(crops)
+    require_unseen(_digests_of_test(folder), seen, folder)
+    return digest_of_faces(digests_of(folder, "test"))
+
+
+def _digests_of_test(folder: Path) -> dict[str, str]:
+    """The files and the crops of the test split, digest to path."""
+    files = metadata_of(folder).get("digests", {}).get("test", {})
+    return {digest: path for path, digest in files.items()} | digests_of(folder, "test")
 
 
 def digest_of_faces(crops: Iterable[str]) -> str:

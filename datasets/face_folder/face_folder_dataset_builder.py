@@ -17,6 +17,7 @@ from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.sources import (
     CHOICE,
     Extractor,
+    Listed,
     Source,
     describe,
     list_sources,
@@ -115,7 +116,7 @@ class Builder(RecordsBuilder):
             notes=listed.notes,
             made=listed.made,
             recipe=recipe,
-            contents=_contents(sources, made=listed.made),
+            contents=contents_of(listed),
         )
         return cls._read(records_dir, found)
 
@@ -169,10 +170,10 @@ class Builder(RecordsBuilder):
         )
 
 
-def _contents(sources: list[Source], *, made: bool) -> str:
+def contents_of(listed: Listed) -> str:
     """A digest of what a network learns of: the files of training and validation, their labels."""
-    rows = [(s.split, s.digest, s.label) for s in sources if s.split != "test"]
-    return fingerprint(sorted(rows), made) if rows else ""
+    rows = [(s.split, s.digest, s.label) for s in listed.sources if s.split != "test"]
+    return fingerprint(sorted(rows), listed.made) if rows else ""
 
 
 def _prepared(place: Path, version: object) -> Iterator[tuple[Path, dict[str, Any]]]:
