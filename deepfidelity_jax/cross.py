@@ -126,7 +126,7 @@ def change(
     """The trained run's configuration for the test split of other data, found in other ways."""
     changed = copy.deepcopy(own).unlock()
     # Nothing of where the run's own data lies: it would be scored in place of what is named.
-    nowhere = dict.fromkeys((*PLACES, "bench_json"), "")
+    nowhere = dict.fromkeys((*PLACES, "real_folder", "fake_folder", "bench_json"), "")
     changed.data = own.data.to_dict() | nowhere | dict(data) | {"prepare": ("test",), "beam": ""}
     changed.faces.update(faces)
     if changed.faces.detector == "yunet":

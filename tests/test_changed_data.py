@@ -15,7 +15,7 @@ from test_own_data import fill, many
 from deepfidelity_configs import folder as folder_config
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder
 from deepfidelity_datasets.face_folder.sources import list_sources
-from deepfidelity_jax import checkpoint, cli, leaks
+from deepfidelity_jax import checkpoint, cli, cross, leaks
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.preparation import Recipe
 from deepfidelity_jax.records import SPLITS, Records, metadata_of, splits_of
@@ -279,6 +279,24 @@ def test_what_trained_before_is_told_in_whatever_was_prepared(place):
     status, said = command(place / "run", place / "in", mode="evaluate")
     assert status == 2, said
     assert "frame_auc" not in said
+
+
+def test_another_folder_is_scored_by_its_own_names(place):
+    """Those of the training folder's classes are its own affair."""
+    for old, new in (("real", "photos"), ("fake", "swaps")):
+        (place / "in" / old).rename(place / "in" / new)
+    folders = ("--config.data.real_folder=photos", "--config.data.fake_folder=swaps")
+    status, said = command(place / "own", place / "in", *folders)
+    assert status == 0, said
+    other = fill(place / "other", *many("real", 6), *many("fake", 6), seed=3000)
+    found = cross.evaluate_folder(place / "own", other)
+    assert (found["folder"], found["n_files"]) == (str(other), 12)
+    assert found["training_checked"]
+    trained_on = leaks.seen_by(place / "own").values()
+    name = next(path for path in trained_on if path.startswith("photos/"))
+    shutil.copy(place / "in" / name, other / "real" / "known.png")
+    with pytest.raises(InputError, match=rf"real/known.png \({name}\)"):
+        cross.evaluate_folder(place / "own", other)
 
 
 def test_what_initial_weights_were_trained_on_counts(place):

@@ -6,6 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
+
+from deepfidelity_configs import cross
+from deepfidelity_jax import records
+from deepfidelity_jax.options import OPTIONS
 
 TREE = Path(__file__).parents[1]
 CODE = sorted(
@@ -13,6 +18,8 @@ CODE = sorted(
     for folder in ("deepfidelity_jax", "datasets", "configs", "benchmarks")
     for path in (TREE / folder).rglob("*.py")
 )
+DOCUMENTS = sorted([TREE / "README.md", *TREE.glob("docs/*.md"), *TREE.glob("*/*/README.md")])
+CROSS = {name: group for name, group in cross.get_config().items() if isinstance(group, ConfigDict)}
 # Of the place where the tree was written, which is nobody's business.
 PRIVATE = [
     r"(?<![\w.~])/(work|root|home|Users|mnt)/",
@@ -123,6 +130,22 @@ def test_what_is_public_says_what_it_is(path):
         if node.name not in INHERITED and not ast.get_docstring(node)
     ]
     assert not bare
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(TREE)))
+def test_documents_name_what_is_there(path):
+    """Versions of records, files by path, and options, as they are in the tree."""
+    text = path.read_text(encoding="utf-8")
+    for dataset, version in re.findall(r"records/(\w+)/[\w-]+/(\d+\.\d+\.\d+)", text):
+        assert version == str(records.builder_class(dataset).VERSION)
+    names = re.findall(r"(?<![\w/])((?:configs|datasets|docs|benchmarks|tests)/[\w./]+\w)", text)
+    links = [name for name in re.findall(r"\]\(([^):#]+)\)", text)]
+    missing = [name for name in names if not (TREE / name).exists()]
+    missing += [name for name in links if not (path.parent / name).exists()]
+    assert not missing
+    options = re.findall(r"--config\.((?!NAME|group\.option)[\w.]*\w)=", text)
+    known = {*OPTIONS, *(f"{name}.{key}" for name, group in CROSS.items() for key in group)}
+    assert not set(options) - known
 
 
 def test_every_option_is_explained_once():

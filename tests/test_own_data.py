@@ -290,6 +290,20 @@ def test_folders_of_frames_ask_what_belongs_together(tmp_path):
         assert_whole(alone, lambda source: source.name.split("/")[-2])
 
 
+def test_frames_that_are_only_scored_are_told(tmp_path, capsys):
+    fill(
+        tmp_path, *(f"{c}/v{v}/{n}.png" for c in ("real", "fake") for v in "abc" for n in range(4))
+    )
+    found, _, _ = list_sources(tmp_path, SHARES, 0, test_only=True)
+    assert {source.video for source in found} == {""}
+    assert "each is scored by itself" in capsys.readouterr().err
+    found, _, _ = list_sources(tmp_path, SHARES, 0, test_only=True, group="folder")
+    assert len({source.video for source in found}) == 6
+    assert "scored by itself" not in capsys.readouterr().err
+    # A rule that training had, and no name here follows.
+    assert len(list_sources(tmp_path, SHARES, 0, test_only=True, group="prefix:id").sources) == 24
+
+
 def assert_whole(found, key):
     """Nothing of one key is in two splits."""
     places = {}

@@ -1,5 +1,6 @@
 """What lies in a folder, its splits and labels, and how one photograph or video becomes faces."""
 
+import os
 import re
 import zlib
 from collections import Counter
@@ -18,6 +19,7 @@ from deepfidelity_jax import faces, forge, media
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.preparation import Face, Measure, Produced
 from deepfidelity_jax.records import FAKE, LABELS, ORIGINAL, REAL, SOURCES
+from deepfidelity_jax.workdir import say
 
 # Fewer photographs or videos of a class than this leave a split without any.
 FEWEST = 8
@@ -100,9 +102,11 @@ def list_sources(
     names = _names(folder, [*owners, *left_out], owners)
     where = " and ".join(sorted({_readable(folder, one.path) for one in classes}))
     notes = {names[path]: note or f"outside of {where}" for path, note in left_out.items()}
-    if not group and not test_only:
+    if not group:
         pictures = (path for path in owners if kinds[path] == "image")
-        _require_no_frames(folder, pictures, [folder, *(one.path for one in classes)])
+        frames = splits.find_frames(pictures, [folder, *(one.path for one in classes)])
+        if len(frames) > 1:
+            _ask(folder, frames, test_only=test_only)
 
     digests, twice = {}, {}
     first: dict[str, Path] = {}
@@ -126,7 +130,7 @@ def list_sources(
         if groups[path] and group == "folder" and given:
             # By that folder's own path: numbers may begin anew in each split.
             groups[path] = f"{owners[path].split}/{groups[path]}"
-    if group.startswith("prefix:") and not any(groups.values()):
+    if group.startswith("prefix:") and not any(groups.values()) and not test_only:
         raise InputError(
             f"config.data.group is {group!r}, which no name in {folder} begins with, such as "
             f"{next(iter(names.values()), 'none')!r}"
@@ -160,12 +164,13 @@ def describe(listed: Listed) -> list[str]:
         kinds.setdefault((-source.label, source.method), []).append(source.name)
     lines = []
     for (label, method), names in sorted(kinds.items()):
-        folders = Counter(name.rpartition("/")[0] for name in names)
-        most = [name for name, _ in folders.most_common(3)]
-        shown = ", ".join(f"{name}/" if name else "the folder itself" for name in most)
-        more = f" and {len(folders) - 3} more folders" if len(folders) > 3 else ""
+        folders = sorted({name.rpartition("/")[0] for name in names})
+        shown = ", ".join(f"{name}/" if name else "the folder itself" for name in folders)
+        if len(folders) > 3:
+            common = os.path.commonpath(folders)
+            shown = f"{len(folders)} folders" + (f" in {common}/" if common else "")
         title = LABELS[-label] if method in (ORIGINAL, LABELS[FAKE]) else f"fake, {method}"
-        lines.append(f"{title}: {len(names)} files from {shown}{more}, such as {names[0]}")
+        lines.append(f"{title}: {len(names)} files from {shown}, such as {names[0]}")
     if len(lines) > 30:
         lines[30:] = [f"and {len(lines) - 30} more methods"]
     lines.append("forgeries are made of the real faces" if listed.made else "no forgeries are made")
@@ -219,17 +224,14 @@ def _escaped(name: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda one: ascii(one[0])[1:-1], text)
 
 
-def _require_no_frames(folder: Path, pictures: Iterable[Path], classes: Iterable[Path]) -> None:
-    """InputError where several folders look like the frames of a video each."""
-    frames = splits.find_frames(pictures, classes)
-    if len(frames) < 2:
-        return
+def _ask(folder: Path, frames: list[Path], *, test_only: bool) -> None:
+    """InputError on folders that look like videos; to score them, it is only told."""
     shown = ", ".join(f"{_readable(folder, path)}/" for path in frames[:3])
     more = f" and {len(frames) - 3} more" if len(frames) > 3 else ""
-    raise InputError(
-        f"{shown}{more} hold numbered pictures, as frames of videos are; say what must not be "
-        f"divided: {CHOICE}"
-    )
+    told = f"{shown}{more} hold numbered pictures, as frames of videos are"
+    if not test_only:
+        raise InputError(f"{told}; say what must not be divided: {CHOICE}")
+    say(f"{told}: each is scored by itself, so that intervals over videos are over pictures")
 
 
 CHOICE = (
