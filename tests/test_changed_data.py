@@ -266,6 +266,26 @@ def test_other_test_pictures_are_scored_anew(place):
     assert metrics["n_files"] == sum(source.split == "test" for source in before) - 1
 
 
+def test_the_same_pixels_in_two_splits_stop_a_run(tmp_path):
+    """Other bytes, the same picture: the files differ and the faces do not."""
+    classes = [
+        f"{split}/{label}" for split in ("train", "val", "test") for label in ("real", "fake")
+    ]
+    folder = fill(tmp_path / "in", *(path for name in classes for path in many(name, 4)))
+    image = cv2.imread(str(folder / "train/real/pa.png"))
+    cv2.imwrite(str(folder / "test/real/again.png"), image, [cv2.IMWRITE_PNG_COMPRESSION, 0])
+    status, said = command(tmp_path / "run", folder, mode="prepare")
+    assert status == 2, said
+    assert "the picture " in said
+    assert "in train by train/real/pa.png, in test by test/real/again.png" in said
+    assert "--config.leaks.allow=\"('picture:train-test',)\"" in said
+    allow = "--config.leaks.allow=('picture:train-test',)"
+    status, said = command(tmp_path / "run", folder, allow, "--config.data.group=file")
+    assert status == 0, said
+    assert "leaks allowed: 1 of picture:train-test" in said
+    assert "these figures flatter: 1 of the test" in said
+
+
 def test_what_trained_before_is_told_in_whatever_was_prepared(place):
     """A test picture that the detector saw: in other records than it was trained on, say."""
     builder = Builder.configured(configured(place / "in"), place / "run" / "records")

@@ -351,3 +351,31 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path):
     binary.write_bytes(b"path,score\n\xff\xfe\x80,1\n")
     with pytest.raises(InputError, match=r"binary\.csv"):
         quality.read_scores(binary)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "real/a.jpg", "./real/a.jpg", "real\\a.jpg", ".\\real\\a.jpg", "/data/in/real/a.jpg",
+        "C:\\data\\real\\a.jpg", "/elsewhere/real/a.jpg", "in/real/a.jpg", "a.jpg",
+    ],
+)  # fmt: skip
+def test_a_table_finds_a_file_however_it_writes_its_path(row):
+    names = ["real/a.jpg", "real/aa.jpg", "fake/b.jpg"]
+    assert quality.match_scores({row: 2.0}, names, "/data/in") == {"real/a.jpg": 2.0}
+
+
+def test_a_table_that_may_mean_two_files_is_refused():
+    names = ["a.jpg", "real/b.jpg", "fake/b.jpg", "fake/x/b.jpg", "real/c\u0327.jpg"]
+    # A whole name comes first; names are the same in both ways to write them.
+    assert quality.match_scores({"a.jpg": 1.0, "ç.jpg": 2.0}, names, "in") == {
+        "a.jpg": 1.0, names[-1]: 2.0,
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"'b.jpg' may be 3 files in in, such as real/b.jpg and"):
+        quality.match_scores({"b.jpg": 1.0}, names, "in")
+    with pytest.raises(InputError, match=r"'real/b.jpg' and './real/b.jpg' are one file"):
+        quality.match_scores({"real/b.jpg": 1.0, "./real/b.jpg": 1.0}, names, "in")
+    with pytest.raises(InputError, match="has x, y, z; the folder has a.jpg, real/b.jpg"):
+        quality.match_scores(dict.fromkeys("xyzw", 1.0), names, "in")
+    with pytest.raises(InputError, match="no path"):
+        quality.match_scores({"other/a.jpg": 1.0}, names, "/data/in")
