@@ -386,6 +386,7 @@ def predict(values: flags.FlagValues) -> int:
 def convert(values: flags.FlagValues) -> int:
     """Official weights into a workdir or a safe file, or a workdir's weights into a file."""
     from deepfidelity_jax import workdir
+    from deepfidelity_jax.checkpoint import require_usable
     from deepfidelity_jax.convert import export_official, import_official, rewrite
 
     paths = [Path(given) for given in values.input]
@@ -405,6 +406,7 @@ def convert(values: flags.FlagValues) -> int:
             "convert takes one --input=FILE of weights and at most one --input=FILE.pkl of a "
             f"regressor, not {len(weights)} and {len(regressors)}"
         )
+    require_usable(Path(values.workdir))
     config = None if values.config is None else _read_config(values)
     svr = regressors[0] if regressors else None
     with workdir.held(Path(values.workdir)):

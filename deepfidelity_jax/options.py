@@ -397,8 +397,10 @@ RELATIONS: Mapping[tuple[str, ...], Callable[..., str]] = {
 
 def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
     """InputError unless the disk holds what these options ask for, before anything is written."""
-    from deepfidelity_jax.checkpoint import latest_step
+    from deepfidelity_jax.checkpoint import latest_step, require_usable
 
+    if mode in ("run", "prepare", "train"):
+        require_usable(workdir)
     own, preparing = config.faces, mode in ("run", "prepare")
     needed = preparing and own.detector == "yunet" and not (workdir / "yunet.onnx").exists()
     if needed and not Path(own.yunet).is_file():
