@@ -128,7 +128,9 @@ def through_all(place: Path, base: Path) -> dict | str:
             return f"{'refused' if refused else f'{name} failed, status {status}'}: {last}"
     lines = [json.loads(line) for line in (place / "lines.jsonl").read_text().splitlines()]
     found = {
-        f"{path.parent.name}/{path.name}": drop_places(json.loads(path.read_text()))
+        path.parent.name.split("-")[0]: drop_places(
+            json.loads(path.read_text())
+        )  # no hash of place
         for path in sorted((place / "run" / "eval").rglob("metrics.json"))
     }
     found["log"] = [

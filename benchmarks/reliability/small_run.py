@@ -41,8 +41,9 @@ def command(workdir: Path, mode: str = "run", *options: str, **changed) -> list[
     return [*argv, *options]
 
 
-def start(argv: Sequence[str]) -> subprocess.Popen:
+def start(argv: Sequence[str], quiet: bool = False) -> subprocess.Popen:
     """Start a command in a process group of its own, on one CPU device."""
+    out = subprocess.DEVNULL if quiet else subprocess.PIPE
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
@@ -50,8 +51,8 @@ def start(argv: Sequence[str]) -> subprocess.Popen:
     return subprocess.Popen(
         argv,
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=out,
+        stderr=out,
         text=True,
         start_new_session=True,
     )
