@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import preparation, records
+from deepfidelity_jax import preparation, quality, records
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.preparation import Produced, Recipe, Source
 from deepfidelity_jax.records import SPLITS
@@ -157,7 +157,6 @@ def plan_benchmark(
     options = {"splits": splits, "incomplete": own.incomplete} | options
     plan = Plan(
         name=f"{label}-{fingerprint(options, recipe.to_json())}",
-        produce=extractor(recipe.faces, recipe.measure),
         recipe=recipe,
         unit=unit,
         options=options,
@@ -175,6 +174,16 @@ def plan_benchmark(
     holding = list_sources(folder)
     plan.sources = [source for source in holding.sources if source.split in splits]
     plan.notes = dict(holding.notes)
+    measure = recipe.measure
+    if measure.name == "csv":
+        # What lies in an archive is not known yet: there a path must be as the records have it.
+        listed = [name for source in plan.sources for name in getattr(source, "files", ())]
+        if listed:
+            scores = quality.match_scores(measure.scores, listed, folder)
+        else:
+            scores = {quality.normal(path): score for path, score in measure.scores.items()}
+        measure = replace(measure, scores=scores)
+    plan.produce = extractor(recipe.faces, measure)
     missing = [name for split in splits for name in holding.missing.get(split, ())]
     if missing and not own.incomplete:
         raise InputError(

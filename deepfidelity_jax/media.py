@@ -327,13 +327,16 @@ def _silent_stderr() -> Iterator[None]:
 def _open(file: io.BufferedIOBase, kind: str) -> Image.Image:
     """Parse the header only; inside `_pillow`."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # judged here, in our words
+    raw = False
     try:
         image = Image.open(file, formats=(kind,))
+        if kind == "TIFF":  # tags are parsed when asked for
+            raw = DNG_VERSION in image.tag_v2 or image.tag_v2.get(SUBFILE) == THUMBNAIL
     except Exception as error:  # parsers meet arbitrary bytes: any exception is their verdict
         raise MediaError(f"truncated or damaged {kind}") from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    if kind == "TIFF" and (DNG_VERSION in image.tag_v2 or image.tag_v2.get(SUBFILE) == THUMBNAIL):
+    if raw:
         raise MediaError(f"a camera RAW file, which can't be decoded here: {UNREADABLE[RAW]}")
     width, height = image.size
     most = MAX_PIXELS // HUNGRY.get(kind, 1)

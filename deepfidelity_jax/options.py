@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -274,6 +274,11 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 # The last parts of their names: a config of several datasets has some for each of its own groups.
+# Of config.data, what not every dataset uses: a builder's OPTIONS say which.
+DATASETS_OWN = (
+    "dir", "real_folder", "fake_folder", "group", "identities", "clips", "splits", "manual_dir",
+    "bench_json", "compression", "methods", "incomplete", "beam",
+)  # fmt: skip
 PATHS = frozenset(name.split(".")[-1] for name, option in OPTIONS.items() if option.path)
 
 
@@ -417,6 +422,26 @@ def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
             "weights: give the steps of a training, or put weights there with --mode=convert; a "
             "trained workdir is scored with --mode=evaluate and the steps it was trained for"
         )
+
+
+def require_used(config: ConfigDict, used: Collection[str]) -> None:
+    """InputError for a changed option of `config.data` that its dataset, which uses `used`, lacks.
+
+    It would be believed to have done something.
+    """
+    from deepfidelity_configs import default
+
+    usual = default.get_config().data
+    for key in DATASETS_OWN:
+        value = config.data[key]
+        if isinstance(value, tuple):
+            value = list(value)  # as a workdir's config.json has it
+        changed = value != (list(usual[key]) if isinstance(value, list) else usual[key])
+        if changed and key not in used:
+            raise InputError(
+                f"config.data.{key} is {_show(value)}, but {config.data.dataset} does not use it: "
+                f"its options are {', '.join(used)}"
+            )
 
 
 def binds(name: str) -> bool:

@@ -20,8 +20,10 @@ from deepfidelity_jax import (
     evaluate,
     fidelity,
     leaks,
+    options,
     processes,
     records,
+    sharding,
     train,
 )
 from deepfidelity_jax.detector import Detector, load
@@ -48,7 +50,10 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
             f"{', '.join(records.SPLITS)}; a test split alone is scored with configs/cross.py"
         )
     builder_class = records.builder_class(config.data.dataset)
+    options.require_used(config, builder_class.OPTIONS)
     builder = builder_class.configured(config, records_dir(config, workdir))
+    if "train" in todo:
+        sharding.data_mesh(config.train.batch_size)  # tells, before hours of work, what won't do
     untrained = not processes.told(checkpoint.latest_step(workdir / "checkpoints") or 0)
     starting = "train" in todo and config.init_from and untrained
     initial = convert.initial_arrays(config) if starting else None

@@ -79,7 +79,7 @@ class Measure:
         if self.name == "iso":
             return quality.measure(media.decode_image(image))
         if self.name == "csv":
-            return self.scores.get(path, self.scores.get(Path(path).name, float("nan")))
+            return self.scores.get(path, float("nan"))
         return 0.0
 
 
@@ -347,9 +347,13 @@ def split_generators(
     if notes:
         say(f"{len(notes)} left out or noted: {count_reasons(notes)}\n{describe(notes)}")
     if unscored and not rows:
+        told = next(iter(unscored.values()))
+        if scores := recipe.measure.scores:
+            told += f"; the table has {', '.join([*scores][:3])}, and faces are of "
+            told += ", ".join([*unscored][:3])
         raise InputError(
-            f"no face got a quality ({next(iter(unscored.values()))}): choose another "
-            "config.faces.detector or another config.quality.measure"
+            f"no face got a quality ({told}): choose another config.faces.detector or another "
+            "config.quality.measure"
         )
     for split, counted in tally.items():
         counts = (f"{count} {what}" for what, count in counted.items() if count)

@@ -271,15 +271,15 @@ def match_scores(
     """
     exact, ends, known = set(names), {}, {}
     for name in names:
-        known.setdefault(_normal(name), []).append(name)
-        for end in _ends(_normal(name)):
+        known.setdefault(normal(name), []).append(name)
+        for end in _ends(normal(name)):
             ends.setdefault(end, []).append(name)
-    place = _normal(str(folder))
+    place = normal(str(folder))
 
     def find(row: str) -> list[str]:
         if row in exact:
             return [row]
-        path = _normal(row)
+        path = normal(row)
         # An end of it that is a whole name; what stands before must be folders around `folder`.
         for end in _ends(path):
             before = path.removesuffix(end).rstrip("/")
@@ -312,7 +312,8 @@ def match_scores(
     return {name: scores[row] for name, row in rows.items()}
 
 
-def _normal(path: str) -> str:
+def normal(path: str) -> str:
+    """A path of a table, with forward slashes and without `./`, in Unicode's composed form."""
     path = unicodedata.normalize("NFC", path).replace("\\", "/")
     return "/".join(part for part in path.split("/") if part not in ("", "."))
 

@@ -34,6 +34,11 @@ class Video:
     origins: tuple[str, ...] = ()
     frames: tuple[str, ...] = ()
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths its faces are recorded with."""
+        return self.frames or (self.name,)
+
 
 def list_folder(
     root: Path, folder: str, suffixes: tuple[str, ...]

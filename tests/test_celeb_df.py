@@ -165,6 +165,27 @@ def test_deepfakebench_frames_keep_to_the_official_list(tmp_path, tiny):
         assert np.isfinite(row["landmarks"]).all()
 
 
+def test_a_table_of_qualities_meets_its_frames(tmp_path, tiny):
+    """However it writes their paths; one that may mean several frames is refused."""
+    path = trees.bench_celeb_df(tmp_path / "in")
+    config = trees.set_up(tiny, "celeb_df", tmp_path / "in", bench_json=str(path))
+    config.data.splits = (0.7, 0.3, 0.0)
+    frames = sorted((tmp_path / "in").rglob("frames/*/*.png"))
+    table = tmp_path / "table.csv"
+    rows = [f"{frame}".replace("/", "\\") if n % 2 else frame for n, frame in enumerate(frames)]
+    table.write_text("path,score\n" + "".join(f"{row},{n}\n" for n, row in enumerate(rows)))
+    config.quality.measure, config.quality.csv = "csv", str(table)
+    rows, _ = trees.build(Builder, config, tmp_path / "out")
+    expected = {str(frame): number for number, frame in enumerate(frames)}
+    read = [row for split in rows.values() for row in split]
+    assert len(read) > 50
+    for row in read:
+        assert row["quality"] == expected[next(p for p in expected if p.endswith(row["path"]))]
+    table.write_text("path,score\n000.png,1\n")
+    with pytest.raises(InputError, match="'000.png' may be .* files"):
+        Builder.configured(config, tmp_path / "out")
+
+
 def test_what_a_copy_lacks_is_said(tmp_path, tiny):
     root = trees.celeb_df(tmp_path / "in", write=lambda path, seed: touch(path))
 

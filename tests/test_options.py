@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from deepfidelity_configs import default
 from deepfidelity_datasets.ffpp.sources import COMPRESSIONS, METHODS
-from deepfidelity_jax import cli, options, train, workdir
+from deepfidelity_jax import cli, options, pipeline, records, train, workdir
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.model import SSAAFormerConfig
 from deepfidelity_jax.options import OPTIONS
@@ -144,7 +144,8 @@ def test_a_wrong_option_of_the_command_line_is_one_line(run, group, tmp_path):
             status, out, error = run(DEFAULT, f"--workdir={work}", f"--config.{name}={text}")
             assert (status, out, error.count("\n")) == (2, "", 1), (name, text, error)
             assert error.startswith("deepfidelity: "), (name, text, error)
-            assert (f"config.{name}" in error) != meant(name, text), (name, text, error)
+            refused = f"config.{name}" in error and "does not use it" not in error
+            assert refused != meant(name, text), (name, text, error)
             assert len(error) < 600
             assert not work.exists()
         refused = [text for text in tried if not meant(name, text)]
@@ -378,3 +379,34 @@ def test_a_workdir_claimed_with_a_tilde_is_the_same_without(tmp_path):
         tmp_path / "config.json", json.loads(config_of({"init_from": "~/faces"}).to_json())
     )
     workdir.check(tmp_path, config_of({"init_from": place}))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "value"),
+    [
+        ("face_folder", "manual_dir", "/a"), ("face_folder", "beam", "--runner=DirectRunner"),
+        ("ffpp", "dir", "/a"), ("ffpp", "splits", (0.5, 0.2, 0.3)),
+        ("celeb_df", "compression", "raw"),
+        ("wild_deepfake", "methods", ("Deepfakes",)), ("synthetic_faces", "group", "folder"),
+        ("synthetic_faces", "incomplete", True), ("celeb_df", "identities", 9),
+    ],
+)  # fmt: skip
+def test_what_a_dataset_does_not_use_is_refused(tmp_path, dataset, name, value):
+    """It would be believed to have done something."""
+    config = default.get_config()
+    config.data.dataset = dataset
+    config.data[name] = value
+    with pytest.raises(InputError, match=f"config.data.{name} is .* does not use it") as error:
+        pipeline.run(config, tmp_path / "work", "prepare")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "work").exists()
+
+
+def test_what_a_dataset_uses_is_of_the_options_that_not_all_use():
+    for dataset in ("face_folder", "ffpp", "celeb_df", "wild_deepfake", "synthetic_faces"):
+        used = records.builder_class(dataset).OPTIONS
+        assert set(used) <= set(options.DATASETS_OWN)
+        config = default.get_config()
+        config.data.dataset = dataset
+        options.require_used(config, used)
+        options.require_used(ConfigDict(json.loads(config.to_json())), used)

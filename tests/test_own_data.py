@@ -1,17 +1,21 @@
 """A folder of one's own: nothing mislabelled, nothing leaked, nothing lost."""
 
+import contextlib
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conftest import TREE
 
 from deepfidelity_datasets.face_folder import sources, splits
 from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.sources import list_sources
 from deepfidelity_jax import media
+from deepfidelity_jax.cli import main
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
 
@@ -428,3 +432,49 @@ def test_what_was_read_through_is_not_read_again(tmp_path, monkeypatch):
     assert set(opened) == {path}
     place.write_text("{")  # a damaged one is only slow
     assert list_sources(folder, SHARES, 0, inventory=Inventory(place)) == again
+
+
+# What may not be read
+
+
+@pytest.fixture
+def open_to_all():
+    """A folder for a user without rights, and to become one: root may read everything."""
+    with tempfile.TemporaryDirectory(dir=os.environ["PYTEST_DEBUG_TEMPROOT"]) as name:
+        os.chmod(name, 0o777)
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def without_rights():
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_what_may_not_be_read_costs_itself(open_to_all):
+    folder = fill(open_to_all / "in", *many("real", 30), *many("fake", 30), "real/shut/p.png")
+    for name in ("real/pa.png", "real/shut"):
+        (folder / name).chmod(0)
+    with without_rights():
+        listed = list_sources(folder, SHARES, 0)
+    assert {name: note.lower() for name, note in listed.notes.items()} == {
+        "real/pa.png": "permission denied", "real/shut": "permission denied",
+    }  # fmt: skip
+    assert len(listed.sources) == 59
+
+
+def test_a_workdir_where_nothing_may_be_written_is_told_in_one_line(open_to_all, capsys):
+    (open_to_all / "shut").mkdir(mode=0o555)
+    folder = fill(open_to_all / "in", *many("real", 30), *many("fake", 30))
+    options = [f"--config={TREE / 'configs' / 'folder.py'}", f"--config.data.dir={folder}"]
+    with without_rights():
+        status = main(["run.py", *options, f"--workdir={open_to_all / 'shut' / 'run'}"])
+    told = capsys.readouterr()
+    assert (status, told.out) == (2, "")
+    assert told.err.count("\n") == 1
+    assert "cannot be written: permission denied" in told.err

@@ -54,6 +54,26 @@ def test_records_of_the_official_layout(copied, tmp_path, tiny):
     assert metadata["tally"]["test"]["videos"] == 8
 
 
+def test_a_table_of_qualities_is_by_the_paths_of_the_records(copied, tmp_path, tiny):
+    config = trees.set_up(tiny, "wild_deepfake", copied)
+    config.data.splits = (0.65, 0.35, 0.0)
+    config.quality.measure = "none"
+    paths = [
+        row["path"]
+        for rows in trees.build(Builder, config, tmp_path / "plain")[0].values()
+        for row in rows
+    ]
+    table = tmp_path / "table.csv"
+    table.write_text("path,score\n" + "".join(f"./{path},{n}\n" for n, path in enumerate(paths)))
+    config.quality.measure, config.quality.csv = "csv", str(table)
+    rows, _ = trees.build(Builder, config, tmp_path / "scored")
+    found = {row["path"]: row["quality"] for split in rows.values() for row in split}
+    assert found == {path: number for number, path in enumerate(paths)}
+    table.write_text("path,score\nreal_train/0.png,1\n")
+    with pytest.raises(InputError, match="the table has real_train/0.png, and faces are of "):
+        trees.build(Builder, config, tmp_path / "nothing")
+
+
 def test_damage_costs_itself_only(tmp_path, tiny):
     root = trees.wild_deepfake(tmp_path / "in")
     cut = root / "fake_train" / "2.tar.gz"  # compressed

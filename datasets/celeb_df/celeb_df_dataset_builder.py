@@ -17,7 +17,7 @@ class Builder(BenchmarkBuilder):
     """TFDS builder of Celeb-DF v2."""
 
     VERSION = tfds.core.Version("1.0.0")
-    OPTIONS = ("manual_dir", "bench_json", "splits", "incomplete")
+    OPTIONS = ("manual_dir", "bench_json", "splits", "incomplete", "beam")
 
     @classmethod
     def plan(cls, config: ConfigDict) -> Plan:

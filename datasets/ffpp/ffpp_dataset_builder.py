@@ -18,7 +18,7 @@ class Builder(BenchmarkBuilder):
     """TFDS builder of FaceForensics++, with FaceShifter and DeepFakeDetection if asked for."""
 
     VERSION = tfds.core.Version("1.0.0")
-    OPTIONS = ("manual_dir", "bench_json", "compression", "methods", "incomplete")
+    OPTIONS = ("manual_dir", "bench_json", "compression", "methods", "incomplete", "beam")
 
     @classmethod
     def plan(cls, config: ConfigDict) -> Plan:

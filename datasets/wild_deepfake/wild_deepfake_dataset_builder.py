@@ -16,7 +16,7 @@ class Builder(BenchmarkBuilder):
     """TFDS builder of WildDeepfake."""
 
     VERSION = tfds.core.Version("1.0.0")
-    OPTIONS = ("manual_dir", "splits", "incomplete")
+    OPTIONS = ("manual_dir", "splits", "incomplete", "beam")
 
     @classmethod
     def plan(cls, config: ConfigDict) -> Plan:
