@@ -23,7 +23,7 @@ setup(
     packages=packages,
     package_dir=MAPPED,
     package_data={
-        "deepfidelity_jax": ["*.j2"],
+        "deepfidelity_jax": ["scoring/*.j2"],
         "deepfidelity_datasets": ["*/*.md", "*/*.bib", "*/*.txt"],
     },
     install_requires=[

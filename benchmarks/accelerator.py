@@ -125,8 +125,8 @@ def find_rate(side):
 
 def report(what, options, config, count, seconds, compiled, compiling, passes):
     """Print a figure of ours; `passes` is what the work is in forward passes."""
-    from deepfidelity_jax.model import count_multiply_adds
-    from deepfidelity_jax.step import build_model
+    from deepfidelity_jax.network.size import count_multiply_adds
+    from deepfidelity_jax.training.step import build_model
 
     network, size = build_model(config).config, config.model.image_size
     needed = 2 * passes * count * count_multiply_adds(network, size)["total"]
@@ -143,7 +143,7 @@ def time_training(what, options):
     """Our training step as train.py has it, with the kernels in use now."""
     import jax
 
-    from deepfidelity_jax import step
+    from deepfidelity_jax.training import step
 
     config, count = make_config(options), 4 if options.small else 64
     model = step.build_model(config)
@@ -166,9 +166,9 @@ def time_forward(what, options):
     """Our forward pass as `Detector` has it, from bytes to features and logits."""
     import jax
 
-    from deepfidelity_jax import step
-    from deepfidelity_jax.folding import fold
-    from deepfidelity_jax.model import normalise
+    from deepfidelity_jax.network.fold import fold
+    from deepfidelity_jax.network.ssaaformer import normalise
+    from deepfidelity_jax.training import step
 
     config, count = make_config(options), 4 if options.small else 128
     model = step.build_model(config)
@@ -210,18 +210,18 @@ def each_kernel(options):
 
 def list_kernels():
     """Those there are, where they can run."""
-    from deepfidelity_jax import forms
+    from deepfidelity_jax.network.kernels import choice
 
-    if not forms.kernels_run():
+    if not choice.kernels_run():
         raise NotImplementedError("kernels run on one NVIDIA GPU, of Ampere's generation or newer")
-    return forms.KERNELS
+    return choice.KERNELS
 
 
 def with_kernels(options, names):
     """Time the network with these kernels in use."""
-    from deepfidelity_jax import forms
+    from deepfidelity_jax.network.kernels import choice
 
-    before, forms.IN_USE = forms.IN_USE, names
+    before, choice.IN_USE = choice.IN_USE, names
     what = "all kernels" if len(names) > 1 else f"kernel {next(iter(names))}"
     try:
         if names != {"gelu_product"}:  # has no part in training
@@ -229,7 +229,7 @@ def with_kernels(options, names):
         if "gelu_product" in names:  # alone has a part here
             attempt(f"forward, {what}", time_forward, options)
     finally:
-        forms.IN_USE = before
+        choice.IN_USE = before
 
 
 def attempt(what, function, options):
@@ -255,9 +255,9 @@ def parity(options):
     import jax
     import jax.numpy as jnp
 
-    from deepfidelity_jax import step
-    from deepfidelity_jax.losses import training_loss
-    from deepfidelity_jax.model import normalise
+    from deepfidelity_jax.network.ssaaformer import normalise
+    from deepfidelity_jax.training import step
+    from deepfidelity_jax.training.losses import training_loss
 
     cpu, here = jax.devices("cpu")[0], jax.devices()[0]
     batch = make_batch(make_config(options), 4)
@@ -310,7 +310,7 @@ def learning(options):
     import numpy as np
 
     from deepfidelity_configs import demo
-    from deepfidelity_jax import step
+    from deepfidelity_jax.training import step
 
     config, count = demo.get_config(), 20 if options.small else 200
     config.model.dtype = "float32" if options.small else "bfloat16"

@@ -30,8 +30,8 @@ import sys
 import time
 from datetime import date
 
-from deepfidelity_jax.cores import count_cores, make_devices
 from deepfidelity_jax.heap import TUNABLE, give_back
+from deepfidelity_jax.hosts import count_cores, make_devices
 
 CORES = count_cores()
 # Each form by name: the function that makes it, and how it differs.
@@ -64,9 +64,9 @@ def build_ours(task, options, *, vectors=0):
     import jax.numpy as jnp
     import optax
 
-    from deepfidelity_jax import sharding
-    from deepfidelity_jax.folding import fold
-    from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig, normalise
+    from deepfidelity_jax.network.fold import fold
+    from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, normalise
+    from deepfidelity_jax.training import sharding
 
     jax.config.update("jax_enable_compilation_cache", False)
     mesh = (sharding.data_mesh if task == "train" else sharding.local_mesh)(options.batch)
@@ -111,14 +111,14 @@ def build_ours(task, options, *, vectors=0):
         variables = jax.jit(functools.partial(fold, config=config))(variables)
         function, arguments = forward, (variables, images)
         if vectors:
-            from deepfidelity_jax import fidelity
+            from deepfidelity_jax.fidelity.regressor import SupportVectors, regress
 
             def score(variables, regressor, images):
-                return fidelity.regress(regressor, forward(variables, normalise(images))[0])
+                return regress(regressor, forward(variables, normalise(images))[0])
 
             rows = jax.random.normal(jax.random.key(2), (vectors, config.widths[-1]))
             one = jnp.ones(())
-            regressor = fidelity.SupportVectors(rows, rows[:, 0], one, one / rows.size, rows[0])
+            regressor = SupportVectors(rows, rows[:, 0], one, one / rows.size, rows[0])
             pixels = jax.device_put((images * 64 + 128).astype(jnp.uint8), split)
             function, arguments = score, (variables, jax.device_put(regressor, place), pixels)
         start = time.perf_counter()
@@ -322,7 +322,8 @@ def _describe_platform(connection, variant, size):
     """In a process that ends: initialising JAX would hold a TPU."""
     import jax
 
-    from deepfidelity_jax.model import SSAAFormerConfig, count_multiply_adds
+    from deepfidelity_jax.network.size import count_multiply_adds
+    from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 
     device = jax.devices()[0]
     counted = count_multiply_adds(getattr(SSAAFormerConfig, variant)(), size)["total"]

@@ -14,15 +14,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from deepfidelity_jax import kernels, norms, products
-from deepfidelity_jax.attention import (
-    FORMS,
-    GRADIENTS,
-    attend,
+from deepfidelity_jax.network.attention import mirror_mix
+from deepfidelity_jax.network.kernels import norms, pallas, products
+from deepfidelity_jax.network.kernels.attention import FORMS, GRADIENTS, attend
+from deepfidelity_jax.network.kernels.depthwise import (
     depthwise_conv,
     grouped_conv,
     grouped_grad,
-    mirror_mix,
     shifted_sum,
     tap_products,
 )
@@ -53,7 +51,7 @@ def list_forms(stage: str, batch: int, dtype: str) -> dict:
             (depthwise, "grouped convolution"): (grouped_conv, x, kernel),
             (gradient, "tap products"): (partial(tap_products, k=size), x, g),
             (gradient, "grouped convolution"): (partial(grouped_grad, k=size), x, g),
-            (gradient, "kernel"): (partial(kernels.depthwise_grad, k=size), x, g),
+            (gradient, "kernel"): (partial(pallas.depthwise_grad, k=size), x, g),
             (f"whole gradient {size}x{size}", "chosen here"): (
                 lambda x, g, kernel, bias: jax.vjp(depthwise_conv, x, kernel, bias)[1](g),
                 x, g, kernel, bias,
@@ -70,17 +68,17 @@ def list_forms(stage: str, batch: int, dtype: str) -> dict:
         forms |= {
             ("mirror mix", "only form"): (mirror_mix, x, jnp.ones(2, dtype)),
             ("moments", "plain"): (norms.moments, rows),
-            ("moments", "kernel"): (kernels.moments, rows),
+            ("moments", "kernel"): (pallas.moments, rows),
             ("batch norm sums", "plain"): (norms.sums, rows, wide, ones),
-            ("batch norm sums", "kernel"): (kernels.batch_norm_sums, rows, wide, ones),
+            ("batch norm sums", "kernel"): (pallas.batch_norm_sums, rows, wide, ones),
         }
     rows, kernel = x.reshape(-1, c), draw(keys[3], (c, 4 * c), dtype) / c**0.5
     bias, hidden = jnp.ones(4 * c, dtype), jnp.tile(rows, (1, 4))
     return forms | {
         ("gelu product", "plain"): (lambda x, w, b: products.gelu(x @ w + b), rows, kernel, bias),
-        ("gelu product", "kernel"): (kernels.gelu_product, rows, kernel, bias),
+        ("gelu product", "kernel"): (pallas.gelu_product, rows, kernel, bias),
         ("gelu gradient", "plain"): (products.gelu_gradient, hidden, bias, hidden),
-        ("gelu gradient", "kernel"): (kernels.gelu_gradient, hidden, bias, hidden),
+        ("gelu gradient", "kernel"): (pallas.gelu_gradient, hidden, bias, hidden),
     }
 
 

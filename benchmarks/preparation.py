@@ -27,11 +27,16 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from deepfidelity_datasets.synthetic_faces import renderer
-from deepfidelity_jax import augment, faces, media, preparation, records
-from deepfidelity_jax.builder import RecordsBuilder
-from deepfidelity_jax.preparation import Face, Measure
-from deepfidelity_jax.records import ORIGINAL, REAL
-from deepfidelity_jax.videos import Extractor, Video
+from deepfidelity_jax.faces import detection
+from deepfidelity_jax.forgeries import augment
+from deepfidelity_jax.images import pictures
+from deepfidelity_jax.images.videos import spread_indices, video_info
+from deepfidelity_jax.quality.measure import Measure
+from deepfidelity_jax.records import schema, write
+from deepfidelity_jax.records.benchmark_builder import RecordsBuilder
+from deepfidelity_jax.records.benchmark_video import Extractor, Video
+from deepfidelity_jax.records.schema import ORIGINAL, REAL
+from deepfidelity_jax.records.source import Face
 
 ROUNDS = 3
 RECORDED, SHOWN, BATCH = 256, 224, 64
@@ -54,9 +59,9 @@ def film(path: Path, seed: int, count: int = 96) -> Path:
     return path
 
 
-def decode_and_detect(path: Path, settings: faces.FaceSettings) -> int:
+def decode_and_detect(path: Path, settings: detection.FaceSettings) -> int:
     """The least: the same frames by cv2.VideoCapture, and the detector on each."""
-    indices = media.spread_indices(media.video_info(path).frames, settings.frames)
+    indices = spread_indices(video_info(path).frames, settings.frames)
     video, at, count = cv2.VideoCapture(str(path)), 0, 0
     for index in indices:
         while at < index:
@@ -64,12 +69,12 @@ def decode_and_detect(path: Path, settings: faces.FaceSettings) -> int:
             at += 1
         _, image = video.read()
         at += 1
-        faces.detect(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), settings)
+        detection.detect(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), settings)
         count += 1
     return count
 
 
-def time_preparation(paths: list[Path], settings: faces.FaceSettings) -> dict:
+def time_preparation(paths: list[Path], settings: detection.FaceSettings) -> dict:
     """Frames a second of one core: plain OpenCV, and all that a builder does; with their ratio."""
     cv2.setNumThreads(1)
     extract = Extractor(settings, Measure("iso"))
@@ -95,7 +100,7 @@ class BenchmarkFaces(RecordsBuilder):
     COUNT = 3200
 
     def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=records.features())
+        return tfds.core.DatasetInfo(builder=self, features=schema.features())
 
     def _split_generators(self, dl_manager):
         return {"test": self._examples()}
@@ -104,17 +109,17 @@ class BenchmarkFaces(RecordsBuilder):
         rng = np.random.default_rng(0)
         person, scene = renderer.sample_identity(rng), renderer.sample_scene(rng)
         images = [
-            media.encode_image(renderer.render(person, scene, pose, RECORDED)[0])
+            pictures.encode_image(renderer.render(person, scene, pose, RECORDED)[0])
             for pose in renderer.sample_poses(rng, 16)
         ]
         for n in range(self.COUNT):
             face = Face("test", images[n % 16], n % 2, "original", "v", n, str(n), 0.5)
-            yield str(n), preparation.record(face, None)
+            yield str(n), write.record(face, None)
 
 
 def show(record) -> np.ndarray:
     """What evaluation makes of a record."""
-    return augment.center_crop(media.decode_image(record["image"]), SHOWN, 1.0)
+    return augment.center_crop(pictures.decode_image(record["image"]), SHOWN, 1.0)
 
 
 class Shown:
@@ -127,7 +132,7 @@ class Shown:
 
 def through_grain(folder: Path, workers: int) -> Iterator[np.ndarray]:
     """Batches by worker processes; by a thread of this one where there are none."""
-    dataset = grain.MapDataset.source(records.Records(folder, "test")).map(Shown()).batch(BATCH)
+    dataset = grain.MapDataset.source(schema.Records(folder, "test")).map(Shown()).batch(BATCH)
     if not workers:
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1)))
     stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
@@ -143,7 +148,7 @@ def read_bare(encoded: list[bytes], batches: int) -> None:
 
 def time_reading(folder: Path) -> dict:
     """Images a second: bare loops and Grain; with the ratios to a bare loop of one process."""
-    opened = records.Records(folder, "test")
+    opened = schema.Records(folder, "test")
     encoded = [opened[index]["image"] for index in range(16)]
     skipped, timed = 4, 24  # batches: workers are started in the first
     took = {"bare": [], "bare, 2 processes": [], "thread": [], "2 workers": []}
@@ -186,7 +191,7 @@ def main() -> None:
             {"yunet": {"yunet": arguments.yunet}} if arguments.yunet else {}
         )
         for detector, options in detectors.items():
-            settings = faces.FaceSettings(detector=detector, size=RECORDED, **options)
+            settings = detection.FaceSettings(detector=detector, size=RECORDED, **options)
             results[f"frames a second of a core, {detector}"] = time_preparation(videos, settings)
         builder = BenchmarkFaces(data_dir=Path(place) / "records", file_format="array_record")
         builder.download_and_prepare()

@@ -15,7 +15,7 @@ PROGRAM = """
 import json, resource, sys, time
 import jax
 import numpy as np
-from deepfidelity_jax import fidelity
+from deepfidelity_jax.fidelity import regressor
 {solver}
 
 def peak():
@@ -34,10 +34,10 @@ def faces(n):
 
 (x, y), (new, _) = faces(n), faces(2048)
 before, start = peak(), time.perf_counter()
-fitted = fidelity.fit_regressor(x, y, **json.loads(sys.argv[1]))
+fitted = regressor.fit_regressor(x, y, **json.loads(sys.argv[1]))
 seconds, memory = time.perf_counter() - start, peak() - before
 
-predict = jax.jit(fidelity.regress)
+predict = jax.jit(regressor.regress)
 ours = np.asarray(predict(fitted.arrays, new))
 start = time.perf_counter()
 jax.block_until_ready(predict(fitted.arrays, new))

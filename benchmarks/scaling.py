@@ -26,18 +26,19 @@ def measure(devices: int, per_device: int, size: int, steps: int, split: bool) -
     import numpy as np
 
     from deepfidelity_configs import default
-    from deepfidelity_jax import sharding, train
-    from deepfidelity_jax.data import TOKEN
+    from deepfidelity_jax.training import sharding
+    from deepfidelity_jax.training.batches import TOKEN
+    from deepfidelity_jax.training.step import build_model, create_state, train_step
 
     config = default.get_config()
     config.model.variant, config.model.image_size = "tiny", size
     config.train.batch_size = devices * per_device
-    model = train.build_model(config)
+    model = build_model(config)
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("data",))
-    create = partial(train.create_state, model, config)
+    create = partial(create_state, model, config)
     places = sharding.place_state(jax.eval_shape(create), mesh, split)
     step = jax.jit(
-        partial(train.train_step, model=model, config=config),
+        partial(train_step, model=model, config=config),
         donate_argnums=0,
         out_shardings=(places, sharding.replicated(mesh)),
     )

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepfidelity_jax.iresnet import DEPTHS, SIDE, IResNet
-from deepfidelity_jax.ser_fiq import PASSES, SEED, draw, measure
+from deepfidelity_jax.quality.iresnet import DEPTHS, SIDE, IResNet
+from deepfidelity_jax.quality.ser_fiq import PASSES, SEED, draw, measure
 
 
 def random_variables(depths):

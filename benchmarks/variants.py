@@ -5,7 +5,8 @@
 
 from dataclasses import dataclass, replace
 
-from deepfidelity_jax.model import SSAAFormerConfig, count_multiply_adds, count_parameters
+from deepfidelity_jax.network.size import count_multiply_adds, count_parameters
+from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 
 SIZE = 224
 VARIANTS = {

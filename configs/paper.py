@@ -13,7 +13,7 @@ from dataclasses import asdict
 from ml_collections import ConfigDict
 
 from deepfidelity_configs import default
-from deepfidelity_jax.augment import AugmentSettings
+from deepfidelity_jax.forgeries.augment import AugmentSettings
 
 EPOCH = 3125  # batches of 32 in the about 100,000 faces of an official training set
 

@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str):
     # On first use, so that input workers and `--help` do not wait for JAX.
     if name in ("load", "Detector"):
-        from deepfidelity_jax import detector
+        from deepfidelity_jax.detector import load
 
-        return getattr(detector, name)
+        return getattr(load, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

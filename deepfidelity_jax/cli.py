@@ -17,11 +17,10 @@ from types import FrameType
 
 from absl import flags
 
-from deepfidelity_jax import processes
-from deepfidelity_jax.cores import make_devices
+from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import require_writable
-from deepfidelity_jax.heap import use_huge_pages
+from deepfidelity_jax.hosts import make_devices
 
 # The flags that a mode uses, beside --workdir and --mode. Any other is refused.
 _STAGE = ("config", "distributed", "coordinator", "processes", "process")
@@ -46,10 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if argv is None:
-        use_huge_pages()
+        make_devices()
         _quiet_libraries()
         _heed_signals()
-    make_devices()
 
     values = None
 
@@ -134,8 +132,8 @@ def end(command: Callable[[], int], remains: Callable[[], str]) -> int:
     except Exception as error:
         if _interrupted:  # libraries make errors of their own of it
             return _fail(FAILED, f"interrupted: {remains()}")
-        if processes.is_loss(error):
-            return _fail(FAILED, f"failed: {processes.LOST} ({_one_line(error)[:200]})")
+        if hosts.is_loss(error):
+            return _fail(FAILED, f"failed: {hosts.LOST} ({_one_line(error)[:200]})")
         if disk := _disk_error(error):
             return _fail(FAILED, f"failed: {disk}: with that mended, {remains()}")
         traceback.print_exc()
@@ -153,7 +151,7 @@ def _fail(status: int, line: str = "") -> int:
         sys.stdout.flush()
     except OSError:  # closed or full: Python would try again, and complain, when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return processes.leave(status)
+    return hosts.leave(status)
 
 
 def _disk_error(error: BaseException | None) -> str:
@@ -182,9 +180,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
         hint = f"; did you mean {meant[0]!r}?" if meant else ""
         raise InputError(f"the config has no option {unknown!r}{hint}") from None
     except Exception as error:  # whatever a config file written in Python may raise
-        from deepfidelity_jax import options
+        from deepfidelity_jax.options import checks
 
-        raise InputError(_one_line(options.explain(error))) from None
+        raise InputError(_one_line(checks.explain(error))) from None
     if values.help:
         print("usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE]")
         print(values.get_help())
@@ -303,7 +301,8 @@ def _define(values: flags.FlagValues, argv: list[str]) -> None:
 
 def run(values: flags.FlagValues) -> int:
     """Train and evaluate as the configuration says."""
-    from deepfidelity_jax import options, pipeline, workdir
+    from deepfidelity_jax import pipeline, workdir
+    from deepfidelity_jax.options import checks
 
     if values.mode == "evaluate" and values.input:
         return evaluate_folder(values)
@@ -316,16 +315,16 @@ def run(values: flags.FlagValues) -> int:
             raise InputError("a config of several datasets is not for several processes")
         if values.mode not in ("run", "evaluate"):
             raise InputError(f"--mode={values.mode} is not for a config of several datasets")
-        from deepfidelity_jax import cross
+        from deepfidelity_jax.scoring import cross_dataset
 
         with workdir.held(Path(values.workdir)):
-            cross.run(config, Path(values.workdir))
+            cross_dataset.run(config, Path(values.workdir))
         return DONE
-    options.check_place(config, Path(values.workdir), values.mode)
-    place = workdir.check(Path(values.workdir), config)
+    pipeline.check_place(config, Path(values.workdir), values.mode)
+    place = checks.require_same(Path(values.workdir), config)
     if together:
-        processes.start(values.coordinator, values.processes, values.process)
-    with workdir.held(place) if processes.is_first() else contextlib.nullcontext():
+        hosts.start(values.coordinator, values.processes, values.process)
+    with workdir.held(place) if hosts.is_first() else contextlib.nullcontext():
         workdir.keep_programs(place)
         pipeline.run(config, place, values.mode)
     return DONE
@@ -333,7 +332,7 @@ def run(values: flags.FlagValues) -> int:
 
 def evaluate_folder(values: flags.FlagValues) -> int:
     """Score a labelled folder."""
-    from deepfidelity_jax import cross
+    from deepfidelity_jax.scoring import cross_dataset
     from deepfidelity_jax.workdir import held, keep_programs, read_config
 
     if len(values.input) > 1:
@@ -342,7 +341,7 @@ def evaluate_folder(values: flags.FlagValues) -> int:
     read_config(place)  # before the workdir's lock, which would make one
     with held(place):
         keep_programs(place)
-        cross.evaluate_folder(place, values.input[0], _faces_given(values))
+        cross_dataset.evaluate_folder(place, values.input[0], _faces_given(values))
     return DONE
 
 
@@ -350,12 +349,12 @@ def predict(values: flags.FlagValues) -> int:
     """Score photographs and videos: one line each."""
     import numpy as np
 
-    from deepfidelity_jax import faces
-    from deepfidelity_jax.detector import load
-    from deepfidelity_jax.lines import Lines
-    from deepfidelity_jax.predict import list_inputs, predict_all
-    from deepfidelity_jax.progress import Progress
-    from deepfidelity_jax.workdir import keep_programs, say
+    from deepfidelity_jax.detector.lines import Lines
+    from deepfidelity_jax.detector.load import load
+    from deepfidelity_jax.detector.predict import list_inputs, predict_all
+    from deepfidelity_jax.faces import detection
+    from deepfidelity_jax.progress import Progress, say
+    from deepfidelity_jax.workdir import keep_programs
 
     if not values.input:
         raise InputError("--input=PATH is missing: a photograph, a video or a folder of them")
@@ -369,7 +368,9 @@ def predict(values: flags.FlagValues) -> int:
         detector.faces = replace(detector.faces, **given)
         if "yunet" in given and detector.faces.detector != "yunet":
             raise InputError("--config.faces.yunet is for --config.faces.detector=yunet")
-        faces.detect(np.zeros((64, 64, 3), np.uint8), detector.faces)  # the detector's file is good
+        detection.detect(
+            np.zeros((64, 64, 3), np.uint8), detector.faces
+        )  # the detector's file is good
         lines.take_up(inputs, detector)
         quiet = values.quiet or not sys.stderr.isatty()
         progress = Progress(len(inputs), len(lines.kept), "inputs", "predicted", quiet=quiet)
@@ -386,8 +387,8 @@ def predict(values: flags.FlagValues) -> int:
 def convert(values: flags.FlagValues) -> int:
     """Official weights into a workdir or a safe file, or a workdir's weights into a file."""
     from deepfidelity_jax import workdir
-    from deepfidelity_jax.checkpoint import require_usable
-    from deepfidelity_jax.convert import export_official, import_official, rewrite
+    from deepfidelity_jax.official.convert import export_official, import_official, rewrite
+    from deepfidelity_jax.training.checkpoint import require_usable
 
     paths = [Path(given) for given in values.input]
     if values.output:
@@ -416,7 +417,7 @@ def convert(values: flags.FlagValues) -> int:
 
 def _read_config(values: flags.FlagValues):
     """The locked configuration. InputError where its file cannot be read or an option is wrong."""
-    from deepfidelity_jax import options
+    from deepfidelity_jax.options import checks
 
     try:
         config = values.config
@@ -424,7 +425,7 @@ def _read_config(values: flags.FlagValues):
     except OSError as error:  # the file was not found or could not be run: told on first use
         reason = _one_line(error).split("config_config ")[-1]
         raise InputError(f"--config cannot be read: {reason}") from None
-    return options.checked(config)
+    return checks.checked(config)
 
 
 def _one_line(error: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import fsspec
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.workdir import say
+from deepfidelity_jax.progress import say
 
 
 def fetch(place: str, mark: str, into: Path) -> Path:

@@ -3,8 +3,13 @@
 import sys
 import time
 
-from deepfidelity_jax import processes
-from deepfidelity_jax.workdir import say
+from deepfidelity_jax import hosts
+
+
+def say(text: str) -> None:
+    """Progress goes to stderr, of several processes the first one's; stdout is for results."""
+    if hosts.is_first():
+        print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -25,7 +30,7 @@ class Progress:
         self, total: int, done: int, unit: str, did: str = "prepared", *, quiet: bool = False
     ):
         self.total, self.done, self.start, self.unit, self.did = total, done, done, unit, did
-        self.quiet = quiet or not processes.is_first()
+        self.quiet = quiet or not hosts.is_first()
         self.began = self.shown = time.monotonic()
         self.in_place = sys.stderr.isatty()
         self._drawn = False

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,41 +12,9 @@ import jax
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
-from deepfidelity_jax import options, processes
+from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import lock, remove_partial, written_whole
-
-
-def say(text: str) -> None:
-    """Progress goes to stderr, of several processes the first one's; stdout is for results."""
-    if processes.is_first():
-        print(text, file=sys.stderr, flush=True)
-
-
-def check(workdir: Path, config: ConfigDict) -> Path:
-    """The workdir, if it is new or this config's. InputError names what differs."""
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"--workdir={workdir} is a file")
-    if not (workdir / "config.json").exists():
-        return workdir
-    there = flatten(options.expand_paths(read_config(workdir)).to_dict())
-    here = flatten(json.loads(config.to_json()))
-
-    def told(key, values):
-        return repr(values[key]) if key in values else "no option"
-
-    differing = [
-        f"{key} is {told(key, there)} there and {told(key, here)} here"
-        for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key) and options.binds(key)
-    ]
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise InputError(
-            f"{workdir} was made with another config: {'; '.join(differing[:3])}{more}. "
-            "Take another --workdir, or the same values"
-        )
-    return workdir
 
 
 @contextlib.contextmanager
@@ -149,12 +116,12 @@ class Stages:
 
     def begin(self, name: str) -> None:
         """Note that the results of `name` are about to change: they are no longer of any inputs."""
-        if processes.is_first() and name in self._read():
+        if hosts.is_first() and name in self._read():
             write_json(self.path, {k: v for k, v in self._read().items() if k != name})
 
     def finish(self, name: str, inputs: str) -> None:
         """Note that `name` is done; of several processes the first one does."""
-        if processes.is_first():
+        if hosts.is_first():
             write_json(self.path, self._read() | {name: inputs})
 
     def _read(self) -> dict[str, str]:
@@ -168,7 +135,7 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: Path, after: int):
-        if not processes.is_first():
+        if not hosts.is_first():
             return
         self.path = workdir / "metrics.jsonl"
         if self.path.exists():
@@ -183,7 +150,7 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append one line of named numbers."""
-        if not processes.is_first():
+        if not hosts.is_first():
             return
         self._file.write(json.dumps({"step": step} | values) + "\n")
         self._file.flush()
@@ -192,7 +159,7 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush and close both."""
-        if not processes.is_first():
+        if not hosts.is_first():
             return
         self._file.close()
         self._board.close()

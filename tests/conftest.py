@@ -105,12 +105,12 @@ def h100(monkeypatch):
     """As if cuDNN and an H100 were here, for all that is asked of them before compilation."""
     from jax._src.cudnn import fused_attention_stablehlo as library
 
-    from deepfidelity_jax import forms
+    from deepfidelity_jax.network.kernels import choice
 
     monkeypatch.setattr(library, "check_cudnn_version", lambda: 91_000)
     monkeypatch.setattr(library, "check_compute_capability", lambda least: True)
     monkeypatch.setattr(library, "is_cuda_compute_capability_equal", lambda other: False)
-    monkeypatch.setattr(forms, "find_capabilities", lambda: [(9, 0)])
+    monkeypatch.setattr(choice, "find_capabilities", lambda: [(9, 0)])
 
 
 @pytest.fixture
@@ -118,9 +118,9 @@ def all_kernels(h100, monkeypatch):
     """As if an H100 were here and every kernel had been measured to pay; to be lowered for it."""
     import jax
 
-    from deepfidelity_jax import forms
+    from deepfidelity_jax.network.kernels import choice
 
-    monkeypatch.setattr(forms, "IN_USE", set(forms.KERNELS))
+    monkeypatch.setattr(choice, "IN_USE", set(choice.KERNELS))
     card = jax.sharding.AbstractDevice(device_kind="NVIDIA H100", num_cores=None, platform="gpu")
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=card)):
         yield

@@ -495,7 +495,7 @@ def test_predict_tells_every_input(run, finished, tmp_path):
 
 
 def _finds(image):
-    from deepfidelity_jax.faces import CONFIDENT, FaceSettings, detect
+    from deepfidelity_jax.faces.detection import CONFIDENT, FaceSettings, detect
 
     found = detect(image, FaceSettings())
     return sum(face.score >= CONFIDENT for face in found) == 1

@@ -13,10 +13,13 @@ from ml_collections import ConfigDict
 
 from deepfidelity_configs import default
 from deepfidelity_datasets.ffpp.sources import COMPRESSIONS, METHODS
-from deepfidelity_jax import cli, options, pipeline, records, train, workdir
+from deepfidelity_jax import cli, pipeline, workdir
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.model import SSAAFormerConfig
-from deepfidelity_jax.options import OPTIONS
+from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
+from deepfidelity_jax.options import checks, table
+from deepfidelity_jax.options.table import OPTIONS
+from deepfidelity_jax.records import schema
+from deepfidelity_jax.training import loop, step
 
 DEFAULT = f"--config={TREE / 'configs' / 'default.py'}"
 CONFIGS = sorted(path.stem for path in (TREE / "configs").glob("[!_]*.py"))
@@ -97,7 +100,7 @@ def config_of(changes):
 def told(changes):
     """What is said of the default configuration with these values; nothing where it is right."""
     try:
-        options.check(config_of(changes))
+        checks.check(config_of(changes))
     except InputError as error:
         return str(error)
     return ""
@@ -113,7 +116,7 @@ def test_every_option_of_the_default_is_in_the_table_in_its_order():
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "cross"])
 def test_every_config_is_right(name):
     module = __import__(f"deepfidelity_configs.{name}", fromlist=["get_config"])
-    options.check(module.get_config())
+    checks.check(module.get_config())
 
 
 def test_groups_are_words_or_patterns():
@@ -219,13 +222,13 @@ def test_options_that_are_missing_or_not_ours():
     del config.train.steps
     config.train.step, config.other = 5, ConfigDict({"x": 1})
     with pytest.raises(InputError) as error:
-        options.check(config)
+        checks.check(config)
     line = str(error.value)
     assert "config.train.step is no option; did you mean config.train.steps?" in line
     assert "config.other.x is no option" in line
     assert "missing: config.train.steps; begin with get_config()" in line
     with pytest.raises(InputError, match=f"and {len(OPTIONS) - 3} more"):
-        options.check(ConfigDict())
+        checks.check(ConfigDict())
 
 
 @pytest.mark.parametrize(
@@ -279,7 +282,7 @@ def test_a_workdir_is_bound_by_what_changes_results(tmp_path):
     for name in OPTIONS:
         config = config_of({name: another(name)})
         try:
-            workdir.check(tmp_path, config)
+            checks.require_same(tmp_path, config)
             free.add(name)
         except InputError as error:
             assert f"{name} is " in str(error)
@@ -309,7 +312,7 @@ def test_an_option_the_workdir_does_not_know_is_told(tmp_path):
     del values["augment"]["jitter"], values["train"]["remat"]
     workdir.write_json(tmp_path / "config.json", values)
     with pytest.raises(InputError, match=r"augment.jitter is no option there and 0.2 here\. Take"):
-        workdir.check(tmp_path, config)
+        checks.require_same(tmp_path, config)
 
 
 def test_a_detector_of_an_earlier_version_gets_the_defaults(tmp_path):
@@ -319,8 +322,8 @@ def test_a_detector_of_an_earlier_version_gets_the_defaults(tmp_path):
     for group, name in (("train", "remat"), ("quality", "weights"), ("faces", "yunet")):
         del values[group][name]
     del values["leaks"]
-    read = train.config_from_notes({"config": json.dumps(values)}, tmp_path)
-    assert train.build_model(read) == train.build_model(config)
+    read = loop.config_from_notes({"config": json.dumps(values)}, tmp_path)
+    assert step.build_model(read) == step.build_model(config)
     assert workdir.flatten(read.to_dict()) == workdir.flatten(config.to_dict())
 
 
@@ -335,12 +338,12 @@ def test_no_steps_are_for_converted_weights(run, tmp_path):
         assert "--mode=convert" in error
         assert not work.exists()
     config = config_of({"train.steps": 0})
-    options.check(config)
-    options.check_place(config, work, "prepare")
+    checks.check(config)
+    pipeline.check_place(config, work, "prepare")
     (work / "checkpoints" / "0" / "state").mkdir(parents=True)
     for name in ("_CHECKPOINT_METADATA", "state/_METADATA"):
         (work / "checkpoints" / "0" / name).write_text("{}")
-    options.check_place(config, work, "run")
+    pipeline.check_place(config, work, "run")
 
 
 def test_files_that_options_name(run, tmp_path):
@@ -359,18 +362,18 @@ def test_files_that_options_name(run, tmp_path):
 
 def test_a_tilde_is_the_users_folder_in_every_path(monkeypatch):
     monkeypatch.setenv("HOME", "/srv/someone")
-    config = options.checked(config_of(dict.fromkeys(PATHS, "~/data")))
+    config = checks.checked(config_of(dict.fromkeys(PATHS, "~/data")))
     for name in PATHS:
         assert flatten_dict(config.to_dict(), sep=".")[name] == "/srv/someone/data"
     group = {"dataset": "ffpp", "manual_dir": "~", "bench_json": "~/list.json", "methods": ("~",)}
-    several = options.checked(ConfigDict({"cross": True, "wild": group}))
+    several = checks.checked(ConfigDict({"cross": True, "wild": group}))
     assert several.wild.manual_dir == "/srv/someone"
     assert several.wild.bench_json == "/srv/someone/list.json"
     assert several.wild.methods == ("~",)
-    assert options.expand("--workdir", "a/~/b") == "a/~/b"
-    assert options.expand("--workdir", "./~x") == "./~x"
+    assert checks.expand("--workdir", "a/~/b") == "a/~/b"
+    assert checks.expand("--workdir", "./~x") == "./~x"
     with pytest.raises(InputError, match="--workdir is ~no-such-user/x: there is no such user"):
-        options.expand("--workdir", "~no-such-user/x")
+        checks.expand("--workdir", "~no-such-user/x")
 
 
 def test_a_workdir_claimed_with_a_tilde_is_the_same_without(tmp_path):
@@ -378,7 +381,7 @@ def test_a_workdir_claimed_with_a_tilde_is_the_same_without(tmp_path):
     workdir.write_json(
         tmp_path / "config.json", json.loads(config_of({"init_from": "~/faces"}).to_json())
     )
-    workdir.check(tmp_path, config_of({"init_from": place}))
+    checks.require_same(tmp_path, config_of({"init_from": place}))
 
 
 @pytest.mark.parametrize(
@@ -404,9 +407,9 @@ def test_what_a_dataset_does_not_use_is_refused(tmp_path, dataset, name, value):
 
 def test_what_a_dataset_uses_is_of_the_options_that_not_all_use():
     for dataset in ("face_folder", "ffpp", "celeb_df", "wild_deepfake", "synthetic_faces"):
-        used = records.builder_class(dataset).OPTIONS
-        assert set(used) <= set(options.DATASETS_OWN)
+        used = schema.builder_class(dataset).OPTIONS
+        assert set(used) <= set(table.DATASETS_OWN)
         config = default.get_config()
         config.data.dataset = dataset
-        options.require_used(config, used)
-        options.require_used(ConfigDict(json.loads(config.to_json())), used)
+        checks.require_used(config, used)
+        checks.require_used(ConfigDict(json.loads(config.to_json())), used)

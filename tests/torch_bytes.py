@@ -61,3 +61,49 @@ def write_checkpoint(path, content):
     storages = []
     write_zip(path, b"\x80\x02" + push(content, storages) + b".", storages)
     return path
+
+
+def tensor(*, offset=0, shape=(2,), strides=(1,), count=4, key="0", storage="FloatStorage"):
+    reference = ("storage", Raw(f"ctorch\n{storage}\n".encode()), key, "cpu", count)
+    return call("torch._utils._rebuild_tensor_v2", Raw(push(reference) + b"Q"),
+                offset, shape, strides, False, {})  # fmt: skip
+
+
+# Each pushes one value by calling something no file needs. The canary is a file.
+TOUCH = "open({!r}, 'w').close()"
+
+
+def calls(canary):
+    command, code = f"touch {canary}", TOUCH.format(str(canary))
+    system = b"cposix\nsystem\n"
+    text, source = push(command), push(code)
+    return {
+        "posix.system": system + b"(" + text + b"tR",
+        "os.system": b"cos\nsystem\n(" + text + b"tR",
+        "builtins.eval": b"cbuiltins\neval\n(" + source + b"tR",
+        "__builtin__.exec": b"c__builtin__\nexec\n(" + source + b"tR",
+        "builtins.getattr": b"cbuiltins\ngetattr\n(" + text + text + b"tR",
+        "subprocess.Popen": b"(" + text + b"isubprocess\nPopen\n",  # INST
+        "nt.system": b"(cnt\nsystem\n" + text + b"o",  # OBJ
+        "os.execv": push("os") + push("execv") + b"\x93(" + text + b"tR",  # STACK_GLOBAL
+        "runpy.run_path": b"crunpy\nrun_path\n(" + text + b"t\x81",  # NEWOBJ
+        "importlib.import_module": b"cimportlib\nimport_module\n(" + text + b"t}\x92",  # NEWOBJ_EX
+        "torch.hub.load": b"ctorch.hub\nload\n(" + text + b"tR",
+        "torch.nn.modules.linear.Linear": b"ctorch.nn.modules.linear\nLinear\n)\x81}b",  # BUILD
+        "collections.OrderedDict.__init__": push("collections.OrderedDict")
+        + push("__init__") + b"\x93)R",
+        "numpy.load": b"cnumpy\nload\n(" + text + b"tR",
+        "mine.Model": b"cmine\nModel\n)\x81",
+    }  # fmt: skip
+
+
+NESTED = {
+    "alone": lambda code: code,
+    "in a list": lambda code: b"](" + code + b"e",
+    "in a dictionary": lambda code: b"}" + push("state_dict") + code + b"s",
+    "as an argument": lambda code: b"ccollections\nOrderedDict\n(" + code + b"tR",
+    "as a state": lambda code: b"cargparse\nNamespace\n)\x81" + code + b"b",
+    "as a reference": lambda code: code + b"Q",
+    "and thrown away": lambda code: code + b"0}",
+    "after a tensor": lambda code: b"(" + tensor() + code + b"t",
+}

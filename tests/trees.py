@@ -12,7 +12,7 @@ from PIL import Image
 from deepfidelity_datasets.celeb_df.sources import TEST_LIST
 from deepfidelity_datasets.ffpp.splits import PAIRS
 from deepfidelity_datasets.synthetic_faces import renderer
-from deepfidelity_jax.records import Records, metadata_of, splits_of
+from deepfidelity_jax.records.schema import Records, metadata_of, splits_of
 
 
 def numbered(seed, number, side=48):

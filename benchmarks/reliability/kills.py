@@ -26,7 +26,7 @@ import numpy as np
 import small_run
 from orbax.checkpoint import v1 as ocp
 
-from deepfidelity_jax import records
+from deepfidelity_jax.records import schema
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 KILLS_A_TRIAL = 6
@@ -172,8 +172,8 @@ def of_records(folder: Path):
 
     Not of the files: ArrayRecord writes the same records in other bytes each time.
     """
-    for split in sorted(records.splits_of(folder)):
-        source = records.Records(folder, split)
+    for split in sorted(schema.splits_of(folder)):
+        source = schema.Records(folder, split)
         for index in range(len(source)):
             fields = source[index]
             yield f"{split} {index}", of(b"".join(field_bytes(fields[key]) for key in fields))

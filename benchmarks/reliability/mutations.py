@@ -44,65 +44,66 @@ class Kind:
 
 def read_media(path: Path) -> str:
     """A photograph or video to face crops."""
-    from deepfidelity_jax import faces
+    from deepfidelity_jax.faces import detection, tracking
 
-    settings = faces.FaceSettings(detector="none", frames=4)
-    people = faces.extract(path, settings).people
+    settings = detection.FaceSettings(detector="none", frames=4)
+    people = tracking.extract(path, settings).people
     return digest(crop.image for person in people for crop in person.crops)
 
 
 def read_checkpoint(path: Path) -> str:
     """The weights of a workdir, of which `path` is one file."""
-    from deepfidelity_jax import train
+    from deepfidelity_jax.training import loop
 
     workdir = next(parent for parent in path.parents if (parent / "config.json").exists())
-    config, variables, step = train.read_trained(workdir)
+    config, variables, step = loop.read_trained(workdir)
     leaves = [np.asarray(leaf).tobytes() for leaf in jax_leaves(variables)]
     return digest([config.to_json().encode(), str(step).encode(), *leaves])
 
 
 def read_regressor(path: Path) -> str:
     """fidelity.npz."""
-    from deepfidelity_jax import fidelity
+    from deepfidelity_jax.fidelity import stored
 
-    model = fidelity.load(path)
+    model = stored.load(path)
     arrays = [np.asarray(leaf).tobytes() for leaf in jax_leaves(model.regressor.arrays)]
     return digest([repr((model.calibration, model.scale, model.provenance)).encode(), *arrays])
 
 
 def read_weights(path: Path) -> str:
     """Weights by name."""
-    from deepfidelity_jax import weights_file
+    from deepfidelity_jax.weight_files import named_tensors
 
-    _, weights = weights_file.read_weights(path)
+    _, weights = named_tensors.read_weights(path)
     return digest(np.asarray(weights[name]).tobytes() for name in sorted(weights))
 
 
 def read_table(path: Path) -> str:
     """Quality scores."""
-    from deepfidelity_jax import quality
+    from deepfidelity_jax.quality.table import read_scores
 
-    return digest([repr(sorted(quality.read_scores(path).items())).encode()])
+    return digest([repr(sorted(read_scores(path).items())).encode()])
 
 
 def read_config(path: Path) -> str:
     """A workdir's config.json, held against the config that wrote it."""
     from deepfidelity_jax import workdir
+    from deepfidelity_jax.options import checks
 
-    workdir.check(path.parent, workdir.read_config(ORIGINALS / "workdir"))
+    checks.require_same(path.parent, workdir.read_config(ORIGINALS / "workdir"))
     return "the same"
 
 
 def read_records(path: Path) -> str:
     """All records of the dataset of which `path` is one file."""
-    from deepfidelity_jax import records
+    from deepfidelity_jax.records import schema
 
     found = []
-    for split in sorted(records.splits_of(path.parent)):
-        source = records.Records(path.parent, split)
+    for split in sorted(schema.splits_of(path.parent)):
+        source = schema.Records(path.parent, split)
         for index in range(len(source)):
             found += [repr(sorted(source[index].items())).encode()]
-    return digest([*found, json.dumps(records.metadata_of(path.parent)).encode()])
+    return digest([*found, json.dumps(schema.metadata_of(path.parent)).encode()])
 
 
 def jax_leaves(tree):
@@ -224,8 +225,8 @@ def make_originals(folder: Path) -> dict[str, list[Path]]:
     files["regressor"] = [folder / "fidelity.npz"]
     newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
     files["checkpoint"] = [path for path in newest.rglob("*") if path.is_file()]
-    records = next((workdir / "records").glob("*/*/*.*.*"))
-    files["records"] = [path for path in records.iterdir() if path.is_file()]
+    written = next((workdir / "records").glob("*/*/*.*.*"))
+    files["records"] = [path for path in written.iterdir() if path.is_file()]
     return files
 
 
@@ -373,9 +374,9 @@ def serve(pipe, originals: Path) -> None:
     """Read what the pipe names, and say how it went."""
     import time
 
-    from deepfidelity_jax import faces, fidelity, quality, records, train, workdir  # noqa: F401
     from deepfidelity_jax.errors import InputError
-    from deepfidelity_jax.media import MediaError
+    from deepfidelity_jax.images.formats import MediaError
+    from deepfidelity_jax.training import loop  # noqa: F401
 
     global ORIGINALS
     ORIGINALS = originals

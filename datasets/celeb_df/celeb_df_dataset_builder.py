@@ -9,8 +9,13 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_datasets.celeb_df.sources import list_videos
-from deepfidelity_jax.builder import BenchmarkBuilder, Plan, plan_benchmark, validation_share
-from deepfidelity_jax.videos import Extractor
+from deepfidelity_jax.records.benchmark_builder import (
+    BenchmarkBuilder,
+    Plan,
+    plan_benchmark,
+    validation_share,
+)
+from deepfidelity_jax.records.benchmark_video import Extractor
 
 
 class Builder(BenchmarkBuilder):

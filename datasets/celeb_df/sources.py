@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from deepfidelity_jax import deepfakebench
-from deepfidelity_jax.builder import Holding, find_root, name_some
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
-from deepfidelity_jax.videos import Video, list_folder
+from deepfidelity_jax.records import deepfakebench
+from deepfidelity_jax.records.benchmark_builder import Holding, find_root, name_some
+from deepfidelity_jax.records.benchmark_video import Video, list_folder
+from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL
 
 TEST_LIST = "List_of_testing_videos.txt"
 LISTED = 518

@@ -22,12 +22,15 @@ from deepfidelity_datasets.face_folder.sources import (
     describe,
     list_sources,
 )
-from deepfidelity_jax import media, preparation, quality
-from deepfidelity_jax.builder import RecordsBuilder
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.preparation import Recipe
-from deepfidelity_jax.records import SPLITS, metadata_of
-from deepfidelity_jax.workdir import fingerprint, say
+from deepfidelity_jax.images import formats, media
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.quality import table
+from deepfidelity_jax.records import write
+from deepfidelity_jax.records.benchmark_builder import RecordsBuilder
+from deepfidelity_jax.records.schema import SPLITS, metadata_of
+from deepfidelity_jax.records.write import Recipe
+from deepfidelity_jax.workdir import fingerprint
 
 
 @dataclass(kw_only=True)
@@ -104,7 +107,7 @@ class Builder(RecordsBuilder):
         )
         sources, measure = listed.sources, recipe.measure
         if measure.name == "csv":
-            met = quality.match_scores(measure.scores, [s.name for s in sources], folder)
+            met = table.match_scores(measure.scores, [s.name for s in sources], folder)
             recipe = replace(recipe, measure=replace(measure, scores=met))
         # By what they hold, so that the same files are the same records wherever they lie.
         rows = [(s.name, s.digest, s.label, s.method, s.split, s.video) for s in sources]
@@ -159,7 +162,7 @@ class Builder(RecordsBuilder):
             {split: tuple(paths) for split, paths in donors.items()},
             own.recipe.seed,
         )
-        return preparation.split_generators(
+        return write.split_generators(
             self,
             own.sources,
             extractor,
@@ -219,7 +222,7 @@ def _name_by_stamps(
     for where in (given.get("real", folder), given.get("fake")):
         kinds = dict.fromkeys(media.list_media(where), "") if where else {}
         for path in kinds:
-            with contextlib.suppress(media.MediaError):
+            with contextlib.suppress(formats.MediaError):
                 kinds[path] = inventory.kind(path)
         for path, found in inventory.digests(kinds):
             if found not in seen:

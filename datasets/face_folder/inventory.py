@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deepfidelity_jax import media, processes
-from deepfidelity_jax.cores import count_cores
+from deepfidelity_jax import hosts
 from deepfidelity_jax.files import digest, written_whole
+from deepfidelity_jax.hosts import count_cores
+from deepfidelity_jax.images import formats, media
 from deepfidelity_jax.progress import Progress
 
 # A file that was changed less than this ago may change again without its times telling.
@@ -35,7 +36,7 @@ class Inventory:
         known = self._find(path)
         return known["kind"] if known else media.identify(path)
 
-    def digests(self, kinds: dict[Path, str]) -> Iterator[tuple[Path, str | media.MediaError]]:
+    def digests(self, kinds: dict[Path, str]) -> Iterator[tuple[Path, str | formats.MediaError]]:
         """SHA-256 of each file, by path and kind, in order; for what cannot be read, why."""
         known = {path: found["digest"] for path in kinds if (found := self._find(path))}
         progress = Progress(len(kinds), len(known), "files", did="read through")
@@ -58,7 +59,7 @@ class Inventory:
 
     def save(self) -> None:
         """Keep what is known, where anything is new; records may be another's, and read only."""
-        if self.place and self._changed and processes.is_first():
+        if self.place and self._changed and hosts.is_first():
             with (
                 contextlib.suppress(OSError),
                 written_whole(self.place, "w", encoding="ascii") as file,
@@ -73,17 +74,17 @@ class Inventory:
         return None
 
 
-def _read(path: Path) -> tuple[list[int] | None, str | media.MediaError]:
+def _read(path: Path) -> tuple[list[int] | None, str | formats.MediaError]:
     """Stamp and digest of a file; no stamp where it may yet change unseen."""
     try:
-        with media.open_file(path) as file:
+        with formats.open_file(path) as file:
             status = os.fstat(file.fileno())
             settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED
             return _stamp(status) if settled else None, digest(path)
-    except media.MediaError as error:
+    except formats.MediaError as error:
         return None, error
     except OSError as error:
-        return None, media.MediaError((error.strerror or str(error)).lower())
+        return None, formats.MediaError((error.strerror or str(error)).lower())
 
 
 def _stamp(status: os.stat_result) -> list[int]:

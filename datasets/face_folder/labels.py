@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.records import FAKE, REAL, SPLITS
+from deepfidelity_jax.records.schema import FAKE, REAL, SPLITS
 
 CLASSES = {"real": REAL, "fake": FAKE}  # in any case
 SPLIT_FOLDERS = {

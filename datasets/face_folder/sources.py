@@ -15,11 +15,16 @@ from jaxtyping import UInt8
 from deepfidelity_datasets.face_folder import splits
 from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.labels import ClassFolder, class_of, find_classes
-from deepfidelity_jax import faces, forge, media
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.preparation import Face, Measure, Produced
-from deepfidelity_jax.records import FAKE, LABELS, ORIGINAL, REAL, SOURCES
-from deepfidelity_jax.workdir import say
+from deepfidelity_jax.faces import detection, tracking
+from deepfidelity_jax.forgeries import forge
+from deepfidelity_jax.forgeries.forge import KINDS
+from deepfidelity_jax.images import formats, media
+from deepfidelity_jax.images.pictures import encode_image
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.quality.measure import Measure
+from deepfidelity_jax.records.schema import FAKE, LABELS, ORIGINAL, REAL, SOURCES
+from deepfidelity_jax.records.source import Face, Produced
 
 # Fewer photographs or videos of a class than this leave a split without any.
 FEWEST = 8
@@ -111,7 +116,7 @@ def list_sources(
     digests, twice = {}, {}
     first: dict[str, Path] = {}
     for path, found in inventory.digests({path: kinds[path] for path in owners}):
-        if isinstance(found, media.MediaError):
+        if isinstance(found, formats.MediaError):
             notes[names[path]] = str(found)
         elif found in first:
             twice[path] = first[found]
@@ -190,7 +195,7 @@ def _list_media(
         for path in listing.files:
             try:
                 kinds[path] = inventory.kind(path)
-            except media.MediaError as error:
+            except formats.MediaError as error:
                 left_out[path] = str(error)
     return kinds, left_out
 
@@ -332,7 +337,7 @@ class Extractor:
     path and video; empty where the folder has fakes of its own.
     """
 
-    settings: faces.FaceSettings
+    settings: detection.FaceSettings
     measure: Measure
     donors: dict[str, tuple[tuple[str, str], ...]]
     seed: int
@@ -340,8 +345,8 @@ class Extractor:
     def __call__(self, source: Source) -> Produced:
         """The faces of one photograph or video, and forgeries of them where none are given."""
         try:
-            extraction = faces.extract(Path(source.path), self.settings)
-        except media.MediaError as error:
+            extraction = tracking.extract(Path(source.path), self.settings)
+        except formats.MediaError as error:
             return Produced([], str(error))
         found = []
         for number, person in enumerate(extraction.people):
@@ -366,7 +371,7 @@ class Extractor:
                 found.append(face)
                 if self.donors and source.split == "train":
                     # All but lossless: training encodes what it makes of it, as is done here.
-                    image = media.encode_image(crop.pixels, quality=100)
+                    image = encode_image(crop.pixels, quality=100)
                     found.append(replace(face, split=SOURCES, image=image))
                 if self.donors:
                     found += self.forge(source, face, crop.pixels)
@@ -380,12 +385,12 @@ class Extractor:
         """
         name = zlib.crc32((source.video or source.name).encode())
         made = []
-        for kind in forge.KINDS:
-            rng = np.random.default_rng([self.seed, name, forge.KINDS.index(kind)])
+        for kind in KINDS:
+            rng = np.random.default_rng([self.seed, name, KINDS.index(kind)])
             donor = self.find_donor(source, rng) if kind == "swap" else None
             if kind == "swap" and donor is None:
                 continue
-            image = media.encode_image(forge.forge(kind, pixels, face.landmarks, rng, donor)[0])
+            image = encode_image(forge.forge(kind, pixels, face.landmarks, rng, donor)[0])
             made.append(
                 replace(
                     face,
@@ -404,8 +409,8 @@ class Extractor:
         others = [path for path, video in self.donors[source.split] if video != own]
         for index in rng.permutation(len(others))[:5]:
             try:
-                extraction = faces.extract(Path(others[index]), replace(self.settings, frames=1))
-            except media.MediaError:
+                extraction = tracking.extract(Path(others[index]), replace(self.settings, frames=1))
+            except formats.MediaError:
                 continue
             if extraction.people:
                 crop = extraction.people[0].crops[0]

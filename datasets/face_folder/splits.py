@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.records import SPLITS
+from deepfidelity_jax.records.schema import SPLITS
 
 FRAMES = 3  # numbered pictures in a folder that may be frames of one video, at least
 SEEDS = 500  # that are tried for one whose splits have both classes

@@ -9,9 +9,9 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_datasets.ffpp.sources import COMPRESSIONS, DFD, METHODS, list_videos
-from deepfidelity_jax.builder import BenchmarkBuilder, Plan, plan_benchmark
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.videos import Extractor
+from deepfidelity_jax.records.benchmark_builder import BenchmarkBuilder, Plan, plan_benchmark
+from deepfidelity_jax.records.benchmark_video import Extractor
 
 
 class Builder(BenchmarkBuilder):

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deepfidelity_datasets.ffpp.splits import PAIRS
-from deepfidelity_jax import deepfakebench
-from deepfidelity_jax.builder import Holding, find_root, name_some
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
-from deepfidelity_jax.videos import Video, list_folder
+from deepfidelity_jax.records import deepfakebench
+from deepfidelity_jax.records.benchmark_builder import Holding, find_root, name_some
+from deepfidelity_jax.records.benchmark_video import Video, list_folder
+from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL
 
 CLASSIC = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 DFD = "DeepFakeDetection"  # fakes of actors, by Google and Jigsaw; real videos of its own

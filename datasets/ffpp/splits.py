@@ -4,7 +4,7 @@ Each pair a+b stands for the originals a and b and, for every method, the fakes 
 three lists share no original.
 """
 
-from deepfidelity_jax.records import SPLITS
+from deepfidelity_jax.records.schema import SPLITS
 
 TRAIN = """
 071+054 087+081 881+856 187+234 645+688 754+758 811+920 710+788 628+568 312+021 950+836 059+050

@@ -6,10 +6,12 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from deepfidelity_datasets.synthetic_faces import renderer
-from deepfidelity_jax import forge, media
-from deepfidelity_jax.degrade import DEGRADATIONS, degrade
-from deepfidelity_jax.preparation import Face, Measure, Produced
-from deepfidelity_jax.records import FAKE, ORIGINAL, REAL, SOURCES
+from deepfidelity_jax.forgeries import forge
+from deepfidelity_jax.forgeries.degrade import DEGRADATIONS, degrade
+from deepfidelity_jax.images import pictures
+from deepfidelity_jax.quality.measure import Measure
+from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, SOURCES
+from deepfidelity_jax.records.source import Face, Produced
 
 # Beyond this strength hardly anyone can still see a forgery in faces this small.
 STRONGEST = 0.45
@@ -105,7 +107,7 @@ class Renderer:
     def face(self, clip, split, method, number, image, points, known_quality) -> Face:
         """One face as recorded."""
         # What training forges and encodes anew is kept all but lossless.
-        encoded = media.encode_image(image, quality=100 if split == SOURCES else 95)
+        encoded = pictures.encode_image(image, quality=100 if split == SOURCES else 95)
         video_id = clip.name if method == ORIGINAL else f"{clip.name}:{method}"
         return Face(
             split=split,

@@ -10,11 +10,11 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_datasets.synthetic_faces.clips import Clip, Renderer
-from deepfidelity_jax import preparation
-from deepfidelity_jax.builder import RecordsBuilder
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.preparation import Recipe
-from deepfidelity_jax.records import SPLITS
+from deepfidelity_jax.records import write
+from deepfidelity_jax.records.benchmark_builder import RecordsBuilder
+from deepfidelity_jax.records.schema import SPLITS
+from deepfidelity_jax.records.write import Recipe
 from deepfidelity_jax.workdir import fingerprint
 
 
@@ -66,4 +66,4 @@ class Builder(RecordsBuilder):
         render = Renderer(
             recipe.faces.size, recipe.faces.frames, recipe.measure, people, recipe.seed
         )
-        return preparation.split_generators(self, clips, render, recipe, unit="clips", notes={})
+        return write.split_generators(self, clips, render, recipe, unit="clips", notes={})

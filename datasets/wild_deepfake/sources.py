@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from deepfidelity_jax import faces, media
-from deepfidelity_jax.builder import Holding, find_root, name_some
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.preparation import Measure, Produced
-from deepfidelity_jax.records import FAKE, ORIGINAL, REAL
-from deepfidelity_jax.videos import Video, list_folder, recorded, unreadable
+from deepfidelity_jax.faces import detection, tracking
+from deepfidelity_jax.images import formats, pictures, videos
+from deepfidelity_jax.quality.measure import Measure
+from deepfidelity_jax.records.benchmark_builder import Holding, find_root, name_some
+from deepfidelity_jax.records.benchmark_video import Video, list_folder, recorded, unreadable
+from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL
+from deepfidelity_jax.records.source import Produced
 
 FOLDERS = {
     "real_train": ("train", REAL),
@@ -93,7 +95,7 @@ def hold_out(classes: list[set[str]], share: float) -> set[str]:
 class Extractor:
     """Turns one archive into the faces of its sequences; picklable."""
 
-    settings: faces.FaceSettings
+    settings: detection.FaceSettings
     measure: Measure
 
     def __call__(self, archive: Archive) -> Produced:
@@ -129,19 +131,19 @@ class Extractor:
         )
         paths = {number: f"{video_id}/{number}.png" for number in images}
         try:
-            extraction = faces.follow(lambda: decoded(images), len(images), self.settings)
-        except media.MediaError as error:
+            extraction = tracking.follow(lambda: decoded(images), len(images), self.settings)
+        except formats.MediaError as error:
             return unreadable(video_id, f"{sequence}: {error}")
         made = recorded(extraction, video, self.measure, paths)
         return Produced(made.faces, f"{sequence}: {made.note}" if made.note else "", made.tally)
 
 
-def decoded(images: dict[int, bytes]) -> Iterator[media.Frame]:
+def decoded(images: dict[int, bytes]) -> Iterator[videos.Frame]:
     """The frames that can be decoded, in their order."""
     for number, data in sorted(images.items()):
         try:
-            yield media.Frame(number, 0.0, media.read_image(io.BytesIO(data)))
-        except media.MediaError:
+            yield videos.Frame(number, 0.0, pictures.read_image(io.BytesIO(data)))
+        except formats.MediaError:
             continue
 
 
@@ -158,12 +160,12 @@ def read_sequences(archive: Archive, count: int) -> dict[str, dict[int, bytes]]:
             if len(parts) < 3 or parts[-3] != label or not member.isfile():
                 continue
             frame = PurePosixPath(parts[-1])
-            if frame.suffix.lower() in media.IMAGE_SUFFIXES and frame.stem.isdecimal():
+            if frame.suffix.lower() in formats.IMAGE_SUFFIXES and frame.stem.isdecimal():
                 members.setdefault(parts[-2], {})[int(frame.stem)] = member
         wanted = {}
         for sequence, frames in members.items():
             numbers = sorted(frames)
-            for index in media.spread_indices(len(numbers), count):
+            for index in videos.spread_indices(len(numbers), count):
                 wanted[sequence, numbers[index]] = frames[numbers[index]]
         found: dict[str, dict[int, bytes]] = {sequence: {} for sequence in members}
         # In the order of the archive: going back would decompress it anew.

@@ -9,7 +9,12 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_datasets.wild_deepfake.sources import Extractor, list_archives
-from deepfidelity_jax.builder import BenchmarkBuilder, Plan, plan_benchmark, validation_share
+from deepfidelity_jax.records.benchmark_builder import (
+    BenchmarkBuilder,
+    Plan,
+    plan_benchmark,
+    validation_share,
+)
 
 
 class Builder(BenchmarkBuilder):

@@ -1,0 +1,227 @@
+"""The lines of `--mode=predict`: written as they come, and taken up again where they ended."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepfidelity_jax.detector.predict import Input, Prediction, predict, stamp
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import lock, written_whole
+from deepfidelity_jax.progress import say
+
+COLUMNS = (
+    "input", "status", "fidelity", "p_fake", "threshold", "frames", "people", "note", "detector",
+    "bytes", "modified",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line there is: where it lies in the file, and what it says."""
+
+    start: int
+    end: int
+    status: str
+    detector: str | None
+    bytes: int | None
+    modified: str | None
+
+
+class Lines:
+    """Where predictions go, as a context manager: to stdout, or to a file of one line an input.
+
+    Lines say which detector made them and which state of the file they are of, so all that is
+    needed to go on is in the file itself. `.csv` has a header and these COLUMNS. What is no regular
+    file, a pipe say, is only written to.
+
+    Attributes:
+      kept: the status of each input that `take_up` found a line of.
+
+    Raises InputError where the file cannot be written, holds anything else, or is being written by
+    another process.
+    """
+
+    def __init__(self, output: str | None):
+        self.kept: dict[str, str] = {}
+        self._path, self._file = Path(output) if output else None, None
+        self._there: dict[str, Line] = {}
+        self._new = self._regular = False
+        self._end = 0
+        self._csv = bool(output) and self._path.suffix.lower() == ".csv"
+        if output is None:
+            return
+        try:
+            self._new = not os.path.lexists(output)
+            self._regular = self._new or stat.S_ISREG(os.stat(output).st_mode)
+            flags = os.O_RDWR | os.O_CREAT if self._regular else os.O_WRONLY
+            self._file = os.fdopen(
+                os.open(output, flags, 0o666), "r+b" if self._regular else "wb", 0
+            )
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(f"--output={output} cannot be written: {reason}") from None
+        if not self._regular:
+            return
+        if not lock(self._file):
+            self._file.close()
+            raise InputError(f"another command is writing {output}: take another --output")
+        self._read()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self._file is None:
+            return
+        if self._new and self._end == 0 and self._regular:
+            self._path.unlink(missing_ok=True)
+        self._file.close()
+
+    def _read(self) -> None:
+        """Find the lines there are. What a killed command left of its last one does not count."""
+        header = self._header()
+        with open(self._path, "rb") as file:
+            for number, (start, content, whole) in enumerate(_split(file, self._csv), 1):
+                is_header = self._csv and number == 1
+                if is_header:
+                    ours = content == header if whole else header.startswith(content)
+                elif whole:
+                    ours = values = self._decode(content)
+                else:
+                    ours = self._csv or content.startswith(b'{"input": '[: len(content)])
+                if not ours:
+                    raise InputError(
+                        f"{self._path}, line {number} is none of --mode=predict's: take another "
+                        "--output, or delete the file"
+                    )
+                if not whole:
+                    break
+                self._end = start + len(content)
+                if not is_header:
+                    name, *rest = values
+                    self._there[name] = Line(start, self._end, *rest)
+
+    def take_up(self, inputs: Iterable[Input], detector) -> None:
+        """Keep the lines of inputs that would come out the same, and drop those that would not.
+
+        What could not be read is tried again. Lines of inputs that are not asked for stay.
+        """
+        asked, other, changed = 0, 0, 0
+        for given in inputs:
+            name = str(given.path)
+            line = self._there.get(name)
+            if line is None:
+                continue
+            asked += 1
+            if line.detector != detector.fingerprint:
+                other += 1
+                del self._there[name]
+            elif {"bytes": line.bytes, "modified": line.modified} != stamp(given.path) or (
+                line.status == "unreadable"
+                and self._encode(predict(detector, given.path, given.reason)) != self._at(line)
+            ):
+                changed += 1
+                del self._there[name]
+            else:
+                self.kept[name] = line.status
+        for count, why in ((other, "made by another detector"), (changed, "of files now changed")):
+            if count:
+                say(f"{self._path}: {count} lines {why}: these inputs are scored again")
+        if self.kept:
+            say(f"{self._path}: {len(self.kept)} inputs are in it already")
+        if unasked := len(self._there) - len(self.kept):
+            say(f"{self._path}: {unasked} lines of inputs that are not asked for stay in it")
+        if self._regular:
+            self._drop_the_rest()
+
+    def _drop_the_rest(self) -> None:
+        """Leave in the file the lines that are there, and no half one after them."""
+        lines = self._there.values()
+        start = len(self._header()) if self._end else 0
+        if start + sum(line.end - line.start for line in lines) == self._end:
+            if os.fstat(self._file.fileno()).st_size > self._end:
+                self._file.truncate(self._end)
+            return
+        with written_whole(os.path.realpath(self._path)) as file:
+            file.write(self._header())
+            for line in sorted(lines, key=lambda line: line.start):
+                file.write(self._at(line))
+            file.flush()
+            self._end = file.tell()
+            # Locked before it takes the other's place, and open when `file` is closed.
+            descriptor = os.dup(file.fileno())
+            lock(descriptor)
+        self._file.close()
+        self._file = os.fdopen(descriptor, "wb", 0)
+
+    def write(self, prediction: Prediction) -> None:
+        """Add a line, all of it or nothing."""
+        if self._path is None:
+            print(prediction.to_json(), flush=True)
+            return
+        content = self._encode(prediction)
+        if not self._end:
+            content = self._header() + content
+        written = 0
+        try:
+            if self._regular:
+                self._file.seek(self._end)
+            while written < len(content):
+                written += self._file.write(content[written:])
+        except BaseException:
+            if self._regular:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._end)
+            raise
+        self._end += len(content)
+
+    def _at(self, line: Line) -> bytes:
+        return os.pread(self._file.fileno(), line.end - line.start, line.start)
+
+    def _header(self) -> bytes:
+        return _row(COLUMNS) if self._csv else b""
+
+    def _encode(self, prediction: Prediction) -> bytes:
+        if not self._csv:
+            return prediction.to_json().encode() + b"\n"
+        values = prediction.to_dict()
+        return _row([len(values["faces"]) if c == "people" else values[c] for c in COLUMNS])
+
+    def _decode(self, content: bytes) -> tuple | None:
+        """Input, status, detector, bytes and modified; None for what is no line of ours."""
+        try:
+            if self._csv:
+                (cells,) = csv.reader([content.decode("utf-8", "surrogateescape")], strict=True)
+                values = dict(zip(COLUMNS, cells, strict=True))
+                values |= {name: values[name] or None for name in ("bytes", "modified")}
+                values["bytes"] = values["bytes"] and int(values["bytes"])
+            else:
+                values = json.loads(content)
+            known = (values.get(name) for name in ("detector", "bytes", "modified"))
+            return values["input"], values["status"], *known
+        except (ValueError, KeyError, TypeError, AttributeError, csv.Error):
+            return None
+
+
+def _row(cells: Iterable) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # quotes cells with either in them
+    return text.getvalue()[:-2].encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _split(file: io.BufferedIOBase, quoted: bool) -> Iterator[tuple[int, bytes, bool]]:
+    """The lines of a file: where they start, and whether they end; `quoted` cells hold newlines."""
+    start, content = 0, b""
+    for piece in file:
+        content += piece
+        if piece.endswith(b"\n") and not (quoted and content.count(b'"') % 2):
+            yield start, content, True
+            start, content = start + len(content), b""
+    if content:
+        yield start, content, False

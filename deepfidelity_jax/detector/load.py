@@ -1,0 +1,224 @@
+"""A trained detector: face crops to features, logits and fidelity, and files to verdicts.
+
+import deepfidelity_jax as df
+detector = df.load(workdir)
+detector.fidelity(images)      # uint8 [N, H, W, 3] RGB face crops -> float32 [N], high is real
+detector.predict("video.mp4")  # finds the faces
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import __version__
+from deepfidelity_jax.detector.predict import Prediction, predict
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces.detection import FaceSettings
+from deepfidelity_jax.fidelity import calibration, stored
+from deepfidelity_jax.fidelity.regressor import regress
+from deepfidelity_jax.files import digest
+from deepfidelity_jax.forgeries import augment
+from deepfidelity_jax.images import pictures
+from deepfidelity_jax.network import ssaaformer
+from deepfidelity_jax.network.fold import fold
+from deepfidelity_jax.quality import iso29794, ser_fiq
+from deepfidelity_jax.quality.measure import NO_EYES
+from deepfidelity_jax.training import checkpoint, loop, sharding
+from deepfidelity_jax.training.step import build_model
+from deepfidelity_jax.workdir import fingerprint
+
+# Batches are padded to one of these, so that no other shape is ever compiled.
+BATCH_SIZES = (1, 8, 64)
+
+Images = UInt8[np.ndarray, "n h w 3"]
+
+
+class Detector:
+    """A network with its averaged weights, and the regressor once there is one.
+
+    Attributes:
+      config: the configuration it was trained with.
+      step: the training step of its weights.
+      faces: how faces are found and cropped.
+      fidelity_model: regressor and calibration; None before the fit stage.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        variables,
+        step: int,
+        fidelity_model: stored.FidelityModel | None = None,
+        yunet: Path | None = None,
+        arcface: Path | None = None,
+        origin: str = "",
+    ):
+        self.config, self.step, self.fidelity_model = config, step, fidelity_model
+        self._origin = origin
+        self.faces = FaceSettings(**config.faces)
+        if yunet is not None:
+            self.faces = replace(self.faces, yunet=str(yunet))
+        self._arcface, self._mesh = arcface, None
+        model = build_model(config).clone(folded=True)
+        self._variables = jax.jit(partial(fold, config=model.config))(variables)
+        self._regressor = fidelity_model and jax.device_put(fidelity_model.regressor.arrays)
+
+        def forward(variables, images):
+            outputs = model.apply(variables, ssaaformer.normalise(images), train=False)
+            return outputs.features, outputs.logits
+
+        def score(variables, regressor, images):
+            return regress(regressor, forward(variables, images)[0])
+
+        self._forward, self._score = jax.jit(forward), jax.jit(score)
+
+    def on_all_devices(self) -> "Detector":
+        """The same, its batches split over this process's devices; for many faces at once."""
+        spread = copy.copy(self)
+        spread._mesh = sharding.local_mesh(BATCH_SIZES[1])
+        spread._variables, spread._regressor = jax.device_put(
+            (self._variables, self._regressor), sharding.replicated(spread._mesh)
+        )
+        return spread
+
+    def features(self, images: Images) -> Float32[np.ndarray, "n d"]:
+        """What the regressor is fitted on: mean over tokens + 0.5 * max over tokens."""
+        return self.features_of_prepared(self.prepare(images))
+
+    def features_of_prepared(
+        self, prepared: UInt8[np.ndarray, "n s s 3"]
+    ) -> Float32[np.ndarray, "n d"]:
+        """The same of crops that went through `prepare`, or were read so by `data`."""
+        return self._batched(prepared, lambda x: self._forward(self._variables, x)[0])
+
+    def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
+        """Both class heads together; index 0 fake, 1 real."""
+        return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[1])
+
+    def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
+        """Perceptual forgery fidelity, high is real; InputError before a regressor was fitted."""
+        if self.fidelity_model is None:
+            raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
+        return self._batched(
+            self.prepare(images), lambda x: self._score(self._variables, self._regressor, x)
+        )
+
+    def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Probability of fake for fidelities, at equal odds beforehand; 0.5 at the threshold."""
+        return calibration.p_fake(self.fidelity_model.calibration, scores)
+
+    def quality(
+        self, images: Sequence[bytes], landmarks: Sequence[Float32[np.ndarray, "5 2"]]
+    ) -> tuple[Float[np.ndarray, "n"], str]:
+        """Quality of encoded crops, measured as that of the training faces was.
+
+        Returns:
+          The raw qualities, NaN where a face has none; and why, empty where all have one.
+        """
+        name = self._measured["measure"]
+        if name == "iso":
+            return np.array(
+                [iso29794.measure(pictures.decode_image(image)) for image in images]
+            ), ""
+        if name == "ser_fiq":
+            measure, reason = self._ser_fiq
+            if measure:
+                found = measure(images, landmarks)
+                return found, "" if np.isfinite(found).all() else NO_EYES
+        elif name == "csv":
+            reason = "the training faces had theirs from a table"
+        else:
+            reason = "the training faces had none"
+        return np.full(len(images), np.nan), reason
+
+    @property
+    def _measured(self) -> dict[str, str]:
+        """How the quality of the training faces was measured."""
+        noted = self.fidelity_model.provenance if self.fidelity_model else {}
+        return noted.get("quality", {"measure": self.config.quality.measure})
+
+    @cached_property
+    def _ser_fiq(self) -> tuple[ser_fiq.SerFiq | None, str]:
+        """The measure, if its weights are here; else None and why not. Read on first use."""
+        if self._arcface is None:
+            return None, f"{self.config.quality.weights} is not here"
+        if digest(self._arcface) != self._measured.get("weights"):
+            return None, f"{self._arcface} is not what the training faces were measured with"
+        return ser_fiq.load(self._arcface), ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What a prediction depends on beside the file: weights, regressor, how faces are found."""
+        own = self.faces.to_dict()
+        if Path(own["yunet"]).is_file():
+            own["yunet"] = digest(own["yunet"])
+        return fingerprint(__version__, self._origin, own, self._arcface is not None)
+
+    @property
+    def threshold(self) -> float:
+        """Fidelity at and above which a face is called real."""
+        return self.fidelity_model.calibration.threshold
+
+    def predict(self, path: str | Path) -> Prediction:
+        """Find, track and score the people in a photograph or video."""
+        return predict(self, Path(path))
+
+    def prepare(self, images: Images) -> UInt8[np.ndarray, "n s s 3"]:
+        """Crops of any size as the network takes them: the central share, at its size."""
+        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+            raise InputError(
+                f"images are {images.dtype} {list(images.shape)}: give uint8 [N, H, W, 3] in RGB"
+            )
+        side, share = self.config.model.image_size, self.config.model.eval_crop
+        prepared = np.zeros((len(images), side, side, 3), np.uint8)
+        for row, image in zip(prepared, images, strict=True):
+            row[:] = augment.center_crop(image, side, share)
+        return prepared
+
+    def _batched(self, prepared, compute) -> np.ndarray:
+        results = []
+        # An empty batch still runs once, for the shape of its result.
+        for start in range(0, max(len(prepared), 1), BATCH_SIZES[-1]):
+            batch = prepared[start : start + BATCH_SIZES[-1]]
+            count = len(batch)
+            devices = self._mesh.size if self._mesh else 1
+            size = next(s for s in BATCH_SIZES if s >= count and s % devices == 0)
+            padded = np.zeros((size, *batch.shape[1:]), np.uint8)
+            padded[:count] = batch
+            if self._mesh:
+                padded = jax.device_put(padded, sharding.split_batch(self._mesh))
+            results.append(np.asarray(compute(padded))[:count])
+        return np.concatenate(results)
+
+
+def load(workdir: str | Path) -> Detector:
+    """The detector in a workdir: the weights best on validation, on whatever device is here.
+
+    Needs no dataset. InputError where the workdir is none, untrained or damaged.
+    """
+    workdir = Path(workdir)
+    config, variables, step = loop.read_trained(workdir)
+    notes = checkpoint.read_notes(workdir / "checkpoints", step)
+    path, yunet = workdir / "fidelity.npz", workdir / "yunet.onnx"
+    origin = fingerprint(
+        config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
+    )
+    # Where it was, or beside the detector: nobody but the user may copy it.
+    weights = Path(config.quality.get("weights", ""))
+    arcface = [place for place in (weights, workdir / weights.name) if place.is_file()]
+    return Detector(
+        config,
+        variables,
+        step,
+        stored.load(path) if path.exists() else None,
+        yunet if yunet.exists() else None,
+        arcface[0] if arcface else None,
+        origin,
+    )

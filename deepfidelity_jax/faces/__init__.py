@@ -1,0 +1,1 @@
+"""Faces: found, followed through a video, cut out."""

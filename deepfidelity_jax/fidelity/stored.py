@@ -1,0 +1,83 @@
+"""`fidelity.npz`: regressor, calibration and scale as plain arrays."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.calibration import Calibration
+from deepfidelity_jax.fidelity.regressor import Regressor, SupportVectors
+from deepfidelity_jax.fidelity.scale import FidelityScale
+from deepfidelity_jax.files import written_whole
+
+# ------------------------------------------------------------------ the whole, on disk
+
+
+@dataclass(frozen=True)
+class FidelityModel:
+    """Everything between a feature and a verdict: what `fidelity.npz` holds.
+
+    `scale` is None where the quality range is not known, as with a regressor fitted elsewhere.
+    `provenance` is any JSON-able dict: what the model was fitted on, by which checkpoint.
+    """
+
+    scale: FidelityScale | None
+    regressor: Regressor
+    calibration: Calibration
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+FORMAT = "deepfidelity regressor 1"
+
+
+def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
+    """Writes the model as an npz of plain arrays (no pickle), in one step: whole or not at all."""
+    text = json.dumps(
+        {
+            "format": FORMAT,
+            "scale": None if model.scale is None else model.scale.to_dict(),
+            "settings": model.regressor.settings,
+            "calibration": asdict(model.calibration),
+            "provenance": model.provenance,
+        },
+        sort_keys=True,
+    )
+    arrays = {name: np.asarray(a) for name, a in model.regressor.arrays._asdict().items()}
+    with written_whole(path) as file:
+        np.savez(file, meta=np.array(text), **arrays)
+
+
+def load(path: str | os.PathLike[str]) -> FidelityModel:
+    """What `save` wrote, bit for bit. Raises InputError: missing, damaged, truncated or foreign."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no fidelity regressor at {path}: fit one first")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            meta = json.loads(str(stored["meta"]))
+            arrays = SupportVectors(*(stored[name] for name in SupportVectors._fields))
+        if meta["format"] != FORMAT or not _consistent(arrays):
+            raise ValueError("format")
+        return FidelityModel(
+            None if meta["scale"] is None else FidelityScale.from_dict(meta["scale"]),
+            Regressor(arrays, meta["settings"]),
+            Calibration(**meta["calibration"]),
+            meta["provenance"],
+        )
+    except Exception as error:  # damage surfaces as anything; for the user it is one thing
+        raise InputError(
+            f"{path} is not a fidelity regressor, or is damaged: delete it and fit again"
+        ) from error
+
+
+def _consistent(arrays: SupportVectors) -> bool:
+    m, d = arrays.vectors.shape
+    shapes = [(m, d), (m,), (), (), (d,)]
+    return all(
+        a.dtype == np.float32 and a.shape == shape and np.isfinite(a).all()
+        for a, shape in zip(arrays, shapes, strict=True)
+    )

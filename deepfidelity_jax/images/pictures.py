@@ -1,0 +1,192 @@
+"""Photographs: decoded safely, and encoded."""
+
+import io
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from deepfidelity_jax.images.formats import (
+    DNG_VERSION,
+    RAW,
+    SUBFILE,
+    THUMBNAIL,
+    UNREADABLE,
+    VIDEOS,
+    MediaError,
+    kind_of,
+    open_file,
+)
+
+MAX_PIXELS = 178_000_000  # half a gigabyte of RGB; also where Pillow by itself refuses
+HUNGRY = {"JPEG2000": 4}  # formats whose decoders need so many times the memory of others
+MIN_SIDE = 16
+STRIP = 256  # rows
+ORIENTATION = 0x0112  # EXIF's tag
+
+_one_at_a_time = threading.Lock()
+
+
+def read_image(
+    path: str | os.PathLike | io.BufferedIOBase, notes: list[str] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Read a photograph, or an open file of one, as RGB, upright, whatever its format and mode.
+
+    Transparent parts become white. What is odd about it and costs nothing, such as damaged
+    metadata, is added to `notes`. Raises MediaError for what is no image, is damaged, is shorter
+    than MIN_SIDE on a side, or has more than MAX_PIXELS; the size is judged by the header, before
+    any memory is taken.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        return _read_image(path, "", notes)
+    with open_file(path) as file:
+        return _read_image(file, path, notes)
+
+
+def _read_image(
+    file: io.BufferedIOBase, name: str | os.PathLike, notes: list[str] | None
+) -> UInt8[np.ndarray, "h w 3"]:
+    kind = kind_of(file, name)
+    if kind in VIDEOS:
+        raise MediaError(f"a video ({kind}), not a photograph")
+    with guarded(notes):
+        return decode(open_picture(file, kind), kind)
+
+
+@contextmanager
+def guarded(notes: list[str] | None = None) -> Iterator[None]:
+    """Pillow by our rules: its warnings become notes and its bound on pixels gives way to ours."""
+    with _one_at_a_time, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # where it warns; it raises at twice as many
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    for warning in caught:
+        if Path(warning.filename).parent.name not in ("PIL", "pillow_heif"):  # another thread's
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+        elif notes is not None and warning.category is not Image.DecompressionBombWarning:
+            note = " ".join(str(warning.message).split())
+            if note not in notes:
+                notes.append(note)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what a library writes to the stderr of the process, past Python.
+
+    So does libtiff, and Pillow does not keep it from that.
+    """
+    if sys.stderr is None:  # the process was begun without, and 2 may be any file
+        yield
+        return
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def open_picture(file: io.BufferedIOBase, kind: str) -> Image.Image:
+    """Parse the header only; inside `guarded`."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # judged here, in our words
+    raw = False
+    try:
+        image = Image.open(file, formats=(kind,))
+        if kind == "TIFF":  # tags are parsed when asked for
+            raw = DNG_VERSION in image.tag_v2 or image.tag_v2.get(SUBFILE) == THUMBNAIL
+    except Exception as error:  # parsers meet arbitrary bytes: any exception is their verdict
+        raise MediaError(f"truncated or damaged {kind}") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    if raw:
+        raise MediaError(f"a camera RAW file, which can't be decoded here: {UNREADABLE[RAW]}")
+    width, height = image.size
+    most = MAX_PIXELS // HUNGRY.get(kind, 1)
+    if width * height > most:
+        raise MediaError(f"{width}x{height} pixels, more than {most // 10**6} million")
+    if min(width, height) < MIN_SIDE:
+        raise MediaError(f"{width}x{height} pixels, fewer than {MIN_SIDE} on a side")
+    return image
+
+
+def load_pixels(image: Image.Image, kind: str) -> None:
+    """Decode a picture that was opened; inside `guarded`."""
+    with _silent_stderr() if kind == "TIFF" else nullcontext():
+        image.load()
+
+
+def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Pixels of an open picture; inside `guarded`."""
+    try:
+        load_pixels(image, kind)
+    except Exception as error:
+        cut = "truncated" in str(error) or isinstance(error, EOFError)
+        raise MediaError(f"{'truncated' if cut else 'damaged'} {kind}") from error
+    with suppress(Exception):  # a damaged EXIF block is no reason to lose an intact picture
+        if image.getexif().get(ORIENTATION, 1) != 1:  # else it would be copied
+            image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits; the high byte, as Pillow itself takes from RGB48
+        deep = np.asarray(image).astype(np.int64)
+        if deep.min() < 0 or deep.max() > 65535:
+            raise MediaError("pixels of more than 16 bits")
+        return np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise MediaError("floating-point pixels")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    # By strips: Pillow hands over pixels as bytes, and all at once would double the memory.
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    try:
+        for top in range(0, height, STRIP):
+            bottom = min(top + STRIP, height)
+            pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)).convert("RGB"))
+    except ValueError:
+        raise MediaError(f"pixels of kind {image.mode}") from None
+    return pixels
+
+
+def encode_image(
+    image: UInt8[np.ndarray, "h w 3"], quality: int = 95, *, halved: bool = False
+) -> bytes:
+    """Code a picture as JPEG of a quality in 1 ... 100.
+
+    Its colour keeps all pixels (4:4:4), or with `halved` every other one (4:2:0), as it does in
+    most cameras and networks.
+    """
+    factor = "420" if halved else "444"
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR]
+    options.append(getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{factor}"))
+    done, coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    assert done
+    return coded.tobytes()
+
+
+def recompress(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture after JPEG as most cameras and networks store it."""
+    return decode_image(encode_image(image, quality, halved=True))
+
+
+def decode_image(coded: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """Decode what `encode_image` coded, fast: for our own, not for files. Raises MediaError."""
+    image = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR) if coded else None
+    if image is None:
+        raise MediaError("not a photograph")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,1 @@
+"""How each platform computes the operators: custom gradients and GPU kernels."""

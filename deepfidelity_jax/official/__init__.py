@@ -1,0 +1,1 @@
+"""The official project's checkpoint and regressor, to ours and back."""

@@ -1,0 +1,200 @@
+"""Official weights into a workdir, a workdir's weights into a file."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+
+from deepfidelity_configs import default
+from deepfidelity_jax import workdir
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.fidelity.calibration import fixed_calibration
+from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
+from deepfidelity_jax.official.network import (
+    Place,
+    from_state_dict,
+    infer,
+    shapes_of,
+    start_from,
+    to_state_dict,
+    variant_of,
+)
+from deepfidelity_jax.official.regressor import read
+from deepfidelity_jax.options import checks
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.quality import iresnet
+from deepfidelity_jax.training import loop, step
+from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step
+from deepfidelity_jax.weight_files.named_tensors import Weights, about, read_weights, write_weights
+
+# ------------------------------------------------------------------ --mode=convert, init_from
+
+
+def import_official(
+    path: Path, svr: Path | None, folder: Path, config: ConfigDict | None = None, ema: bool = True
+) -> None:
+    """Official weights, and the regressor in `svr` where there is one, as a workdir in `folder`.
+
+    Without `config` one is made: the network is the tensors', the preprocessing the official one as
+    far as it is known. With it, its network must be the tensors', and the workdir is as if it had
+    been trained by it. ImageNet weights get new heads and symmetric weights at their start.
+    All is read and checked before anything is written. Raises InputError.
+    """
+    if latest_step(folder / "checkpoints") is not None:
+        raise InputError(f"{folder} holds a detector already: take another --workdir")
+    key, weights = read_weights(path, ema)
+    with about(path):
+        made, variables, lines = _as_trained(weights, config)
+    width = step.build_model(made).config.widths[-1]
+    model = None if svr is None else _read_regressor(svr, width, {"weights": path.name})
+    checks.require_same(folder, made)
+
+    # The checkpoint is what makes it a detector, so it comes last.
+    if model:
+        stored.save(model, folder / "fidelity.npz")
+    workdir.claim(folder, made)
+    notes = {"config": made.to_json(), "converted_from": path.name}
+    with Checkpoints(folder / "checkpoints", 1) as checkpoints:
+        checkpoints.save(made.train.steps, {"ema": variables}, notes, None)
+
+    own = made.model
+    say(
+        f"{path}: {own.variant}, symmetric blocks {tuple(own.symmetric)}, weights from "
+        f"{key or 'the top level'}"
+    )
+    for line in lines:
+        say(f"  {line}")
+    if config is None:
+        say(
+            f"  not in the file, taken as the official code has it: images of {own.image_size}, "
+            f"the central {own.eval_crop} of a crop, pixels from -1 to 1; not known: its face "
+            f"detector and margin, so {made.faces.detector} and {made.faces.margin} here"
+        )
+    if model:
+        count = len(model.regressor.arrays.coefficients)
+        say(f"{svr}: {count} support vectors; threshold {model.calibration.threshold}, fixed")
+    else:
+        say("no regressor: --mode=predict needs one; the official one is a second --input=FILE.pkl")
+    say(f"converted into {folder}")
+
+
+def _as_trained(weights: Weights, config: ConfigDict | None):
+    """The configuration, the variables, and a line on each tensor that was not in the file."""
+    network = infer(weights)
+    if network.num_classes == 2:
+        made, lines = config or make_config(network), []
+        _check_network(made, network)
+        if "aux_head.weight" not in weights:
+            lines.append("aux_head is not there: it is of zeros, so the logits are head's alone")
+        return made, from_state_dict(weights)[1], lines
+    told = f"its heads are of {network.num_classes} classes, as ImageNet weights' are"
+    if config is not None:
+        raise InputError(f"{told}: train from it with --config.init_from=, or give no --config")
+    network = replace(network, symmetric=None, num_classes=2, fidelity_head=False)
+    made = make_config(network)
+    arrays, lines = start_from(weights, network)
+    arrays |= _draw(made, shapes_of(network).keys() - arrays.keys())
+    return made, unflatten_dict(arrays), [f"{told}: a start for training", *lines]
+
+
+def _read_regressor(path: Path, width: int, provenance: dict) -> stored.FidelityModel:
+    """A regressor of features of this width, with what is known beside it."""
+    regressor = read(path)
+    if len(regressor.arrays.centre) != width:
+        raise InputError(
+            f"{path} takes features of {len(regressor.arrays.centre)} numbers, and the network "
+            f"gives {width}"
+        )
+    calibration = fixed_calibration("converted, so without validation faces")
+    provenance = {**provenance, "regressor": path.name}
+    return stored.FidelityModel(None, regressor, calibration, provenance)
+
+
+def export_official(source: Path, output: Path) -> None:
+    """The averaged weights of a workdir as an official state dict, .safetensors or .npz."""
+    config, variables, _ = loop.read_trained(source)
+    write_weights(output, to_state_dict(step.build_model(config).config, variables))
+    say(f"{output}: the averaged weights of {source}, by their official names")
+
+
+def rewrite(source: Path, output: Path, ema: bool = True) -> None:
+    """Official weights, SSAAFormer's or an iResNet's, as .safetensors or .npz of the same names.
+
+    InputError where they do not make up one of these networks.
+    """
+    _, weights = read_weights(source, ema)
+    with about(source):
+        if "conv1.weight" in weights:
+            depths, variables = iresnet.from_torch(weights)
+            weights, name = iresnet.to_torch(variables), iresnet.name_of(depths)
+        else:
+            config, variables = from_state_dict(weights)
+            weights, name = to_state_dict(config, variables), variant_of(config)
+    write_weights(output, weights)
+    say(f"{output}: the weights of {name} in {source}, by the same names")
+
+
+def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
+    """What training takes over from `config.init_from`, a workdir or a file of official names.
+
+    Each tensor that differs is told. Raises InputError.
+    """
+    path = Path(config.init_from).expanduser()
+    if path.is_dir():
+        source, variables, _ = loop.read_trained(path)
+        weights = to_state_dict(step.build_model(source).config, variables)
+    else:
+        weights = read_weights(path)[1]
+    with about(path):
+        arrays, lines = start_from(weights, step.build_model(config).config)
+    say(f"training starts from {path}")
+    for line in lines:
+        say(f"  {line}")
+    return arrays
+
+
+def make_config(network: SSAAFormerConfig) -> ConfigDict:
+    """The configuration of a converted network: as the official code prepares its images."""
+    config = default.get_config()
+    config.model.variant = variant_of(network)
+    config.model.symmetric = network.symmetric
+    config.model.drop_path = network.drop_path
+    config.model.image_size = 224
+    config.model.eval_crop = 0.9
+    config.faces.size = 248  # so that the central 0.9 of a crop is 224 pixels wide
+    config.train.steps = 0
+    if not network.fidelity_head:
+        config.train.fidelity_weight = 0.0
+    return config
+
+
+def _check_network(config: ConfigDict, network: SSAAFormerConfig) -> None:
+    """InputError where the configuration names another network than the tensors make up."""
+    own = step.build_model(config).config
+    asked = {
+        "config.model.variant": (variant_of(own), variant_of(network)),
+        "config.model.symmetric": (own.symmetric, network.symmetric),
+        "a fidelity head (config.train.fidelity_weight)": (
+            own.fidelity_head,
+            network.fidelity_head,
+        ),
+    }
+    for name, (mine, there) in asked.items():
+        if mine != there:
+            raise InputError(f"{name} is {mine} in the config and {there} in the file")
+
+
+def _draw(config: ConfigDict, places: Iterable[Place]) -> dict[Place, np.ndarray]:
+    """These arrays of a network started from `config.seed`."""
+    places, model = sorted(places), step.build_model(config)
+
+    def draw():
+        arrays = flatten_dict(step.create_state(model, config).variables)
+        return [arrays[place] for place in places]
+
+    return {place: np.asarray(x) for place, x in zip(places, jax.jit(draw)(), strict=True)}

@@ -1,0 +1,87 @@
+"""scikit-learn's support vector regressor, read from its joblib file without running it.
+
+Of the file's class only the attributes are read; neither scikit-learn nor joblib takes part.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.regressor import Regressor, support_vectors
+from deepfidelity_jax.weight_files.unpickle import (
+    NUMPY,
+    PLAIN,
+    Instance,
+    attributes_of,
+    map_file,
+    unpickle,
+)
+
+SVR = ("sklearn.svm._classes.SVR", "sklearn.svm.classes.SVR")
+WRAPPER = (
+    "joblib.numpy_pickle.NumpyArrayWrapper",
+    "sklearn.externals.joblib.numpy_pickle.NumpyArrayWrapper",
+)
+KNOWN = {**PLAIN, **NUMPY, **{name: attributes_of(name) for name in (*SVR, *WRAPPER)}}
+COMPRESSED = (b"x", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"]\x00")  # what joblib may compress with
+
+
+def read(path: str | Path) -> Regressor:
+    """The regressor that `joblib.dump` or `pickle.dump` wrote to `path`, of any scikit-learn.
+
+    Raises InputError where the file is missing, empty, damaged, compressed or asks for a class or
+    function that such a file does not need, and where it holds another model than an RBF SVR.
+    """
+    path = Path(path)
+    content = map_file(path)
+    if content[:6].startswith(COMPRESSED):
+        raise InputError(f"{path} is compressed: write it again by joblib.dump without compress")
+
+    def complete(instance):
+        return _read_array(content, instance) if instance.kind in WRAPPER else instance
+
+    svr = unpickle(content, path, KNOWN, built=complete)
+    if not isinstance(svr, Instance) or svr.kind not in SVR:
+        raise InputError(f"{path} holds no scikit-learn SVR")
+    if svr.get("kernel") != "rbf":
+        raise InputError(f"{path} holds an SVR of kernel {svr.get('kernel')!r}: only rbf is read")
+    try:
+        return _regressor(svr)
+    except KeyError as error:
+        raise InputError(f"{path} holds an SVR that was not fitted: it has no {error}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: its support vectors do not fit: {error}") from None
+
+
+def _read_array(content, wrapper):
+    """The array whose bytes joblib put into the file right behind its description."""
+    dtype, shape = wrapper["dtype"], tuple(wrapper["shape"])
+    if "numpy_array_alignment_bytes" in wrapper:  # joblib 1.2 and later
+        content.seek(content.read(1)[0], 1)
+    raw = content.read(math.prod(shape) * dtype.itemsize)
+    return np.ndarray(shape, dtype, raw, order="F" if wrapper["order"] == "F" else "C")
+
+
+def _regressor(svr):
+    def numbers(name):
+        # As the solver left them, underscored, in scikit-learn's own prediction.
+        value = np.asarray(svr[name if name in svr else f"_{name}"], np.float64)
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} is not finite")
+        return value
+
+    vectors, coefficients = numbers("support_vectors_"), numbers("dual_coef_").reshape(-1)
+    (intercept,) = numbers("intercept_").tolist()
+    gamma = float(numbers("_gamma" if "_gamma" in svr else "gamma"))
+    if vectors.ndim != 2 or not vectors.size or len(vectors) != len(coefficients):
+        raise ValueError(f"{vectors.shape} vectors and {len(coefficients)} coefficients")
+    settings = {name: svr.get(name) for name in ("C", "epsilon")} | {
+        "gamma": gamma,
+        "tuned": False,
+        "rows": svr.get("shape_fit_", [None])[0],  # what it was fitted to
+        "support_vectors": len(vectors),
+    }
+    arrays = support_vectors(vectors, coefficients, intercept, gamma, vectors.mean(axis=0))
+    return Regressor(arrays, settings)

@@ -1,0 +1,1 @@
+"""Every option: what it may be, and what it binds."""

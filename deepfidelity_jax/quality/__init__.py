@@ -1,0 +1,1 @@
+"""How good a picture of a face is."""

@@ -1,0 +1,210 @@
+"""Sources to staged faces: in parallel, resumable, nothing lost.
+
+Each source's faces are staged in one file, so that a killed preparation goes on where it stopped
+and ends with the same records.
+"""
+
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from deepfidelity_jax import hosts
+from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.hosts import count_cores
+from deepfidelity_jax.progress import Progress
+from deepfidelity_jax.records.source import CRASHED, Face, Produced, Source
+
+FACES_AT_ONCE = 64  # given to a measure that wants many
+
+
+def stage(
+    sources: Sequence[Source],
+    produce: Callable[[Any], Produced],
+    folder: Path,
+    *,
+    unit: str,
+    workers: int | None = None,
+    beam: str = "",
+) -> list[tuple[Source, Produced]]:
+    """Produce the faces of every source not yet staged in `folder`, on all cores or on a cluster.
+
+    Args:
+      sources: what to turn into faces.
+      produce: a picklable function of one source.
+      folder: where staged faces are kept until the records are written.
+      unit: what a source is called in the progress line.
+      workers: processes; None for one per core.
+      beam: options of an Apache Beam pipeline that does it; empty: this machine's cores.
+
+    Returns:
+      For each source what was noted and tallied: as produced, but without the faces.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [source for source in sources if not staged_path(folder, source).exists()]
+    workers = min(workers or count_cores(), len(todo)) or 1
+    progress = Progress(len(sources), len(sources) - len(todo), unit)
+    if todo and beam:
+        from deepfidelity_jax.records.beam import (
+            stage as stage_on_cluster,  # its requirements are an extra
+        )
+
+        stage_on_cluster(todo, produce, folder, beam)
+        progress.done = len(sources)
+    elif workers == 1 or len(todo) <= 2:
+        for source in todo:
+            produce_one(produce, source, folder)
+            progress.advance()
+    else:
+        _stage_in_processes(todo, produce, folder, workers, progress)
+    progress.end()
+    return [(source, _read_staged(folder, source, faces=False)) for source in sources]
+
+
+def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
+    """Produce with a process a core; a source that kills its process is noted and left behind."""
+    while todo:
+        try:
+            return _in_pool(todo, produce, folder, workers, progress)
+        except BrokenProcessPool:
+            # Say, a decoder has crashed on a damaged file. Those in hand are tried again one by
+            # one, and whichever does it again is the one.
+            for source in todo:
+                path = staged_path(folder, source)
+                if path.with_suffix(".begun").exists() and not path.exists():
+                    try:
+                        _in_pool([source], produce, folder, 1, progress)
+                    except BrokenProcessPool:
+                        _write_staged(path, Produced([], CRASHED))
+        todo = [source for source in todo if not staged_path(folder, source).exists()]
+
+
+def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
+    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+    with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
+        # Not while workers start, which they would complain of; they inherit it until they have.
+        held_back = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
+        try:
+            futures = [pool.submit(produce_one, produce, source, folder) for source in todo]
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
+        try:
+            for future in as_completed(futures):
+                future.result()
+                progress.advance()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _begin_worker() -> None:
+    """One thread a worker, as there is a worker a core."""
+    cv2.setNumThreads(1)
+    hosts.begin_worker()
+
+
+def rate(
+    sources: Sequence[Source],
+    folder: Path,
+    measure: Callable[[list[bytes], list[np.ndarray]], np.ndarray],
+    *,
+    unit: str,
+) -> None:
+    """Measure the staged faces of every source not yet measured, and keep the qualities by them.
+
+    Args:
+      sources: all of them staged in `folder`.
+      folder: where the qualities are kept as well, a file a source.
+      measure: quality of many faces, by their encoded images and landmarks.
+      unit: what a source is called in the progress line.
+    """
+    todo = [source for source in sources if not _quality_path(folder, source).exists()]
+    progress = Progress(len(sources), len(sources) - len(todo), unit, did="measured")
+    waiting: list[tuple[Source, list[Face]]] = []
+    for number, source in enumerate(todo, start=1):
+        waiting.append((source, _read_staged(folder, source).faces))
+        if sum(len(own) for _, own in waiting) < FACES_AT_ONCE and number < len(todo):
+            continue
+        # A face may stand in two splits: clean ones that training forges are training faces, too.
+        landmarks = {face.image: face.landmarks for _, own in waiting for face in own}
+        found = measure(list(landmarks), list(landmarks.values()))
+        qualities = dict(zip(landmarks, found, strict=True))
+        for measured, own in waiting:
+            with written_whole(_quality_path(folder, measured)) as file:
+                np.save(file, np.array([qualities[face.image] for face in own], np.float32))
+            progress.advance()
+        waiting = []
+    progress.end()
+
+
+def staged(sources: Iterable[Source], folder: Path) -> Iterator[Face]:
+    """All staged faces, in the order of their sources."""
+    for source in sources:
+        yield from _read_staged(folder, source).faces
+
+
+def produce_one(produce: Callable[[Any], Produced], source: Source, folder: Path) -> None:
+    """Stage one source's faces in `folder`, unless they are there."""
+    path = staged_path(folder, source)
+    if path.exists():
+        return
+    begun = path.with_suffix(".begun")
+    begun.touch()  # who was in hand, should this process die
+    _write_staged(path, produce(source))
+    begun.unlink(missing_ok=True)
+
+
+def staged_path(folder: Path, source: Source) -> Path:
+    """The file in which a source's faces wait."""
+    return folder / f"{sha256(source.name.encode()).hexdigest()[:24]}.npz"
+
+
+def _write_staged(path: Path, produced: Produced) -> None:
+    columns = {
+        name: np.array([getattr(face, name) for face in produced.faces])
+        for name in Face.__dataclass_fields__
+        if name != "image"
+    }
+    # Encoded images as one run of bytes: object arrays would need pickle.
+    images = [face.image for face in produced.faces]
+    columns["image_bytes"] = np.frombuffer(b"".join(images), np.uint8)
+    columns["image_sizes"] = np.array([len(image) for image in images], np.int64)
+    columns["note"] = np.array(produced.note)
+    columns["tally"] = np.array(json.dumps(produced.tally))
+    with written_whole(path) as file:
+        np.savez(file, **columns)
+
+
+def _read_staged(folder: Path, source: Source, *, faces: bool = True) -> Produced:
+    """What was staged; without `faces`, which are most of it, only the note and the tally."""
+    with np.load(staged_path(folder, source), allow_pickle=False) as file:
+        note, tally = str(file["note"]), json.loads(str(file["tally"]))
+        if not faces:
+            return Produced([], note, tally)
+        columns = {name: file[name] for name in Face.__dataclass_fields__ if name != "image"}
+        data, ends = file["image_bytes"].tobytes(), np.cumsum(file["image_sizes"])
+    measured = _quality_path(folder, source)
+    if measured.exists():
+        columns["quality"] = np.load(measured, allow_pickle=False)
+    found = []
+    for row, end in enumerate(ends):
+        values = {
+            name: value[row] if value.ndim > 1 else value[row].item()
+            for name, value in columns.items()
+        }
+        start = int(ends[row - 1]) if row else 0
+        found.append(Face(image=data[start : int(end)], **values))
+    return Produced(found, note, tally)
+
+
+def _quality_path(folder: Path, source: Source) -> Path:
+    return staged_path(folder, source).with_suffix(".quality.npy")

@@ -1,0 +1,274 @@
+"""A trained detector on data other than its own: a labelled folder, or several datasets in a table.
+
+Only test splits are prepared, with the detector's own way of finding faces unless told otherwise.
+"""
+
+import copy
+import csv
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from deepfidelity_jax.detector.load import Detector, load
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.leaks import training_pictures
+from deepfidelity_jax.options import checks
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.records import schema
+from deepfidelity_jax.records.write import prepare, records_dir
+from deepfidelity_jax.scoring import evaluate
+from deepfidelity_jax.scoring.charts import Pictures
+from deepfidelity_jax.scoring.exported_features import Features, export_once, find_records
+from deepfidelity_jax.scoring.report import write_report
+from deepfidelity_jax.training import checkpoint
+from deepfidelity_jax.workdir import fingerprint, read_config
+
+COLUMNS = ("dataset", "videos", "frames", "frame_auc", "video_auc", "video_acc", "video_eer")
+# Where a dataset's data lies, by the option that says it.
+PLACES = ("dir", "manual_dir")
+
+
+def evaluate_folder(
+    workdir: str | Path, folder: str | Path, faces: Mapping[str, Any] | None = None
+) -> dict:
+    """Score a folder labelled by `real/` and `fake/` with the detector in `workdir`.
+
+    Writes eval/NAME/ with metrics.json and predictions.csv, NAME being the metrics' `dataset`, and
+    the report; its records lie in the workdir, too.
+
+    Args:
+      workdir: of a finished run.
+      folder: of photographs and videos; a folder inside `fake/` names the method.
+      faces: options of `config.faces` that differ from training, as `{"detector": "none"}`.
+
+    Returns:
+      The metrics. Beside those of every evaluation: `folder`, `n_files`, `faces_digest`, `notes` on
+      files left out, and `training_checked`, whether the detector's training pictures were at hand.
+
+    Raises:
+      InputError: there is no such folder or no finished run, a label is missing, or some of the
+        pictures were seen in training.
+    """
+    workdir, folder = Path(workdir), Path(folder).expanduser().absolute()
+    own = checks.complete(read_config(workdir))
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: give one with real/ and fake/ inside")
+    place = folder.resolve()
+    # Folders of one name are told apart by where they lie.
+    name = re.sub(r"[^\w.-]+", "_", place.name)[:80] + f"-{fingerprint(str(place))[:6]}"
+    changed = change(own, workdir, {"dataset": "face_folder", "dir": str(folder)}, faces or {})
+    builder = schema.builder_class("face_folder").configured(
+        changed, workdir.absolute() / "records"
+    )
+    detector = load_fitted(workdir)
+    found = score(detector, own, changed, builder, name, workdir)
+    write_report(workdir, pictures_of(workdir))
+    say(evaluate.describe(found, str(folder), "test"))
+    say(f"report: {workdir / 'report' / 'index.html'}")
+    return found
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Evaluate the detector in `workdir` on each dataset of `config` whose data is given.
+
+    Writes eval/NAME/ for each, eval/cross.csv and the report. Raises InputError where the workdir
+    holds no finished run, none of the datasets is given, or one has an option it does not use.
+    """
+    own = checks.complete(read_config(workdir))
+    groups = {name: group for name, group in config.items() if isinstance(group, ConfigDict)}
+    given = {name: group for name, group in groups.items() if any(group.get(key) for key in PLACES)}
+    if not given:
+        raise InputError(
+            f"no dataset is given: name a copy of one by --config.NAME.manual_dir=COPY, NAME one "
+            f"of {', '.join(groups)}; or a folder of your own by its dir"
+        )
+    # Told before hours of preparation: what is wrong with any of them.
+    builders = {}
+    for name, group in given.items():
+        if name == own.data.dataset:
+            raise InputError(f"{name} is the run's own dataset: call the other one otherwise")
+        builder_class = schema.builder_class(group.dataset)
+        require_used(name, group, builder_class)
+        data = {key: value for key, value in group.items() if key != "detector"}
+        faces = {"detector": group.detector} if group.get("detector") else {}
+        changed = change(own, workdir, data, faces)
+        builders[name] = changed, builder_class.configured(changed, records_dir(own, workdir))
+    detector = load_fitted(workdir)
+
+    found = {}
+    before = workdir / "eval" / own.data.dataset / "metrics.json"
+    for name, (changed, builder) in builders.items():
+        found[name] = score(detector, own, changed, builder, name, workdir)
+        say(evaluate.describe(found[name], name, "test"))
+    if before.exists():
+        found = {own.data.dataset: json.loads(before.read_text(encoding="utf-8"))} | found
+    write_table(found, workdir / "eval" / "cross.csv")
+    write_report(workdir, pictures_of(workdir))
+    say(f"{describe(found)}\ntable: {workdir / 'eval' / 'cross.csv'}")
+
+
+def require_used(name: str, group: ConfigDict, builder_class) -> None:
+    """InputError for an option of a dataset in the table that means nothing to it."""
+    used = {*builder_class.OPTIONS, "dataset", "detector"}
+    for key, value in group.items():
+        if value and key not in used:
+            shown = ", ".join(builder_class.OPTIONS)
+            raise InputError(
+                f"config.{name}.{key} is {value!r}, but {group.dataset} does not use it: its "
+                f"options are {shown}"
+            )
+
+
+def change(
+    own: ConfigDict, workdir: Path, data: Mapping[str, Any], faces: Mapping[str, Any]
+) -> ConfigDict:
+    """The trained run's configuration for the test split of other data, found in other ways."""
+    changed = copy.deepcopy(own).unlock()
+    # Nothing of where the run's own data lies: it would be scored in place of what is named.
+    nowhere = dict.fromkeys((*PLACES, "real_folder", "fake_folder", "bench_json"), "")
+    changed.data = own.data.to_dict() | nowhere | dict(data) | {"prepare": ("test",), "beam": ""}
+    changed.faces.update(faces)
+    if changed.faces.detector == "yunet":
+        changed.faces.yunet = faces.get("yunet") or str(workdir / "yunet.onnx")
+        if not Path(changed.faces.yunet).is_file():
+            raise InputError(f"the face detector yunet needs {changed.faces.yunet}: no such file")
+    if own.quality.measure == "csv":
+        changed.quality.measure = "none"  # that table is of other faces
+    if own.quality.measure == "ser_fiq":
+        given = Path(own.quality.weights)
+        here = [path for path in (given, workdir / given.name) if path.is_file()]
+        if here:
+            changed.quality.weights = str(here[0])
+        else:
+            changed.quality.measure = "none"
+            say(f"quality is not measured: {given} is not here")
+    return changed
+
+
+def load_fitted(workdir: Path) -> Detector:
+    """The detector in a workdir, once it can tell fidelity."""
+    detector = load(workdir)
+    if detector.fidelity_model is None:
+        raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit with its own config first")
+    return detector
+
+
+def score(
+    detector: Detector, own: ConfigDict, changed: ConfigDict, builder, name: str, workdir: Path
+) -> dict:
+    """Prepare, export and evaluate the test split of one dataset, `name` in the workdir."""
+    about = {"folder": next(changed.data[key] for key in PLACES if changed.data[key])}
+    is_folder = changed.data.dataset == "face_folder"
+    seen = seen_in_training(own, workdir)
+    about["training_checked"] = bool(seen)
+    if is_folder:
+        # Before hours of preparation.
+        files = {source.digest: source.name for source in builder.builder_config.sources}
+        training_pictures.require_unseen(files, seen, Path(about["folder"]))
+    prepare(changed, builder, workdir)
+    folder = Path(builder.data_path)
+    crops = training_pictures.digests_of(folder, "test")
+    training_pictures.require_unseen(crops, seen, Path(about["folder"]))
+    if is_folder:
+        about["notes"] = schema.metadata_of(folder)["notes"]
+    about["faces_digest"] = training_pictures.digest_of_faces(crops)
+    about["faces"] = changed.faces.to_dict()
+    features = export_once(lambda: detector, detector.step, folder, name, "test", workdir)
+    features = retarget(features, detector, folder)
+    changed.data.dataset = name  # as tables call it
+    place = workdir / "eval" / name
+    return evaluate.evaluate(changed, detector.fidelity_model, features, "test", place, about=about)
+
+
+def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
+    """Digests of what the detector was trained and calibrated on, where they are at hand.
+
+    Those kept in the workdir. Where an earlier version trained: of all records inside the workdir
+    that have a training split, and of a folder that may be shared with other runs, of those whose
+    features this one exported.
+    """
+    seen = training_pictures.seen_by(workdir)
+    if seen:
+        return seen
+    inside = (workdir / "records" / own.data.dataset).glob("*/*/dataset_info.json")
+    folders = {info.parent for info in inside if "train" in schema.splits_of(info.parent)}
+    exported = _records_behind(own, workdir, own.data.dataset, "train")
+    for folder in folders | ({exported} if exported else set()):
+        seen |= training_pictures.digests_of_training(folder)
+    return seen
+
+
+def pictures_of(workdir: Path) -> dict[str, Pictures]:
+    """For each evaluation in the workdir, its faces by row, where its records are at hand."""
+    own, found = read_config(workdir), {}
+    for metrics in sorted(workdir.glob("eval/*/metrics.json")):
+        folder = _records_behind(own, workdir, metrics.parent.name, "test")
+        if folder:
+            test = schema.Records(folder, "test")
+            found[metrics.parent.name] = lambda rows, test=test: [
+                test[row]["image"] for row in rows
+            ]
+    return found
+
+
+def _records_behind(own: ConfigDict, workdir: Path, name: str, split: str) -> Path | None:
+    places = {workdir / "records", records_dir(own, workdir)}
+    step = checkpoint.best_step(workdir / "checkpoints")
+    return find_records(workdir, places, step, name, split)
+
+
+def retarget(features: Features, detector: Detector, folder: Path) -> Features:
+    """With the targets that the detector's own quality range gives, where it is of one measure.
+
+    Where no quality was measured, none is told.
+    """
+    measure = schema.metadata_of(folder)["quality"]["measure"]
+    fitted = detector.fidelity_model.scale
+    unknown = np.full_like(features.fidelity, np.nan)
+    targets = unknown
+    if fitted is not None and measure == detector.config.quality.measure:
+        targets = scale(fitted, features.quality.astype(np.float64), features.label)
+    quality = unknown if measure == "none" else features.quality
+    return replace(features, fidelity=targets, quality=quality)
+
+
+def write_table(found: dict[str, dict], path: Path) -> None:
+    """One row a dataset; an interval beside each value that has one."""
+    rows = []
+    for name, metrics in found.items():
+        row = {
+            "dataset": name,
+            "videos": metrics["n_videos"],
+            "frames": metrics["n_frames"],
+            "threshold": metrics["threshold"],
+            "threshold_from": metrics["threshold_from"],
+        }
+        for column in COLUMNS[3:]:
+            low, high = metrics["ci"].get(column) or ("", "")
+            row |= {column: metrics[column], f"{column}_low": low, f"{column}_high": high}
+        rows.append(row)
+    with written_whole(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def describe(found: dict[str, dict]) -> str:
+    """The table for a person."""
+    lines = [COLUMNS]
+    for name, metrics in found.items():
+        values = (metrics[column] for column in COLUMNS[3:])
+        shown = ("-" if value is None else f"{value:.4f}" for value in values)
+        lines.append((name, str(metrics["n_videos"]), str(metrics["n_frames"]), *shown))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,168 @@
+"""From exported features to a fitted regressor, and to predictions and their metrics."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from scipy.stats import spearmanr
+
+from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.fidelity.calibration import calibrate, p_fake
+from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regressor, regress
+from deepfidelity_jax.fidelity.scale import FidelityScale
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.records import schema
+from deepfidelity_jax.scoring import metrics, official
+from deepfidelity_jax.scoring.exported_features import Features
+from deepfidelity_jax.scoring.table import Predictions
+from deepfidelity_jax.workdir import write_json
+
+
+def fit(
+    config: ConfigDict, training: Features, validation: Features, scale: FidelityScale
+) -> stored.FidelityModel:
+    """Fit the regressor on training features, and calibrate it on validation videos."""
+    own = config.fidelity
+    regressor = fit_regressor(
+        training.feature,
+        training.fidelity,
+        C=own.C,
+        epsilon=own.epsilon,
+        gamma=own.gamma,
+        tune=own.tune,
+        groups=training.video_id,
+        weights=balance(training.label, own.balance),
+        seed=config.seed,
+    )
+    scores = score(regressor, validation)
+    _, video = np.unique(validation.video_id, return_inverse=True)
+    size = np.bincount(video)
+    mean = np.bincount(video, scores) / size
+    label = np.bincount(video, validation.label) / size
+    middle = (max(own.fake) + min(own.real)) / 2
+    calibration = calibrate(mean, label.astype(np.int64), middle=middle)
+    say(
+        f"regressor: {regressor.settings['support_vectors']} support vectors of "
+        f"{regressor.settings['rows']} faces; threshold {calibration.threshold:.4f} from "
+        f"{calibration.threshold_from}{': ' + calibration.note if calibration.note else ''}"
+    )
+    return stored.FidelityModel(scale, regressor, calibration)
+
+
+def score(regressor: Regressor, features: Features) -> np.ndarray:
+    """Fidelity of every row, float32 [n]."""
+    return np.asarray(regress(regressor.arrays, jnp.asarray(features.feature)))
+
+
+def evaluate(
+    config: ConfigDict,
+    model: stored.FidelityModel,
+    features: Features,
+    split: str,
+    folder: Path,
+    *,
+    picked_here: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> dict:
+    """Predict a split and write `predictions.csv` and `metrics.json` to `folder`; the metrics.
+
+    `picked_here`: whether the checkpoint was picked on this split, which is noted. `about`: what
+    else metrics.json says of the data.
+    """
+    scores = score(model.regressor, features)
+    n = len(scores)
+    table = Predictions(
+        path=features.path,
+        dataset=[config.data.dataset] * n,
+        split=[split] * n,
+        method=features.method,
+        video_id=features.video_id,
+        frame=features.frame,
+        label=features.label,
+        quality=features.quality,
+        fidelity_target=features.fidelity,
+        fidelity=scores,
+        p_fake=p_fake(model.calibration, scores),
+    )
+    calibration = model.calibration
+    found = {
+        "dataset": config.data.dataset,
+        "split": split,
+        "n_files": len(set(features.path)),
+        **(about or {}),
+    }
+    found |= metrics.summarize(
+        table,
+        calibration.threshold,
+        calibration.threshold_from,
+        seed=config.seed,
+        replicates=config.eval.bootstrap,
+    )
+    found["checkpoint_picked_here"] = picked_here
+    if config.eval.official_scoring:
+        found["official_scoring"] = official.official_scoring(table)
+    known = np.isfinite(features.known_quality)
+    if known.any():
+        found["fidelity_known_quality_spearman"] = {
+            name: _rank_correlation(
+                scores[known & (features.label == label)],
+                features.known_quality[known & (features.label == label)],
+            )
+            for name, label in (("real", schema.REAL), ("fake", schema.FAKE))
+        }
+    table.write_csv(folder / "predictions.csv")
+    write_json(folder / "metrics.json", found)
+    return found
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Spearman's; None where either is constant."""
+    return float(spearmanr(a, b).statistic) if len(set(a)) > 1 and len(set(b)) > 1 else None
+
+
+def describe(found: dict, dataset: str, split: str) -> str:
+    """The headline numbers as lines for a person."""
+
+    def value(name, entry=found):
+        if entry[name] is None:
+            return f"{name} not available"
+        interval = entry["ci"][name]
+        shown = "[{:.4f}, {:.4f}]".format(*interval) if interval else "(no interval)"
+        return f"{name} {entry[name]:.4f} {shown}"
+
+    lines = [
+        f"{dataset}, {split} split: {found['n_frames']} faces, {found['n_videos']} videos or "
+        "photographs; 95% intervals over videos",
+        f"  {value('frame_auc')}   {value('video_auc')}",
+        f"  {value('frame_acc')}   {value('video_acc')}   "
+        f"at threshold {found['threshold']:.4f} from {found['threshold_from']}",
+    ]
+    if found["checkpoint_picked_here"]:
+        lines.append("  these figures flatter: the checkpoint was picked on this very split")
+    if found.get("look_alikes"):
+        lines.append(
+            f"  these figures flatter: {found['look_alikes']} of the test videos or photographs "
+            "look like one of training or validation, see leaks.json"
+        )
+    if found.get("training_checked") is False:
+        lines.append("  not checked against the training pictures, whose records are not at hand")
+    if "official_scoring" in found:
+        own = found["official_scoring"]
+        auc, acc = ("none" if own[name] is None else f"{own[name]:.4f}" for name in ("auc", "acc"))
+        lines.append(
+            f"  official scoring, only to compare: auc {auc}   acc {acc}   at threshold "
+            f"{own['threshold']:.2f}, the best on these scores; {own['n_groups']} groups by name"
+        )
+    for method, entry in found["by_method"].items():
+        lines.append(f"  {method}: {value('frame_auc', entry)} of {entry['n_frames']} faces")
+    for name, title in (
+        ("fidelity_quality_spearman", "measured quality"),
+        ("fidelity_known_quality_spearman", "quality known by construction"),
+    ):
+        if name in found:
+            shown = (f"{key} {x:.3f}" for key, x in found[name].items() if x is not None)
+            lines.append(f"  fidelity against {title}, Spearman: {', '.join(shown)}")
+    return "\n".join(lines)

@@ -1,0 +1,127 @@
+"""Features of a whole split, exported in the order of its records."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from deepfidelity_jax import hosts
+from deepfidelity_jax.detector.load import Detector
+from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.records.schema import Records
+from deepfidelity_jax.training.batches import evaluation_batches
+from deepfidelity_jax.workdir import Stages, fingerprint
+
+
+@dataclass(frozen=True)
+class Features:
+    """One row a record: the feature, and what is known of the face; `features/<...>.npz`."""
+
+    feature: Float32[np.ndarray, "n d"]
+    label: Int32[np.ndarray, "n"]
+    fidelity: Float32[np.ndarray, "n"]
+    quality: Float32[np.ndarray, "n"]
+    known_quality: Float32[np.ndarray, "n"]
+    frame: Int32[np.ndarray, "n"]
+    method: np.ndarray
+    video_id: np.ndarray
+    path: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Write atomically, without pickle."""
+        with written_whole(path) as file:
+            np.savez(file, **{column.name: getattr(self, column.name) for column in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Features":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(**{name: file[name] for name in file.files})
+
+
+def export_once(
+    load: Callable[[], Detector], step: int, folder: Path, dataset: str, split: str, workdir: Path
+) -> Features:
+    """The features of a split of the records in `folder`, exported unless they are in `workdir`.
+
+    `load` gives the detector, whose weights are of `step`, where it is needed.
+    """
+    path = workdir / "features" / f"{dataset}-{split}.npz"
+    name, inputs = _stage(folder, step, dataset, split)
+    stages = Stages(workdir)
+    if not hosts.told(stages.done(name, inputs, path)):
+        stages.begin(name)
+        export(load(), folder, split, path)
+        stages.finish(name, inputs)
+    return Features.load(path)
+
+
+def find_records(
+    workdir: Path, places: Iterable[Path], step: int, dataset: str, split: str
+) -> Path | None:
+    """The records that the exported features of a split come from, below one of `places`.
+
+    None where they are not at hand.
+    """
+    stages = Stages(workdir)
+    for place in places:
+        for info in sorted(place.glob("*/*/*/dataset_info.json"), reverse=True):
+            if stages.done(*_stage(info.parent, step, dataset, split)):
+                return info.parent
+    return None
+
+
+def _stage(folder: Path, step: int, dataset: str, split: str) -> tuple[str, str]:
+    """Name and inputs of the stage that exports a split of the records in `folder`."""
+    return f"features {dataset} {split}", fingerprint(folder.parent.name, step, split)
+
+
+def export(detector: Detector, folder: Path, split: str, path: Path) -> None:
+    """Write the features of every record of a split to `path`, in the order of the records.
+
+    Several processes each take a stretch of the records; the first puts them together.
+    """
+    records = Records(folder, split)
+    count = min(hosts.count(), len(records))
+    process = (hosts.index(), count)
+    parts = [path.with_name(f"{path.stem}.{i + 1}-of-{count}.npz") for i in range(count)]
+    if process[0] < count:
+        compute(detector, records, process).save(path if count == 1 else parts[process[0]])
+    hosts.wait()
+    if hosts.is_first() and count > 1:
+        join([Features.load(part) for part in parts]).save(path)
+        for part in parts:
+            part.unlink()
+    hosts.wait()
+    say(f"features of {len(records)} {split} faces")
+
+
+def join(parts: list[Features]) -> Features:
+    """The rows of all parts, one after another."""
+    names = [column.name for column in fields(Features)]
+    return Features(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+
+
+def compute(detector: Detector, records: Records, process: tuple[int, int] = (0, 1)) -> Features:
+    """Features of one process's stretch of the records, in their order, on all its devices.
+
+    `process` is its index and their number.
+    """
+    own, detector = detector.config, detector.on_all_devices()
+    columns = {column.name: [] for column in fields(Features)}
+    for batch in evaluation_batches(
+        records, own.model.image_size, own.model.eval_crop, own.eval.batch_size, process
+    ):
+        # Without the images: of a large split only the features are held.
+        batch["feature"] = detector.features_of_prepared(batch.pop("image"))
+        for name, column in columns.items():
+            column.append(batch[name])
+    exported = {name: np.concatenate(column) for name, column in columns.items()}
+    for name in ("label", "frame"):
+        exported[name] = exported[name].astype(np.int32)
+    for name in ("fidelity", "quality", "known_quality"):
+        exported[name] = exported[name].astype(np.float32)
+    return Features(**exported)

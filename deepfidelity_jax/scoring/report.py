@@ -1,0 +1,258 @@
+"""One self-contained page on a run: what was trained, how well it does, which faces are hard.
+
+Everything on the page comes from the files of a workdir, apart from the pictures of the faces,
+which a callable hands over. The page needs no network and no script, and is the same, byte for
+byte, for the same files.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from markupsafe import Markup, escape
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.scoring.charts import (
+    COLOURS,
+    TRAINING,
+    Chart,
+    Pictures,
+    both_classes,
+    charts_alike,
+    draw_quality,
+    draw_roc,
+    draw_scores,
+    draw_training,
+    format_number,
+    one_per_video,
+    read_curves,
+    short,
+)
+from deepfidelity_jax.scoring.table import LABELS, Predictions
+
+FACES = 6  # shown of each class at either end
+
+# What the headline says of each number, in the order of the page.
+HEADLINES = {
+    "video_auc": ("Video AUC", "a real video scores above a fake one this often"),
+    "frame_auc": ("Frame AUC", "a real face scores above a fake one this often"),
+    "video_acc": ("Video accuracy", "videos called rightly at the threshold"),
+    "frame_acc": ("Frame accuracy", "faces called rightly at the threshold"),
+    "eer": ("Equal error rate", "faces; as many reals called fake as fakes missed"),
+    "tpr_at_fpr_10pct": ("Caught at 10% false alarms", "fake faces found; 1 real in 10 is lost"),
+}
+PHOTO_HEADLINES = {
+    "frame_auc": ("AUC", "a real face scores above a fake one this often"),
+    "frame_acc": ("Accuracy", "faces called rightly at the threshold"),
+    "real_frame_acc": ("Reals recognised", "real faces called real at the threshold"),
+    "fake_frame_acc": ("Fakes caught", "fake faces called fake at the threshold"),
+    "eer": ("Equal error rate", "as many reals called fake as fakes missed"),
+    "tpr_at_fpr_10pct": ("Caught at 10% false alarms", "fake faces found; 1 real in 10 is lost"),
+}
+NEEDED = {
+    *HEADLINES, *PHOTO_HEADLINES, "n_frames", "n_videos", "n_frames_real", "n_frames_fake",
+    "n_videos_real", "n_videos_fake", "threshold", "threshold_from", "ci", "ci_from", "note",
+    "by_method", "by_quality", "fidelity_quality_spearman",
+}  # fmt: skip
+
+
+def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
+    """Write `report/index.html` from what the workdir holds.
+
+    Reads config.json, metrics.jsonl and each eval/<dataset>/ with its metrics.json and
+    predictions.csv. What is missing is left out, and the page says so.
+
+    Args:
+      workdir: folder of the run.
+      pictures: for a dataset, a callable that takes row numbers of its predictions.csv and
+        returns as many face crops, encoded as JPEG or PNG.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      InputError: a file of the workdir is damaged.
+    """
+    workdir = Path(workdir)
+    config = _read_json(workdir / "config.json")
+    evaluated = sorted(path.parent for path in workdir.glob("eval/*/metrics.json"))
+    template = _environment().get_template("report.html.j2")
+    page = template.render(
+        name=workdir.resolve().name,
+        config=config,
+        settings=list(_flatten(config or {})),
+        datasets=[_describe(folder, pictures.get(folder.name)) for folder in evaluated],
+        training=_describe_training(workdir / "metrics.jsonl"),
+    )
+    path = workdir / "report" / "index.html"
+    # Names of files need not be valid text; what cannot be shown becomes a question mark.
+    with written_whole(path) as file:
+        file.write(page.encode("utf-8", "replace"))
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": lambda n: f"{n:,}",
+        "number": format_number,
+        "short": short,
+        "both": both_classes,
+    }
+    return environment
+
+
+def _read_json(path: Path) -> dict | None:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; delete it and run again") from error
+
+
+def _flatten(settings: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value if isinstance(value, str) else json.dumps(value)
+
+
+def _describe(folder: Path, pictures: Pictures | None) -> dict:
+    """What the page says of one dataset."""
+    metrics = _read_json(folder / "metrics.json")
+    missing = sorted(NEEDED - metrics.keys())
+    if missing:
+        raise InputError(
+            f"{folder / 'metrics.json'} lacks {', '.join(missing)}; delete it and evaluate again"
+        )
+    # Photographs: every video is one picture, and the two levels are one.
+    one_each = metrics["n_frames"] == metrics["n_videos"]
+    spearman = {
+        f"fidelity_quality_spearman_{name}": value
+        for name, value in metrics["fidelity_quality_spearman"].items()
+    }
+    section = {
+        "name": folder.name,
+        "splits": [],
+        "metrics": metrics,
+        "one_each": one_each,
+        "headlines": PHOTO_HEADLINES if one_each else HEADLINES,
+        "methods": _rows(metrics, "by_method"),
+        "qualities": _rows(metrics, "by_quality"),
+        "numbers": {name: (metrics | spearman)[name] for name in metrics["ci"]},
+        "charts": [],
+        "faces": None,
+    }
+    if not (folder / "predictions.csv").exists():
+        return section
+    table = Predictions.read_csv(folder / "predictions.csv")
+    if not len(table):
+        return section
+    section["splits"] = sorted(set(table.split))
+    charts = [draw_roc(table, metrics)] if len(np.unique(table.label)) == 2 else []
+    charts.append(draw_scores(table, metrics))
+    if not one_each:
+        charts.append(draw_scores(table, metrics, videos=True))
+    if np.isfinite(table.quality).any():
+        charts.append(draw_quality(table, metrics))
+    section["charts"] = [_to_page(chart) for chart in charts]
+    section["faces"] = _pick_faces(table, pictures, metrics["threshold"]) if pictures else None
+    return section
+
+
+def _rows(metrics: dict, name: str) -> list[dict]:
+    """Rows of a table, each with the start of the axis on which its AUC is drawn."""
+    rows = [{"name": key, **entry} for key, entry in metrics[name].items()]
+    aucs = ("frame_auc", "video_auc")
+    lows = [row["ci"][auc][0] for row in rows for auc in aucs if row["ci"].get(auc)]
+    start = 0.5 if min(lows, default=1) >= 0.5 else 0
+    return [row | {"axis": start} for row in rows]
+
+
+def _pick_faces(table: Predictions, pictures: Pictures, threshold: float) -> list[dict]:
+    """The faces at either end of each class, at most one of a video so that they differ."""
+    groups = []
+    for title, kind, best_first in (
+        ("Real, and clearly so", 1, True),
+        ("Real, yet hard to believe", 1, False),
+        ("Fake, and clearly so", 0, False),
+        ("Fake, yet convincing", 0, True),
+    ):
+        order = np.argsort(-table.fidelity if best_first else table.fidelity, kind="stable")
+        rows = one_per_video(table, order[table.label[order] == kind])[:FACES]
+        encoded = pictures(rows) if rows else []
+        if len(encoded) != len(rows):
+            raise ValueError(f"asked for {len(rows)} pictures, got {len(encoded)}")
+        faces = [
+            {
+                "source": _as_data(picture),
+                "label": LABELS[kind],
+                "fidelity": float(table.fidelity[row]),
+                "wrong": (float(table.fidelity[row]) >= threshold) != (kind == 1),
+                "method": table.method[row],
+                "video": table.video_id[row],
+                "path": table.path[row],
+            }
+            for row, picture in zip(rows, encoded, strict=True)
+        ]
+        end = "highest" if best_first else "lowest"
+        groups.append({"title": title, "end": f"{end} fidelity", "faces": faces})
+    return groups
+
+
+def _as_data(picture: bytes) -> str:
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def _to_page(chart: Chart) -> dict:
+    """A chart for the page: as inline SVG whose colours and font are the page's."""
+    file = io.StringIO()
+    with charts_alike():
+        chart.figure.savefig(file, format="svg", transparent=True, dpi=160, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"(?s)<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg)
+    view = re.search(r'viewBox="[^"]*"', svg).group()
+    opening = f'<svg {view} role="img" aria-label="{escape(chart.alternative)}">'
+    svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
+    svg = svg.replace("xlink:href", "href")
+    # Names that nothing refers to go; the others must not clash with those of other drawings.
+    own = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    used = set(re.findall(r'(?:url\(|href=")#(\w+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found.group() if found[1] in used else "", svg)
+    svg = re.sub(r'(id="|url\(#|href="#)(?=\w)', rf"\g<1>d{own}-", svg)
+    for name, colour in COLOURS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return {"title": chart.title, "drawing": Markup(svg), "caption": chart.caption}
+
+
+def _describe_training(path: Path) -> dict | None:
+    """What the page says of the training; None when there is no record of it."""
+    if not path.exists():
+        return None
+    curves = read_curves(path)
+    if not curves:
+        return None
+    charts = [draw_training(curves, what) for what in TRAINING]
+    rate = curves.get("images_per_s")
+    return {
+        "steps": int(max(steps[-1] for steps, _ in curves.values())),
+        "rate": float(np.median(rate[1])) if rate else None,
+        "charts": [_to_page(chart) for chart in charts if chart],
+    }

@@ -1,0 +1,84 @@
+"""What training minimises: the class, the class of each token, and the fidelity itself."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from deepfidelity_jax.network.ssaaformer import Outputs
+from deepfidelity_jax.training.token_mixing import exchange
+
+
+def cross_entropy(
+    logits: Float[Array, "*b k"], labels: Int[Array, "*b"], smoothing: float
+) -> Float[Array, "*b"]:
+    """Cross-entropy with label smoothing: (1 - s) on the label, s spread over all classes."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def token_loss(logits: Float[Array, "n t 2"], forged: Float[Array, "n t"]) -> Float[Array, "n"]:
+    """Cross-entropy of each token with the forged share of the picture behind it, averaged.
+
+    Token labelling (Jiang et al., 2021) with what the forge knows in place of a teacher's map.
+    """
+    targets = jnp.stack([forged, 1 - forged], axis=-1)
+    return optax.softmax_cross_entropy(logits, targets).mean(axis=-1)
+
+
+def ranking_loss(logits: Float[Array, "n 2"], label: Int[Array, "n"]) -> Float[Array, ""]:
+    """How rarely a fake is less real than a real face: log(1 + exp(s_fake - s_real)), averaged.
+
+    s is the logit of real less that of fake, and every fake of the batch is held against every real
+    face: a smooth form of 1 - AUC. 0 where a class is missing. Demo, on 26 people who were not
+    trained on: frame AUC 0.868 after 19,200 images with weight 3, and 0.836 after 25,600 where only
+    a face and its own forgery were compared; one run each.
+
+    Burges et al., "Learning to rank using gradient descent", 2005.
+    """
+    s = logits[:, 1] - logits[:, 0]
+    compared = (label == 0)[:, None] & (label == 1)[None, :]
+    losses = jax.nn.softplus(s[:, None] - s[None, :])
+    return jnp.where(compared, losses, 0).sum() / jnp.maximum(compared.sum(), 1)
+
+
+def training_loss(
+    outputs: Outputs,
+    batch: dict[str, Array],
+    *,
+    label_smoothing: float,
+    token_weight: float,
+    fidelity_weight: float,
+    ranking_weight: float,
+    box: Bool[Array, "g g"] | None = None,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The weighted sum over the batch's mean, and its parts by name.
+
+    class: cross-entropy of the class head. token: of the token head. fidelity: squared error of
+    the auxiliary fidelity head, which makes the feature carry quality beside the class: of what it
+    says for the true class, or all its error would be of the class. ranking: of the class head,
+    where the weight is not 0.
+
+    `box` is what the images exchanged (`mixing.exchange`), for the labels to follow: tokens go back
+    to the images they came from, and an image is of two classes, each by its share of the area.
+    """
+    tokens = outputs.token_logits
+
+    def of_whole(label, target):
+        found = {"class": cross_entropy(outputs.class_logits, label, label_smoothing)}
+        if outputs.fidelity is not None:
+            says = jnp.take_along_axis(outputs.fidelity, label[:, None], axis=1)[:, 0]
+            found["fidelity"] = jnp.square(says - target)
+        return found
+
+    parts = of_whole(batch["label"], batch["fidelity"])
+    if box is not None:
+        other, own = of_whole(batch["label"][::-1], batch["fidelity"][::-1]), 1 - box.mean()
+        parts = jax.tree.map(lambda a, b: own * a + (1 - own) * b, parts, other)
+        tokens = exchange(tokens.reshape(-1, *box.shape, 2), box).reshape(tokens.shape)
+    parts = {name: losses.mean() for name, losses in parts.items()}
+    parts["token"] = token_loss(tokens, batch["forged"]).mean()
+    if ranking_weight:
+        parts["ranking"] = ranking_loss(outputs.class_logits, batch["label"])
+    weights = {"token": token_weight, "fidelity": fidelity_weight, "ranking": ranking_weight}
+    return sum(weights.get(name, 1.0) * part for name, part in parts.items()), parts

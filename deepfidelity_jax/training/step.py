@@ -1,0 +1,155 @@
+"""One training step: a function of state and batch, without data, files or a loop.
+
+What follows from (state, batch) is all of it: randomness is a key folded with the step.
+"""
+
+import math
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+from ml_collections import ConfigDict
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, normalise
+from deepfidelity_jax.training import token_mixing
+from deepfidelity_jax.training.losses import training_loss
+from deepfidelity_jax.training.optimizer import average, optimizer
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes from step to step. `variables` and `ema` hold params and batch_stats.
+
+    The leaves are arrays, or their shapes and places when a state is only described.
+    """
+
+    step: Any
+    variables: Any
+    ema: Any
+    opt_state: optax.OptState
+
+
+def build_model(config: ConfigDict) -> SSAAFormer:
+    """The network a configuration names. InputError for an unknown variant or impossible shape."""
+    own = config.model
+    variants = ("large", "base", "small", "tiny")
+    if own.variant not in variants:
+        raise InputError(f"config.model.variant is {own.variant!r}: one of {', '.join(variants)}")
+    if own.image_size <= 0 or own.image_size % 32:
+        raise InputError(f"config.model.image_size is {own.image_size}: give a multiple of 32")
+    if own.dtype not in ("float32", "bfloat16"):
+        raise InputError(f"config.model.dtype is {own.dtype!r}: float32 or bfloat16")
+    variant = getattr(SSAAFormerConfig, own.variant)
+    depths = variant().depths
+    symmetric = tuple(d if s < 0 else s for s, d in zip(own.symmetric, depths, strict=True))
+    try:
+        return SSAAFormer(
+            variant(
+                symmetric=symmetric,
+                drop_path=own.drop_path,
+                dtype=own.dtype,
+                fidelity_head=config.train.fidelity_weight > 0,
+            ),
+            remat=config.train.remat,
+        )
+    except ValueError as error:
+        raise InputError(f"config.model: {error}") from None
+
+
+def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
+    """A fresh state from `config.seed`; jit it with shardings so that it is born in its place."""
+    size = config.model.image_size
+    variables = model.init(jax.random.key(config.seed), jnp.zeros((1, size, size, 3)), train=False)
+    variables = dict(variables)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        ema=jax.tree.map(jnp.copy, variables),
+        opt_state=optimizer(config.train).init(variables["params"]),
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: dict[str, Array],
+    *,
+    model: SSAAFormer,
+    config: ConfigDict,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimizer step: the new state and the batch's losses by name."""
+    own = config.train
+    box, params = None, state.variables["params"]
+    if own.token_mixing != "none":
+        key = jax.random.fold_in(jax.random.key(config.seed + 2), state.step)
+        box = token_mixing.draw_box(key, math.isqrt(batch["forged"].shape[1]))
+
+    def loss_of(params, batch_stats, batch, dropout):
+        images = normalise(batch["image"])
+        if box is not None:
+            images = token_mixing.exchange(images, box)
+        outputs, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout},
+        )
+        loss, parts = training_loss(
+            outputs,
+            batch,
+            label_smoothing=own.label_smoothing,
+            token_weight=own.token_weight,
+            fidelity_weight=own.fidelity_weight,
+            # Mixed images are of no one class.
+            ranking_weight=own.ranking_weight if box is None else 0.0,
+            box=box if own.token_mixing == "labelled" else None,
+        )
+        accuracy = (outputs.class_logits.argmax(-1) == batch["label"]).mean()
+        return loss, (updates["batch_stats"], {"loss": loss, **parts, "accuracy": accuracy})
+
+    def add_part(carry, part):
+        gradients, batch_stats = carry
+        found, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(params, batch_stats, *part)
+        return (jax.tree.map(jnp.add, gradients, found), batch_stats), metrics
+
+    dropout = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+    batch_stats = state.variables["batch_stats"]
+    if own.accumulate == 1:
+        find = jax.grad(loss_of, has_aux=True)
+        gradients, (batch_stats, metrics) = find(params, batch_stats, batch, dropout)
+    else:
+        # BatchNorm sees a part at a time: it normalises by the part's statistics, and its running
+        # ones move once a part. A step is thus not quite that of the undivided batch.
+        parts = divide(batch, own.accumulate), jax.random.split(dropout, own.accumulate)
+        start = jax.tree.map(jnp.zeros_like, params), batch_stats
+        (gradients, batch_stats), metrics = jax.lax.scan(add_part, start, parts)
+        gradients = jax.tree.map(lambda x: x / own.accumulate, gradients)
+        metrics = jax.tree.map(jnp.mean, metrics)
+    updates, opt_state = optimizer(own).update(gradients, state.opt_state, params)
+    variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
+    new = TrainState(
+        step=state.step + 1,
+        variables=variables,
+        ema=average(state.ema, variables, state.step, own.ema_decay, own.ema_warmup),
+        opt_state=opt_state,
+    )
+    return new, metrics | {"grad_norm": optax.global_norm(gradients)}
+
+
+def divide(batch: dict[str, Array], count: int) -> dict[str, Array]:
+    """A batch [n, ...] in parts [count, n / count, ...]; pairs of rows 2i, 2i + 1 stay together.
+
+    Part i has pairs i, i + count, i + 2 count ..., so that every device that holds a stretch of the
+    batch holds a stretch of each part, and no row has to travel. The same parts on any number of
+    devices.
+    """
+
+    def split(x):
+        pairs = x.reshape(-1, count, 2, *x.shape[1:])
+        return pairs.swapaxes(0, 1).reshape(count, -1, *x.shape[1:])
+
+    return jax.tree.map(split, batch)

@@ -1,0 +1,59 @@
+"""The frame AUC that picks the checkpoint."""
+
+import itertools
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from sklearn.metrics import roc_auc_score
+
+from deepfidelity_jax import hosts
+from deepfidelity_jax.network.ssaaformer import SSAAFormer, normalise
+from deepfidelity_jax.records import schema
+from deepfidelity_jax.training import sharding
+from deepfidelity_jax.training.batches import evaluation_batches
+from deepfidelity_jax.training.checkpoint import (
+    METRIC,
+)
+
+# The label of rows that only fill a batch.
+PADDING = -1
+
+
+class Validation:
+    """Frame AUC and loss of the averaged weights on the split that picks the checkpoint."""
+
+    def __init__(self, model: SSAAFormer, config: ConfigDict, folder: Path, mesh: Mesh):
+        self.records = schema.Records(folder, config.train.select_on)
+        self.config, self.mesh = config, mesh
+
+        def score(variables, images, label):
+            return model.apply(variables, normalise(images), train=False).logits, label
+
+        score = jax.jit(score, out_shardings=sharding.replicated(mesh))
+        self.score = hosts.compiled_by_all(score)
+
+    def __call__(self, variables) -> dict[str, float]:
+        """Score the split; the names start with `val_`."""
+        own, process = self.config.model, (hosts.index(), hosts.count())
+        devices = self.mesh.size
+        rows = -(-self.config.eval.batch_size // devices) * devices // process[1]
+        batches = evaluation_batches(self.records, own.image_size, own.eval_crop, rows, process)
+        logits, label = [], []
+        # As many batches in each process, though one may have a face less than another.
+        for _ in range(-(-len(self.records) // process[1] // rows)):
+            images = np.zeros((rows, own.image_size, own.image_size, 3), np.uint8)
+            labels = np.full(rows, PADDING)
+            for batch in itertools.islice(batches, 1):
+                images[: len(batch["image"])] = batch["image"]
+                labels[: len(batch["label"])] = batch["label"]
+            images, labels = sharding.place_batch((images, labels), self.mesh)
+            found = jax.device_get(self.score(variables, images, labels))
+            logits.append(found[0][found[1] != PADDING])
+            label.append(found[1][found[1] != PADDING])
+        logits, label = np.concatenate(logits).astype(np.float64), np.concatenate(label)
+        real = logits[:, 1] - logits[:, 0]
+        loss = np.logaddexp(0, np.where(label == schema.REAL, -real, real)).mean()
+        return {METRIC: float(roc_auc_score(label, real)), "val_loss": float(loss)}

@@ -1,0 +1,1 @@
+"""Tensors from files that other programs wrote; nothing in them is run."""

@@ -1,0 +1,227 @@
+"""PyTorch's checkpoint files without PyTorch, and without running what they hold.
+
+`read` gives what was saved: plain containers, tensors as read-only NumPy arrays that lie in the
+mapped file. `state_dict` finds the weights in it.
+"""
+
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.weight_files.unpickle import (
+    NUMPY,
+    PLAIN,
+    Call,
+    attributes_of,
+    map_file,
+    unpickle,
+)
+
+# PyTorch's names of an element type: its dtype, and its storage's class.
+DTYPES = {
+    "float32": ("Float", np.float32),
+    "float64": ("Double", np.float64),
+    "float16": ("Half", np.float16),
+    "bfloat16": ("BFloat16", jnp.bfloat16),
+    "int64": ("Long", np.int64),
+    "int32": ("Int", np.int32),
+    "int16": ("Short", np.int16),
+    "int8": ("Char", np.int8),
+    "uint8": ("Byte", np.uint8),
+    "bool": ("Bool", np.bool_),
+}
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+NO_FILE = "no PyTorch checkpoint"
+
+# In the order in which they are looked for.
+AVERAGED = ("state_dict_ema", "model_ema")
+TRAINED = ("state_dict", "model")
+
+
+def read(path: str | Path) -> Any:
+    """What `torch.save` wrote to `path`, by the zip format or the one before it.
+
+    Tensors and parameters become NumPy arrays (bfloat16 as JAX's), argparse.Namespace a dict.
+    Arrays are read-only and share the mapped file: copy what has to outlive it.
+    Raises InputError where the file is missing, empty, truncated, damaged or of another kind, and
+    where it asks for any other class or function, which it names.
+    """
+    path = Path(path)
+    content = map_file(path)
+    if content[:4] == b"PK\x03\x04":
+        return _read_zip(path, content)
+    return _read_legacy(path, content)
+
+
+def state_dict(content: Any, ema: bool = True) -> dict[str, np.ndarray]:
+    """The weights by name, out of whatever they are nested in.
+
+    Averaged weights (`state_dict_ema`) are taken where there are any, unless `ema` is False; the
+    prefix `module.` is taken off. Raises InputError where there are no weights.
+    """
+    return locate(content, ema)[1]
+
+
+def locate(content: Any, ema: bool = True) -> tuple[str, dict[str, np.ndarray]]:
+    """The key under which the weights are, '' where they are bare, and the weights."""
+    place = ""
+    for key in (*(AVERAGED if ema else ()), *TRAINED):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping) and content[key]:
+            place, content = key, content[key]
+            break
+    if not isinstance(content, Mapping) or not any(_is_array(x) for x in content.values()):
+        there = ", ".join(map(str, content)) if isinstance(content, Mapping) else ""
+        raise InputError(
+            f"the checkpoint holds no weights, bare or under {' or '.join(TRAINED)}; "
+            f"what it holds: {there[:100] or 'nothing'}"
+        )
+    other = [str(key) for key, value in content.items() if not _is_array(value)]
+    if other:
+        raise InputError(f"no tensors among the checkpoint's weights: {', '.join(other[:5])}")
+    prefixed = all(str(name).startswith("module.") for name in content)
+    return place, {
+        str(k).removeprefix("module." if prefixed else ""): v for k, v in content.items()
+    }
+
+
+def _is_array(value) -> bool:
+    return isinstance(value, np.ndarray)
+
+
+# ------------------------------------------------------------------ the pickle's names
+
+
+def _known(rebuild: Callable) -> dict[str, Any]:
+    """What a checkpoint's pickle may ask for; `rebuild` makes a tensor of its storage."""
+    dtypes = {f"torch.{name}": np.dtype(dtype) for name, (_, dtype) in DTYPES.items()}
+    storages = {f"torch.{name}Storage": np.dtype(dtype) for name, dtype in DTYPES.values()}
+    return {
+        **PLAIN,
+        **NUMPY,
+        **dtypes,
+        **storages,
+        "torch._utils._rebuild_tensor": Call(rebuild),
+        "torch._utils._rebuild_tensor_v2": Call(rebuild),
+        "torch._utils._rebuild_parameter": Call(lambda tensor, *_: tensor),
+        "torch.Size": Call(tuple),
+        "torch.device": Call(lambda *name: ":".join(map(str, name))),
+        "argparse.Namespace": attributes_of("argparse.Namespace"),
+    }
+
+
+def _rebuild(storage, offset, shape, strides, *_):
+    """A tensor as a view of its storage; NumPy checks that it lies inside."""
+    if min((offset, *shape, *strides)) < 0 or len(shape) != len(strides):
+        raise ValueError(f"a tensor of shape {shape} and strides {strides}")
+    size = storage.dtype.itemsize
+    strides = tuple(stride * size for stride in strides)
+    if not math.prod(shape):
+        return np.zeros(shape, storage.dtype)
+    return np.ndarray(shape, storage.dtype, storage, offset * size, strides)
+
+
+def _numbers(path, content, dtype, count, start):
+    """`count` numbers at byte `start` of the file, not copied."""
+    if not 0 <= count * dtype.itemsize <= len(content) - start:
+        raise InputError(f"{path} is truncated: {count} numbers at byte {start} are missing")
+    return np.ndarray(count, dtype, content, start)
+
+
+# ------------------------------------------------------------------ the zip format
+
+
+def _read_zip(path, content):
+    """One record holds the pickle, `data/<key>` the numbers of each storage."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+    except Exception as error:  # a damaged archive raises whatever its fields lead to
+        raise InputError(f"{path} is damaged or truncated: {error}") from None
+    if "data.pkl" not in records:
+        raise InputError(f"{path} is {NO_FILE}: a zip archive without data.pkl")
+
+    def bytes_of(record):
+        return content[slice(*_place(path, content, records[record]))]
+
+    big = "byteorder" in records and bytes_of("byteorder") == b"big"
+    storages = {}
+
+    def load(reference):
+        kind, dtype, key, _, count = reference
+        if kind != "storage":
+            raise ValueError(f"a reference to a {kind}")
+        if key not in storages:
+            start, end = _place(path, content, records[f"data/{key}"])
+            if end - start < count * dtype.itemsize:
+                raise ValueError(f"storage {key} is shorter than it says")
+            own = dtype.newbyteorder(">") if big else dtype
+            storages[key] = _numbers(path, content, own, count, start)
+        return storages[key]
+
+    pickled = io.BytesIO(bytes_of("data.pkl"))
+    return unpickle(pickled, path, _known(_rebuild), persistent=load)
+
+
+def _place(path, content, info):
+    """Where a record's bytes start and end in the file; they are stored as they are."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise InputError(f"{path} holds {info.filename} compressed, which PyTorch never writes")
+    # The local header's own lengths: PyTorch pads it so that numbers are aligned.
+    lengths = content[info.header_offset + 26 : info.header_offset + 30]
+    start = info.header_offset + 30 + sum(np.frombuffer(lengths, "<u2").tolist())
+    end = start + info.file_size
+    if zlib.crc32(memoryview(content)[start:end]) != info.CRC:
+        raise InputError(f"{path} is damaged: the checksum of {info.filename} does not match")
+    return start, end
+
+
+# ------------------------------------------------------------------ the format before it
+
+
+def _read_legacy(path, content):
+    """Pickles in a row: magic number, version, system, content, keys; then each storage."""
+    names_only = _known(lambda *_: None)
+    if unpickle(content, path, names_only) != LEGACY_MAGIC:
+        raise InputError(f"{path} is {NO_FILE}: a pickle of something else")
+    unpickle(content, path, names_only)
+    system = unpickle(content, path, names_only)
+    start, needed = content.tell(), {}
+
+    def note(reference):
+        kind, dtype, key, _, count, view = reference
+        if kind != "storage":
+            raise ValueError(f"a reference to a {kind}")
+        needed[key] = dtype, count
+        return key, view
+
+    # The numbers come last, so the pickle is read for their places first.
+    unpickle(content, path, names_only, persistent=note)
+    keys = unpickle(content, path, names_only)
+    storages, place = {}, content.tell()
+    big = not system.get("little_endian", True)
+    for key in keys:
+        dtype, count = needed[key]
+        (found,) = _numbers(path, content, np.dtype(">i8" if big else "<i8"), 1, place).tolist()
+        if found != count:
+            raise InputError(f"{path} is damaged: a storage of {count} numbers says {found}")
+        dtype = dtype.newbyteorder(">") if big else dtype
+        storages[key] = _numbers(path, content, dtype, count, place + 8)
+        place += 8 + count * dtype.itemsize
+
+    def load(reference):
+        key, view = note(reference)
+        if view is None:
+            return storages[key]
+        _, offset, count = view
+        return storages[key][offset : offset + count]
+
+    content.seek(start)
+    return unpickle(content, path, _known(_rebuild), persistent=load)

@@ -1,0 +1,144 @@
+"""What the builders share: killed and resumed by the command line, options, what is said."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trees
+
+from deepfidelity_configs import celeb_df, ffpp, wild_deepfake
+from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
+from deepfidelity_jax import workdir
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.options import checks
+from deepfidelity_jax.records import schema
+from deepfidelity_jax.records.benchmark_builder import find_root
+from deepfidelity_jax.records.benchmark_video import Video
+from deepfidelity_jax.records.source import Produced, sum_tallies
+from deepfidelity_jax.records.write import Recipe
+
+METHODS = ("Deepfakes", "FaceSwap")
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    return trees.ffpp(tmp_path_factory.mktemp("ffpp"), METHODS)
+
+
+def as_options(copied):
+    return [
+        f"--config={ffpp.__file__}",
+        f"--config.data.manual_dir={copied}",
+        f"--config.data.methods={METHODS!r}",
+        "--config.data.incomplete=true",
+        "--config.faces.detector=none",
+        "--config.faces.size=48",
+        "--config.faces.frames=4",
+        "--mode=prepare",
+    ]
+
+
+def test_killed_and_started_again_leaves_the_same_records(copied, command, tmp_path, one_core):
+    preparing = command(tmp_path / "run", *as_options(copied), tiny=False)
+    process = preparing.start()
+    place = tmp_path / "run" / "records" / "ffpp"
+    end = time.monotonic() + 120
+    while not list(place.glob("*/*.staging/*.npz")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    # Whatever was in hand is not counted as done, and half a file is no file.
+    left = {path: path.stat().st_mtime_ns for path in place.glob("*/*.staging/*.npz")}
+    assert left
+    done = preparing.finish()
+    assert done.returncode == 0, done.stderr
+    assert "prepared 18 of 18 videos" in done.stderr or len(left) == 18
+    assert "train: 6 videos, 24 frames" in done.stderr
+    assert "train: 8 Deepfakes, 8 FaceSwap, 8 original faces" in done.stderr
+    (found,) = place.glob("*/*.*.*")
+
+    config = trees.set_up(ffpp.get_config(), "ffpp", copied, methods=METHODS)
+    rows, metadata = trees.build(Builder, config, tmp_path / "once")
+    for split, expected in rows.items():
+        opened = schema.Records(found, split)
+        np.testing.assert_equal([opened[index] for index in range(len(opened))], expected)
+    assert schema.metadata_of(found) == metadata
+
+
+def test_records_tell_how_they_were_made(copied, tmp_path, one_core):
+    config = trees.set_up(ffpp.get_config(), "ffpp", copied, methods=METHODS)
+    _, metadata = trees.build(Builder, config, tmp_path)
+    assert metadata["faces"] == Recipe.from_config(config).faces.to_dict()
+    assert metadata["quality"]["measure"] == "iso"
+    assert metadata["options"]["methods"] == list(METHODS)
+
+
+def test_splits_wanted_alone_are_prepared(copied, tmp_path, one_core):
+    config = trees.set_up(ffpp.get_config(), "ffpp", copied, methods=METHODS, prepare=("test",))
+    rows, metadata = trees.build(Builder, config, tmp_path)
+    assert rows.keys() == metadata["tally"].keys() == {"test"}
+    config.data.prepare = ("testing",)
+    with pytest.raises(InputError, match="name some of train, validation, test"):
+        Builder.configured(config, tmp_path)
+
+
+@pytest.mark.parametrize("module", [ffpp, celeb_df, wild_deepfake])
+def test_configs_build_their_builders(module, tmp_path):
+    """Each names a builder that can be configured before a copy is there."""
+    config = module.get_config()
+    assert config.data.dataset == Path(module.__file__).stem
+    builder = schema.builder_class(config.data.dataset).configured(config, tmp_path)
+    assert builder.name == config.data.dataset
+    assert builder.get_metadata().description
+    assert builder.get_metadata().citation
+    text = module.__doc__
+    assert f"--config=configs/{config.data.dataset}.py --config.data.manual_dir=" in text
+    assert "The paper reports" in text
+
+
+def test_where_a_copy_lies_may_change(tmp_path):
+    """A run goes on after its data has moved; what changes the records is another run."""
+    config = ffpp.get_config()
+    workdir.claim(tmp_path, config)
+    config.data.manual_dir, config.data.beam = "elsewhere", "--runner=FlinkRunner"
+    config.leaks.allow = ("video:train-test",)
+    assert checks.require_same(tmp_path, config) == tmp_path
+    config.data.compression = "c40"
+    with pytest.raises(InputError, match=r"data\.compression is 'c23' there and 'c40' here"):
+        checks.require_same(tmp_path, config)
+
+
+def test_a_root_is_found_or_pointed_at(tmp_path):
+    (tmp_path / "a" / "real").mkdir(parents=True)
+    assert find_root(tmp_path / "a", ("real",), "x") == tmp_path / "a"
+    with pytest.raises(InputError, match=r"no real/ in it, but a; give .*/a$"):
+        find_root(tmp_path, ("real",), "x")
+    with pytest.raises(InputError, match=r"no fake/ in it, but a; .* datasets/x/README\.md"):
+        find_root(tmp_path, ("fake",), "x")
+
+
+def test_tallies_are_summed_by_split():
+    seen = [
+        (source("a", "train"), {"a": {"videos": 1, "frames": 4, "unreadable frames": 1}}),
+        (source("b", "train"), {"b": {"videos": 1, "frames": 3, "unreadable frames": 0}}),
+        (source("c", "test"), {"c": {"videos": 1, "unreadable videos": 1}}),
+    ]
+    produced = [(one, Produced([], "", tally)) for one, tally in seen]
+    total, listed = sum_tallies(produced)
+    assert total == {
+        "train": {"videos": 2, "frames": 7, "unreadable frames": 1},
+        "test": {"videos": 1, "unreadable videos": 1},
+    }
+    assert listed == {
+        "train": {"unreadable frames": {"a": 1}},
+        "test": {"unreadable videos": {"c": 1}},
+    }
+
+
+def source(name, split):
+    return Video(name, name, 1, "original", name, split)

@@ -1,0 +1,302 @@
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.scoring.charts import (
+    draw_faces,
+    draw_quality,
+    draw_roc,
+    draw_scores,
+    draw_training,
+    find_mistakes,
+    read_curves,
+)
+from deepfidelity_jax.scoring.metrics import summarize
+from deepfidelity_jax.scoring.report import write_report
+from deepfidelity_jax.scoring.table import Predictions
+
+EVIL = '<script>alert("x")</script>'
+
+
+def predictions(videos=24, frames=3, seed=0, label=None):
+    rng = np.random.default_rng(seed)
+    n = videos * frames
+    kind = np.arange(videos) % 2 if label is None else np.full(videos, label)
+    method = np.where(kind == 1, "original", np.where(np.arange(videos) % 4 == 0, "swap", "blend"))
+    quality = rng.random(n)
+    labels = np.repeat(kind, frames)
+    fidelity = 0.2 + 0.3 * labels + 0.3 * quality + 0.1 * rng.normal(size=n)
+    return Predictions(
+        path=[f"{EVIL}/{i}.png" for i in range(n)],
+        dataset=["faces"] * n,
+        split=["test"] * n,
+        method=np.repeat(method, frames),
+        video_id=np.repeat([f"{EVIL}{i}" for i in range(videos)], frames),
+        frame=list(range(n)),
+        label=labels,
+        quality=quality,
+        fidelity_target=quality,
+        fidelity=fidelity,
+        p_fake=1 - fidelity,
+    )
+
+
+def add_evaluation(workdir, name, table):
+    folder = workdir / "eval" / name
+    table.write_csv(folder / "predictions.csv")
+    metrics = summarize(table, 0.5, "validation", replicates=50)
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    return metrics
+
+
+def pictures(rows):
+    """A picture whose grey value is the number of its row."""
+    faces = [np.full((8, 8, 3), row, np.uint8) for row in rows]
+    return [cv2.imencode(".jpg", face)[1].tobytes() for face in faces]
+
+
+@pytest.fixture
+def workdir(tmp_path) -> Path:
+    config = {
+        "model": {"variant": "tiny", "image_size": 64},
+        "data": {"dataset": "faces", "dir": EVIL},
+        "fidelity": {"fake": [0.0, 0.4], "real": [0.6, 1.0]},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    lines = [{"step": i, "loss": 1 / i, "images_per_s": 50.0} for i in range(1, 600)]
+    lines += [{"step": i, "val_frame_auc": 0.9, "val_loss": float("nan")} for i in (300, 600)]
+    text = "\n".join(json.dumps(line) for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + '\n{"step": 6', encoding="utf-8")
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """Tags and attributes of a page; fails on tags that are not closed in order."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open = [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def having(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def test_page_shows_every_number_with_its_interval(workdir):
+    metrics = add_evaluation(workdir, "faces", predictions())
+    path = write_report(workdir, {"faces": pictures})
+    assert path == workdir / "report" / "index.html"
+    text = path.read_text(encoding="utf-8")
+    for name in ("frame_auc", "video_auc", "ap", "video_ap"):
+        assert f"{metrics[name]:.3f}" in text
+        low, high = metrics["ci"][name]
+        assert low == high or f"{low:.3f} to {high:.3f}" in text
+    for name in ("frame_acc", "video_acc", "eer", "real_frame_acc"):
+        assert f"{100 * metrics[name]:.1f}%" in text
+    for method, entry in metrics["by_method"].items():
+        assert method in text
+        assert f"{entry['frame_auc']:.3f}" in text
+    for third in metrics["by_quality"].values():
+        assert f"{third['frame_auc']:.3f}" in text
+    assert "0.500" in text
+    assert "validation" in text
+    assert "72 faces (36 real, 36 fake)" in text
+    assert "24 videos (12 real, 12 fake)" in text
+    assert f"real {metrics['fidelity_quality_spearman']['real']:+.2f}" in text
+
+
+def test_page_needs_nothing_from_outside(workdir):
+    add_evaluation(workdir, "faces", predictions())
+    text = write_report(workdir, {"faces": pictures}).read_text(encoding="utf-8")
+    page = Page(text)
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/"))
+    assert not page.having("script")
+    assert not page.having("link")
+    assert not re.search(r"https?:|@import|url\((?!#)", text)
+
+
+def test_page_is_accessible(workdir):
+    add_evaluation(workdir, "faces", predictions())
+    add_evaluation(workdir, "others", predictions(seed=1))
+    text = write_report(workdir, {"faces": pictures}).read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.having("html")[0]["lang"] == "en"
+    assert all(attributes["alt"] for attributes in page.having("img"))
+    assert all(attributes["aria-label"] for attributes in page.having("svg"))
+    assert all(attributes["scope"] in ("col", "row") for attributes in page.having("th"))
+    names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(names) == len(set(names))
+    targets = {attributes["href"] for _, attributes in page.tags if "href" in attributes}
+    assert {name[1:] for name in targets if name.startswith("#")} <= set(names)
+
+
+def test_names_from_files_stay_text(workdir):
+    add_evaluation(workdir, "faces", predictions())
+    text = write_report(workdir, {"faces": pictures}).read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_faces_are_the_ends_of_each_class_one_of_a_video(workdir):
+    table = predictions()
+    add_evaluation(workdir, "faces", table)
+    asked = []
+
+    def remember(rows):
+        asked.append(list(rows))
+        return pictures(rows)
+
+    page = Page(write_report(workdir, {"faces": remember}).read_text(encoding="utf-8"))
+    assert len(page.having("img")) == 24
+    for rows, kind, end in zip(asked, (1, 1, 0, 0), (max, min, min, max), strict=True):
+        assert set(table.label[rows]) == {kind}
+        assert table.fidelity[rows[0]] == end(table.fidelity[table.label == kind])
+        assert len(set(table.video_id[rows])) == len(rows) == 6
+        best_first = sorted(table.fidelity[rows], reverse=end is max)
+        assert table.fidelity[rows].tolist() == best_first
+
+
+def test_mistakes_are_the_wrong_ones_the_worst_first():
+    table = predictions()
+    rows = find_mistakes(table, 0.5, count=100)
+    wrong = (table.fidelity >= 0.5) != (table.label == 1)
+    assert rows
+    assert all(wrong[rows])
+    assert set(table.video_id[rows]) == set(table.video_id[wrong])
+    assert len(set(table.video_id[rows])) == len(rows), "one of a video"
+    distance = np.abs(table.fidelity - 0.5)
+    assert distance[rows].tolist() == sorted(distance[rows], reverse=True)
+    for row in rows:
+        assert distance[row] == distance[wrong & (table.video_id == table.video_id[row])].max()
+    assert find_mistakes(table, 0.5, count=2) == rows[:2]
+    separate = replace(table, fidelity=table.label.astype(np.float32))
+    assert find_mistakes(separate, 0.5) == []
+
+
+def test_the_page_and_the_functions_draw_the_same(workdir):
+    table = predictions()
+    metrics = add_evaluation(workdir, "faces", table)
+    page = write_report(workdir, {}).read_text(encoding="utf-8")
+    charts = [
+        draw_roc(table, metrics),
+        draw_scores(table, metrics),
+        draw_scores(table, metrics, videos=True),
+        draw_quality(table, metrics),
+    ]
+    curves = read_curves(workdir / "metrics.jsonl")
+    charts += [draw_training(curves, what) for what in ("loss", "val_frame_auc")]
+    assert draw_training(curves, "test_frame_auc") is None
+    assert [chart.title for chart in charts] == re.findall(r"<figure>\s*<h3>(.*)</h3>", page)
+    for chart in charts:
+        assert chart.caption in page
+        assert f'aria-label="{chart.alternative}"' in page
+    point = charts[0].figure.axes[0].lines[-1].get_xydata()
+    expected = [[1 - metrics["real_video_acc"], metrics["fake_video_acc"]]]
+    np.testing.assert_allclose(point, expected)
+
+
+def test_faces_are_drawn_with_their_scores():
+    table = predictions()
+    figure = draw_faces(table, [5, 0, 7], pictures)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == 3
+    for axes, row, number in zip(shown, (5, 0, 7), (1, 2, 3), strict=True):
+        label = "real" if table.label[row] else "fake"
+        assert axes.get_title() == f"{number}: {label}, {table.fidelity[row]:.3f}"
+        assert np.abs(axes.images[0].get_array().astype(int) - row).max() <= 2
+
+
+def test_each_dataset_has_its_section(workdir):
+    add_evaluation(workdir, "faces", predictions())
+    add_evaluation(workdir, "others", predictions(seed=1))
+    text = write_report(workdir, {"faces": pictures}).read_text(encoding="utf-8")
+    assert text.index('<section id="dataset-1">') < text.index('<section id="dataset-2">')
+    assert "pictures were not at hand" in text.split('<section id="dataset-2">')[1]
+    assert "pictures were not at hand" not in text.split('<section id="dataset-2">')[0]
+
+
+def test_photographs_are_not_called_videos(workdir):
+    add_evaluation(workdir, "faces", predictions(videos=40, frames=1))
+    text = write_report(workdir, {}).read_text(encoding="utf-8")
+    assert "40 pictures (20 real, 20 fake)" in text
+    assert "Video AUC" not in text
+
+
+def test_known_quality_is_told_where_there_is_one(workdir):
+    metrics = add_evaluation(workdir, "faces", predictions())
+    assert "pictures were made with" not in write_report(workdir, {}).read_text(encoding="utf-8")
+    metrics["fidelity_known_quality_spearman"] = {"real": 0.514, "fake": None}
+    file = workdir / "eval" / "faces" / "metrics.json"
+    file.write_text(json.dumps(metrics), encoding="utf-8")
+    text = write_report(workdir, {}).read_text(encoding="utf-8")
+    assert "the pictures were made with: real +0.51, fake unknown" in text
+
+
+def test_what_is_missing_is_left_out_and_said(tmp_path):
+    text = write_report(tmp_path, {}).read_text(encoding="utf-8")
+    for sentence in ("Nothing has been evaluated", "no metrics.jsonl", "no config.json"):
+        assert sentence in text
+    add_evaluation(tmp_path, "faces", predictions())
+    (tmp_path / "eval" / "faces" / "predictions.csv").unlink()
+    assert "predictions.csv is missing" in write_report(tmp_path, {}).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("table", [predictions(label=0), predictions(videos=0)])
+def test_a_missing_class_is_said(tmp_path, table):
+    add_evaluation(tmp_path, "faces", table)
+    text = write_report(tmp_path, {"faces": pictures}).read_text(encoding="utf-8")
+    Page(text)
+    assert "There is no ROC curve: there are no" in text
+
+
+def test_same_files_same_bytes(workdir):
+    add_evaluation(workdir, "faces", predictions())
+    first = write_report(workdir, {"faces": pictures}).read_bytes()
+    assert write_report(workdir, {"faces": pictures}).read_bytes() == first
+
+
+def test_file_names_that_are_no_text_do_not_stop_it(workdir):
+    table = predictions()
+    table.path[:] = "byte\udcff.png"
+    add_evaluation(workdir, "faces", table)
+    assert "byte?.png" in write_report(workdir, {"faces": pictures}).read_text(encoding="utf-8")
+
+
+def test_damaged_files_are_named(workdir):
+    add_evaluation(workdir, "faces", predictions())
+    with pytest.raises(ValueError, match="asked for 6 pictures, got 0"):
+        write_report(workdir, {"faces": lambda rows: []})
+    (workdir / "eval" / "faces" / "metrics.json").write_text('{"frame_auc": 1}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"metrics\.json lacks .*n_frames"):
+        write_report(workdir, {})
+    (workdir / "metrics.jsonl").write_text('half\n{"step": 1, "loss": 1}\n', encoding="utf-8")
+    (workdir / "eval" / "faces" / "metrics.json").unlink()
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 1"):
+        write_report(workdir, {})
+    (workdir / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"config\.json is damaged"):
+        write_report(workdir, {})

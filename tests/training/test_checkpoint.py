@@ -1,0 +1,162 @@
+"""Checkpoints: the newest and the best are kept, and damage is told in one line."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepfidelity_jax.detector.load import load
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.training import checkpoint
+from deepfidelity_jax.training.checkpoint import METRIC, Checkpoints, best_step, latest_step, steps
+from deepfidelity_jax.training.step import build_model, create_state
+
+NOTES = {"config": "{}", "data": "7"}
+
+
+def make_state(seed=0):
+    key = jax.random.key(seed)
+    return {
+        "step": jnp.array(seed),
+        "ema": {"kernel": jax.random.normal(key, (200, 300)), "bias": jnp.arange(5.0)},
+    }
+
+
+ABSTRACT = checkpoint.on_one_device(jax.eval_shape(make_state))
+
+
+def save(folder, scores, keep=2):
+    """One checkpoint a score; None where there was no validation."""
+    with Checkpoints(folder, keep) as checkpoints:
+        for step, value in enumerate(scores, 1):
+            metrics = None if value is None else {METRIC: value}
+            checkpoints.save(step, make_state(step), NOTES, metrics)
+
+
+def assert_equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_keeps_the_newest_and_the_best(tmp_path):
+    save(tmp_path, [0.6, 0.9, None, 0.8, None, None])
+    assert steps(tmp_path) == [2, 5, 6]
+    assert latest_step(tmp_path) == 6
+    assert best_step(tmp_path) == 2
+    assert_equal(checkpoint.restore(tmp_path, 2, ABSTRACT), make_state(2))
+    notes = checkpoint.read_notes(tmp_path, 2)
+    assert notes["metrics"] == {METRIC: 0.9}
+    assert NOTES.items() <= notes.items()
+
+
+def test_of_equals_the_later_and_without_scores_the_newest(tmp_path):
+    save(tmp_path / "a", [0.9, 0.9])
+    assert best_step(tmp_path / "a") == 2
+    save(tmp_path / "b", [None, None])
+    assert best_step(tmp_path / "b") == 2
+
+
+def test_nothing_there(tmp_path):
+    assert steps(tmp_path / "none") == []
+    assert latest_step(tmp_path) is None
+    assert best_step(tmp_path) is None
+
+
+def test_what_a_killed_write_leaves_is_no_checkpoint(tmp_path):
+    save(tmp_path, [0.9])
+    (tmp_path / "7").mkdir()
+    (tmp_path / "8.orbax-checkpoint-tmp").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    assert steps(tmp_path) == [1]
+    # Writing goes on over it.
+    with Checkpoints(tmp_path, 2) as checkpoints:
+        assert checkpoints.latest_step() == 1
+        checkpoints.save(7, make_state(7), NOTES, None)
+    assert_equal(checkpoint.restore(tmp_path, 7, ABSTRACT), make_state(7))
+
+
+def test_a_step_already_saved_stays_as_it_is(tmp_path):
+    save(tmp_path, [0.9])
+    with Checkpoints(tmp_path, 2) as checkpoints:
+        checkpoints.save(1, make_state(5), NOTES, None)
+    assert_equal(checkpoint.restore(tmp_path, 1, ABSTRACT), make_state(1))
+
+
+def test_a_part_can_be_read_alone(tmp_path):
+    save(tmp_path, [0.9])
+    found = checkpoint.restore(tmp_path, 1, {"ema": ABSTRACT["ema"]})
+    assert_equal(found, {"ema": make_state(1)["ema"]})
+
+
+def test_another_model_is_refused(tmp_path):
+    save(tmp_path, [0.9])
+    other = ABSTRACT | {"ema": {"kernel": jax.ShapeDtypeStruct((3, 3), jnp.float32)}}
+    with pytest.raises(InputError, match="damaged"):
+        checkpoint.restore(tmp_path, 1, checkpoint.on_one_device(other))
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def damages(content):
+    """What may happen to a file: gone, cut, emptied, bytes flipped."""
+    yield None
+    yield b""
+    yield content[: len(content) // 2]
+    for place in (0, len(content) // 3, len(content) // 2, len(content) - 1):
+        flipped = bytearray(content)
+        flipped[place] ^= 0xFF
+        yield bytes(flipped)
+
+
+# Reads abandoned at the first damage are told as warnings, of no interest here.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_damage_is_told_or_harmless(tmp_path):
+    """Whatever file is gone, cut or changed: one line of InputError, or the values as they were."""
+    save(tmp_path, [0.9])
+    found = {"told": 0, "harmless": 0}
+    for path in files_of(tmp_path / "1"):
+        content = path.read_bytes()
+        for damage in damages(content):
+            if damage is None:
+                path.unlink()
+            else:
+                path.write_bytes(damage)
+            try:
+                notes = checkpoint.read_notes(tmp_path, 1)
+                restored = checkpoint.restore(tmp_path, 1, ABSTRACT)
+            except InputError as error:
+                assert "\n" not in str(error)
+                assert str(tmp_path / "1") in str(error)
+                found["told"] += 1
+            else:
+                assert_equal(restored, make_state(1))
+                assert NOTES.items() <= notes.items()
+                found["harmless"] += 1
+            path.write_bytes(content)
+    assert found["told"] > found["harmless"] / 2, found
+
+
+def test_eight_devices_save_what_one_reads(on_eight_devices, tiny):
+    """A training state saved in eight parts, here on whatever there is."""
+    folder = on_eight_devices / "checkpoints"
+    model = build_model(tiny)
+    abstract = jax.eval_shape(lambda: create_state(model, tiny))
+    last = latest_step(folder)
+    state = checkpoint.restore(folder, last, checkpoint.on_one_device(abstract))
+    assert int(state.step) == last == tiny.train.steps
+    assert {len(leaf.devices()) for leaf in jax.tree.leaves(state)} == {1}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    logits = load(on_eight_devices).logits(np.full((1, 32, 32, 3), 128, np.uint8))
+    assert np.isfinite(logits).all()
+
+
+def test_a_checkpoint_carries_config_and_iterator(finished):
+    folder = finished / "checkpoints"
+    last = latest_step(folder)
+    notes = checkpoint.read_notes(folder, last)
+    assert json.loads(notes["config"]) == json.loads((finished / "config.json").read_text())
+    assert json.loads(notes["data"]) == {"next_index": last}

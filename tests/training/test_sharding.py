@@ -1,0 +1,68 @@
+"""Where arrays are put."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepfidelity_jax import hosts
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.training import sharding
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((), None),
+        ((2,), None),
+        ((16,), 0),
+        ((3, 48, 144), 2),
+        ((3, 144, 48), 1),
+        ((8, 100, 3), 0),
+        ((64, 64), 1),
+        ((0, 8), 1),
+    ],
+)
+def test_the_longest_axis_that_can_be_is_split(shape, axis):
+    assert sharding.find_axis(shape, 8) == axis
+
+
+def test_several_processes_need_a_batch_for_all_devices(monkeypatch):
+    devices = [type("Device", (), {"process_index": i // 4, "id": i}) for i in range(8)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    monkeypatch.setattr(hosts, "_count", 2)
+    with pytest.raises(InputError, match=r"batch_size is 12: .* of all their devices, 8"):
+        sharding.data_mesh(12)
+
+
+@pytest.mark.parametrize(
+    ("made", "platform", "count"), [(True, "cpu", 1), (False, "cpu", 8), (True, "gpu", 8)]
+)
+def test_devices_made_of_cores_do_not_divide_a_batch(monkeypatch, made, platform, count):
+    own = {"process_index": 0, "platform": platform}
+    devices = [type("Device", (), own | {"id": i}) for i in range(8)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    monkeypatch.setattr(hosts, "made_devices", made)
+    assert sharding.data_mesh(16).size == count
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({}, str(min(hosts.count_cores(), 8))),
+        ({"JAX_NUM_CPU_DEVICES": "3"}, None),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}, None),
+    ],
+)
+def test_devices_are_made_unless_the_user_has_set_a_number(monkeypatch, given, made):
+    monkeypatch.setattr(os, "environ", dict(given))
+    monkeypatch.setattr(hosts, "made_devices", False)
+    hosts.make_devices()
+    assert hosts.made_devices == (made is not None)
+    assert os.environ == given | ({"JAX_NUM_CPU_DEVICES": made} if made else {})
+
+
+def test_all_of_an_array_is_gathered():
+    np.testing.assert_array_equal(sharding.gather(jnp.arange(5)), np.arange(5))

@@ -1,0 +1,157 @@
+"""The notebook runs from start to end as a hosted one does, and shows what metrics.json holds."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+from deepfidelity_jax.files import digest
+from deepfidelity_jax.records.schema import REAL, Records
+from deepfidelity_jax.scoring import charts
+from deepfidelity_jax.scoring.table import Predictions
+
+pytestmark = pytest.mark.usefixtures("one_core")
+
+NOTEBOOK = Path(__file__).parents[1] / "colabs" / "evaluate.ipynb"
+# What the drawn figures hold, read back off them; and where the run lies.
+READ_BACK = """
+import json
+
+roc = report.draw_roc(table, metrics).figure.axes[0].lines
+print(json.dumps({
+    "run": str(run),
+    "metrics": metrics,
+    "roc": [line.get_xydata().tolist() for line in roc],
+    "rows": rows,
+    "losses": report.draw_training(curves, "loss").figure.axes[0].lines[0].get_xydata().tolist(),
+}))
+"""
+
+
+@pytest.fixture
+def execute(tmp_path, monkeypatch):
+    """Run the notebook in a fresh kernel and an empty folder: the notebook, what was read back."""
+    for name in ("TMPDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+        (tmp_path / name).mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+
+    def execute(**parameters):
+        notebook = nbformat.read(NOTEBOOK, as_version=4)
+        (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", ()))
+        for name, value in parameters.items():
+            cell.source, count = re.subn(rf"(?m)^{name} = .*", f"{name} = {value!r}", cell.source)
+            assert count == 1, name
+        notebook.cells.append(nbformat.v4.new_code_cell(READ_BACK))
+        resources = {"metadata": {"path": str(tmp_path / "elsewhere")}}
+        NotebookClient(notebook, timeout=600, resources=resources).execute()
+        (output,) = notebook.cells.pop().outputs
+        assert not list((tmp_path / "elsewhere").iterdir()), "nothing is left where it was run"
+        return notebook, json.loads(output.text)
+
+    return execute
+
+
+def text_of(notebook):
+    """All that was printed or displayed as text."""
+    outputs = [out for cell in notebook.cells for out in cell.get("outputs", ())]
+    texts = [out.get("text", "") for out in outputs]
+    return "\n".join(texts + [out.get("data", {}).get("text/markdown", "") for out in outputs])
+
+
+def pictures_of(notebook):
+    """All figures, as arrays."""
+    outputs = [out for cell in notebook.cells for out in cell.get("outputs", ())]
+    coded = [
+        out.get("data", {}).get(kind) for out in outputs for kind in ("image/png", "image/jpeg")
+    ]
+    return [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB"))
+        for one in coded
+        if one
+    ]
+
+
+def write_pictures(records_folder, place):
+    """The run's test people as a user's folder."""
+    test = Records(records_folder, "test")
+    for number in range(len(test)):
+        row = test[number]
+        folder = place / ("real" if row["label"] == REAL else f"fake/{row['method']}")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.jpg").write_bytes(row["image"])
+
+
+def test_it_runs_on_archives_and_shows_the_metrics(finished, records_folder, tmp_path, execute):
+    runs = tmp_path / "runs"
+    shutil.copytree(finished, runs / "one", ignore=shutil.ignore_patterns("cache", "tensorboard"))
+    write_pictures(records_folder, tmp_path / "pictures" / "photos")
+    workdir = shutil.make_archive(tmp_path / "run", "gztar", runs)
+    folder = shutil.make_archive(tmp_path / "photos", "zip", tmp_path / "pictures")
+    notebook, read_back = execute(workdir=workdir, folder=folder, detector="none")
+
+    text, run = text_of(notebook), Path(read_back["run"])
+    assert "deepfidelity_jax is installed" in text
+    assert "cpu: cpu" in text
+    (place,) = (path for path in (run / "eval").iterdir() if path.name.startswith("photos-"))
+    metrics = json.loads((place / "metrics.json").read_text())
+    assert read_back["metrics"] == metrics
+    table = Predictions.read_csv(place / "predictions.csv")
+    assert metrics["n_frames"] == len(table) == len(Records(records_folder, "test"))
+    # Printed, and drawn.
+    for name in ("frame_auc", "frame_acc"):
+        assert f"{name} {metrics[name]:.4f}" in text
+    assert f"AUC: {metrics['frame_auc']:.3f} of pictures" in text
+    _, curve, point = (np.array(line) for line in read_back["roc"])
+    area = np.trapezoid(curve[:, 1], curve[:, 0])
+    assert area == pytest.approx(metrics["frame_auc"], abs=1e-6)
+    caught = metrics["fake_frame_acc"]
+    np.testing.assert_allclose(point, [[1 - metrics["real_frame_acc"], caught]], atol=1e-6)
+    log = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in log if "loss" in line]
+    np.testing.assert_allclose(np.array(read_back["losses"])[:, 1], losses, rtol=1e-6)
+    # The most mistaken faces, by path, score and threshold.
+    assert read_back["rows"] == charts.find_mistakes(table, metrics["threshold"])
+    assert read_back["rows"], "a run of 20 steps makes mistakes"
+    for row in read_back["rows"]:
+        assert str(table.path[row]) in text
+        assert f"fidelity {table.fidelity[row]:.4f}, threshold {metrics['threshold']:.4f}" in text
+    # ROC, scores, quality, loss, validation AUC, faces.
+    assert len(pictures_of(notebook)) == 6
+    # What was given is as it was.
+    assert digest(runs / "one" / "fidelity.npz") == digest(finished / "fidelity.npz")
+
+
+@pytest.mark.slow
+def test_with_nothing_given_it_trains_the_demo(execute):
+    notebook, read_back = execute(demo_people=6, demo_steps=4)
+    assert read_back["metrics"]["training_checked"] is True
+    assert read_back["metrics"]["n_files"] == read_back["metrics"]["n_frames"]
+    assert len(pictures_of(notebook)) >= 5
+
+
+def test_what_is_kept_in_it_reads_on_a_code_host():
+    assert NOTEBOOK.stat().st_size < 600_000
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [out for cell in code for out in cell.outputs if out.output_type == "error"]
+    pictures = pictures_of(notebook)
+    assert len(pictures) >= 6
+    for picture in pictures:
+        assert picture.shape[1] <= 900
+        assert picture.std() > 10, "blank"
+    assert "frame_auc" in text_of(notebook)
+    # Empty, as a reader finds it.
+    for name in ("workdir", "folder", "package"):
+        assert any(re.search(rf'(?m)^{name} = ""', cell.source) for cell in code)

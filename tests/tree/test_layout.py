@@ -1,0 +1,157 @@
+"""The tree is what the README says it is."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from deepfidelity_configs import cross
+from deepfidelity_jax.options.table import OPTIONS
+from deepfidelity_jax.records import schema
+
+TREE = Path(__file__).parents[1]
+CODE = sorted(
+    path
+    for folder in ("deepfidelity_jax", "datasets", "configs", "benchmarks")
+    for path in (TREE / folder).rglob("*.py")
+)
+DOCUMENTS = sorted([TREE / "README.md", *TREE.glob("docs/*.md"), *TREE.glob("*/*/README.md")])
+CROSS = {name: group for name, group in cross.get_config().items() if isinstance(group, ConfigDict)}
+# Of the place where the tree was written, which is nobody's business.
+PRIVATE = [
+    r"(?<![\w.~])/(work|root|home|Users|mnt)/",
+    r"/tmp/(?!demo\b|faces\b)",
+    r"\.\./\w",
+    r"venv2?/bin/python -m",
+]
+
+
+def layout():
+    """Paths in the block under `## Layout`, each with the folders it is in."""
+    readme = (TREE / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"^## Layout\n.*?```\n(.*?)```", readme, re.DOTALL | re.MULTILINE)[1]
+    paths, folders = [], []
+    for line in block.splitlines():
+        name, *description = line.split(maxsplit=1)
+        assert description or name == "deepfidelity_jax/", name
+        depth = (len(line) - len(line.lstrip())) // 2
+        del folders[depth:]
+        paths.append("/".join([*folders, name.rstrip("/")]))
+        if name.endswith("/"):
+            folders.append(name.rstrip("/"))
+    return paths
+
+
+def tracked():
+    """The files of the tree: git's where there is git, else all that is not hidden or built."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=TREE, capture_output=True, text=True, check=True,
+        ).stdout.splitlines()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no git here")
+    return [name for name in listed if (TREE / name).exists()]
+
+
+def test_every_path_exists_once():
+    paths = layout()
+    assert len(set(paths)) == len(paths)
+    missing = [path for path in paths if not (TREE / path).exists()]
+    assert not missing
+
+
+def test_every_top_level_entry_is_listed():
+    entries = {name.split("/")[0] for name in tracked()}
+    # What every project has, and what tools look for by name.
+    usual = {"README.md", "LICENSE"} | {name for name in entries if name.startswith(".")}
+    assert {path for path in layout() if "/" not in path} == entries - usual
+
+
+def test_every_module_is_listed():
+    modules = {
+        f"deepfidelity_jax/{path.name}"
+        for path in (TREE / "deepfidelity_jax").glob("*.py")
+        if path.name != "__init__.py"
+    }
+    listed = {path for path in layout() if path.startswith("deepfidelity_jax/")}
+    assert listed == modules
+    builders = {
+        f"datasets/{path.parent.name}"
+        for path in (TREE / "datasets").glob("*/*_dataset_builder.py")
+    }
+    assert {path for path in layout() if path.startswith("datasets/")} == builders
+
+
+def test_every_module_has_its_tests():
+    tests = {path.stem for path in (TREE / "tests").glob("test_*.py")}
+    assert {"test_cli", "test_train", "test_model", "test_data", "test_fidelity"} <= tests
+
+
+@pytest.mark.parametrize("pattern", PRIVATE)
+def test_the_tree_speaks_of_itself_alone(pattern):
+    found = []
+    for name in tracked():
+        path = TREE / name
+        if path == Path(__file__).resolve() or path.suffix in (".png", ".npz", ".jpg"):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if re.search(pattern, line):
+                found.append(f"{name}:{number}: {line.strip()[:80]}")
+    assert not found
+
+
+def public(tree):
+    """Functions and classes of a module, and methods of its public classes."""
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                for inner in node.body:
+                    if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
+                        yield inner
+
+
+# Given their meaning by Flax, TFDS and Grain.
+INHERITED = {"setup"}
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(TREE)))
+def test_what_is_public_says_what_it_is(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if path.name != "__init__.py":
+        assert ast.get_docstring(tree), "the module"
+    bare = [
+        node.name
+        for node in public(tree)
+        if node.name not in INHERITED and not ast.get_docstring(node)
+    ]
+    assert not bare
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(TREE)))
+def test_documents_name_what_is_there(path):
+    """Versions of records, files by path, and options, as they are in the tree."""
+    text = path.read_text(encoding="utf-8")
+    for dataset, version in re.findall(r"records/(\w+)/[\w-]+/(\d+\.\d+\.\d+)", text):
+        assert version == str(schema.builder_class(dataset).VERSION)
+    names = re.findall(r"(?<![\w/])((?:configs|datasets|docs|benchmarks|tests)/[\w./]+\w)", text)
+    links = [name for name in re.findall(r"\]\(([^):#]+)\)", text)]
+    missing = [name for name in names if not (TREE / name).exists()]
+    missing += [name for name in links if not (path.parent / name).exists()]
+    assert not missing
+    options = re.findall(r"--config\.((?!NAME|group\.option)[\w.]*\w)=", text)
+    known = {*OPTIONS, *(f"{name}.{key}" for name, group in CROSS.items() for key in group)}
+    assert not set(options) - known
+
+
+def test_every_option_is_explained_once():
+    """In the default configuration each group has a line above it."""
+    text = (TREE / "configs" / "default.py").read_text(encoding="utf-8")
+    groups = re.findall(r"(.*)\n    config\.(\w+) = ConfigDict\(\)", text)
+    assert {name for _, name in groups} >= {"data", "faces", "model", "train", "eval"}
+    options = re.findall(r"^    config\.(\S+) = (?!ConfigDict)", text, re.MULTILINE)
+    assert len(set(options)) == len(options)
