@@ -19,7 +19,7 @@ from absl import flags
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import require_writable
+from deepfidelity_jax.files import expand, require_writable
 from deepfidelity_jax.hosts import make_devices
 
 # The flags that a mode uses, beside --workdir and --mode. Any other is refused.
@@ -191,6 +191,10 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise InputError(f"unexpected argument {rest[0]!r}: options are written --name=value")
     if not values.workdir and not (values.mode == "convert" and values.output):
         raise InputError("--workdir=DIR is missing: the folder of the run")
+    for name in ("workdir", "output"):
+        if values[name].value:
+            values[name].value = expand(f"--{name}", values[name].value)
+    values["input"].value = [expand("--input", path) for path in values.input]
     _check_processes(values)
     for name in values:
         # Options of the config are flags of their own, by its name and theirs.

@@ -32,6 +32,16 @@ def written_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Itera
         partial.unlink(missing_ok=True)
 
 
+def expand(name: str, path: str) -> str:
+    """A path with `~` and `~user` spelt out. `name`: of the option, for an InputError."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise InputError(
+            f"{name} is {path}: there is no such user; a file of that name is ./{path}"
+        )
+    return expanded
+
+
 def require_writable(path: str | os.PathLike, name: str) -> None:
     """InputError, in which the path is called `name`, where `written_whole` could not write it."""
     place = next(parent for parent in Path(path).absolute().parents if parent.exists())

@@ -528,3 +528,17 @@ def test_a_process_ends_with_the_status(command, tmp_path):
     help_ = command(tmp_path / "work", "--help", tiny=False).finish()
     assert help_.returncode == 0
     assert "usage: python run.py" in help_.stdout
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(run, tmp_path, monkeypatch):
+    """A shell leaves it alone behind `--workdir=`."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for flag in ("workdir", "output", "input"):
+        given = {"workdir": "w", "input": "x", "output": "o"} | {flag: "~no-such-user/x"}
+        argv = [f"--{name}={path}" for name, path in given.items()]
+        assert_told(
+            run("--mode=predict", *argv), f"--{flag} is ~no-such-user/x: there is no such user"
+        )
+    assert_told(run("--mode=predict", "--workdir=~/w", "--input=~/x"), tmp_path / "home" / "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == []

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import expand
 from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 from deepfidelity_jax.options.table import DATASETS_OWN, OPTIONS, PATHS
 from deepfidelity_jax.workdir import flatten, read_config
@@ -184,16 +184,6 @@ def require_used(config: ConfigDict, used: Collection[str]) -> None:
 def binds(name: str) -> bool:
     """Whether a workdir is bound to the value of this option; so to one that is not ours."""
     return name not in OPTIONS or OPTIONS[name].binds
-
-
-def expand(name: str, path: str) -> str:
-    """A path with `~` and `~user` spelt out. `name`: of the option, for an InputError."""
-    expanded = os.path.expanduser(path)
-    if expanded.startswith("~"):
-        raise InputError(
-            f"{name} is {path}: there is no such user; a file of that name is ./{path}"
-        )
-    return expanded
 
 
 def expand_paths(config: ConfigDict) -> ConfigDict:

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,16 @@ from deepfidelity_jax.training.sharding import gather
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 METRIC = "val_frame_auc"
-# tensorstore takes a backslash for a slash, and Orbax the others for a pattern, in writing alone:
-# what lies under such a path is in part not found, or another folder's.
-UNREADABLE = "\\"
-UNUSABLE = "*?[" + UNREADABLE
+# tensorstore takes a backslash for a slash and a folder `gs:` for a bucket. Orbax takes the others
+# for a pattern when it writes: a part is then not found, or is another folder's.
+UNREADABLE = ("\\", "gs:/", "s3:/", "az:/")
+UNUSABLE = ("*", "?", "[", *UNREADABLE)
 
 
-def require_usable(folder: Path, marks: str = UNUSABLE) -> None:
+def require_usable(folder: Path, marks: Sequence[str] = UNUSABLE) -> None:
     """InputError where checkpoints in `folder` could not be written, or read, for its name.
 
-    `marks` are the characters that may not be in it: `UNREADABLE` for reading alone.
+    `marks` is what may not be in it: `UNREADABLE` for reading alone.
     """
     path = str(folder.absolute())
     found = next((repr(mark) for mark in marks if mark in path), None)

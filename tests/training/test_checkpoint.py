@@ -160,3 +160,31 @@ def test_a_checkpoint_carries_config_and_iterator(finished):
     notes = checkpoint.read_notes(folder, last)
     assert json.loads(notes["config"]) == json.loads((finished / "config.json").read_text())
     assert json.loads(notes["data"]) == {"next_index": last}
+
+
+@pytest.mark.parametrize(
+    "name", ["runs [v2]", "all*", "what?", "back\\slash", "gs:", "latin-\udce4"]
+)
+def test_a_name_that_breaks_checkpoints_is_refused_before_any_work(tmp_path, name):
+    with pytest.raises(InputError, match="the checkpoint library cannot work in") as error:
+        Checkpoints(tmp_path / name / "checkpoints", 2)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / name).exists()
+
+
+def test_an_older_checkpoint_stays_until_the_new_one_is_read_back(tmp_path):
+    """Here the new one is damaged once it is written, before the next comes."""
+
+    def save_over_damage():
+        with Checkpoints(tmp_path, keep=1) as checkpoints:
+            checkpoints.save(1, make_state(1), NOTES, None)
+            checkpoints.save(2, make_state(2), NOTES, None)
+            checkpoints._checkpointer.wait()
+            for path in (tmp_path / "2").rglob("d/*"):
+                path.write_bytes(bytes(path.stat().st_size))
+            checkpoints.save(3, make_state(3), NOTES, None)
+
+    with pytest.raises(InputError, match=r"checkpoint .*2 is damaged"):
+        save_over_damage()
+    assert steps(tmp_path) == [1, 2]
+    assert_equal(checkpoint.restore(tmp_path, 1, ABSTRACT), make_state(1))
