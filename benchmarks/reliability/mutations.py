@@ -6,8 +6,8 @@ Pictures and videos of every format, checkpoints, regressors, weights, tables, c
 are damaged: bytes flipped, cut off, inserted, zeroed, moved, header exchanged. Each must end in a
 result or in one clear line. What must never change in silence (checkpoints, regressors, configs,
 records) must give either the same numbers or that line. Counted as faults: another exception, a
-line break in a message, numbers that changed, a dead process, more than 10 s of a core, and more than 1 GiB
-of memory above the start.
+line break in a message, numbers that changed, a dead process, more than 10 s of a core, and memory
+more than 1 GiB above the start.
 """
 
 import argparse
