@@ -24,7 +24,7 @@ NAMES = (
     'say "cheese"', "two words", " leading", "trailing ", "ümläut", "u\u0308mlaut", "smile 😀",
     "new\nline", "tab\tstop", "-dash", "--workdir=x", "~tilde", "~", "back\\slash", "colon:",
     "file:x", "gs:", "semi;colon", "pipe|", "a&b", "$HOME", "`id`", "hash#1", "a=b", "@0",
-    "(copy)", "<b>bold</b>", "...", "dot.", "右から", "\u202eright to left", "bell\x07",
+    "(copy)", "<b>bold", "...", "dot.", "右から", "\u202eright to left", "bell\x07",
     "x" * 240, os.fsdecode(b"latin-\xe4"),
 )  # fmt: skip
 OPTIONS = {
