@@ -2,11 +2,12 @@
 
 python tests/network/make_golden.py
 
-writes golden/ssaaformer.npz: weights, a batch, the outputs in evaluation, and of a training step
-the loss, gradients, running statistics and parameters after some updates by AdamW. Tensors have
-their official names.
+writes golden/ssaaformer.npz: settings, weights, a batch, the outputs in evaluation, and the loss,
+gradients, running statistics and parameters of a training step, with three updates by AdamW.
+Tensors have their official names.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import torch_baseline
 
 GOLDEN = Path(__file__).parent / "golden" / "ssaaformer.npz"
-# All kinds of blocks: symmetric and plain, local and global.
+# Every kind of block: symmetric and plain, local and global.
 NETWORK = {
     "depths": (3, 1, 2, 1),
     "widths": (16, 24, 32, 48),
@@ -25,7 +26,8 @@ NETWORK = {
     "layer_scale": 0.5,
     "symmetric": (2, 0, 1, 0),
 }
-LEARNING_RATE, WEIGHT_DECAY, LABEL_SMOOTHING, TOKEN_WEIGHT = 1e-3, 0.05, 0.1, 0.5
+LABEL_SMOOTHING, TOKEN_WEIGHT = 0.1, 0.5
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05
 # Updates by these multiples of one gradient: the first alone would show only its sign.
 MULTIPLES = (1.0, 0.3, 2.0)
 
@@ -81,7 +83,7 @@ def is_kernel(name, parameter):
 
 
 def compute():
-    """All golden arrays: dicts of arrays by name, and the loss."""
+    """The golden arrays: dicts of arrays by official name, and the loss."""
     torch.manual_seed(0)
     model = randomise(torch_baseline.SSAAFormer(**NETWORK))
     before = {name: x.clone() for name, x in model.state_dict().items()}
@@ -108,19 +110,29 @@ def compute():
         for name, parameter in named.items():
             parameter.grad = multiple * gradients[name]
         adamw.step()
-    groups = {"before": before, "outputs": found, "gradients": gradients}
-    groups["after"] = dict(model.state_dict())
-    groups = {
-        group: {name: x.detach().numpy() for name, x in arrays.items()}
-        for group, arrays in groups.items()
-    }
+    after = model.state_dict()
+    groups = {"before": before, "outputs": found, "gradients": gradients, "after": after}
+    for group, tensors in groups.items():
+        groups[group] = {name: x.detach().numpy() for name, x in tensors.items()}
     return groups | {"batch": batch, "loss": loss.item()}
+
+
+def settings():
+    """What `test_golden.py` must know of the step, as JSON."""
+    train = {
+        "label_smoothing": LABEL_SMOOTHING,
+        "token_weight": TOKEN_WEIGHT,
+        "learning_rate": LEARNING_RATE,
+        "weight_decay": WEIGHT_DECAY,
+    }
+    return json.dumps({"network": NETWORK, "train": train, "multiples": MULTIPLES})
 
 
 def main():
     """Write the golden file."""
     found = compute()
-    arrays = {"loss": np.float32(found.pop("loss")), "torch": torch.__version__}
+    arrays = {"loss": np.float32(found.pop("loss")), "settings": settings()}
+    arrays["torch"] = torch.__version__
     for group, tensors in found.items():
         arrays |= {f"{group}/{name}": tensor for name, tensor in tensors.items()}
     GOLDEN.parent.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ the tests turn off the optimisations of XLA with which a user's programs run.
 """
 
 import functools
+import json
 import os
 import subprocess
 import sys
@@ -25,20 +26,10 @@ from deepfidelity_jax.training.optimizer import optimizer
 from deepfidelity_jax.training.step import TrainState, train_step
 
 GOLDEN = Path(__file__).parent / "golden"
-# As in `make_golden.py`.
-NETWORK = SSAAFormerConfig(
-    depths=(3, 1, 2, 1),
-    widths=(16, 24, 32, 48),
-    head_dim=16,
-    layer_scale=0.5,
-    symmetric=(2, 0, 1, 0),
-)
-LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05
-MULTIPLES = (1.0, 0.3, 2.0)
 
 
 def read_golden():
-    """The golden arrays: dicts by official name, the loss and what PyTorch wrote them."""
+    """The golden arrays by group and official name, the loss, and the settings of the step."""
     found = {}
     with np.load(GOLDEN / "ssaaformer.npz") as file:
         for name in file.files:
@@ -47,22 +38,24 @@ def read_golden():
                 found.setdefault(group, {})[tensor] = file[name]
             else:
                 found[name] = file[name]
+    found["settings"] = json.loads(str(found["settings"]))
     return found
 
 
-def as_ours(tensors):
-    """Official tensors as our variables."""
-    return unflatten_dict(network.fill(tensors, NETWORK, network.name_tensors(NETWORK)))
+def as_ours(golden, *groups):
+    """The official tensors of groups, the last first, as our variables."""
+    own = SSAAFormerConfig(**golden["settings"]["network"])
+    tensors = {name: x for group in groups for name, x in golden[group].items()}
+    return unflatten_dict(network.fill(tensors, own, network.name_tensors(own)))
 
 
 def compute(path):
     """Write what we compute of the golden weights and batch, by path in our variables."""
     golden, config = read_golden(), default.get_config()
-    config.train.update(
-        learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, warmup_steps=0, clip_norm=0.0
-    )
-    config.train.update(token_weight=0.5, fidelity_weight=0.0, ranking_weight=0.0)
-    model, variables, batch = SSAAFormer(NETWORK), as_ours(golden["before"]), golden["batch"]
+    config.train.update(warmup_steps=0, clip_norm=0.0, fidelity_weight=0.0, ranking_weight=0.0)
+    config.train.update(golden["settings"]["train"])
+    model = SSAAFormer(SSAAFormerConfig(**golden["settings"]["network"]))
+    variables, batch = as_ours(golden, "before"), golden["batch"]
     images = normalise(jnp.asarray(batch["image"]))
 
     def evaluate(model, variables):
@@ -70,7 +63,7 @@ def compute(path):
         return {"logits": outputs.logits} | outputs._asdict()
 
     found = {"outputs": evaluate(model, variables)}
-    found["folded"] = evaluate(model.clone(folded=True), fold(variables, NETWORK))
+    found["folded"] = evaluate(model.clone(folded=True), fold(variables, model.config))
 
     chain = optimizer(config.train)
     moments = chain.init(variables["params"])
@@ -82,7 +75,7 @@ def compute(path):
     # Adam's first moment is a tenth of the first gradient.
     found["gradients"] = jax.tree.map(lambda m: 10 * m, after.opt_state[1][0].mu)
 
-    gradients = as_ours(golden["before"] | golden["gradients"])["params"]
+    gradients = as_ours(golden, "before", "gradients")["params"]
 
     @jax.jit
     def update(params, state, multiple):
@@ -91,7 +84,7 @@ def compute(path):
         return optax.apply_updates(params, updates), state
 
     params = variables["params"]
-    for multiple in MULTIPLES:
+    for multiple in golden["settings"]["multiples"]:
         params, moments = update(params, moments, multiple)
     found["updated"] = params
     found["loss"] = metrics["loss"]
@@ -144,24 +137,23 @@ def test_the_loss_of_a_step(ours, golden):
 
 
 def test_every_gradient_of_a_step(ours, golden):
-    expected = as_ours(golden["before"] | golden["gradients"])["params"]
+    expected = as_ours(golden, "before", "gradients")["params"]
     compare(ours["gradients"], expected, 1e-3)
 
 
 def test_the_running_statistics_of_a_step(ours, golden):
-    compare(ours["statistics"], as_ours(golden["after"])["batch_stats"], 1e-5)
+    compare(ours["statistics"], as_ours(golden, "after")["batch_stats"], 1e-5)
 
 
 def test_the_updates_of_adamw(ours, golden):
     """By equal gradients, lest rounding turn the sign of one that vanishes."""
-    before, after = (as_ours(golden[name])["params"] for name in ("before", "after"))
+    before, after = (as_ours(golden, name)["params"] for name in ("before", "after"))
+    rate = golden["settings"]["train"]["learning_rate"]
     compare(ours["updated"], after, 1e-5)
     moves = jax.tree.map(lambda new, old: new - old, after, before)
     own_moves = jax.tree.map(lambda new, old: new - old, ours["updated"], before)
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, atol=3e-4 * LEARNING_RATE), own_moves, moves
-    )
-    assert max(np.abs(move).max() for move in jax.tree.leaves(moves)) > 2 * LEARNING_RATE
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=3e-4 * rate), own_moves, moves)
+    assert max(np.abs(move).max() for move in jax.tree.leaves(moves)) > 2 * rate
 
 
 if __name__ == "__main__":
