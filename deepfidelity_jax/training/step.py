@@ -21,8 +21,8 @@ from deepfidelity_jax.training import token_mixing
 from deepfidelity_jax.training.losses import training_loss
 from deepfidelity_jax.training.optimizer import average, optimizer
 
-# Streams of random keys, as offsets to `config.seed`, which itself draws the parameters. Folding a
-# stream into one key would be cleaner, and would make every run another run.
+# Streams of random keys, as offsets to `config.seed`, which itself draws the parameters. They stay
+# offsets: folding them into one key would change the result of every configuration.
 DROP_PATH, TOKEN_MIXING = 1, 2
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax.training import checkpoint, loop, step
+from deepfidelity_jax.training.loop import StepLog, StopSignal
 from deepfidelity_jax.training.step import build_model
 from deepfidelity_jax.workdir import MetricsLog
 
@@ -134,6 +135,39 @@ def test_a_finished_run_is_left_alone(finished, records_folder, tiny, tmp_path):
     after = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "checkpoints").rglob("*")}
     assert files == after
     assert losses_of(tmp_path / "run") == losses_of(finished)
+
+
+def test_metrics_are_written_a_step_late_and_before_a_save(tiny, tmp_path):
+    tiny.train.log_every = 2
+    log = StepLog(tiny, MetricsLog(tmp_path, after=0), 0)
+
+    def add(number):
+        log.add(number, {"loss": jnp.float32(number), "accuracy": jnp.float32(0.5)})
+        return list(losses_of(tmp_path).items())
+
+    assert [add(number) for number in (1, 2, 3, 4)] == [[], [], [(2, 2.0)], [(2, 2.0)]]
+    add(5)
+    log.flush()
+    log.flush()
+    assert losses_of(tmp_path) == {2: 2.0, 4: 4.0, 5: 5.0}
+    log.evaluated(5, {"test_frame_auc": 0.75, "test_loss": 0.5})
+    log.close()
+    last = {"step": 5, "test_frame_auc": 0.75, "test_loss": 0.5}
+    assert read_metrics(tmp_path)[-1] == last
+    for line in read_metrics(tmp_path)[:-1]:
+        assert line["learning_rate"] == pytest.approx(float(log.schedule(line["step"] - 1)))
+        assert line["images_per_s"] > 0
+
+
+def test_a_first_signal_is_remembered_and_a_second_one_stops_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignal() as stop:
+        assert not stop.asked
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_half_a_line_of_metrics_is_dropped(tmp_path):
