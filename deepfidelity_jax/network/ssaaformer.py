@@ -227,7 +227,7 @@ class PatchEmbed(nn.Module):
 class Block(nn.Module):
     """Position term, token mixing and MLP, each a residual branch.
 
-        x = x + conv3x3(x)
+        x = x + depthwise3x3(x)
         x = x + drop_path(gamma_1 * mirror(mix(norm(x))))
         x = x + drop_path(gamma_2 * MLP(norm(x)))
 
