@@ -4,7 +4,7 @@ python benchmarks/accelerator.py [--seconds=480] [--parts=training,forward] [--s
 
 One prepared run, the most wanted figures first, each printed when it exists: our training step and
 forward pass (SSAAFormer-L at 224, bfloat16, batches of 64 and 128), PyTorch's (channels-last, eager
-and compiled), every operator's forms, the network with each of our kernels (`forms.IN_USE` is
+and compiled), every operator's forms, the network with each of our kernels (`choice.IN_USE` is
 where those that pay belong), whether the numbers are those of float32 on the CPU, and 200 steps of
 the demo's network, whose loss must fall. PyTorch's compiled training comes last. When time is up
 what runs is cut off.

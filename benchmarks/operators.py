@@ -14,16 +14,15 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from deepfidelity_jax.network.attention import mirror_mix
+from deepfidelity_jax.network.attention import attend, depthwise_conv, mirror_mix
 from deepfidelity_jax.network.kernels import norms, pallas, products
-from deepfidelity_jax.network.kernels.attention import FORMS, GRADIENTS, attend
 from deepfidelity_jax.network.kernels.depthwise import (
-    depthwise_conv,
-    grouped_conv,
-    grouped_grad,
+    plain_correlation,
+    plain_gradient,
     shifted_sum,
     tap_products,
 )
+from deepfidelity_jax.network.kernels.global_attention import FORMS, GRADIENTS
 
 # Height, width, channels; the depthwise kernels there; whether there is attention.
 STAGES = {
@@ -48,9 +47,9 @@ def list_forms(stage: str, batch: int, dtype: str) -> dict:
         forms |= {
             (depthwise, "chosen here"): (depthwise_conv, x, kernel, bias),
             (depthwise, "shifted sum"): (shifted_sum, x, kernel),
-            (depthwise, "grouped convolution"): (grouped_conv, x, kernel),
+            (depthwise, "grouped convolution"): (plain_correlation, x, kernel),
             (gradient, "tap products"): (partial(tap_products, k=size), x, g),
-            (gradient, "grouped convolution"): (partial(grouped_grad, k=size), x, g),
+            (gradient, "grouped convolution"): (partial(plain_gradient, k=size), x, g),
             (gradient, "kernel"): (partial(pallas.depthwise_grad, k=size), x, g),
             (f"whole gradient {size}x{size}", "chosen here"): (
                 lambda x, g, kernel, bias: jax.vjp(depthwise_conv, x, kernel, bias)[1](g),

@@ -19,7 +19,7 @@ from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 from deepfidelity_jax.options import checks, table
 from deepfidelity_jax.options.table import OPTIONS
 from deepfidelity_jax.records import schema
-from deepfidelity_jax.training import loop, step
+from deepfidelity_jax.training import step, trained
 
 DEFAULT = f"--config={TREE / 'configs' / 'default.py'}"
 CONFIGS = sorted(path.stem for path in (TREE / "configs").glob("[!_]*.py"))
@@ -322,7 +322,7 @@ def test_a_detector_of_an_earlier_version_gets_the_defaults(tmp_path):
     for group, name in (("train", "remat"), ("quality", "weights"), ("faces", "yunet")):
         del values[group][name]
     del values["leaks"]
-    read = loop.config_from_notes({"config": json.dumps(values)}, tmp_path)
+    read = trained.config_from_notes({"config": json.dumps(values)}, tmp_path)
     assert step.build_model(read) == step.build_model(config)
     assert workdir.flatten(read.to_dict()) == workdir.flatten(config.to_dict())
 

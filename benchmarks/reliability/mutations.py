@@ -54,10 +54,10 @@ def read_media(path: Path) -> str:
 
 def read_checkpoint(path: Path) -> str:
     """The weights of a workdir, of which `path` is one file."""
-    from deepfidelity_jax.training import loop
+    from deepfidelity_jax.training import trained
 
     workdir = next(parent for parent in path.parents if (parent / "config.json").exists())
-    config, variables, step = loop.read_trained(workdir)
+    config, variables, step = trained.read_trained(workdir)
     leaves = [np.asarray(leaf).tobytes() for leaf in jax_leaves(variables)]
     return digest([config.to_json().encode(), str(step).encode(), *leaves])
 
@@ -377,7 +377,7 @@ def serve(pipe, originals: Path) -> None:
 
     from deepfidelity_jax.errors import InputError
     from deepfidelity_jax.images.formats import MediaError
-    from deepfidelity_jax.training import loop  # noqa: F401
+    from deepfidelity_jax.training import trained  # noqa: F401
 
     global ORIGINALS
     ORIGINALS = originals

@@ -30,7 +30,7 @@ from deepfidelity_jax.network import ssaaformer
 from deepfidelity_jax.network.fold import fold
 from deepfidelity_jax.quality import iso29794, ser_fiq
 from deepfidelity_jax.quality.measure import NO_EYES
-from deepfidelity_jax.training import checkpoint, loop, sharding
+from deepfidelity_jax.training import checkpoint, sharding, trained
 from deepfidelity_jax.training.step import build_model
 from deepfidelity_jax.workdir import fingerprint
 
@@ -204,7 +204,7 @@ def load(workdir: str | Path) -> Detector:
     Needs no dataset. InputError where the workdir is none, untrained or damaged.
     """
     workdir = Path(workdir)
-    config, variables, step = loop.read_trained(workdir)
+    config, variables, step = trained.read_trained(workdir)
     notes = checkpoint.read_notes(workdir / "checkpoints", step)
     path, yunet = workdir / "fidelity.npz", workdir / "yunet.onnx"
     origin = fingerprint(

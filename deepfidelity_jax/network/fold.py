@@ -1,4 +1,4 @@
-"""The network's parameters for inference: what is affine and constant, multiplied out once."""
+"""The network's parameters for inference: affine layers multiplied into their neighbours."""
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +8,16 @@ from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 
 
 def fold(variables, config: SSAAFormerConfig) -> dict:
-    """The variables of `SSAAFormer(config, folded=True)`, the same function in inference.
+    """Variables of `SSAAFormer(config, folded=True)`, in inference the same function.
 
-    BatchNorm before a 1x1 convolution goes into its kernel and bias, and layer scale into the last
-    product of its branch; what was folded is gone, and so are its statistics:
+    BatchNorm is folded into the 1x1 convolution after it, layer scale into the last product of its
+    branch, and both are gone from the result:
 
       W^T (s x + t) + b = (s W)^T x + (W^T t + b),   gamma (W^T x + b) = (W gamma)^T x + gamma b.
 
-    The last BatchNorm stays: a maximum is taken of its output, and its slope may be negative.
-    Stacks are taken apart, a block each; kernels are held in the dtype they are used in. Pure, and
-    may be jitted.
+    The last BatchNorm stays: the maximum over tokens is taken of its output, and its slope may be
+    negative. Stacks are split into blocks, and kernels get the dtype of the computation. May be
+    jitted.
     """
     params, stats = dict(variables["params"]), dict(variables["batch_stats"])
     for number in (1, 2, 3, 4):
@@ -35,7 +35,7 @@ def fold(variables, config: SSAAFormerConfig) -> dict:
 
 
 def _fold_blocks(blocks, statistics):
-    """Of a stack of blocks; BatchNorm where there are `statistics`, else LayerNorm stays."""
+    """Fold a stack of blocks: local with `statistics`, BatchNorm's, or global without."""
     blocks, mlp = dict(blocks), dict(blocks["mlp"])
     if statistics is None:
         attention = dict(blocks["attn"])

@@ -1,4 +1,4 @@
-"""Layers with parameters, and how these start."""
+"""Layers with parameters, initialised as in the official code."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from deepfidelity_jax.network.kernels.depthwise import depthwise_conv
+from deepfidelity_jax.network.attention import depthwise_conv
 from deepfidelity_jax.network.kernels.norms import batch_norm
 from deepfidelity_jax.network.kernels.products import project, project_gelu
 
@@ -17,12 +17,12 @@ BATCH_NORM_EPSILON = 1e-5
 
 
 class Linear(nn.Module):
-    """A matrix product and a bias; `start` and `bias_start` are their initializers."""
+    """A matrix product and a bias, with the initializers of both."""
 
     width: int
     dtype: str | type
-    start: Callable
-    bias_start: Callable
+    kernel_init: Callable
+    bias_init: Callable
 
     @nn.compact
     def __call__(
@@ -32,15 +32,13 @@ class Linear(nn.Module):
         *,
         activated: bool = False,
     ) -> Float[Array, "*b d"]:
-        """Map every row, scale the result by `gamma`, and apply GELU where `activated`."""
-        kernel = self.param("kernel", self.start, (x.shape[-1], self.width))
-        bias = self.param("bias", self.bias_start, (self.width,))
+        """Map each row, then scale the result by `gamma`, then apply GELU if `activated`."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.width))
+        bias = self.param("bias", self.bias_init, (self.width,))
         if gamma is not None:
-            # Scaled before the product, whose result the gradient then need not keep.
+            # Scaling the kernel is scaling the result, which then need not be kept for a gradient.
             kernel, bias = kernel * gamma, bias * gamma
-        # A product of two matrices: in the gradient of one over several axes XLA on CPU transposes
-        # both sides, with all that is fused into them. Two cores, SSAAFormer-L, four images: a
-        # training step takes 3.4 s instead of 3.9.
+        # As a product of two matrices, whose gradient XLA computes without transposing both sides.
         rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
         kernel, bias = jnp.asarray(kernel, self.dtype), bias.astype(self.dtype)
         mapped = project_gelu(rows, kernel, bias) if activated else project(rows, kernel) + bias
@@ -50,9 +48,9 @@ class Linear(nn.Module):
 class BatchNorm(nn.Module):
     """Normalise each channel over batch and space.
 
-    Running statistics follow PyTorch: 0.9 * old + 0.1 * batch, the batch variance unbiased
-    there (and biased in the normalisation itself). Statistics are float32 and, under jit over a
-    sharded batch, those of the whole batch.
+    As in PyTorch, running statistics are 0.9 * old + 0.1 * batch with the unbiased batch variance,
+    while the normalisation divides by the biased one. Statistics are float32, and those of the
+    whole batch also where it is split over devices.
     """
 
     train: bool
@@ -60,7 +58,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Normalise with the batch's statistics in training, the running ones otherwise."""
+        """Normalise with the batch's statistics in training, else with the running ones."""
         c, count = x.shape[-1], math.prod(x.shape[:-1])
         scale = self.param("scale", nn.initializers.ones, (c,))
         bias = self.param("bias", nn.initializers.zeros, (c,))
@@ -79,37 +77,44 @@ class BatchNorm(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """Depthwise convolution with bias, started as PyTorch's convolutions are."""
+    """Depthwise convolution with bias, initialised as PyTorch's convolutions."""
 
     size: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Convolve; zeros outside the image."""
-        c = x.shape[-1]
-        start = uniform(1 / self.size)
-        kernel = self.param("kernel", start, (self.size, self.size, c))
-        bias = self.param("bias", start, (c,))
+        """Convolve, with zeros outside the image."""
+        c, init = x.shape[-1], uniform(1 / self.size)
+        kernel = self.param("kernel", init, (self.size, self.size, c))
+        bias = self.param("bias", init, (c,))
         return depthwise_conv(x, kernel.astype(x.dtype), bias.astype(x.dtype))
 
 
 def linear(fan_in: int, width: int, name: str, dtype=jnp.float32) -> Linear:
-    """A matrix product started as the official Linear layers."""
-    # PyTorch's trunc_normal_ cuts at +-2 absolute, a hundred deviations out: a plain normal.
+    """A linear layer initialised as in the official code: normal with deviation 0.02, zero bias."""
+    # The official trunc_normal_ cuts at +-2, a hundred deviations out.
     del fan_in
     return Linear(width, dtype, nn.initializers.normal(0.02), nn.initializers.zeros, name=name)
 
 
 def conv1x1(fan_in: int, width: int, name: str, dtype=jnp.float32) -> Linear:
-    """A 1x1 convolution as a matrix product, started as PyTorch's convolutions are."""
-    start = uniform(fan_in**-0.5)
-    return Linear(width, dtype, start, start, name=name)
+    """A 1x1 convolution as a matrix product, initialised as PyTorch's convolutions."""
+    init = uniform(fan_in**-0.5)
+    return Linear(width, dtype, init, init, name=name)
 
 
 def uniform(bound: float):
-    """An initializer: uniform in (-bound, bound)."""
+    """An initializer that draws uniformly from [-bound, bound)."""
 
-    def start(key, shape, dtype=jnp.float32):
+    def init(key, shape, dtype=jnp.float32):
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return start
+    return init
+
+
+def max_over_tokens(tokens: Float[Array, "n t d"]) -> Float[Array, "n d"]:
+    """The maximum over tokens; the first of equals gets the gradient, as in PyTorch."""
+    # By index, not by `max`: its gradient goes to the numbers that equal the maximum, and where the
+    # forward pass is computed again rounding may leave none, and a gradient of 0 / 0.
+    index = lax.stop_gradient(tokens).argmax(axis=1, keepdims=True)
+    return jnp.take_along_axis(tokens, index, axis=1)[:, 0]

@@ -1,4 +1,4 @@
-"""How large a network is: parameters, and multiply-adds of a forward pass."""
+"""The size of a network: its parameters, and the multiply-adds of a forward pass."""
 
 import math
 
@@ -9,23 +9,23 @@ from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig
 
 
 def count_parameters(config: SSAAFormerConfig) -> int:
-    """Number of trained numbers, heads included; BatchNorm's running statistics are not."""
+    """The number of parameters, heads included, without BatchNorm's running statistics."""
     return sum(math.prod(p.shape) for p in jax.tree.leaves(_parameter_shapes(config)))
 
 
 def count_multiply_adds(config: SSAAFormerConfig, size: int) -> dict[str, int]:
-    """Multiply-adds for one image of size x size: 'stage1' .. 'stage4', 'heads', 'total'.
+    """Multiply-adds for an image of size x size: 'stage1' to 'stage4', 'heads' and 'total'.
 
-    Counted from the kernels of the built network, each used once per token, and the two
-    products of attention.
+    Counted from the kernels of the network, each used once per token, and the two products of
+    attention.
     """
     shapes, counts = _parameter_shapes(config), {}
     for i, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True)):
         tokens = (size // 2 ** (i + 2)) ** 2
         attention = 2 * depth * tokens**2 * width if i >= 2 else 0
         counts[f"stage{i + 1}"] = tokens * _kernel_sizes(shapes[f"stage{i + 1}"]) + attention
-    tokens_of = {"head": 1, "aux_head": tokens, "fidelity_head": 1}
-    heads = (n * _kernel_sizes(shapes[head]) for head, n in tokens_of.items() if head in shapes)
+    uses = {"head": 1, "aux_head": tokens, "fidelity_head": 1}
+    heads = (n * _kernel_sizes(shapes[head]) for head, n in uses.items() if head in shapes)
     counts["heads"] = sum(heads)
     return {**counts, "total": sum(counts.values())}
 

@@ -1,4 +1,17 @@
-"""SSAAFormer: UniFormer whose first stage compares the two halves of the face."""
+"""SSAAFormer, the network of the paper: UniFormer whose first stage compares the halves of a face.
+
+    images [n, h, w, 3]
+      stage 1   patches of 4 x 4   local blocks, mixed with their mirror image   [n, h/4, w/4, c1]
+      stage 2   patches of 2 x 2   local blocks                                  [n, h/8, w/8, c2]
+      stage 3   patches of 2 x 2   global blocks                               [n, h/16, w/16, c3]
+      stage 4   patches of 2 x 2   global blocks                               [n, h/32, w/32, c4]
+      BatchNorm, mean and maximum over tokens, heads                                     `Outputs`
+
+Read top-down: the network, a stage, a block and its parts. The maths of token mixing is in
+`attention`.
+
+Peng et al., "DeepFidelity", arXiv 2312.04961. Li et al., "UniFormer", arXiv 2201.09450.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,40 +21,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax import lax
 from jaxtyping import Array, Float, UInt8
 
-from deepfidelity_jax.network.attention import mirror_mix
-from deepfidelity_jax.network.kernels.attention import ATTENDED, attend
-from deepfidelity_jax.network.kernels.norms import STATISTICS
-from deepfidelity_jax.network.layers import BatchNorm, DepthwiseConv, conv1x1, linear
-
-# What a block keeps for its gradient. The rest is cheap, and is computed again rather than stored
-# and read back. Two CPU cores, 3.3 M parameters, batch 32 at 128: a step takes 1.22 s of CPU
-# instead of 1.65 s and 288 MiB instead of 793.
-KEPT = jax.checkpoint_policies.save_from_both_policies(
-    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    jax.checkpoint_policies.save_only_these_names(STATISTICS, ATTENDED),
+from deepfidelity_jax.network.attention import attend, mirror_mix
+from deepfidelity_jax.network.kernels.blocks import stack
+from deepfidelity_jax.network.layers import (
+    BatchNorm,
+    DepthwiseConv,
+    conv1x1,
+    linear,
+    max_over_tokens,
 )
 
 
 @dataclass(frozen=True)
 class SSAAFormerConfig:
-    """What the network is; how it is computed (unrolled, rematerialised) is the module's matter.
+    """The shape of the network. ValueError where it is impossible.
 
     Attributes:
         depths: blocks in each of the four stages.
         widths: channels in each stage.
-        head_dim: channels of one attention head in stages 3 and 4.
+        head_dim: channels of an attention head in stages 3 and 4.
         mlp_ratio: hidden over outer channels of the MLPs.
-        layer_scale: start of the learnt scale of every residual branch; None has no such scale.
+        layer_scale: initial layer scale of every residual branch; None for a network without.
         symmetric: how many leading blocks of each stage mix with their mirror image. None is
             the paper's choice, all of the first stage; (0, 0, 0, 0) is the plain UniFormer.
-        num_classes: of the class head and of the token head; 0 is fake, 1 is real.
-        drop_path: share of samples whose residual branch is dropped in the last block; the
-            first block drops none and the share grows linearly between.
-        fidelity_head: adds a linear head for the fidelity score itself, in either class.
-        dtype: of the computation; parameters, statistics and outputs are float32.
+        num_classes: classes of the class head and the token head; 0 is fake, 1 is real.
+        drop_path: rate at which the last block drops a residual branch, per sample; rates rise
+            linearly from 0 in the first block.
+        fidelity_head: adds a linear head that predicts the fidelity score given each class.
+        dtype: dtype of the computation; parameters, statistics and outputs are float32.
     """
 
     depths: Sequence[int]
@@ -57,7 +66,7 @@ class SSAAFormerConfig:
 
     def __post_init__(self):
         symmetric = (self.depths[0], 0, 0, 0) if self.symmetric is None else self.symmetric
-        # Tuples, so that a configuration read from JSON is equal to the one written.
+        # Tuples, so that a configuration read from JSON equals the one written.
         for name, value in zip(
             ("depths", "widths", "symmetric"), (self.depths, self.widths, symmetric), strict=True
         ):
@@ -81,13 +90,13 @@ class SSAAFormerConfig:
 
     @classmethod
     def base(cls, **changes) -> "SSAAFormerConfig":
-        """On the trunk of UniFormer-B: 49.3 M parameters, 8.25 G multiply-adds at 224."""
+        """SSAAFormer on UniFormer-B's trunk: 49.3 M parameters, 8.25 G multiply-adds at 224."""
         own = {"head_dim": 32, "drop_path": 0.3}
         return cls(**{"depths": (5, 8, 20, 7), "widths": (64, 128, 320, 512), **own, **changes})
 
     @classmethod
     def small(cls, **changes) -> "SSAAFormerConfig":
-        """On the trunk of UniFormer-S: 21.0 M parameters, 3.63 G multiply-adds at 224."""
+        """SSAAFormer on UniFormer-S's trunk: 21.0 M parameters, 3.63 G multiply-adds at 224."""
         own = {"head_dim": 32, "drop_path": 0.1}
         return cls(**{"depths": (3, 4, 8, 3), "widths": (64, 128, 320, 512), **own, **changes})
 
@@ -99,14 +108,14 @@ class SSAAFormerConfig:
 
 
 class Outputs(NamedTuple):
-    """What the network says of n images; float32, class 0 fake and 1 real.
+    """Outputs for n images, float32; class 0 is fake, 1 is real.
 
     Attributes:
-        features: [n, d] mean over tokens + 0.5 * max over tokens, what the regressor is fitted on.
-        class_logits: [n, classes] of the token mean.
-        token_logits: [n, tokens, classes] of each token, row by row.
-        fidelity: [n, 2] of the auxiliary fidelity head, None where there is none: what the fidelity
-            is if the face is fake, and if it is real.
+        features: [n, d] mean over tokens + 0.5 * max over tokens, the input of the regressor.
+        class_logits: [n, classes], from the mean over tokens.
+        token_logits: [n, tokens, classes], from each token, row by row.
+        fidelity: [n, 2], the fidelity if the face is fake and if it is real; None without that
+            head.
     """
 
     features: Float[Array, "n d"]
@@ -116,40 +125,33 @@ class Outputs(NamedTuple):
 
     @property
     def logits(self) -> Float[Array, "n k"]:
-        """Both heads together, as used in evaluation: class + 0.5 * max over tokens."""
-        return self.class_logits + 0.5 * largest(self.token_logits)
+        """Both heads, as used in evaluation: class logits + 0.5 * max over token logits."""
+        return self.class_logits + 0.5 * max_over_tokens(self.token_logits)
 
 
 class SSAAFormer(nn.Module):
-    """Four stages, each a patch embedding and its blocks; batch norm, pooling and the heads.
+    """Four stages, BatchNorm, pooling over tokens and the heads.
 
-    Equal blocks of a stage are one stack: their parameters carry a leading block axis, under
-    `stageN/symmetric` and `stageN/plain`, in the order in which they run. In the folded form each
-    block has its own, under `stageN/symmetric_0` and so on.
+    Equal blocks of a stage are stacked: `stageN/symmetric` and `stageN/plain` hold their parameters
+    with a leading block axis, in the order in which the blocks run. The folded form has a block
+    each under `stageN/symmetric_0` and so on.
 
     Attributes:
-        config: the network.
-        unroll: run stacked blocks as straight code instead of a loop. Same parameters, same
-            values. On CPU it pays nowhere: SSAAFormer-L forward 2.07 s against 2.12 s of CPU for
-            four images, compiled in 18 s against 3 s; a training step of tiny is slower by 10%.
-        remat: keep only the input of each block for the gradient and compute the rest again.
-        folded: the form for inference, whose variables `folding.fold` makes.
+        config: the shape of the network.
+        remat: keep only each block's input for the gradient, to save memory.
+        folded: the form for inference, with the variables `fold.fold` makes.
     """
 
     config: SSAAFormerConfig
-    unroll: bool = False
     remat: bool = False
     folded: bool = False
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"], *, train: bool) -> Outputs:
-        """Score face crops normalised as in training.
+        """Score face crops, as `normalise` returns them; h and w are multiples of 32.
 
-        With `train`, BatchNorm uses and updates batch statistics, and a 'dropout' key is
-        needed where `drop_path` is above 0.
-
-        Raises:
-            ValueError: height or width is not a multiple of 32.
+        With `train`, BatchNorm uses and updates batch statistics, and drop path needs a 'dropout'
+        key. ValueError for other sizes.
         """
         config, (h, w) = self.config, images.shape[1:3]
         if h % 32 or w % 32 or not h or not w:
@@ -157,14 +159,14 @@ class SSAAFormer(nn.Module):
         rates = np.linspace(0.0, config.drop_path, sum(config.depths), dtype=np.float32)
         x, done = images.astype(config.dtype), 0
         for number, depth in enumerate(config.depths, start=1):
-            how = (train, self.unroll, self.remat, self.folded)
+            how = (train, self.remat, self.folded)
             stage = Stage(config, number, *how, name=f"stage{number}")
             x, done = stage(x, jnp.asarray(rates[done : done + depth])), done + depth
 
         x = BatchNorm(train, jnp.float32, name="norm")(x)
         tokens = x.reshape(x.shape[0], -1, x.shape[-1])
         mean = tokens.mean(axis=1)
-        features = mean + 0.5 * largest(tokens)
+        features = mean + 0.5 * max_over_tokens(tokens)
         d, classes = x.shape[-1], config.num_classes
         return Outputs(
             features=features,
@@ -180,7 +182,6 @@ class Stage(nn.Module):
     config: SSAAFormerConfig
     number: int
     train: bool
-    unroll: bool
     remat: bool
     folded: bool
 
@@ -188,7 +189,7 @@ class Stage(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], rates: Float[Array, "depth"]
     ) -> Float[Array, "n _ _ d"]:
-        """Run the stage; `rates` are the drop path rates of its blocks."""
+        """Run the stage; `rates` are the drop-path rates of its blocks."""
         config, i = self.config, self.number - 1
         symmetric = config.symmetric[i]
         x = PatchEmbed(config.widths[i], 4 if i == 0 else 2, config.dtype, name="patch_embed")(x)
@@ -196,32 +197,20 @@ class Stage(nn.Module):
         return self._run_blocks(x, rates[symmetric:], symmetric=False)
 
     def _run_blocks(self, x, rates, symmetric):
-        """Scan over equal blocks; folded, one after the other."""
+        """Run equal blocks in a row, stacked or, folded, each with parameters of its own."""
         name = "symmetric" if symmetric else "plain"
         how = (self.config, self.number <= 2, symmetric, self.train, self.folded)
-        # Out of a stack every block's kernels are copied first: SSAAFormer-L on two CPU cores, four
-        # images, 1.50 s of the cores with a loop over a folded stack and 1.40 s in this way.
         if self.folded:
             for i, rate in enumerate(rates):
                 x, _ = Block(*how, name=f"{name}_{i}")(x, rate)
             return x
         if not len(rates):
             return x
-        # Without the loop XLA fuses depthwise sums across residual connections of the gradient and
-        # compiles for minutes at full depth.
-        block = nn.remat(Block, prevent_cse=False, policy=None if self.remat else KEPT)
-        scan = nn.scan(
-            block,
-            variable_axes={"params": 0, "batch_stats": 0},
-            split_rngs={"params": True, "dropout": True},
-            length=len(rates),
-            unroll=len(rates) if self.unroll else 1,
-        )
-        return scan(*how, name=name)(x, rates)[0]
+        return stack(Block, len(rates), remat=self.remat)(*how, name=name)(x, rates)[0]
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping patches to channels: one matrix product, then LayerNorm."""
+    """Project each patch of pixels to `width` channels, then LayerNorm."""
 
     width: int
     patch: int
@@ -229,19 +218,23 @@ class PatchEmbed(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n _ _ d"]:
-        """Rearrange pixels so that each patch is one row, and project it."""
+        """A convolution whose stride is its size, as one matrix product."""
         x = cut_patches(x, self.patch)
         x = conv1x1(x.shape[-1], self.width, "proj", self.dtype)(x)
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(x)
 
 
 class Block(nn.Module):
-    """Position term, token mixing, MLP; each a residual branch.
+    """Position term, token mixing and MLP, each a residual branch.
 
-    Local blocks (stages 1 and 2) mix with a depthwise 5x5 convolution after BatchNorm, global
-    ones (stages 3 and 4) with self-attention after LayerNorm. A symmetric block blends that
-    map with its mirror image before the last projection. In a folded block BatchNorm and layer
-    scale are part of the projections beside them.
+        x = x + depthwise3x3(x)
+        x = x + drop_path(gamma_1 * mirror(mix(norm(x))))
+        x = x + drop_path(gamma_2 * MLP(norm(x)))
+
+    Local blocks (stages 1 and 2) mix by a depthwise 5x5 convolution after BatchNorm, global ones
+    (stages 3 and 4) by self-attention after LayerNorm. `mirror` is `mirror_mix` in a symmetric
+    block and nothing in a plain one. In a folded block BatchNorm and layer scale are part of the
+    projections beside them.
     """
 
     config: SSAAFormerConfig
@@ -254,7 +247,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], rate: Float[Array, ""]
     ) -> tuple[Float[Array, "n h w c"], None]:
-        """Run the block with this drop path rate; the None is what `scan` collects."""
+        """Run the block with this drop-path rate; the None is for `stack`, which scans over it."""
         x = x + DepthwiseConv(3, name="pos_embed")(x)
         mix = self._convolve if self.local else self._attend
         mixed = mix(self._norm("norm1", x), self._layer_scale("gamma_1", x))
@@ -279,10 +272,8 @@ class Block(nn.Module):
         return Attention(self.config, self._mirror, name="attn")(x, gamma)
 
     def _mirror(self, x):
-        # Of the projected map, which is the same as before the projection: that treats all
-        # positions alike, and the two weights add up to 1. Before it, XLA computes the depthwise
-        # sum twice, once for the mirror image: SSAAFormer-L forward on two CPU cores, four images,
-        # 1.79 s of the cores before and 1.69 s after.
+        # The paper mixes before the last projection. Here it is after, with the same result: the
+        # projection treats all positions alike, and the two weights add up to 1.
         if not self.symmetric:
             return x
         return mirror_mix(x, self.param("w", nn.initializers.ones, (2,)))
@@ -294,7 +285,7 @@ class Block(nn.Module):
         return self.param(name, nn.initializers.constant(start), (x.shape[-1],))
 
     def _drop_path(self, x, rate):
-        """Drop the branch of a sample with probability `rate`; the kept ones make up for it."""
+        """Drop a sample's branch with probability `rate`, and divide the others by 1 - rate."""
         if not self.train or not self.config.drop_path:
             return x
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, (x.shape[0], 1, 1, 1))
@@ -302,7 +293,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over all positions; `mirror` is applied to the projected map."""
+    """Multi-head self-attention over all positions, `mirror` applied to the projected map."""
 
     config: SSAAFormerConfig
     mirror: Callable
@@ -311,7 +302,7 @@ class Attention(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], gamma: Float[Array, "c"] | None
     ) -> Float[Array, "n h w c"]:
-        """Attend, project and scale by `gamma`, mirror."""
+        """Attend, project, scale by `gamma`, mirror."""
         n, h, w, c = x.shape
         dtype, d = self.config.dtype, self.config.head_dim
         qkv = linear(c, 3 * c, "qkv", dtype)(x).reshape(n, h * w, 3 * (c // d), d)
@@ -320,7 +311,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Widen, exact GELU, narrow; `layer` says how the two products are started."""
+    """Widen, exact GELU, narrow; `layer` is `conv1x1` or `linear`, initialised differently."""
 
     config: SSAAFormerConfig
     layer: Callable
@@ -329,14 +320,14 @@ class MLP(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], gamma: Float[Array, "c"] | None
     ) -> Float[Array, "n h w c"]:
-        """Apply to each position, the result scaled by `gamma`."""
+        """Map each position, and scale the result by `gamma`."""
         c, hidden, dtype = x.shape[-1], self.config.mlp_ratio * x.shape[-1], self.config.dtype
         x = self.layer(c, hidden, "fc1", dtype)(x, activated=True)
         return self.layer(hidden, c, "fc2", dtype)(x, gamma)
 
 
 def normalise(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """Bytes to [-1, 1], as the official code does (mean = std = 0.5)."""
+    """Pixels 0..255 to [-1, 1], as in the official code (mean = std = 0.5)."""
     return images.astype(jnp.float32) / 127.5 - 1.0
 
 
@@ -345,11 +336,3 @@ def cut_patches(x: Float[Array, "n h w c"], p: int) -> Float[Array, "n _ _ d"]:
     n, h, w, c = x.shape
     x = x.reshape(n, h // p, p, w // p, p, c).swapaxes(2, 3)
     return x.reshape(n, h // p, w // p, p * p * c)
-
-
-def largest(tokens: Float[Array, "n t d"]) -> Float[Array, "n d"]:
-    """The maximum over tokens; the first of equals has the gradient, as in PyTorch."""
-    # The gradient of `max` compares the numbers with their maximum. Where XLA computes both anew in
-    # different programs, rounding can leave none equal, and the gradient is 0 / 0.
-    index = lax.stop_gradient(tokens).argmax(axis=1, keepdims=True)
-    return jnp.take_along_axis(tokens, index, axis=1)[:, 0]

@@ -28,7 +28,7 @@ from deepfidelity_jax.official.regressor import read
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality import iresnet
-from deepfidelity_jax.training import loop, step
+from deepfidelity_jax.training import step, trained
 from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step
 from deepfidelity_jax.weight_files.named_tensors import Weights, about, read_weights, write_weights
 
@@ -117,7 +117,7 @@ def _read_regressor(path: Path, width: int, provenance: dict) -> stored.Fidelity
 
 def export_official(source: Path, output: Path) -> None:
     """The averaged weights of a workdir as an official state dict, .safetensors or .npz."""
-    config, variables, _ = loop.read_trained(source)
+    config, variables, _ = trained.read_trained(source)
     write_weights(output, to_state_dict(step.build_model(config).config, variables))
     say(f"{output}: the averaged weights of {source}, by their official names")
 
@@ -146,7 +146,7 @@ def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
     """
     path = Path(config.init_from).expanduser()
     if path.is_dir():
-        source, variables, _ = loop.read_trained(path)
+        source, variables, _ = trained.read_trained(path)
         weights = to_state_dict(step.build_model(source).config, variables)
     else:
         weights = read_weights(path)[1]

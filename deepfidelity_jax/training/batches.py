@@ -1,18 +1,20 @@
 """Records to batches, through Grain: decoded, forged, encoded and augmented on the host.
 
-Training draws forgeries afresh from clean real faces where a dataset offers them, each with its
-real face in the same batch and under the same augmentation, so that nothing but the forgery tells
-the two apart. Evaluation reads records in order, as they are.
+Where a dataset has clean real faces, training forges them afresh. A forgery and its real face are
+in the same batch under the same augmentation, so that only the forgery tells them apart. Evaluation
+reads records in order, as they are.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import grain
 import numpy as np
 from jaxtyping import Float32, UInt8
+from ml_collections import ConfigDict
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
@@ -20,30 +22,43 @@ from deepfidelity_jax.fidelity.scale import FidelityScale, scale
 from deepfidelity_jax.forgeries import augment, forge
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.quality import iso29794
-from deepfidelity_jax.records.schema import FAKE, REAL, Records
+from deepfidelity_jax.records.schema import FAKE, REAL, Records, metadata_of
 
 Example = dict[str, Any]
 
-# How often each of forge.KINDS is drawn: the self-blended are the hardest and carry over the best.
+# How often each of forge.KINDS is drawn: self-blended faces are the hardest, and generalise best.
 KIND_SHARES = (0.5, 0.25, 0.25)
 
-# Side of the patch of the picture behind one token of the last stage.
+# Pixels along the side of a token of the last stage.
 TOKEN = 32
 
 
 @dataclass(frozen=True)
 class TrainingInput:
-    """How a training example is made of a record.
+    """How a record becomes a training example.
 
-    size: side of the image in pixels. settings: the augmentation. quality_scale: maps the quality
-    of the face to its fidelity target. remeasure: whether that quality is measured again after
-    some of it was lost (a measure we compute), or the record's own is kept.
+    Attributes:
+      size: side of the image in pixels.
+      settings: the augmentation.
+      quality_scale: maps the quality of the face to its fidelity target.
+      remeasure: measure the quality of the degraded face; else the record's quality is kept.
     """
 
     size: int
     settings: augment.AugmentSettings
     quality_scale: FidelityScale
     remeasure: bool
+
+
+def training_input(config: ConfigDict, folder: Path) -> TrainingInput:
+    """How the records in `folder` become training examples."""
+    metadata = metadata_of(folder)
+    return TrainingInput(
+        size=config.model.image_size,
+        settings=augment.AugmentSettings(**config.augment),
+        quality_scale=FidelityScale.from_dict(metadata["fidelity_scale"]),
+        remeasure=metadata["quality"]["measure"] == "iso",
+    )
 
 
 def training_batches(
@@ -61,19 +76,19 @@ def training_batches(
 
     Args:
       records: the training split, or clean real faces if `forged`.
-      made_from: how an example is made.
+      made_from: how a record becomes an example.
       batch_size: examples over all processes; even if `forged`.
-      seed: of the order and of every draw. Each batch of the stream is the same for any number of
-        workers and processes: the first process has its first rows.
-      forged: draw a forgery of each record and give both.
+      seed: seed of the order and of every draw. Batches are the same for any number of workers and
+        processes; the first process gets the first rows.
+      forged: forge each record, and return the real face and the forgery.
       workers: input processes; 0 reads in a thread of this process.
-      process: this process's index and their number.
-      start: the first batch's number in the stream. To go on by it and not by the iterator's state
-        leaves the number of workers free: the state is of one number of them alone.
+      process: this process's index and the number of processes.
+      start: number of the first batch in the stream. A run resumes by it, not by the state of the
+        iterator, which fixes the number of workers.
 
     Returns:
       An iterator of dicts: `image` uint8 [n, size, size, 3], `label` int32 [n], `fidelity`
-      float32 [n], `forged` float32 [n, tokens], the forged share of the picture behind each token.
+      float32 [n], `forged` float32 [n, tokens], the forged share of the pixels of each token.
 
     Raises:
       InputError: the batch cannot be divided among the processes, or not into pairs.
@@ -88,14 +103,13 @@ def training_batches(
     per_process = batch_size // shares
     dataset = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
     make = ForgedPair(records, made_from) if forged else LabelledFace(made_from)
-    # Drawn by the index in the whole stream, so before the processes divide it.
+    # Before the processes divide the stream: draws depend on the index in the whole of it.
     dataset = dataset.random_map(make).batch(per_process, drop_remainder=True)[
         index + start * count :: count
     ]
     if forged:
         dataset = dataset.map(_flatten_pairs)
-    # One thread: Python's lock lets more of them add little but waiting. On two cores an image
-    # takes 3.8 ms of CPU with one and 6.3 with four.
+    # One thread: more of them mostly wait for Python's lock.
     stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8))
     if workers:
         stream = stream.mp_prefetch(
@@ -116,10 +130,10 @@ def evaluation_batches(
     batch_size: int,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[Example]:
-    """The records of a split in its order, `batch_size` at a time, the last batch shorter.
+    """The records of a split in order, `batch_size` at a time, the last batch shorter.
 
-    `size` is the side in pixels, `crop` the central share of the recorded crop that is seen.
-    `process` is this process's index and their number: each reads one stretch, in their order.
+    `size` is the side of the image in pixels, `crop` the central share of the recorded crop to use.
+    `process` is this process's index and the number of processes; each reads one contiguous part.
     Yields dicts of every field of a record as an array [n]; `image` is uint8 [n, size, size, 3].
     """
     index, count = process
@@ -138,7 +152,7 @@ def evaluation_batches(
 
 @dataclass(frozen=True)
 class LabelledFace(grain.transforms.RandomMap):
-    """A record, augmented; where a recorded forgery is unknown, all of it counts as forged."""
+    """An augmented record; every pixel of a recorded fake counts as forged, as none is known."""
 
     made_from: TrainingInput
 
@@ -171,7 +185,7 @@ class ForgedPair(grain.transforms.RandomMap):
         def make_example(image, forged_share, label):
             rng = np.random.default_rng(seed)
             image = augment.lose_quality(image, self.made_from.settings, rng)
-            # Encoded alike: the real face must not be the one that was never compressed again.
+            # Both are compressed again, so that compression does not tell them apart.
             image = decode_image(encode_image(image))
             return _finish(image, forged_share, label, record["quality"], self.made_from, rng)
 
@@ -179,7 +193,7 @@ class ForgedPair(grain.transforms.RandomMap):
         return {key: np.stack([example[key] for example in pair]) for key in pair[0]}
 
     def _find_donor(self, video_id: str, rng: np.random.Generator):
-        """A face of another video, its own would forge nothing; None where a few draws fail."""
+        """A face of another video, its own would forge nothing; None if a few draws find none."""
         for index in rng.integers(len(self.records), size=5):
             other = self.records[index]
             if other["video_id"] != video_id:
@@ -196,7 +210,7 @@ def _finish(
     rng: np.random.Generator,
 ) -> Example:
     size = made_from.size
-    # Of the whole face, as it is measured in the records: a view of it, resized, is another matter.
+    # Measured on the whole face, as in the records, before it is cropped and resized.
     measured = iso29794.measure(image) if made_from.remeasure else recorded_quality
     image, mask = augment.augment(image, mask, made_from.settings, size, rng)
     target = scale(

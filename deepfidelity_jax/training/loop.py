@@ -1,7 +1,8 @@
-"""Training: one jitted step over a mesh, evaluated, saved and resumed.
+"""Training: eval, save, next batch, step, until the last step is saved.
 
-Everything a step does follows from (state, batch): randomness is a key folded with the step, which
-is the batch's number in the stream, too, so a run that was killed ends in the same parameters.
+All that a step does follows from the state and the batch, and both follow from the step's number:
+random keys are folded with it, and it is the batch's number in the stream. So a run that was killed
+goes on from its last checkpoint to the same parameters, bit for bit.
 """
 
 import functools
@@ -9,90 +10,41 @@ import json
 import math
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import hosts
-from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.scale import FidelityScale
-from deepfidelity_jax.forgeries.augment import AugmentSettings
 from deepfidelity_jax.network.patch_whitening import start_whitened
-from deepfidelity_jax.options import checks
+from deepfidelity_jax.network.ssaaformer import SSAAFormer
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import schema
-from deepfidelity_jax.training import checkpoint, sharding
-from deepfidelity_jax.training.batches import TrainingInput, evaluation_batches, training_batches
-from deepfidelity_jax.training.checkpoint import (
-    METRIC,
-    Checkpoints,
-    latest_step,
-    read_notes,
-    restore,
+from deepfidelity_jax.training import sharding
+from deepfidelity_jax.training.batches import (
+    evaluation_batches,
+    training_batches,
+    training_input,
 )
+from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step, restore
 from deepfidelity_jax.training.optimizer import learning_rate
-from deepfidelity_jax.training.step import TrainState, build_model, create_state, train_step
+from deepfidelity_jax.training.step import (
+    TrainState,
+    build_model,
+    create_state,
+    start_from,
+    train_step,
+)
 from deepfidelity_jax.training.validation import Validation
 from deepfidelity_jax.workdir import MetricsLog
 
-# Faces whose patches the whitening is taken from: 500 of 128 px have half a million.
+# Training faces whose patches the whitening is computed from: 500 of 128 px have half a million.
 WHITENED_FROM = 500
-
-
-def config_from_notes(notes: dict[str, Any], path: Path) -> ConfigDict:
-    """The configuration a checkpoint was trained with. InputError if it holds none."""
-    try:
-        return checks.complete(ConfigDict(json.loads(notes["config"])))
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"checkpoint {path} is damaged: it holds no configuration") from None
-
-
-def read_trained(workdir: Path) -> tuple[ConfigDict, dict[str, Any], int]:
-    """Config, averaged variables and step of the weights best on validation, on one device here.
-
-    InputError where the workdir is none, untrained or damaged.
-    """
-    folder = workdir / "checkpoints"
-    step = checkpoint.best_step(folder)
-    if step is None:
-        raise InputError(f"{workdir} holds no trained detector: no checkpoint in {folder}")
-    config = config_from_notes(read_notes(folder, step), folder / str(step))
-    model = build_model(config)
-    abstract = jax.eval_shape(lambda: create_state(model, config)).ema
-    restored = restore(folder, step, {"ema": checkpoint.on_one_device(abstract)})
-    return config, restored["ema"], step
-
-
-def start_from(state: TrainState, arrays: dict[tuple[str, ...], np.ndarray | Array]) -> TrainState:
-    """A fresh state with these arrays, by their path in the variables, in the place of its own."""
-    variables = unflatten_dict(flatten_dict(state.variables) | arrays)
-    return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
-
-
-def whitened(
-    state: TrainState, config: ConfigDict, folder: Path
-) -> dict[tuple[str, ...], np.ndarray | Array]:
-    """For `start_from`: a first patch embedding that whitens the training faces in `folder`."""
-    faces = schema.Records(folder, "train")
-    batch = next(evaluation_batches(faces, config.model.image_size, 1.0, WHITENED_FROM))
-    return flatten_dict({"params": start_whitened(state.variables["params"], batch["image"])})
-
-
-def training_input(config: ConfigDict, folder: Path) -> TrainingInput:
-    """How training examples are made of the records in `folder`."""
-    metadata = schema.metadata_of(folder)
-    return TrainingInput(
-        size=config.model.image_size,
-        settings=AugmentSettings(**config.augment),
-        quality_scale=FidelityScale.from_dict(metadata["fidelity_scale"]),
-        remeasure=metadata["quality"]["measure"] == "iso",
-    )
 
 
 def train(
@@ -102,103 +54,132 @@ def train(
     initial: dict[tuple[str, ...], np.ndarray] | None = None,
     contents: str = "",
 ) -> None:
-    """Train on the records in `folder` until `config.train.steps`, from where `workdir` stands.
+    """Train on the records in `folder` up to `config.train.steps`, from the last checkpoint on.
 
-    A new run takes over the arrays of `initial`, by their path in the variables. `contents` tells
-    the records from others, and is kept with each checkpoint.
-    Raises InputError for a damaged checkpoint or an empty split, FloatingPointError when the loss
-    is no longer finite.
+    A new run starts from the arrays of `initial`, by their path in the variables. `contents`
+    identifies the records, and is kept with each checkpoint. InputError for a damaged checkpoint or
+    an empty split, FloatingPointError when the loss is no longer finite.
     """
     own = config.train
     if hosts.told(latest_step(workdir / "checkpoints") == own.steps):
         return
     model = build_model(config)
-    counts = schema.splits_of(folder)
-    forged = config.data.fresh_forgeries and counts.get(schema.SOURCES, 0) > 0
-    open_batches = functools.partial(
+    open_batches = _batches_of(config, folder)
+    mesh = sharding.data_mesh(own.batch_size)
+    places = _places_of(model, config, mesh)
+    take_step = jax.jit(
+        functools.partial(train_step, model=model, config=config),
+        donate_argnums=0,
+        out_shardings=(places, sharding.replicated(mesh)),
+    )
+    take_step = hosts.compiled_by_all(take_step)
+    evaluate = Validation(model, config, folder, mesh)
+
+    with Checkpoints(workdir / "checkpoints", own.keep) as checkpoints, StopSignal() as stop:
+        start = hosts.told(checkpoints.latest_step() or 0)
+        if start == 0:
+            state = _fresh_state(model, config, places, folder, initial)
+        else:
+            state = _saved_state(model, config, places, workdir / "checkpoints", start)
+            say(f"going on from step {start} of {own.steps}")
+        batches = open_batches(start=start)
+        log, vote = StepLog(config, MetricsLog(workdir, after=start), start), hosts.Vote()
+
+        # In this order: eval, save, next batch, step. The host does not wait for the step it sent
+        # off: it reads and places the next batch meanwhile, and writes the metrics a step late.
+        for step in range(start, own.steps + 1):
+            taken, last = step > start, step == own.steps  # the checkpoint at `start` is there
+            stopping = taken and vote(stop.asked)
+            evaluating = taken and (last or step % own.eval_every == 0)
+            saving = taken and (evaluating or stopping or step % own.checkpoint_every == 0)
+            if saving:
+                log.flush()  # raises before a state that is not finite would be kept
+            # Eval.
+            scores = None
+            if evaluating:
+                scores = evaluate(state.ema)
+                log.evaluated(step, scores)
+            # Save.
+            if saving:
+                # `data` is read by earlier versions; this one goes on by the step's number.
+                notes = {"config": config.to_json(), "data": json.dumps({"next_index": step})}
+                notes["trained_on"] = contents
+                checkpoints.save(step, state, notes, scores)
+            if stopping:
+                say(f"stopped at step {step}, saved: the same command goes on from there")
+                raise SystemExit(128 + signal.SIGTERM)
+            if last:
+                break
+            # Next batch.
+            batch = sharding.place_batch(next(batches), mesh)
+            # Step.
+            state, metrics = take_step(state, batch)
+            log.add(step + 1, metrics)
+        log.close()
+
+
+def _batches_of(config: ConfigDict, folder: Path) -> Callable:
+    """`training_batches` of the records in `folder`, without its `start`."""
+    forged = config.data.fresh_forgeries and schema.splits_of(folder).get(schema.SOURCES, 0) > 0
+    return functools.partial(
         training_batches,
         schema.Records(folder, schema.SOURCES if forged else "train"),
         training_input(config, folder),
-        batch_size=own.batch_size,
+        batch_size=config.train.batch_size,
         seed=config.seed,
         forged=forged,
         workers=config.data.workers,
         process=(hosts.index(), hosts.count()),
     )
 
-    mesh = sharding.data_mesh(own.batch_size)
-    create = functools.partial(create_state, model, config)
-    abstract = jax.eval_shape(create)
-    places = sharding.place_state(abstract, mesh, own.shard_state)
-    step_fn = jax.jit(
-        functools.partial(train_step, model=model, config=config),
-        donate_argnums=0,
-        out_shardings=(places, sharding.replicated(mesh)),
+
+def _places_of(model: SSAAFormer, config: ConfigDict, mesh: Mesh) -> TrainState:
+    """The sharding of each array of the state."""
+    abstract = jax.eval_shape(functools.partial(create_state, model, config))
+    return sharding.place_state(abstract, mesh, config.train.shard_state)
+
+
+def _fresh_state(model, config, places, folder, initial) -> TrainState:
+    """A new run's state: random, whitened, or with the arrays of `initial`; born in its places."""
+    state = jax.jit(functools.partial(create_state, model, config), out_shardings=places)()
+    if initial is None and config.train.whitening:
+        faces = schema.Records(folder, "train")
+        batch = next(evaluation_batches(faces, config.model.image_size, 1.0, WHITENED_FROM))
+        params = start_whitened(state.variables["params"], batch["image"])
+        initial = flatten_dict({"params": params})
+    if initial is None:
+        return state
+    return jax.jit(start_from, out_shardings=places)(state, initial)
+
+
+def _saved_state(model, config, places, checkpoints: Path, step: int) -> TrainState:
+    abstract = jax.eval_shape(functools.partial(create_state, model, config))
+    return restore(
+        checkpoints,
+        step,
+        jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            abstract,
+            places,
+        ),
     )
-    step_fn = hosts.compiled_by_all(step_fn)
-    validate = Validation(model, config, folder, mesh)
-
-    with Checkpoints(workdir / "checkpoints", own.keep) as checkpoints, StopSignal() as stop:
-        start = hosts.told(checkpoints.latest_step() or 0)
-        if start == 0:
-            state = jax.jit(create, out_shardings=places)()
-            if initial is None and own.whitening:
-                initial = whitened(state, config, folder)
-            if initial is not None:
-                state = jax.jit(start_from, out_shardings=places)(state, initial)
-        else:
-            state = restore(
-                workdir / "checkpoints",
-                start,
-                jax.tree.map(
-                    lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-                    abstract,
-                    places,
-                ),
-            )
-            say(f"going on from step {start} of {own.steps}")
-        batches = open_batches(start=start)
-        log, vote = StepLog(config, MetricsLog(workdir, after=start), start), hosts.Vote()
-
-        # In this order: step, metrics of the step before, validation, checkpoint. Sending a step
-        # off takes the host next to nothing, so the next batch is read and placed meanwhile.
-        for step in range(start + 1, own.steps + 1):
-            state, metrics = step_fn(state, sharding.place_batch(next(batches), mesh))
-            log.flush()
-            stopping = vote(stop.asked)
-            last = step == own.steps
-            validating = last or step % own.eval_every == 0
-            saving = validating or stopping or step % own.checkpoint_every == 0
-            if saving or step % own.log_every == 0:
-                log.hold(step, metrics)
-            if saving:
-                log.flush()  # raises before a state that is not finite would be kept
-                validated = validate(state.ema) if validating else None
-                if validated:
-                    log.validated(step, validated)
-                # Read by earlier versions; `start` says it to this one.
-                notes = {"config": config.to_json(), "data": json.dumps({"next_index": step})}
-                notes["trained_on"] = contents
-                checkpoints.save(step, state, notes, validated)
-            if stopping:
-                say(f"stopped at step {step}, saved: the same command goes on from there")
-                raise SystemExit(128 + signal.SIGTERM)
-        log.close()
 
 
 class StepLog:
-    """Metrics of steps, held back by one: the host never waits for the step just sent off."""
+    """Metrics of steps, written a step late: the host never waits for the step just sent off."""
 
     def __init__(self, config: ConfigDict, log: MetricsLog, step: int):
         self.own, self.log, self.schedule = config.train, log, learning_rate(config.train)
         self.pending, self.step, self.since = None, step, time.monotonic()
 
-    def hold(self, step: int, metrics: dict[str, Array]) -> None:
-        """Keep the metrics of a step until `flush`."""
+    def add(self, step: int, metrics: dict[str, Array]) -> None:
+        """Hold the metrics of a step; write those of the step before if `log_every` says so."""
+        if self.pending and self.pending[0] % self.own.log_every == 0:
+            self.flush()
         self.pending = step, metrics
 
     def flush(self) -> None:
-        """Write what is held; a loss that is not finite stops the run."""
+        """Write the metrics that are held. FloatingPointError if the loss is not finite."""
         if self.pending is None:
             return
         step, metrics = self.pending
@@ -220,22 +201,20 @@ class StepLog:
             f"accuracy {values['accuracy']:.3f}  {rate:.0f} images/s  {minutes}:{seconds:02d} left"
         )
 
-    def validated(self, step: int, values: dict[str, float]) -> None:
-        """Write the validation's metrics; its time does not count as training."""
-        split = self.own.select_on
-        prefix = "val_" if split == "validation" else f"{split}_"
-        self.log.write(step, {name.replace("val_", prefix): x for name, x in values.items()})
-        say(f"step {step}: {split} frame AUC {values[METRIC]:.4f}")
+    def evaluated(self, step: int, scores: dict[str, float]) -> None:
+        """Write the scores of an evaluation; its time does not count as training."""
+        self.log.write(step, scores)
+        (auc,) = (value for name, value in scores.items() if name.endswith("frame_auc"))
+        say(f"step {step}: {self.own.select_on} frame AUC {auc:.4f}")
         self.step, self.since = step, time.monotonic()
 
     def close(self) -> None:
-        """Write what is held and close the files."""
-        self.flush()
+        """Close the files."""
         self.log.close()
 
 
 class StopSignal:
-    """Remembers a SIGTERM or a first Ctrl-C, so that the step in hand is finished and saved."""
+    """Remembers SIGTERM or a first Ctrl-C, so that the step in hand is finished and saved."""
 
     def __enter__(self):
         self.asked = False

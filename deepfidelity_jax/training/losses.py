@@ -1,4 +1,4 @@
-"""What training minimises: the class, the class of each token, and the fidelity itself."""
+"""The losses: of the class, of each token's class, of the fidelity score and of the ranking."""
 
 import jax
 import jax.numpy as jnp
@@ -18,23 +18,20 @@ def cross_entropy(
 
 
 def token_loss(logits: Float[Array, "n t 2"], forged: Float[Array, "n t"]) -> Float[Array, "n"]:
-    """Cross-entropy of each token with the forged share of the picture behind it, averaged.
+    """Cross-entropy of each token with the forged share of its pixels, averaged over tokens.
 
-    Token labelling (Jiang et al., 2021) with what the forge knows in place of a teacher's map.
+    Token labelling (Jiang et al., "All Tokens Matter", 2021) with the mask of the forgery in place
+    of a teacher's map.
     """
     targets = jnp.stack([forged, 1 - forged], axis=-1)
     return optax.softmax_cross_entropy(logits, targets).mean(axis=-1)
 
 
 def ranking_loss(logits: Float[Array, "n 2"], label: Int[Array, "n"]) -> Float[Array, ""]:
-    """How rarely a fake is less real than a real face: log(1 + exp(s_fake - s_real)), averaged.
+    """log(1 + exp(s_fake - s_real)), averaged over every pair of a fake and a real face.
 
-    s is the logit of real less that of fake, and every fake of the batch is held against every real
-    face: a smooth form of 1 - AUC. 0 where a class is missing. Demo, on 26 people who were not
-    trained on: frame AUC 0.868 after 19,200 images with weight 3, and 0.836 after 25,600 where only
-    a face and its own forgery were compared; one run each.
-
-    Burges et al., "Learning to rank using gradient descent", 2005.
+    s is the logit of real minus that of fake. A smooth form of 1 - AUC; 0 if a class is missing
+    from the batch. Burges et al., "Learning to rank using gradient descent", 2005.
     """
     s = logits[:, 1] - logits[:, 0]
     compared = (label == 0)[:, None] & (label == 1)[None, :]
@@ -52,15 +49,17 @@ def training_loss(
     ranking_weight: float,
     box: Bool[Array, "g g"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The weighted sum over the batch's mean, and its parts by name.
+    """The weighted sum of the losses, and each of them by name, averaged over the batch.
 
-    class: cross-entropy of the class head. token: of the token head. fidelity: squared error of
-    the auxiliary fidelity head, which makes the feature carry quality beside the class: of what it
-    says for the true class, or all its error would be of the class. ranking: of the class head,
-    where the weight is not 0.
+      class: cross-entropy of the class head.
+      token: cross-entropy of the token head.
+      fidelity: squared error of the fidelity head given the true class, which makes the feature
+        carry quality beside the class. Absent from a network without that head.
+      ranking: ranking loss of the class head. Absent if its weight is 0.
 
-    `box` is what the images exchanged (`mixing.exchange`), for the labels to follow: tokens go back
-    to the images they came from, and an image is of two classes, each by its share of the area.
+    `box` is the box of tokens that the images exchanged (`token_mixing.exchange`), for the labels
+    to follow: tokens return to their own images, and an image has both classes, each by its share
+    of the area.
     """
     tokens = outputs.token_logits
 

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 def learning_rate(train: ConfigDict) -> optax.Schedule:
     """Linear warm-up to `learning_rate`, then a cosine to `end_learning_rate`.
 
-    Made for `schedule_steps`, of which a run may take fewer; moves every `schedule_every` steps.
+    The schedule has `schedule_steps`, of which a run may take fewer, and moves every
+    `schedule_every` steps.
     """
     length = train.schedule_steps or train.steps
     warmup = min(train.warmup_steps, length // 2)
@@ -28,10 +29,9 @@ def learning_rate(train: ConfigDict) -> optax.Schedule:
 
 
 def optimizer(train: ConfigDict) -> optax.GradientTransformation:
-    """AdamW on clipped gradients; norms, biases and scales (vectors) are not decayed.
+    """AdamW on clipped gradients, with weight decay on kernels only.
 
-    Nor is a token head without a loss: PyTorch leaves what has no gradient as it is. Parameters of
-    stacked blocks carry a leading block axis, under `symmetric` and `plain`.
+    A token head without a loss does not decay: PyTorch leaves parameters without a gradient alone.
     """
     idle = () if train.token_weight else ("aux_head",)
     adamw = optax.adamw(
@@ -46,7 +46,7 @@ def optimizer(train: ConfigDict) -> optax.GradientTransformation:
 
 
 def decayed(params, idle: Sequence[str] = ()) -> dict:
-    """Which parameters weight decay applies to: the kernels, but of no module named in `idle`."""
+    """Which parameters weight decay applies to: kernels, except in the modules named in `idle`."""
 
     def is_decayed(path, _):
         return path[-1].key == "kernel" and path[0].key not in idle
@@ -57,8 +57,8 @@ def decayed(params, idle: Sequence[str] = ()) -> dict:
 def average(ema, new, step: Int[Array, ""], decay: float, warmup: bool = True):
     """One step of the exponential moving average of weights and statistics.
 
-    With warm-up the decay is min(decay, (1 + step) / (10 + step)), so that the start is soon
-    forgotten (TensorFlow's ExponentialMovingAverage with num_updates).
+    With warm-up the decay is min(decay, (1 + step) / (10 + step)), which soon forgets the initial
+    weights (TensorFlow's ExponentialMovingAverage with num_updates).
     """
     warm: Float[Array, ""] = jnp.minimum(decay, (1.0 + step) / (10.0 + step) if warmup else decay)
     return jax.tree.map(lambda old, value: old + (1 - warm) * (value - old), ema, new)

@@ -1,6 +1,6 @@
 """Where arrays live: one mesh over all devices, the batch split along it, the state on each.
 
-Or the state split as well, each array along one axis, when it is too large for one device.
+A state too large for one device is split as well, each array along one axis.
 """
 
 import jax
@@ -15,13 +15,11 @@ from deepfidelity_jax.errors import InputError
 def data_mesh(batch_size: int) -> Mesh:
     """All devices along one axis, `data`; with one process as many as divide the batch evenly.
 
-    Of devices made of cores only one: XLA spreads a step over all cores, and no device waits for
-    another. demo.py on two cores: 172 images/s on one, 128 on two.
-
-    InputError if there are several processes and their devices do not divide the batch.
+    Where the command line made a CPU device of each core (`hosts.made_devices`), the mesh is one
+    device: XLA spreads a step over all cores, and no device waits for another. InputError if there
+    are several processes and their devices do not divide the batch.
     """
-    # One process's after another's, so that the rows of a batch lie in the same order whatever
-    # the number of processes.
+    # Process by process, so that the rows of a batch lie in the same order for any number of them.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if hosts.count() == 1 and hosts.made_devices and devices[0].platform == "cpu":
         devices = devices[:1]
@@ -35,7 +33,7 @@ def data_mesh(batch_size: int) -> Mesh:
 
 
 def local_mesh(batch_size: int) -> Mesh:
-    """As many of this process's own devices as divide a batch evenly."""
+    """As many of this process's devices as divide a batch evenly."""
     devices = jax.local_devices()
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     return Mesh(np.array(devices[:count]), ("data",))
@@ -52,7 +50,7 @@ def split_batch(mesh: Mesh) -> NamedSharding:
 
 
 def place_state(abstract, mesh: Mesh, split: bool):
-    """The sharding of each array of a state: replicated, or `split` where it can be."""
+    """The sharding of each array of a state: replicated or, with `split`, split where possible."""
 
     def place(array):
         axis = find_axis(array.shape, mesh.size) if split else None
@@ -63,7 +61,7 @@ def place_state(abstract, mesh: Mesh, split: bool):
 
 
 def find_axis(shape: tuple[int, ...], devices: int) -> int | None:
-    """The axis to split: the longest that the number of devices divides, the last of equals."""
+    """The axis to split: the longest divisible by the number of devices, the last of equals."""
     axes = [axis for axis, size in enumerate(shape) if size and size % devices == 0]
     return max(axes, key=lambda axis: (shape[axis], axis), default=None)
 
@@ -75,7 +73,7 @@ def place_batch(batch, mesh: Mesh):
 
 
 def gather(array: jax.Array | np.ndarray) -> np.ndarray:
-    """All of an array here, wherever its parts are. To be called by all processes."""
+    """The whole array in this process's memory. All processes must call it."""
     if isinstance(array, np.ndarray):
         return array
     if not array.is_fully_addressable and not array.is_fully_replicated:

@@ -1,6 +1,6 @@
-"""One training step: a function of state and batch, without data, files or a loop.
+"""One training step: a pure function of state and batch.
 
-What follows from (state, batch) is all of it: randomness is a key folded with the step.
+Random keys are folded with the number of the step, so state and batch determine the next state.
 """
 
 import math
@@ -9,8 +9,10 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Int, PRNGKeyArray
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
@@ -19,12 +21,16 @@ from deepfidelity_jax.training import token_mixing
 from deepfidelity_jax.training.losses import training_loss
 from deepfidelity_jax.training.optimizer import average, optimizer
 
+# Streams of random keys, as offsets to `config.seed`, which itself draws the parameters. They stay
+# offsets: folding them into one key would change the result of every configuration.
+DROP_PATH, TOKEN_MIXING = 1, 2
+
 
 @flax.struct.dataclass
 class TrainState:
-    """All that changes from step to step. `variables` and `ema` hold params and batch_stats.
+    """Everything that changes from step to step; `variables` and `ema` hold params and batch_stats.
 
-    The leaves are arrays, or their shapes and places when a state is only described.
+    The leaves are arrays, or their shapes and shardings where a state is only described.
     """
 
     step: Any
@@ -34,7 +40,7 @@ class TrainState:
 
 
 def build_model(config: ConfigDict) -> SSAAFormer:
-    """The network a configuration names. InputError for an unknown variant or impossible shape."""
+    """The network of a configuration. InputError for an unknown variant or an impossible shape."""
     own = config.model
     variants = ("large", "base", "small", "tiny")
     if own.variant not in variants:
@@ -61,7 +67,7 @@ def build_model(config: ConfigDict) -> SSAAFormer:
 
 
 def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
-    """A fresh state from `config.seed`; jit it with shardings so that it is born in its place."""
+    """A fresh state from `config.seed`; jitted with shardings, it is created in its place."""
     size = config.model.image_size
     variables = model.init(jax.random.key(config.seed), jnp.zeros((1, size, size, 3)), train=False)
     variables = dict(variables)
@@ -73,6 +79,12 @@ def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
     )
 
 
+def start_from(state: TrainState, arrays: dict[tuple[str, ...], np.ndarray | Array]) -> TrainState:
+    """A fresh state with some of its variables replaced by `arrays`, by their path."""
+    variables = unflatten_dict(flatten_dict(state.variables) | arrays)
+    return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
+
+
 def train_step(
     state: TrainState,
     batch: dict[str, Array],
@@ -80,11 +92,11 @@ def train_step(
     model: SSAAFormer,
     config: ConfigDict,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimizer step: the new state and the batch's losses by name."""
+    """One optimizer step: the new state, and the losses, accuracy and gradient norm by name."""
     own = config.train
     box, params = None, state.variables["params"]
     if own.token_mixing != "none":
-        key = jax.random.fold_in(jax.random.key(config.seed + 2), state.step)
+        key = step_key(config, TOKEN_MIXING, state.step)
         box = token_mixing.draw_box(key, math.isqrt(batch["forged"].shape[1]))
 
     def loss_of(params, batch_stats, batch, dropout):
@@ -104,7 +116,7 @@ def train_step(
             label_smoothing=own.label_smoothing,
             token_weight=own.token_weight,
             fidelity_weight=own.fidelity_weight,
-            # Mixed images are of no one class.
+            # Mixed images belong to no single class.
             ranking_weight=own.ranking_weight if box is None else 0.0,
             box=box if own.token_mixing == "labelled" else None,
         )
@@ -116,14 +128,14 @@ def train_step(
         found, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(params, batch_stats, *part)
         return (jax.tree.map(jnp.add, gradients, found), batch_stats), metrics
 
-    dropout = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+    dropout = step_key(config, DROP_PATH, state.step)
     batch_stats = state.variables["batch_stats"]
     if own.accumulate == 1:
         find = jax.grad(loss_of, has_aux=True)
         gradients, (batch_stats, metrics) = find(params, batch_stats, batch, dropout)
     else:
-        # BatchNorm sees a part at a time: it normalises by the part's statistics, and its running
-        # ones move once a part. A step is thus not quite that of the undivided batch.
+        # BatchNorm sees one part at a time, normalises by its statistics and moves the running ones
+        # once per part, so a step is not quite that of the undivided batch.
         parts = divide(batch, own.accumulate), jax.random.split(dropout, own.accumulate)
         start = jax.tree.map(jnp.zeros_like, params), batch_stats
         (gradients, batch_stats), metrics = jax.lax.scan(add_part, start, parts)
@@ -140,12 +152,16 @@ def train_step(
     return new, metrics | {"grad_norm": optax.global_norm(gradients)}
 
 
-def divide(batch: dict[str, Array], count: int) -> dict[str, Array]:
-    """A batch [n, ...] in parts [count, n / count, ...]; pairs of rows 2i, 2i + 1 stay together.
+def step_key(config: ConfigDict, stream: int, step: Int[Array, ""]) -> PRNGKeyArray:
+    """The random key of a stream at a step."""
+    return jax.random.fold_in(jax.random.key(config.seed + stream), step)
 
-    Part i has pairs i, i + count, i + 2 count ..., so that every device that holds a stretch of the
-    batch holds a stretch of each part, and no row has to travel. The same parts on any number of
-    devices.
+
+def divide(batch: dict[str, Array], count: int) -> dict[str, Array]:
+    """Divide a batch [n, ...] into parts [count, n / count, ...]; rows 2i and 2i + 1 stay together.
+
+    Part i has the pairs i, i + count, i + 2 count ..., the same on any number of devices: each
+    device holds its share of every part, and no row moves to another.
     """
 
     def split(x):

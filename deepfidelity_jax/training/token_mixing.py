@@ -1,7 +1,7 @@
-"""Token mixing: a box of patches changes places between the images of a batch.
+"""Token mixing: the images of a batch exchange a box of patches.
 
-The first layer sees patches one by one, so exchanging pixels behind whole tokens is exchanging the
-patches themselves. MixToken: Jiang et al., "All Tokens Matter", 2021.
+The first layer sees patches one by one, so exchanging the pixels of whole tokens exchanges their
+patches. MixToken: Jiang et al., "All Tokens Matter", 2021.
 """
 
 import jax
@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 def draw_box(key: PRNGKeyArray, side: int) -> Bool[Array, "{side} {side}"]:
     """Which of side x side tokens are in the box.
 
-    CutMix's box (Yun et al., 2019): its share of the area is uniform, its centre anywhere, and
-    what lies outside is cut off.
+    The box of CutMix (Yun et al., 2019): a uniform share of the area around a uniform centre, cut
+    off at the edges.
     """
     of_area, of_centre = jax.random.split(key)
     half = jnp.floor(side * jnp.sqrt(jax.random.uniform(of_area))) // 2
@@ -24,6 +24,6 @@ def draw_box(key: PRNGKeyArray, side: int) -> Bool[Array, "{side} {side}"]:
 
 
 def exchange(x: Float[Array, "n h w c"], box: Bool[Array, "g g"]) -> Float[Array, "n h w c"]:
-    """Fill the box with what the batch in reverse order has there; doing it again undoes it."""
+    """Fill the box from the batch in reverse order; doing it twice undoes it."""
     inside = box.repeat(x.shape[1] // len(box), axis=0).repeat(x.shape[2] // len(box), axis=1)
     return jnp.where(inside[:, :, None], x[::-1], x)

@@ -1,4 +1,4 @@
-"""The frame AUC that picks the checkpoint."""
+"""Frame AUC and loss on the split that picks the checkpoint."""
 
 import itertools
 from pathlib import Path
@@ -14,19 +14,19 @@ from deepfidelity_jax.network.ssaaformer import SSAAFormer, normalise
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import sharding
 from deepfidelity_jax.training.batches import evaluation_batches
-from deepfidelity_jax.training.checkpoint import (
-    METRIC,
-)
+from deepfidelity_jax.training.checkpoint import METRICS
 
-# The label of rows that only fill a batch.
+# The label of rows that fill up a batch.
 PADDING = -1
 
 
 class Validation:
-    """Frame AUC and loss of the averaged weights on the split that picks the checkpoint."""
+    """Frame AUC and loss of the averaged weights on the split `config.train.select_on`."""
 
     def __init__(self, model: SSAAFormer, config: ConfigDict, folder: Path, mesh: Mesh):
-        self.records = schema.Records(folder, config.train.select_on)
+        split = config.train.select_on
+        self.records, self.auc = schema.Records(folder, split), METRICS[split]
+        self.loss = self.auc.replace("frame_auc", "loss")
         self.config, self.mesh = config, mesh
 
         def score(variables, images, label):
@@ -36,13 +36,13 @@ class Validation:
         self.score = hosts.compiled_by_all(score)
 
     def __call__(self, variables) -> dict[str, float]:
-        """Score the split; the names start with `val_`."""
+        """Score the split: `val_frame_auc` and `val_loss`, or `test_...` on the test split."""
         own, process = self.config.model, (hosts.index(), hosts.count())
         devices = self.mesh.size
         rows = -(-self.config.eval.batch_size // devices) * devices // process[1]
         batches = evaluation_batches(self.records, own.image_size, own.eval_crop, rows, process)
         logits, label = [], []
-        # As many batches in each process, though one may have a face less than another.
+        # Every process takes the same number of batches, though one may have a face less.
         for _ in range(-(-len(self.records) // process[1] // rows)):
             images = np.zeros((rows, own.image_size, own.image_size, 3), np.uint8)
             labels = np.full(rows, PADDING)
@@ -56,4 +56,4 @@ class Validation:
         logits, label = np.concatenate(logits).astype(np.float64), np.concatenate(label)
         real = logits[:, 1] - logits[:, 0]
         loss = np.logaddexp(0, np.where(label == schema.REAL, -real, real)).mean()
-        return {METRIC: float(roc_auc_score(label, real)), "val_loss": float(loss)}
+        return {self.auc: float(roc_auc_score(label, real)), self.loss: float(loss)}

@@ -19,54 +19,25 @@ from deepfidelity_jax.weight_files import named_tensors
 
 torch = pytest.importorskip("torch")
 baseline = pytest.importorskip("torch_baseline")
-cross_entropy = torch.nn.functional.cross_entropy
+from make_golden import (  # noqa: E402
+    GOLDEN,
+    LEARNING_RATE,
+    MULTIPLES,
+    NETWORK,
+    TOKEN_WEIGHT,
+    WEIGHT_DECAY,
+    as_torch,
+    compute,
+    randomise,
+    settings,
+)
 
-SMALLEST = {
-    "depths": (3, 1, 2, 1),
-    "widths": (16, 24, 32, 48),
-    "head_dim": 16,
-    "layer_scale": 0.5,
-    "symmetric": (2, 0, 1, 0),
-}
 TINY = {"depths": (1, 1, 3, 1), "widths": (48, 64, 128, 192), "head_dim": 32}
-
-
-def randomise(model, seed=0):
-    """Statistics far from 0 and 1, layer scale far from 1e-6, mirror weights unequal."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(like, low, high):
-        return torch.rand(like.shape, generator=generator) * (high - low) + low
-
-    with torch.no_grad():
-        for name, x in model.state_dict().items():
-            kind = name.rsplit(".", 1)[-1]
-            if kind == "num_batches_tracked":
-                x.fill_(7)
-            elif kind == "running_var":
-                x.copy_(10 ** uniform(x, -3, 1))
-            elif kind == "running_mean":
-                x.copy_(uniform(x, -2, 2))
-            elif kind == "w":
-                x.copy_(torch.tensor([0.8, -0.5]) + uniform(x, -0.2, 0.2))
-            elif kind.startswith("gamma"):
-                x.copy_(uniform(x, 0.2, 0.6))
-            elif "norm" in name:
-                x.copy_(uniform(x, 0.5, 1.5) if kind == "weight" else uniform(x, -0.5, 0.5))
-            elif kind == "bias":
-                x.copy_(uniform(x, -0.3, 0.3))
-            elif x.ndim == 2:
-                x.mul_(2)
-    return model
 
 
 def make_images(height, width, count=2):
     rng = np.random.default_rng(0)
     return rng.uniform(-1, 1, (count, height, width, 3)).astype(np.float32)
-
-
-def as_torch(images):
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def assert_same(ours, theirs, tolerance):
@@ -179,53 +150,10 @@ def test_each_nesting(nesting, zipped, tmp_path):
         assert_same_outputs(other, path, ema=False)
 
 
-LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05
-# Updates by these multiples of one gradient: the first alone would show no more than its sign.
-MULTIPLES = (1.0, 0.3, 2.0)
-
-
 @pytest.fixture(scope="module")
 def theirs():
     """A training step by PyTorch: batch, loss, gradients; what was before, and after updates."""
-    torch.manual_seed(0)
-    model = randomise(baseline.SSAAFormer(**SMALLEST)).train()
-    before = {name: x.clone() for name, x in model.state_dict().items()}
-    rng = np.random.default_rng(1)
-    batch = {
-        "image": rng.integers(0, 256, (8, 64, 64, 3), np.uint8),
-        "label": rng.integers(0, 2, 8).astype(np.int32),
-        "forged": rng.random((8, 4)).astype(np.float32),
-        "fidelity": np.zeros(8, np.float32),
-    }
-    outputs = model(as_torch(batch["image"].astype(np.float32) / 127.5 - 1))
-    label, forged = torch.tensor(batch["label"]).long(), torch.tensor(batch["forged"])
-    targets = torch.stack([forged, 1 - forged], dim=-1)
-    of_class = cross_entropy(outputs.class_logits, label, label_smoothing=0.1)
-    of_tokens = cross_entropy(outputs.token_logits.flatten(0, 1), targets.flatten(0, 1))
-    loss = of_class + 0.5 * of_tokens
-    loss.backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
-    named = dict(model.named_parameters())
-    decayed = [p for name, p in named.items() if is_kernel(name, p)]
-    others = [p for name, p in named.items() if not is_kernel(name, p)]
-    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    adamw = torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    for multiple in MULTIPLES:
-        for name, parameter in named.items():
-            parameter.grad = multiple * gradients[name]
-        adamw.step()
-    return {
-        "batch": batch,
-        "before": before,
-        "loss": loss.item(),
-        "gradients": before | gradients,
-        "after": model.state_dict(),
-    }
-
-
-def is_kernel(name, parameter):
-    """What is decayed: matrices and convolutions; no norm, bias, layer scale or mirror weight."""
-    return parameter.ndim > 1 and "gamma" not in name
+    return compute()
 
 
 @pytest.fixture(scope="module")
@@ -236,9 +164,9 @@ def ours(theirs):
     config.train.weight_decay = WEIGHT_DECAY
     config.train.warmup_steps = 0
     config.train.clip_norm = 0.0
-    config.train.token_weight = 0.5
+    config.train.token_weight = TOKEN_WEIGHT
     config.train.fidelity_weight = config.train.ranking_weight = 0.0
-    model = SSAAFormer(SSAAFormerConfig(**SMALLEST))
+    model = SSAAFormer(SSAAFormerConfig(**NETWORK))
     variables = converted(theirs["before"])
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -253,9 +181,8 @@ def ours(theirs):
 
 def converted(state_dict):
     """By the table of names; `infer` would find none of our variants."""
-    config = SSAAFormerConfig(**SMALLEST)
-    weights = {name: x.numpy() for name, x in state_dict.items()}
-    return unflatten_dict(network.fill(weights, config, network.name_tensors(config)))
+    config = SSAAFormerConfig(**NETWORK)
+    return unflatten_dict(network.fill(state_dict, config, network.name_tensors(config)))
 
 
 def compare(found, expected, tolerance):
@@ -282,7 +209,7 @@ def test_every_gradient_of_a_step(ours, theirs):
     """Adam's first moment is a tenth of the first gradient."""
     mean = ours["after"].opt_state[1][0].mu
     found = jax.tree.map(lambda m: 10 * np.asarray(m), mean)
-    compare(found, converted(theirs["gradients"])["params"], 1e-3)
+    compare(found, converted(theirs["before"] | theirs["gradients"])["params"], 1e-3)
 
 
 def test_the_running_statistics_of_a_step(ours, theirs):
@@ -293,7 +220,7 @@ def test_the_running_statistics_of_a_step(ours, theirs):
 def test_the_updates_of_adamw(ours, theirs):
     """Of equal gradients, lest rounding turn the sign of what vanishes."""
     before, after = (converted(theirs[name])["params"] for name in ("before", "after"))
-    gradients = converted(theirs["gradients"])["params"]
+    gradients = converted(theirs["before"] | theirs["gradients"])["params"]
     chain = optimizer(ours["config"].train)
 
     @jax.jit
@@ -312,3 +239,11 @@ def test_the_updates_of_adamw(ours, theirs):
         moved = max(moved, np.abs(expected - start).max())
         np.testing.assert_allclose(found - start, expected - start, atol=3e-4 * LEARNING_RATE)
     assert moved > 2 * LEARNING_RATE
+
+
+def test_the_golden_file_is_what_pytorch_computes(theirs):
+    with np.load(GOLDEN) as file:
+        assert str(file["settings"]) == settings()
+        for group in ("before", "batch", "outputs", "gradients", "after"):
+            golden = {name: file[f"{group}/{name}"] for name in theirs[group]}
+            compare(golden, theirs[group], 1e-4)

@@ -1,9 +1,11 @@
+"""The first patch embedding whitens the patches of faces."""
+
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from test_model import randomise
+from test_ssaaformer import randomise
 
 from deepfidelity_jax.network.patch_whitening import FLOOR, start_whitened, whiten
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, cut_patches, normalise

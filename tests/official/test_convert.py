@@ -17,7 +17,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.size import count_parameters
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig
 from deepfidelity_jax.official import convert, network
-from deepfidelity_jax.training import loop, step
+from deepfidelity_jax.training import loop, step, trained
 from deepfidelity_jax.weight_files import named_tensors
 
 TINY = SSAAFormerConfig.tiny(symmetric=(1, 0, 2, 0))
@@ -113,8 +113,8 @@ def test_the_official_names():
     tensors = network.name_tensors(SSAAFormerConfig.large())
     assert len({tensor.name for tensor in tensors}) == len(tensors)
     assert {tensor.name: tensor.shape for tensor in tensors} == official_names()
-    trained = [t for t in tensors if "running" not in t.name]
-    assert sum(int(np.prod(t.shape)) for t in trained) == 98_824_462
+    learnt = [t for t in tensors if "running" not in t.name]
+    assert sum(int(np.prod(t.shape)) for t in learnt) == 98_824_462
 
 
 def test_round_trip_is_exact():
@@ -366,7 +366,7 @@ def test_out_and_in_again(official, tmp_path, suffix):
     convert.export_official(tmp_path / "one", path)
     assert_equal(without_counters(named_tensors.read_weights(path)[1]), draw(TINY, 2))
     convert.import_official(path, None, tmp_path / "two")
-    ends = [loop.read_trained(tmp_path / name)[1] for name in ("one", "two")]
+    ends = [trained.read_trained(tmp_path / name)[1] for name in ("one", "two")]
     jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
@@ -383,7 +383,7 @@ def test_imagenet_weights(tmp_path, capfd):
         "blocks1.0.w is not there",
     ):
         assert part in told
-    config, variables, _ = loop.read_trained(tmp_path / "work")
+    config, variables, _ = trained.read_trained(tmp_path / "work")
     assert tuple(config.model.symmetric) == (1, 0, 0, 0)
     params = variables["params"]
     np.testing.assert_array_equal(params["stage1"]["symmetric"]["w"], [[1, 1]])
@@ -466,7 +466,7 @@ def start_training(config, records_folder, workdir):
     """One step at a learning rate of zero: parameters stay as they began."""
     config.train.update(steps=1, learning_rate=0.0, end_learning_rate=0.0, warmup_steps=0)
     loop.train(config, records_folder, workdir, convert.initial_arrays(config))
-    return loop.read_trained(workdir)[1]["params"]
+    return trained.read_trained(workdir)[1]["params"]
 
 
 def test_training_starts_from_a_file(tiny, records_folder, tmp_path, capfd):
@@ -487,7 +487,7 @@ def test_training_starts_from_a_file(tiny, records_folder, tmp_path, capfd):
 def test_training_starts_from_a_workdir(tiny, finished, records_folder, tmp_path):
     tiny.init_from = str(finished)
     params = start_training(tiny, records_folder, tmp_path / "work")
-    expected = loop.read_trained(finished)[1]["params"]
+    expected = trained.read_trained(finished)[1]["params"]
     jax.tree.map(np.testing.assert_array_equal, params, expected)
 
 

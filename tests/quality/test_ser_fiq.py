@@ -41,7 +41,7 @@ from deepfidelity_jax.quality.ser_fiq import (
 )
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.schema import FAKE, REAL, Records
-from deepfidelity_jax.training import loop
+from deepfidelity_jax.training import trained
 from deepfidelity_jax.weight_files.named_tensors import read_weights
 
 
@@ -322,7 +322,7 @@ def test_faces_without_landmarks_are_told(weights, tiny, tmp_path, capfd):
 def test_prediction_measures_as_the_training_faces_were(weights, finished, tmp_path):
     """With the same weights the same measure; without, or with others, none, and why."""
     plain = df.load(finished)
-    _, variables, step = loop.read_trained(finished)
+    _, variables, step = trained.read_trained(finished)
     assert plain.fidelity_model.provenance["quality"]["measure"] == "iso"
 
     def detector(arcface, digest):

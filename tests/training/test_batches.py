@@ -9,8 +9,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.forgeries import augment
 from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.records.schema import FAKE, REAL, SOURCES, Records
-from deepfidelity_jax.training import loop
-from deepfidelity_jax.training.batches import evaluation_batches, training_batches
+from deepfidelity_jax.training.batches import evaluation_batches, training_batches, training_input
 
 SIZE = 96  # nine tokens
 
@@ -20,7 +19,7 @@ def open_batches(folder, tiny, *, forged=True, seed=3, size=SIZE, **options):
     records = Records(folder, SOURCES if forged else "train")
     options = {"batch_size": 4} | options
     return training_batches(
-        records, loop.training_input(tiny, folder), forged=forged, seed=seed, **options
+        records, training_input(tiny, folder), forged=forged, seed=seed, **options
     )
 
 

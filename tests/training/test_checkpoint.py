@@ -10,7 +10,7 @@ import pytest
 from deepfidelity_jax.detector.load import load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.training import checkpoint
-from deepfidelity_jax.training.checkpoint import METRIC, Checkpoints, best_step, latest_step, steps
+from deepfidelity_jax.training.checkpoint import METRICS, Checkpoints, best_step, latest_step, steps
 from deepfidelity_jax.training.step import build_model, create_state
 
 NOTES = {"config": "{}", "data": "7"}
@@ -27,11 +27,11 @@ def make_state(seed=0):
 ABSTRACT = checkpoint.on_one_device(jax.eval_shape(make_state))
 
 
-def save(folder, scores, keep=2):
+def save(folder, scores, keep=2, metric=METRICS["validation"]):
     """One checkpoint a score; None where there was no validation."""
     with Checkpoints(folder, keep) as checkpoints:
         for step, value in enumerate(scores, 1):
-            metrics = None if value is None else {METRIC: value}
+            metrics = None if value is None else {metric: value}
             checkpoints.save(step, make_state(step), NOTES, metrics)
 
 
@@ -46,7 +46,7 @@ def test_keeps_the_newest_and_the_best(tmp_path):
     assert best_step(tmp_path) == 2
     assert_equal(checkpoint.restore(tmp_path, 2, ABSTRACT), make_state(2))
     notes = checkpoint.read_notes(tmp_path, 2)
-    assert notes["metrics"] == {METRIC: 0.9}
+    assert notes["metrics"] == {"val_frame_auc": 0.9}
     assert NOTES.items() <= notes.items()
 
 
@@ -55,6 +55,18 @@ def test_of_equals_the_later_and_without_scores_the_newest(tmp_path):
     assert best_step(tmp_path / "a") == 2
     save(tmp_path / "b", [None, None])
     assert best_step(tmp_path / "b") == 2
+
+
+def test_the_best_on_test_is_found_under_its_own_name_and_the_older_one(tmp_path):
+    """Older versions called the score of the test split `val_frame_auc`."""
+    save(tmp_path, [0.7, 0.8], metric="val_frame_auc")
+    with Checkpoints(tmp_path, 2) as checkpoints:
+        for step, score in ((3, 0.9), (4, 0.6)):
+            checkpoints.save(step, make_state(step), NOTES, {METRICS["test"]: score})
+    assert checkpoint.read_notes(tmp_path, 3)["metrics"] == {"test_frame_auc": 0.9}
+    assert best_step(tmp_path) == 3
+    save(tmp_path / "older", [0.7, 0.9, 0.8], metric="val_frame_auc")
+    assert best_step(tmp_path / "older") == 2
 
 
 def test_nothing_there(tmp_path):

@@ -1,26 +1,20 @@
 """Training: the same on eight devices, after being killed, and in every tensor."""
 
-import functools
 import json
-import math
 import os
 import random
 import shutil
 import signal
 import time
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig
-from deepfidelity_jax.records import schema
-from deepfidelity_jax.training import checkpoint, loop, step, token_mixing
-from deepfidelity_jax.training.batches import TOKEN, training_batches
-from deepfidelity_jax.training.step import build_model, divide, train_step
+from deepfidelity_jax.training import checkpoint, loop, step
+from deepfidelity_jax.training.loop import StepLog, StopSignal
+from deepfidelity_jax.training.step import build_model
 from deepfidelity_jax.workdir import MetricsLog
 
 
@@ -100,23 +94,6 @@ def test_told_to_stop_it_saves_first(finished, tiny, command, tmp_path):
     assert_equal_ends(tmp_path, finished, tiny)
 
 
-@pytest.fixture(scope="module")
-def batch(records_folder):
-    """One real batch of the tiny run."""
-    from deepfidelity_configs import demo
-
-    config = demo.get_config()
-    config.model.image_size = 32
-    batches = training_batches(
-        schema.Records(records_folder, schema.SOURCES),
-        loop.training_input(config, records_folder),
-        batch_size=8,
-        seed=0,
-        forged=True,
-    )
-    return next(batches)
-
-
 def test_every_tensor_learns(finished, tiny):
     """Adam's first moment, the average of a real run's gradients, is zero in no tensor."""
     state = read_state(finished, tiny)
@@ -133,91 +110,6 @@ def test_every_tensor_learns(finished, tiny):
 
 def _has_mean(state):
     return hasattr(state, "mu")
-
-
-# The smallest network that has all parts, and that which has one block.
-ALL_PARTS = SSAAFormerConfig(
-    depths=(1, 1, 1, 1),
-    widths=(16, 24, 32, 48),
-    head_dim=16,
-    symmetric=(1, 0, 0, 0),
-    fidelity_head=True,
-)
-ONE_BLOCK = replace(ALL_PARTS, depths=(1, 0, 0, 0))
-
-
-def create_state(network, config):
-    """A fresh state of the network."""
-    return jax.jit(lambda: step.create_state(SSAAFormer(network), config))()
-
-
-def jit_step(network, config):
-    """One training step of the network, as `config` is now."""
-    model, config = SSAAFormer(network), config.copy_and_resolve_references()
-    return jax.jit(functools.partial(train_step, model=model, config=config))
-
-
-def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
-    """Computed in bfloat16, kept in float32."""
-    tiny.train.warmup_steps, tiny.train.learning_rate = 1, 1e-3
-    tiny.train.fidelity_weight = 1.0
-    state, losses = create_state(ALL_PARTS, tiny), []
-    step = jit_step(replace(ALL_PARTS, dtype="bfloat16"), tiny)
-    for _ in range(12):
-        state, metrics = step(state, batch)
-        losses.append(float(metrics["class"]))
-    assert all(math.isfinite(loss) for loss in losses)
-    assert losses[-1] < losses[0] - 0.05
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(state.variables)} == {"float32"}
-
-
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
-    """Where BatchNorm cannot tell the parts apart, as all hold the same pair."""
-    whole = {key: np.concatenate([value[:2]] * 4) for key, value in batch.items()}
-    state = create_state(ONE_BLOCK, tiny)
-    one, metrics = jit_step(ONE_BLOCK, tiny)(state, whole)
-    tiny.train.accumulate = 4
-    in_parts = jit_step(ONE_BLOCK, tiny)
-    parts, metrics_of_parts = in_parts(state, whole)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
-    jax.tree.map(close, metrics_of_parts, metrics)
-    jax.tree.map(close, parts.opt_state, one.opt_state)
-    # The running statistics of four small batches, not of one large one.
-    running = [s.variables["batch_stats"]["norm"]["mean"] for s in (state, one, parts)]
-    batch_mean = (running[1] - 0.9 * running[0]) / 0.1
-    close(running[2], 0.9**4 * running[0] + (1 - 0.9**4) * batch_mean, atol=1e-5)
-    # Parts that differ all count: another pair in the last part is another gradient.
-    other = {key: np.concatenate([value[:6], value[4:6]]) for key, value in batch.items()}
-    assert not np.allclose(in_parts(state, other)[1]["loss"], metrics["loss"], atol=1e-4)
-
-
-def test_a_batch_is_divided_by_pairs():
-    batch = {"image": jnp.arange(24.0).reshape(12, 2), "label": jnp.arange(12)}
-    parts = divide(batch, 3)
-    np.testing.assert_array_equal(parts["label"], [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]])
-    np.testing.assert_array_equal(parts["image"][1, :, 0], [4, 6, 16, 18])
-
-
-def test_tokens_are_mixed_before_the_network_sees_them(records_folder, tiny):
-    """Exchanging in the step, labels left alone, is training on exchanged images."""
-    side = 3
-    tiny.model.image_size = side * TOKEN
-    tiny.train.token_weight = tiny.train.ranking_weight = 0.0  # mixed images are not ranked
-    folder = schema.Records(records_folder, "train")
-    made_from = loop.training_input(tiny, records_folder)
-    batch = next(training_batches(folder, made_from, batch_size=4, seed=0, forged=False))
-    state = create_state(ONE_BLOCK, tiny)
-    key = jax.random.key(tiny.seed + 2)
-    boxes = [token_mixing.draw_box(jax.random.fold_in(key, i), side) for i in range(20)]
-    number = next(i for i, box in enumerate(boxes) if 0 < box.mean() < 1)
-    state = state.replace(step=jnp.array(number))
-    exchanged = token_mixing.exchange(jnp.asarray(batch["image"], jnp.float32), boxes[number])
-    by_hand = batch | {"image": exchanged.astype(jnp.uint8)}
-    expected = jit_step(ONE_BLOCK, tiny)(state, by_hand)
-    tiny.train.token_mixing = "unlabelled"
-    found = jit_step(ONE_BLOCK, tiny)(state, batch)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
-    jax.tree.map(close, found, expected)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(finished, records_folder, tiny, tmp_path):
@@ -245,25 +137,42 @@ def test_a_finished_run_is_left_alone(finished, records_folder, tiny, tmp_path):
     assert losses_of(tmp_path / "run") == losses_of(finished)
 
 
+def test_metrics_are_written_a_step_late_and_before_a_save(tiny, tmp_path):
+    tiny.train.log_every = 2
+    log = StepLog(tiny, MetricsLog(tmp_path, after=0), 0)
+
+    def add(number):
+        log.add(number, {"loss": jnp.float32(number), "accuracy": jnp.float32(0.5)})
+        return list(losses_of(tmp_path).items())
+
+    assert [add(number) for number in (1, 2, 3, 4)] == [[], [], [(2, 2.0)], [(2, 2.0)]]
+    add(5)
+    log.flush()
+    log.flush()
+    assert losses_of(tmp_path) == {2: 2.0, 4: 4.0, 5: 5.0}
+    log.evaluated(5, {"test_frame_auc": 0.75, "test_loss": 0.5})
+    log.close()
+    last = {"step": 5, "test_frame_auc": 0.75, "test_loss": 0.5}
+    assert read_metrics(tmp_path)[-1] == last
+    for line in read_metrics(tmp_path)[:-1]:
+        assert line["learning_rate"] == pytest.approx(float(log.schedule(line["step"] - 1)))
+        assert line["images_per_s"] > 0
+
+
+def test_a_first_signal_is_remembered_and_a_second_one_stops_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignal() as stop:
+        assert not stop.asked
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_half_a_line_of_metrics_is_dropped(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"st')
     log = MetricsLog(tmp_path, after=1)
     log.write(2, {"loss": 0.5})
     log.close()
     assert read_metrics(tmp_path) == [{"step": 1, "loss": 2}, {"step": 2, "loss": 0.5}]
-
-
-@pytest.mark.parametrize(
-    ("group", "values", "told"),
-    [
-        ("model", {"variant": "huge"}, "large, base, small, tiny"),
-        ("model", {"image_size": 100}, "multiple of 32"),
-        ("model", {"dtype": "float99"}, "float99"),
-        ("model", {"symmetric": (99, 0, 0, 0)}, "config.model"),
-    ],
-)
-def test_a_network_that_cannot_be(tiny, group, values, told):
-    tiny[group].update(values)
-    with pytest.raises(InputError, match=told) as raised:
-        build_model(tiny)
-    assert "\n" not in str(raised.value)

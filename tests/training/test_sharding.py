@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfidelity_jax import hosts
+from deepfidelity_jax import cli, hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.training import sharding
 
@@ -66,3 +66,12 @@ def test_devices_are_made_unless_the_user_has_set_a_number(monkeypatch, given, m
 
 def test_all_of_an_array_is_gathered():
     np.testing.assert_array_equal(sharding.gather(jnp.arange(5)), np.arange(5))
+
+
+def test_a_caller_of_the_library_keeps_its_devices(monkeypatch):
+    """Only a process that is the command line makes some, not one that calls `main`."""
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(hosts, "made_devices", False)
+    assert cli.main(["run.py", "--mode=nothing"]) == 2
+    assert not hosts.made_devices
+    assert hosts.DEVICES not in os.environ

@@ -1,6 +1,6 @@
-"""Which form of an operator runs on an NVIDIA GPU: XLA's, cuDNN's or a kernel of ours.
+"""Which form of an operator runs on an NVIDIA GPU: XLA's, cuDNN's or a kernel of `pallas`.
 
-Everything here was measured, or stays XLA's form. `benchmarks/accelerator.py` measures it.
+XLA's form stays until another was measured to be faster: `benchmarks/accelerator.py`.
 """
 
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from functools import partial
 import jax
 from jax import lax
 
-# The functions of kernels.py, and those of them that are in use. None has been measured yet: what
-# pays in the whole network belongs here.
+# The kernels of `pallas`, and those in use. None is yet: a kernel belongs here once it was measured
+# to make the whole network faster.
 KERNELS = ("depthwise_grad", "gelu_product", "gelu_gradient", "moments", "batch_norm_sums")
 IN_USE: set[str] = set()
 
-# (Compute capability, dtype, with a gradient) for which cuDNN's attention was measured to be faster
+# (Compute capability, dtype, with a gradient) where cuDNN's attention was measured to be faster
 # than XLA's: docs/speed.md.
 CUDNN_IS_FASTER = {((9, 0), "bfloat16", False)}  # H100, H200
 
@@ -27,15 +27,15 @@ def choose_attention(
     head_dim: int,
     gradient: bool,
 ) -> str:
-    """The form of attention, of `attention.FORMS`: 'divided_last', 'xla' or 'cudnn'.
+    """The form of attention, a key of `global_attention.FORMS`: 'divided_last', 'xla' or 'cudnn'.
 
     Args:
-      platform: what is compiled for, by JAX's names: 'cpu', 'cuda', 'tpu' ...
-      capability: of the NVIDIA GPU; None where there is none, or it is not known.
-      dtype: of the computation.
-      tokens: how many there are.
+      platform: the platform compiled for, by JAX's name: 'cpu', 'cuda', 'tpu' ...
+      capability: compute capability of the NVIDIA GPU; None if there is none or it is unknown.
+      dtype: dtype of q, k and v.
+      tokens: number of tokens.
       head_dim: channels of a head.
-      gradient: whether the result is to be differentiated.
+      gradient: whether the result is differentiated.
     """
     if platform == "cpu":
         return "divided_last"
@@ -46,25 +46,25 @@ def choose_attention(
 def cudnn_can(
     capability: tuple[int, int] | None, dtype: str, tokens: int, head_dim: int, gradient: bool
 ) -> bool:
-    """Whether `jax.nn.dot_product_attention` has cuDNN's attention for this, of no bias."""
+    """Whether `jax.nn.dot_product_attention` can use cuDNN's attention here, without a bias."""
     return (
         capability is not None
         and capability >= (8, 0)
         and dtype in ("float16", "bfloat16")
         and head_dim % 8 == 0
         and head_dim <= (256 if capability >= (9, 0) else 128)
-        # JAX takes the bias that it puts in place of none for one, whose gradient cuDNN has for an
-        # even number of tokens only.
+        # JAX passes cuDNN a bias even where there is none, and cuDNN's gradient of a bias needs an
+        # even number of tokens.
         and not (gradient and tokens % 2)
     )
 
 
 def switch(kernel: str, plain: Callable, **settings) -> Callable:
-    """`plain`, but on an NVIDIA GPU the kernel with these settings where it is in use."""
+    """`plain`, or on an NVIDIA GPU the kernel with these settings if it is in use."""
     assert kernel in KERNELS, kernel
     if kernel not in IN_USE or not kernels_run():
         return plain
-    # Here, since Pallas takes its time to import and not every JAX has its Triton.
+    # Imported here: Pallas loads slowly, and not every build of JAX has its Triton.
     from deepfidelity_jax.network.kernels import pallas
 
     form = partial(getattr(pallas, kernel), **settings)
@@ -72,9 +72,9 @@ def switch(kernel: str, plain: Callable, **settings) -> Callable:
 
 
 def kernels_run() -> bool:
-    """Whether kernels can run: on one GPU, of the Ampere generation or newer.
+    """Whether kernels can run: on exactly one GPU, Ampere or newer.
 
-    On several GPUs XLA cannot divide a kernel with the batch, and would gather the batch for it.
+    XLA cannot split a kernel over several GPUs, and would gather the batch for it.
     """
     gpus = find_capabilities()
     return len(gpus) == 1 and gpus[0] >= (8, 0)
@@ -83,7 +83,7 @@ def kernels_run() -> bool:
 def find_capabilities() -> list[tuple[int, int]]:
     """Compute capability of each NVIDIA GPU of the run.
 
-    Programs can be made for platforms that are not here: then nothing is known of the GPU.
+    Empty where programs are compiled for a GPU that is not here.
     """
     try:
         devices = jax.devices("cuda")

@@ -1,4 +1,4 @@
-"""Normalisation over a batch, its gradient in few passes."""
+"""BatchNorm over all positions of a batch, its gradient in few passes."""
 
 import math
 from functools import partial
@@ -11,12 +11,11 @@ from jaxtyping import Array, Float
 
 from deepfidelity_jax.network.kernels import choice
 
-# The name under which a policy of `jax.checkpoint` can keep the statistics, a few numbers each.
+# The name by which a policy of `jax.checkpoint` keeps the statistics, a few numbers each.
 STATISTICS = "statistics"
 
 
-# Differentiated as it is written, mean and variance each send a gradient of their own back. Two CPU
-# cores, SSAAFormer-L, four images: a training step takes 3.19 s instead of 3.44.
+# Automatic differentiation would pass over x again for the mean and for the variance.
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def batch_norm(
     x: Float[Array, "*b c"],
@@ -24,10 +23,9 @@ def batch_norm(
     bias: Float[Array, "c"],
     epsilon: float,
 ) -> tuple[Float[Array, "*b c"], Float[Array, "c"], Float[Array, "c"]]:
-    """Normalise each channel over all positions: y in float32, and mean and biased variance.
+    """`plain_batch_norm`: y in float32, mean and biased variance of each channel.
 
-    Mean and variance are for the record: no gradient comes back through them. Ioffe and Szegedy,
-    "Batch normalization", 2015.
+    Mean and variance serve the running statistics: no gradient comes back through them.
     """
     return _batch_norm_forward(x, scale, bias, epsilon)[0]
 
@@ -47,7 +45,7 @@ def _batch_norm_backward(epsilon, residuals, cotangents):
     count, wide = math.prod(x.shape[:-1]), x.astype(jnp.float32)
     dbias, along = choice.switch("batch_norm_sums", sums)(x, g, mean)
     dscale = inverse * along
-    # dx = slope * (g - mean(g) - z * mean(g z)) with z the normalised x, sorted by what varies.
+    # dx = slope * (g - mean(g) - z * mean(g z)), z the normalised x; constants of a channel first.
     slope = scale * inverse
     of_x = -slope * inverse * dscale / count
     dx = slope * g + of_x * wide - (slope * dbias / count + of_x * mean)
@@ -55,6 +53,17 @@ def _batch_norm_backward(epsilon, residuals, cotangents):
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+def plain_batch_norm(
+    x: Float[Array, "*b c"], scale: Float[Array, "c"], bias: Float[Array, "c"], epsilon: float
+) -> tuple[Float[Array, "*b c"], Float[Array, "c"], Float[Array, "c"]]:
+    """scale * (x - mean) / sqrt(var + epsilon) + bias, mean and biased var: the definition.
+
+    Ioffe and Szegedy, "Batch normalization", 2015.
+    """
+    mean, var = moments(x)
+    return scale * (x - mean) / jnp.sqrt(var + epsilon) + bias, mean, var
 
 
 def moments(x: Float[Array, "*b c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:

@@ -1,9 +1,8 @@
-"""Pallas kernels that read and write less on an NVIDIA GPU; `forms.py` says which are in use.
+"""Pallas kernels for NVIDIA GPUs, each one pass where XLA takes several.
 
-Each is one pass where XLA's form of the same operator, which stands beside its call, takes several.
-They are written for Triton: blocks have sizes that are powers of two, edges are masked, and sums
-over blocks go through partial results that XLA adds up, so that a result never depends on the order
-in which blocks finish. Accumulators are float32.
+`choice.IN_USE` says which are in use; XLA's form stands beside each call. They are written for
+Triton: block sizes are powers of two, edges are masked, accumulators are float32. XLA adds up the
+partial sums of blocks, so that a result never depends on the order in which blocks finish.
 """
 
 import functools
@@ -16,8 +15,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
 
-# Channels of a block, 128 bytes or more in a row, and the columns of one of `depthwise_grad`: four
-# numbers of each of 128 threads, whose k * k accumulators for 5 x 5 then are 100 registers.
+# Channels of a block, at least 128 bytes in a row, and columns of a block of `depthwise_grad`. Each
+# of 128 threads has four numbers, and for 5 x 5 taps 100 registers of accumulators.
 CHANNELS, COLUMNS = 64, 8
 
 
@@ -26,9 +25,9 @@ def depthwise_grad(
 ) -> Float[Array, "k k c"]:
     """Kernel gradient of a depthwise k x k correlation, k odd, in one pass over x and g.
 
-    A program goes down the rows of some columns and channels of an image. Of x it takes each row k
-    times, moved sideways, the first time from memory and then from the cache; of g it holds the k
-    rows that meet it.
+    A program goes down the rows of an image for some columns and channels. It loads each row of x k
+    times, shifted sideways: once from memory, then from the cache. It holds the k rows of g that
+    meet that row.
     """
     n, h, w, c = x.shape
     columns, channels = pl.cdiv(w, COLUMNS), pl.cdiv(c, CHANNELS)
@@ -36,7 +35,7 @@ def depthwise_grad(
     sums = pl.pallas_call(
         functools.partial(_depthwise_grad_kernel, k=k),
         out_shape=jax.ShapeDtypeStruct((n, columns, k, k, c), jnp.float32),
-        # Programs side by side are of one image, whose columns overlap in the cache.
+        # Neighbouring programs work on one image, whose columns overlap in the cache.
         grid=(channels, columns, n),
         in_specs=[image, image],
         out_specs=pl.BlockSpec((None, None, k, k, c), lambda m, j, i: (i, j, 0, 0, 0)),
@@ -76,8 +75,8 @@ def _depthwise_grad_kernel(x_ref, g_ref, sums_ref, *, k):
         triton.store(place, found.sum(axis=0), mask=channel < c)
 
 
-# Rows and columns of a block of the product, and how much is summed over at a time: so that three
-# programs have room on a multiprocessor of an H100, and one computes while another writes.
+# Rows and columns of a block of the product, and the summed length of a step: three programs fit on
+# a multiprocessor of an H100, and one computes while another writes.
 ROWS, WIDTH, DEPTH = 128, 64, 64
 
 
@@ -88,7 +87,7 @@ def gelu_product(
     *,
     interpret: bool = False,
 ) -> Float[Array, "n d"]:
-    """GELU(x @ kernel + bias), exact; what is inside is neither rounded nor written down."""
+    """GELU(x @ kernel + bias), exact; the product is neither rounded nor written to memory."""
     n, d = len(x), kernel.shape[1]
     whole = [pl.BlockSpec(a.shape, lambda j, i, a=a: (0,) * a.ndim) for a in (x, kernel, bias)]
     return pl.pallas_call(
@@ -131,7 +130,7 @@ def gelu_gradient(
     *,
     interpret: bool = False,
 ) -> tuple[Float[Array, "n d"], Float[Array, "d"]]:
-    """Of GELU(x + bias), exact: the gradient of x, and that of the bias in float32."""
+    """Gradients of GELU(x + bias), exact: that of x, and that of the bias in float32."""
 
     def differentiate(x, g, bias):
         x = x + bias
@@ -148,7 +147,7 @@ def moments(
 ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
     """Mean and biased variance of each channel over all positions, in one pass."""
     x = x.reshape(-1, x.shape[-1])
-    # Of differences from the first row, so that no digits are lost far from zero.
+    # Differences from the first row, so that no digits are lost far from zero.
     first, n = x[0].astype(jnp.float32), len(x)
 
     def sum_powers(x, first):
@@ -177,15 +176,15 @@ def batch_norm_sums(
     return tuple(sums)
 
 
-# Rows of a block, and the blocks that a program takes one after another.
+# Rows of a block, and blocks a program works through one after another.
 LINES, BLOCKS = 32, 8
 
 
 def _pass_over_rows(function, arrays, vectors, written, summed, interpret):
-    """Once over arrays [n, c]: what is to be written, [n, c], and the sums over rows of the rest.
+    """Pass once over arrays [n, c]: results of the same shape, and results summed over rows.
 
     `function` gets a float32 block of each array, then of each vector [c], and returns two lists:
-    `written` blocks, of the first array's dtype, and `summed` blocks.
+    `written` blocks, stored in the first array's dtype, and `summed` blocks.
     """
     n, c = arrays[0].shape
     chunks = pl.cdiv(n, LINES * BLOCKS)
@@ -239,14 +238,14 @@ def _pass_over_rows(function, arrays, vectors, written, summed, interpret):
 
 
 def _load(ref, rows, columns):
-    """A block of a matrix, zeros outside of it; each axis is (index, size)."""
+    """A block of a matrix, zeros outside; each axis is (index, size)."""
     (row, n), (column, c) = rows, columns
     inside = (row < n)[:, None] & (column < c)[None, :]
     return triton.load(ref.at[row[:, None], column[None, :]], mask=inside, other=0.0)
 
 
 def _normal_cdf(x):
-    """Phi(x) in float32. Triton's lowering has no erf: this is the rational form that XLA takes."""
+    """Phi(x) in float32. Triton's lowering has no erf: this is XLA's rational form of it."""
     z = jnp.clip(x * np.float32(0.5**0.5), -4.0, 4.0)
     square = z * z
     over = functools.reduce(lambda sum_, a: sum_ * square + np.float32(a), ABOVE)

@@ -1,4 +1,4 @@
-"""The product of many rows with a kernel, its gradient in the form that each platform likes."""
+"""Rows times a kernel, with and without GELU: the gradients each platform computes fastest."""
 
 import jax
 import jax.numpy as jnp
@@ -8,21 +8,20 @@ from jaxtyping import Array, Float
 
 from deepfidelity_jax.network.kernels import choice
 
-# Two CPU cores, GFLOP/s of x^T g with 12,544 rows of 512 and 128: 105 at once, 162 in two parts;
-# 50,176 rows: 106 at once, 168 in four. With 3,136 rows parts are slower: 147 instead of 157.
+# On a CPU x^T g is summed over so many parts of the rows at most, each longer than this.
 PARTS = 4
 ROWS_OF_A_PART = 6000
 
 
 @jax.custom_vjp
 def project(x: Float[Array, "n c"], kernel: Float[Array, "c d"]) -> Float[Array, "n d"]:
-    """x @ kernel; the gradient of the kernel, x^T g, is a sum over parts of the rows on a CPU."""
-    return x @ kernel
+    """`plain_product`; on a CPU the kernel's gradient x^T g is a sum over parts of the rows."""
+    return plain_product(x, kernel)
 
 
 def _project_forward(x, kernel):
-    # A plain product, which a policy of `jax.checkpoint` sees.
-    return x @ kernel, (x, kernel)
+    # Not a call of `project`, so that a policy of `jax.checkpoint` sees the product.
+    return plain_product(x, kernel), (x, kernel)
 
 
 def _project_backward(residuals, g):
@@ -37,16 +36,12 @@ project.defvjp(_project_forward, _project_backward)
 def project_gelu(
     x: Float[Array, "n c"], kernel: Float[Array, "c d"], bias: Float[Array, "d"]
 ) -> Float[Array, "n d"]:
-    """GELU(x @ kernel + bias), exact."""
-
-    def plain(x, kernel, bias):
-        return gelu(x @ kernel + bias)
-
-    return choice.switch("gelu_product", plain)(x, kernel, bias)
+    """`plain_gelu_product`, in one kernel where `choice.IN_USE` says so."""
+    return choice.switch("gelu_product", plain_gelu_product)(x, kernel, bias)
 
 
 def _project_gelu_forward(x, kernel, bias):
-    product = x @ kernel  # as in `project`
+    product = plain_product(x, kernel)  # seen by a policy, as in `project`
     return gelu(product + bias), (x, kernel, bias, product)
 
 
@@ -59,20 +54,31 @@ def _project_gelu_backward(residuals, g):
 project_gelu.defvjp(_project_gelu_forward, _project_gelu_backward)
 
 
+def plain_product(x: Float[Array, "n c"], kernel: Float[Array, "c d"]) -> Float[Array, "n d"]:
+    """x @ kernel: the definition."""
+    return x @ kernel
+
+
+def plain_gelu_product(
+    x: Float[Array, "n c"], kernel: Float[Array, "c d"], bias: Float[Array, "d"]
+) -> Float[Array, "n d"]:
+    """GELU(x @ kernel + bias), exact: the definition."""
+    return gelu(x @ kernel + bias)
+
+
 def gelu(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     """x * Phi(x), exact."""
-    # jax.nn.gelu goes through erfc, which keeps digits far below zero that nobody needs here:
-    # 6.9 ms against 2.5 ms for 6.3 M numbers on 2 CPU cores.
+    # jax.nn.gelu uses erfc, slower on a CPU, for digits far below zero that nobody needs here.
     return x * (0.5 + 0.5 * lax.erf(x * np.float32(0.5**0.5).astype(x.dtype)))
 
 
 def gelu_gradient(
     x: Float[Array, "n d"], bias: Float[Array, "d"], g: Float[Array, "n d"]
 ) -> tuple[Float[Array, "n d"], Float[Array, "d"]]:
-    """Of GELU(x + bias): the gradient of x, and that of the bias in float32."""
+    """Gradients of GELU(x + bias): that of x, and that of the bias in float32."""
     x = x + bias
-    # Phi is computed anew, and as 1 - Phi(-x) so that XLA does not see it: it would write down the
-    # erf of the forward pass, which is computed again as well, and read it twice.
+    # Phi as 1 - Phi(-x), so that XLA does not recognise the erf of the forward pass: it would write
+    # that to memory and read it twice, where computing it again is faster.
     phi = 0.5 - 0.5 * lax.erf(x * np.float32(-(0.5**0.5)).astype(x.dtype))
     density = np.float32((2 * np.pi) ** -0.5).astype(x.dtype) * jnp.exp(-0.5 * jnp.square(x))
     dx = g * (phi + x * density)
@@ -85,7 +91,7 @@ def product_at_once(x: Float[Array, "n c"], g: Float[Array, "n d"]) -> Float[Arr
 
 
 def product_in_parts(x: Float[Array, "n c"], g: Float[Array, "n d"]) -> Float[Array, "c d"]:
-    """x^T g as a sum over parts of the rows, so that every core has some, the wider one last."""
+    """x^T g as a sum over parts of the rows, some for every core, the wider factor last."""
     n = len(x)
     parts = max(
         p for p in range(1, PARTS + 1) if n % p == 0 and (p == 1 or n // p > ROWS_OF_A_PART)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax.network.kernels import norms, pallas, products
-from deepfidelity_jax.network.kernels.depthwise import depthwise_conv, grouped_grad
+from deepfidelity_jax.network.kernels.depthwise import correlate, plain_gradient
 
 # Of the large network at 224, an image of each stage; odd batches, edges and widths of all kinds.
 STAGES = [(1, 56, 56, 128), (1, 28, 28, 192), (3, 14, 14, 448), (3, 7, 7, 640)]
@@ -44,7 +44,7 @@ def test_depthwise_grad(shape, k, dtype):
     x, g = draw(0, shape, shape, dtype=dtype)
     found = interpret(partial(pallas.depthwise_grad, k=k))(x, g)
     assert found.dtype == jnp.float32
-    assert_close(found, grouped_grad(*wide((x, g)), k=k), 1e-5)
+    assert_close(found, plain_gradient(*wide((x, g)), k=k), 1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -137,7 +137,7 @@ def test_each_is_used_on_a_gpu_alone(platform):
     for function, shapes, count in (
         (mlp, matrices, 1),
         (train(mlp), matrices, 1),
-        (train(depthwise_conv), (image, (3, 3, 8), (8,)), 1),
+        (train(correlate), (image, (3, 3, 8)), 1),
         (norm, (image, (8,), (8,)), 1),
         (train(norm), (image, (8,), (8,)), 2),  # moments and sums
     ):

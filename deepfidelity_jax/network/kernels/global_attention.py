@@ -1,4 +1,4 @@
-"""Attention: the forms it is computed in, and its gradient."""
+"""Softmax attention over all tokens: its forms and its gradient."""
 
 from functools import partial
 
@@ -9,35 +9,33 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from deepfidelity_jax.network.kernels import choice
-from deepfidelity_jax.network.kernels.depthwise import map_parts
+from deepfidelity_jax.network.kernels.parts import map_parts
 
-# The name under which a policy of `jax.checkpoint` can keep what `attend` gives.
+# The name by which a policy of `jax.checkpoint` keeps the result.
 ATTENDED = "attended"
 
 
 @jax.custom_vjp
-def attend(
+def dot_product_attention(
     q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
 ) -> Float[Array, "n t heads d"]:
-    """Attend from every token to every token: softmax(q k^T / sqrt(d)) v, per head.
-
-    In the form that `forms.choose_attention` names for the platform this is compiled for.
-    """
+    """`plain_attention` in the form that `choice.choose_attention` names for the platform."""
     return _in_chosen_form(FORMS, (q, k, v), gradient=False)
 
 
-# The rule lies outside the platform switch, as with `_correlate`. It runs wherever a gradient is
-# wanted, under `jax.checkpoint` and in a scan too; the function above is then never compiled.
-def _attend_forward(q, k, v):
+# The rule lies outside the platform switch: differentiating the switch itself would keep the
+# residuals of every platform's form. It runs wherever a gradient is wanted, also under
+# `jax.checkpoint` and in a scan; the function above is then never compiled.
+def _attention_forward(q, k, v):
     out = checkpoint_name(_in_chosen_form(FORMS, (q, k, v), gradient=True), ATTENDED)
     return out, (q, k, v, out)
 
 
-def _attend_backward(residuals, g):
+def _attention_backward(residuals, g):
     return _in_chosen_form(GRADIENTS, (*residuals, g), gradient=True)
 
 
-attend.defvjp(_attend_forward, _attend_backward)
+dot_product_attention.defvjp(_attention_forward, _attention_backward)
 
 
 def _in_chosen_form(functions, arrays, *, gradient):
@@ -53,13 +51,18 @@ def _in_chosen_form(functions, arrays, *, gradient):
     )
 
 
+def plain_attention(
+    q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
+) -> Float[Array, "n t heads d"]:
+    """softmax(q k^T / sqrt(d)) v, per head: the definition."""
+    scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / q.shape[-1] ** 0.5
+    return jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores, axis=-1), v)
+
+
 def divided_last(
     q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
 ) -> Float[Array, "n t heads d"]:
-    """Attention by plain matrix products; the sum divides the result, not every weight.
-
-    Two CPU cores, SSAAFormer-L, four images: 1.58 s of the cores, 1.64 with the library's.
-    """
+    """Attention whose softmax divides the result, not every weight."""
     weights = _weigh(q * q.shape[-1] ** -0.5, k)
     out = _product(weights.astype(v.dtype), v.swapaxes(1, 2)) / weights.sum(axis=-1, keepdims=True)
     return out.astype(v.dtype).swapaxes(1, 2)
@@ -67,12 +70,15 @@ def divided_last(
 
 def _divided_last_grad(q, k, v, out, g):
     _, t, heads, _ = g.shape
-    gradients = map_parts(_attention_gradient, (q, k, v, out, g), heads * t * t)
+    gradients = map_parts(_gradient_of_part, (q, k, v, out, g), heads * t * t)
     return tuple(x.swapaxes(0, 1).reshape(g.shape) for x in gradients)
 
 
-def _attention_gradient(q, k, v, out, g):
-    """Of q, k and v: of the softmax, dS = P (dP - sum of P dP), where the sum is that of O dO."""
+def _gradient_of_part(q, k, v, out, g):
+    """With P the softmax: dV = P^T dO, dS = P (dP - rowsum(P dP)), and rowsum(P dP) = rowsum(O dO).
+
+    Dao et al., "FlashAttention", 2022, appendix B.
+    """
     dtype, scale = q.dtype, q.shape[-1] ** -0.5
     q = q * scale
     weights = _weigh(q, k)
@@ -87,7 +93,7 @@ def _attention_gradient(q, k, v, out, g):
 
 
 def _weigh(q, k):
-    """exp(q k^T - the largest of the row), by head, float32; q is scaled."""
+    """exp(q k^T - row maximum) per head, float32; q is scaled."""
     scores = _product(q.swapaxes(1, 2), k.transpose(0, 2, 3, 1))
     return jnp.exp(scores - scores.max(axis=-1, keepdims=True))
 
@@ -101,7 +107,8 @@ def _library_grad(q, k, v, out, g, *, implementation):
     return jax.vjp(form, q, k, v)[1](g)
 
 
-# Functions of q, k and v, and of q, k, v, the result and its gradient.
+# By the names of `choice.choose_attention`: functions of q, k and v, and of q, k, v, the result and
+# its gradient.
 FORMS = {"divided_last": divided_last} | {
     name: partial(jax.nn.dot_product_attention, implementation=name) for name in ("xla", "cudnn")
 }
