@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from deepfidelity_jax.faces.detection import EYES_APART, Face, FaceSettings
-from deepfidelity_jax.faces.geometry import cut_patch
+from deepfidelity_jax.faces.geometry import cut_patch, move
 from deepfidelity_jax.images import pictures, videos
 
 
@@ -91,5 +91,4 @@ def crop_face(
     crop = cv2.warpAffine(
         patch, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
-    matrix = affine(centre, size / side)
-    return crop, (face.landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return crop, move(affine(centre, size / side), face.landmarks).astype(np.float32)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from deepfidelity_jax.faces.geometry import complete_landmarks, fit_similarity
 from deepfidelity_jax.images.pictures import recompress
 
 KINDS = ("self_blend", "swap", "resynthesis")
@@ -25,12 +26,6 @@ Face = UInt8[np.ndarray, "h w 3"]
 Donor = UInt8[np.ndarray, "a b 3"]  # of any size
 Mask = Float32[np.ndarray, "h w"]
 Points = Float32[np.ndarray, "5 2"]
-
-# Eyes, nose and mouth corners of an average aligned crop, as shares of its side: where landmarks
-# are unknown, and how the unknown ones lie relative to the known.
-AVERAGE_FACE = np.array(
-    [[0.345, 0.41], [0.655, 0.41], [0.5, 0.585], [0.375, 0.735], [0.625, 0.735]], np.float32
-)
 
 
 def forge(
@@ -66,21 +61,6 @@ def forge(
     raise ValueError(f"unknown forgery {kind!r}: one of {', '.join(KINDS)}")
 
 
-def complete_landmarks(landmarks: Points, shape: tuple[int, int]) -> Points:
-    """Fill in unknown landmarks (NaN) from the average face laid over the known ones.
-
-    `shape` is the height and width of the crop; landmarks are x, y in pixels.
-    """
-    average = AVERAGE_FACE * np.array([shape[1], shape[0]], np.float32)
-    known = ~np.isnan(landmarks).any(axis=1)
-    if known.all():
-        return landmarks
-    if known.sum() < 2:
-        return average
-    placed = _apply(_similarity(average[known], landmarks[known]), average)
-    return np.where(known[:, None], landmarks, placed).astype(np.float32)
-
-
 def _self_blend(image: Face, points: Points, rng: np.random.Generator) -> tuple[Face, Mask]:
     # Only the inside is altered. Were the surroundings altered too, their colour or blur would
     # tell the classes apart without any forgery in them.
@@ -95,7 +75,7 @@ def _swap(
     image: Face, points: Points, donor: Donor, donor_points: Points, rng: np.random.Generator
 ) -> tuple[Face, Mask]:
     height, width = image.shape[:2]
-    matrix = _similarity(donor_points, points)
+    matrix = fit_similarity(donor_points, points)
     inner = cv2.warpAffine(
         donor, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
@@ -321,22 +301,3 @@ def _match_colour(inner: Face, outer: Face, mask: Mask, share: float) -> Face:
     matched = (source - mean) * gain + wanted_mean
     mixed = np.clip(source + share * (matched - source), 0, 255).astype(np.uint8)
     return cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB)
-
-
-# ------------------------------------------------------------------------------- geometry
-
-
-def _similarity(source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"]):
-    """Least-squares rotation, scale and shift from `source` to `target` (Umeyama, 1991)."""
-    a, b = source.astype(np.float64), target.astype(np.float64)
-    mean_a, mean_b = a.mean(0), b.mean(0)
-    a, b = a - mean_a, b - mean_b
-    norm = (a**2).sum()
-    cosine = (a * b).sum() / norm
-    sine = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / norm
-    linear = np.array([[cosine, -sine], [sine, cosine]])
-    return np.hstack([linear, (mean_b - linear @ mean_a)[:, None]])
-
-
-def _apply(matrix: Float[np.ndarray, "2 3"], points: Float[np.ndarray, "n 2"]):
-    return points @ matrix[:, :2].T + matrix[:, 2]

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces.geometry import fit_similarity
 from deepfidelity_jax.hosts import count_cores
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.quality import iresnet
@@ -93,10 +94,12 @@ def align(
     The best similarity of the landmarks that are known, at least two: the eyes alone will do. None
     where fewer are known, or all fall on one place.
     """
-    matrix = similarity(landmarks, TEMPLATE)
+    matrix = fit_similarity(landmarks, TEMPLATE)
     if matrix is None:
         return None
     zoom = float(np.hypot(*matrix[:, 0]))
+    if zoom == 0:
+        return None
     if zoom < 0.5:
         # Shrunk by averaging first: what follows then never skips a pixel.
         height, width = (max(1, round(2 * zoom * length)) for length in image.shape[:2])
@@ -112,27 +115,6 @@ def align(
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-
-
-def similarity(
-    points: Float[np.ndarray, "k 2"], targets: Float[np.ndarray, "k 2"]
-) -> Float[np.ndarray, "2 3"] | None:
-    """Turn, scale and shift, without mirroring, that bring points nearest to targets.
-
-    Least squares over the rows without NaN; None where they do not determine it.
-    """
-    known = np.isfinite(points).all(axis=1)
-    if known.sum() < 2:
-        return None
-    # In the complex plane a similarity is z -> a z + b.
-    z, w = (xy[known].astype(float) @ [1, 1j] for xy in (points, targets))
-    spread = z - z.mean()
-    size = np.vdot(spread, spread).real
-    a = np.vdot(spread, w - w.mean()) / size if size > 1e-6 else 0
-    if a == 0:
-        return None
-    b = w.mean() - a * z.mean()
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FidelityScale, scale
 from deepfidelity_jax.forgeries import augment, forge
 from deepfidelity_jax.images.pictures import decode_image, encode_image
-from deepfidelity_jax.quality import iso29794
+from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.schema import FAKE, REAL, Records
 
 Example = dict[str, Any]
@@ -36,14 +36,14 @@ class TrainingInput:
     """How a training example is made of a record.
 
     size: side of the image in pixels. settings: the augmentation. quality_scale: maps the quality
-    of the face to its fidelity target. remeasure: whether that quality is measured again after
-    some of it was lost (a measure we compute), or the record's own is kept.
+    of the face to its fidelity target. measure: how the faces in the records were measured; by it
+    they are measured again after losing quality, where it can be.
     """
 
     size: int
     settings: augment.AugmentSettings
     quality_scale: FidelityScale
-    remeasure: bool
+    measure: Measure
 
 
 def training_batches(
@@ -147,7 +147,7 @@ class LabelledFace(grain.transforms.RandomMap):
         image = decode_image(record["image"])
         mask = np.full(image.shape[:2], float(record["label"] == FAKE), np.float32)
         image = augment.lose_quality(image, self.made_from.settings, rng)
-        return _finish(image, mask, record["label"], record["quality"], self.made_from, rng)
+        return _finish(image, mask, record["label"], record, self.made_from, rng)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class ForgedPair(grain.transforms.RandomMap):
             image = augment.lose_quality(image, self.made_from.settings, rng)
             # Encoded alike: the real face must not be the one that was never compressed again.
             image = decode_image(encode_image(image))
-            return _finish(image, forged_share, label, record["quality"], self.made_from, rng)
+            return _finish(image, forged_share, label, record, self.made_from, rng)
 
         pair = make_example(real, np.zeros_like(mask), REAL), make_example(fake, mask, FAKE)
         return {key: np.stack([example[key] for example in pair]) for key in pair[0]}
@@ -191,13 +191,15 @@ def _finish(
     image: UInt8[np.ndarray, "h w 3"],
     mask: Float32[np.ndarray, "h w"],
     label: int,
-    recorded_quality: float,
+    record: Example,
     made_from: TrainingInput,
     rng: np.random.Generator,
 ) -> Example:
     size = made_from.size
     # Of the whole face, as it is measured in the records: a view of it, resized, is another matter.
-    measured = iso29794.measure(image) if made_from.remeasure else recorded_quality
+    measured = record["quality"]
+    if made_from.measure.can_remeasure:
+        measured = made_from.measure.of_pixels(image, record["landmarks"])
     image, mask = augment.augment(image, mask, made_from.settings, size, rng)
     target = scale(
         made_from.quality_scale, np.array([measured], np.float64), np.array([label], np.int32)

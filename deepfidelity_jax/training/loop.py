@@ -26,6 +26,7 @@ from deepfidelity_jax.forgeries.augment import AugmentSettings
 from deepfidelity_jax.network.patch_whitening import start_whitened
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
+from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import checkpoint, sharding
 from deepfidelity_jax.training.batches import TrainingInput, evaluation_batches, training_batches
@@ -91,7 +92,7 @@ def training_input(config: ConfigDict, folder: Path) -> TrainingInput:
         size=config.model.image_size,
         settings=AugmentSettings(**config.augment),
         quality_scale=FidelityScale.from_dict(metadata["fidelity_scale"]),
-        remeasure=metadata["quality"]["measure"] == "iso",
+        measure=Measure.from_note(metadata["quality"]),
     )
 
 
