@@ -3,7 +3,6 @@
 python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR --mode=prepare
 """
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -232,10 +231,14 @@ def _name_by_stamps(
     given = {name: folder / name for name in ("real", "fake") if (folder / name).is_dir()}
     stamps, seen = [], set()
     for where in (given.get("real", folder), given.get("fake")):
-        kinds = dict.fromkeys(media.list_media(where), "") if where else {}
-        for path in kinds:
-            with contextlib.suppress(formats.MediaError):
+        kinds = {}
+        for path in media.list_files(where).files if where else ():
+            try:
                 kinds[path] = inventory.kind(path)
+            except formats.NotMedia:
+                continue
+            except formats.MediaError:
+                kinds[path] = ""
         for path, found in inventory.digests(kinds):
             if found not in seen:
                 seen.add(found)
