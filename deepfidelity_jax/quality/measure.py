@@ -1,4 +1,4 @@
-"""The quality measure a configuration names: one call for all, with the face's landmarks.
+"""The quality measure that a configuration names: one call for all, with the face's landmarks.
 
 iso       computed from the picture (iso29794.py)
 ser_fiq   computed by a network, from weights of the user's (ser_fiq.py)
