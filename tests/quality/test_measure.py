@@ -1,6 +1,7 @@
 """Every measure by one call; the face's landmarks reach it wherever faces are measured."""
 
 import pickle
+from copy import copy
 from dataclasses import replace
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 import trees
 from PIL import Image
 
+import deepfidelity_jax as df
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
 from deepfidelity_datasets.face_folder.sources import Extractor as FolderExtractor
 from deepfidelity_datasets.face_folder.sources import Source
@@ -20,9 +22,8 @@ from deepfidelity_jax.forgeries.augment import AugmentSettings
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.quality import iso29794
 from deepfidelity_jax.quality.measure import Measure
-from deepfidelity_jax.records.benchmark_builder import RecordsBuilder
 from deepfidelity_jax.records.benchmark_video import Extractor, Video
-from deepfidelity_jax.records.schema import ORIGINAL, REAL
+from deepfidelity_jax.records.schema import ORIGINAL, REAL, Records
 from deepfidelity_jax.training.batches import LabelledFace, TrainingInput
 from deepfidelity_jax.workdir import fingerprint
 
@@ -131,11 +132,7 @@ def test_training_measures_again_as_the_records_were(off_centre):
     )
     record = {"image": image, "label": REAL, "landmarks": points, "quality": 0.5}
     found = []
-    for measure in (
-        Measure("iso"),
-        Measure("iso", uses_landmarks=False),
-        Measure("csv"),
-    ):
+    for measure in (Measure("iso"), Measure("iso", uses_landmarks=False), Measure("csv")):
         make = LabelledFace(replace(made_from, measure=measure))
         found.append(make.random_map(record, np.random.default_rng(0))["fidelity"])
     pixels = decode_image(image)
@@ -144,10 +141,27 @@ def test_training_measures_again_as_the_records_were(off_centre):
 
 
 def test_records_of_an_earlier_version_are_read_where_they_are(tmp_path):
-    builder: type[RecordsBuilder] = FolderBuilder
+    builder = FolderBuilder
     assert builder.version_in(tmp_path) == str(builder.VERSION)
     for version in ("1.4.0", "2.0.0", str(builder.VERSION)):  # the latest is preferred
         (tmp_path / version).mkdir()
         assert builder.version_in(tmp_path) != version, "not finished"
         (tmp_path / version / "dataset_info.json").touch()
         assert builder.version_in(tmp_path) == version
+
+
+def test_a_detector_measures_as_its_training_faces_were(finished, records_folder):
+    """With landmarks; one fitted by an earlier version, whose note has none, without."""
+    detector = df.load(finished)
+    record = Records(records_folder, "test")[0]
+    given = [record["image"]], [record["landmarks"]]
+    (found,), reason = detector.quality(*given)
+    assert reason == ""
+    assert found == pytest.approx(record["quality"], abs=1e-6)
+    pixels = decode_image(record["image"])
+    assert found != iso29794.measure(pixels)
+    note = dict(detector.fidelity_model.provenance["quality"])
+    assert note.pop("landmarks") is True
+    earlier = copy(detector)
+    earlier.fidelity_model = replace(detector.fidelity_model, provenance={"quality": note})
+    assert earlier.quality(*given) == (np.array([iso29794.measure(pixels)]), "")
