@@ -3,9 +3,8 @@
 python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR --mode=prepare
 """
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -55,9 +54,12 @@ class FaceFolderConfig(tfds.core.BuilderConfig):
 class Builder(RecordsBuilder):
     """TFDS builder of a folder."""
 
-    VERSION = tfds.core.Version("2.0.0")
-    # Read where they are there: divided by the number of files, and named by their times.
-    SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(f"1.{minor}.0") for minor in range(4, -1, -1)]
+    VERSION = tfds.core.Version("2.1.0")
+    # Read where they are there. Before 2.1.0 quality was measured without the faces' landmarks;
+    # before 2.0.0 records were divided by the number of files, and named by their times.
+    SUPPORTED_VERSIONS: ClassVar = [
+        tfds.core.Version(version) for version in ("2.0.0", *(f"1.{n}.0" for n in range(4, -1, -1)))
+    ]
     OPTIONS = ("dir", "splits", "group", "real_folder", "fake_folder")
 
     @classmethod
@@ -86,14 +88,14 @@ class Builder(RecordsBuilder):
         }
         found = FaceFolderConfig(name="", recipe=recipe, splits=splits, asked=asked)
         if not folder.is_dir() or not os.listdir(folder):
-            return cls._read(records_dir, _find_prepared(place, found, cls.VERSION))
+            versions = (cls.VERSION, *cls.SUPPORTED_VERSIONS)
+            return cls._read(records_dir, _find_prepared(place, found, versions))
         inventory = Inventory(place / "inventory.json")
         if not test_only:
             stamped = _name_by_stamps(place, folder, shares, recipe, inventory)
-            for version in cls.SUPPORTED_VERSIONS:
-                if stamped and (place / stamped / str(version) / "dataset_info.json").exists():
-                    say(f"records of an earlier version, divided as they are: {place / stamped}")
-                    return cls._read(records_dir, replace(found, name=stamped), str(version))
+            if stamped and cls.version_in(place / stamped) != str(cls.VERSION):
+                say(f"records of an earlier version, divided as they are: {place / stamped}")
+                return cls._read(records_dir, replace(found, name=stamped))
 
         listed = list_sources(
             folder,
@@ -124,7 +126,8 @@ class Builder(RecordsBuilder):
         return cls._read(records_dir, found)
 
     @classmethod
-    def _read(cls, records_dir: Path, own: FaceFolderConfig, version: str | None = None):
+    def _read(cls, records_dir: Path, own: FaceFolderConfig) -> "Builder":
+        version = cls.version_in(records_dir / cls.name / own.name)
         return cls(data_dir=records_dir, config=own, version=version, file_format="array_record")
 
     @property
@@ -179,18 +182,26 @@ def contents_of(listed: Listed) -> str:
     return fingerprint(sorted(rows), listed.made) if rows else ""
 
 
-def _prepared(place: Path, version: object) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Finished records of a version, the last ones first, and their metadata."""
-    infos = [path / str(version) / "dataset_info.json" for path in place.glob("*")]
+def _prepared(
+    place: Path, versions: Sequence[tfds.core.Version]
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Finished records of these versions, the last ones first, and their metadata."""
+    infos = [
+        path / str(version) / "dataset_info.json"
+        for path in place.glob("*")
+        for version in versions
+    ]
     for info in sorted(filter(Path.exists, infos), key=os.path.getmtime, reverse=True):
         yield info.parent, dict(metadata_of(info.parent))
 
 
-def _find_prepared(place: Path, own: FaceFolderConfig, version: object) -> FaceFolderConfig:
+def _find_prepared(
+    place: Path, own: FaceFolderConfig, versions: Sequence[tfds.core.Version]
+) -> FaceFolderConfig:
     """The records prepared of a folder that is no longer there."""
     folder, options = own.asked["folder"], {k: v for k, v in own.asked.items() if k != "folder"}
     others = set()
-    for path, metadata in _prepared(place, version):
+    for path, metadata in _prepared(place, versions):
         asked = dict(metadata.get("asked", {}))
         source = asked.pop("folder", "")
         # As JSON has them.
@@ -220,10 +231,14 @@ def _name_by_stamps(
     given = {name: folder / name for name in ("real", "fake") if (folder / name).is_dir()}
     stamps, seen = [], set()
     for where in (given.get("real", folder), given.get("fake")):
-        kinds = dict.fromkeys(media.list_media(where), "") if where else {}
-        for path in kinds:
-            with contextlib.suppress(formats.MediaError):
+        kinds = {}
+        for path in media.list_files(where).files if where else ():
+            try:
                 kinds[path] = inventory.kind(path)
+            except formats.NotMedia:
+                continue
+            except formats.MediaError:
+                kinds[path] = ""
         for path, found in inventory.digests(kinds):
             if found not in seen:
                 seen.add(found)

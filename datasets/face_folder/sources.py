@@ -364,7 +364,7 @@ class Extractor:
                     video_id=video_id,
                     frame=source.frame if source.video else crop.frame,
                     path=source.name,
-                    quality=self.measure(crop.image, source.name),
+                    quality=self.measure(crop.image, crop.landmarks, source.name),
                     bbox=crop.bbox,
                     landmarks=crop.landmarks,
                 )
@@ -398,7 +398,7 @@ class Extractor:
                     label=FAKE,
                     method=kind,
                     video_id=f"{face.video_id}:{kind}",
-                    quality=self.measure(image, source.name),
+                    quality=self.measure(image, face.landmarks, source.name),
                 )
             )
         return made

@@ -118,7 +118,7 @@ class Renderer:
             frame=number,
             path=f"{video_id}/{number}",
             origins=f"person/id{clip.identity:03d}",
-            quality=self.measure(encoded, clip.name),
+            quality=self.measure(encoded, points, clip.name),
             known_quality=known_quality,
             bbox=np.array([0, 0, self.size, self.size], np.float32),
             landmarks=points,

@@ -5,6 +5,7 @@ python run.py --config=configs/demo.py --workdir=DIR --mode=prepare
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
@@ -31,7 +32,9 @@ class SyntheticFacesConfig(tfds.core.BuilderConfig):
 class Builder(RecordsBuilder):
     """TFDS builder of rendered faces; splits are disjoint by identity."""
 
-    VERSION = tfds.core.Version("1.5.0")
+    VERSION = tfds.core.Version("1.6.0")
+    # Measured without the faces' landmarks; read where they are there.
+    SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version("1.5.0")]
     OPTIONS = ("identities", "clips", "splits")
 
     @classmethod
@@ -49,7 +52,8 @@ class Builder(RecordsBuilder):
         own = SyntheticFacesConfig(
             name=name, identities=identities, clips=clips, shares=shares, recipe=recipe
         )
-        return cls(data_dir=records_dir, config=own, file_format="array_record")
+        version = cls.version_in(records_dir / cls.name / name)
+        return cls(data_dir=records_dir, config=own, version=version, file_format="array_record")
 
     def _split_generators(self, dl_manager):
         own = self.builder_config

@@ -25,11 +25,10 @@ from deepfidelity_jax.fidelity import calibration, stored
 from deepfidelity_jax.fidelity.regressor import regress
 from deepfidelity_jax.files import digest
 from deepfidelity_jax.forgeries import augment
-from deepfidelity_jax.images import pictures
 from deepfidelity_jax.network import ssaaformer
 from deepfidelity_jax.network.fold import fold
-from deepfidelity_jax.quality import iso29794, ser_fiq
-from deepfidelity_jax.quality.measure import NO_EYES
+from deepfidelity_jax.quality import ser_fiq
+from deepfidelity_jax.quality.measure import NO_EYES, Measure
 from deepfidelity_jax.training import checkpoint, sharding, trained
 from deepfidelity_jax.training.step import build_model
 from deepfidelity_jax.workdir import fingerprint
@@ -122,34 +121,33 @@ class Detector:
         Returns:
           The raw qualities, NaN where a face has none; and why, empty where all have one.
         """
-        name = self._measured["measure"]
-        if name == "iso":
-            return np.array(
-                [iso29794.measure(pictures.decode_image(image)) for image in images]
-            ), ""
-        if name == "ser_fiq":
+        own = self._measure
+        if own.name == "iso":
+            found = [own(image, points) for image, points in zip(images, landmarks, strict=True)]
+            return np.array(found), ""
+        if own.name == "ser_fiq":
             measure, reason = self._ser_fiq
             if measure:
                 found = measure(images, landmarks)
                 return found, "" if np.isfinite(found).all() else NO_EYES
-        elif name == "csv":
+        elif own.name == "csv":
             reason = "the training faces had theirs from a table"
         else:
             reason = "the training faces had none"
         return np.full(len(images), np.nan), reason
 
     @property
-    def _measured(self) -> dict[str, str]:
+    def _measure(self) -> Measure:
         """How the quality of the training faces was measured."""
         noted = self.fidelity_model.provenance if self.fidelity_model else {}
-        return noted.get("quality", {"measure": self.config.quality.measure})
+        return Measure.from_note(noted.get("quality", {"measure": self.config.quality.measure}))
 
     @cached_property
     def _ser_fiq(self) -> tuple[ser_fiq.SerFiq | None, str]:
         """The measure, if its weights are here; else None and why not. Read on first use."""
         if self._arcface is None:
             return None, f"{self.config.quality.weights} is not here"
-        if digest(self._arcface) != self._measured.get("weights"):
+        if digest(self._arcface) != self._measure.digest:
             return None, f"{self._arcface} is not what the training faces were measured with"
         return ser_fiq.load(self._arcface), ""
 

@@ -1,4 +1,4 @@
-"""Cut a face out of a picture, level and in the middle."""
+"""Cut a face out of a picture: a square crop, its eyes level, its axis in the middle."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from deepfidelity_jax.faces.detection import EYES_APART, Face, FaceSettings
-from deepfidelity_jax.faces.geometry import cut_patch
+from deepfidelity_jax.faces.geometry import cut_patch, move
 from deepfidelity_jax.images import pictures, videos
 
 
@@ -16,11 +16,10 @@ from deepfidelity_jax.images import pictures, videos
 class Crop:
     """A face cut out of one frame.
 
-    frame, time: index in the video and seconds, 0 for a photograph. image: the crop as coded by
-    `media.encode_image`, what is stored and scored. pixels: the crop before coding, for those who
-    alter it and code the result, so that altered or not it is coded once. bbox: x, y, width,
-    height of the face in pixels of the source, as it lies there. landmarks: as in `Face`, in
-    pixels of the crop.
+    frame, time: index in the video and seconds, 0 for a photograph. image: the crop encoded by
+    `pictures.encode_image`; it is what is stored and scored. pixels: the crop before encoding. A
+    forgery of it is made from these, so that every face is encoded once. bbox: x, y, width, height
+    of the face in pixels of the source. landmarks: as in `Face`, but in pixels of the crop.
     """
 
     frame: int
@@ -33,10 +32,10 @@ class Crop:
 
 
 def cut_crop(frame: videos.Frame, face: Face, settings: FaceSettings, turn: int) -> Crop:
-    """Cut a face out of a frame searched after `turn` quarter turns; its box is turned back."""
+    """Cut a face out of a frame that was turned `turn` quarters; its box is turned back."""
     pixels, landmarks = crop_face(frame.image, face, settings)
     (x, y, width, height), (rows, columns) = face.box, frame.image.shape[:2]
-    for _ in range(turn):  # back by a quarter
+    for _ in range(turn):
         x, y, width, height = rows - y - height, x, height, width
         rows, columns = columns, rows
     image, bbox = pictures.encode_image(pixels), np.array([x, y, width, height], np.float32)
@@ -48,13 +47,13 @@ def crop_face(
 ) -> tuple[UInt8[np.ndarray, "s s 3"], Float32[np.ndarray, "5 2"]]:
     """Cut a square around a face, turned so that its eyes are level and its axis in the middle.
 
-    The side is margin times the longer side of the box. Where both eyes are known, and far enough
-    apart not to be a profile's, the square is turned to their line and centred on their midpoint
-    horizontally; else it stands upright on the box's centre. Beyond the border the image is
-    mirrored. With the detector `none` the whole image is resized instead.
+    The side is `settings.margin` times the longer side of the box. Where both eyes are known and at
+    least EYES_APART, the square is turned to their line and its centre moved below their midpoint;
+    otherwise it stands upright on the centre of the box. Beyond the border the image is mirrored.
+    With the detector `none` the whole image is resized instead.
 
     Returns:
-      The crop, side `settings.size`, and the landmarks in its pixels.
+      The crop, with side `settings.size`, and the landmarks in its pixels.
     """
     size = settings.size
     if settings.detector == "none":
@@ -73,7 +72,7 @@ def crop_face(
         centre = middle + down * (down @ (centre - middle))
     side = settings.margin * face.size
 
-    # First only the neighbourhood, shrunk by averaging: what follows then never skips a pixel.
+    # First the neighbourhood, shrunk by averaging: the warp that follows then skips no pixel.
     corner = np.floor(centre - 0.75 * side).astype(int) - 2  # half a diagonal is 0.71 of the side
     reach = math.ceil(1.5 * side) + 5
     patch = cut_patch(image, int(corner[0]), int(corner[1]), reach)
@@ -82,7 +81,7 @@ def crop_face(
         patch = cv2.resize(patch, (shrunk, shrunk), interpolation=cv2.INTER_AREA)
 
     def affine(centre, scale):
-        """Rows that take a pixel to the crop."""
+        """The similarity that takes a pixel to the crop."""
         turn = np.array([along, [-along[1], along[0]]]) * scale
         return np.column_stack([turn, (size - 1) / 2 - turn @ centre])
 
@@ -91,5 +90,4 @@ def crop_face(
     crop = cv2.warpAffine(
         patch, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
-    matrix = affine(centre, size / side)
-    return crop, (face.landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return crop, move(affine(centre, size / side), face.landmarks).astype(np.float32)

@@ -1,4 +1,9 @@
-"""Find faces in a picture."""
+"""Find faces in a picture: `detect`, by the finder that FaceSettings names.
+
+`cascade` is OpenCV's own and works offline: one cascade proposes squares, others vote on them.
+`yunet` is a network, better and faster, whose ONNX file is the user's. With `none` the pictures are
+face crops already.
+"""
 
 import os
 from collections.abc import Sequence
@@ -14,19 +19,19 @@ from deepfidelity_jax.faces.geometry import cut_patch
 from deepfidelity_jax.images import pictures
 
 DETECTORS = ("cascade", "yunet", "none")
-LONG_SIDE = 640  # of the frame searched: faces down to 3 % of the long side are found
-CONFIDENT = 0.5  # a lower score alone makes no person
+LONG_SIDE = 640  # pixels of the frame searched; faces down to 3% of it are found
+CONFIDENT = 0.5  # faces with a lower score only continue a person
 EYES_APART = 0.22  # of the face's size; eyes closer together are a profile's and give no axis
+BORDER = 0.25  # put around a picture by `search_bordered`, as a share of its longer side
 
 
 @dataclass(frozen=True)
 class FaceSettings:
-    """How faces are found and cut; travels in records and checkpoints, as `to_dict`.
+    """How faces are found and cut; kept in records and checkpoints, as `to_dict`.
 
-    detector: `cascade` (OpenCV's own, offline), `yunet` (better and faster, with the ONNX file
-    named by `yunet`), or `none`: the images are face crops already. margin: side of the square
-    crop over the longer side of the face. size: side of the crop in pixels. frames: how many are
-    taken from a video, evenly. Raises InputError for values that make no sense.
+    detector: one of DETECTORS. yunet: path of YuNet's ONNX file. margin: side of the square crop
+    over the longer side of the face. size: side of the crop in pixels. frames: how many are taken
+    from a video, evenly spaced. Raises InputError for values that make no sense.
     """
 
     detector: str = "cascade"
@@ -50,7 +55,7 @@ class FaceSettings:
             raise InputError(f"{self.frames} frames per video: take at least 1")
 
     def to_dict(self) -> dict:
-        """The settings as JSON-able values; `FaceSettings(**values)` is the way back."""
+        """The settings as JSON values; `FaceSettings(**values)` is the way back."""
         return asdict(self)
 
 
@@ -59,8 +64,8 @@ class Face:
     """One face in one image.
 
     box: x, y, width, height in pixels of the image. landmarks: x, y of the eye at image left, the
-    eye at image right, nose, mouth corner left, mouth corner right; rows of NaN where unknown.
-    score: in [0, 1].
+    eye at image right, the nose, the mouth corners at image left and right, in pixels of the image,
+    0 the centre of the first; rows of NaN where unknown. score: in [0, 1].
     """
 
     box: tuple[float, float, float, float]
@@ -79,11 +84,8 @@ class Face:
         return x + width / 2, y + height / 2
 
 
-BORDER = 0.25  # around a picture, as a share of its longer side
-
-
 def search_bordered(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
-    """Find faces after a border is put around the picture, for those cut tight."""
+    """Find faces in the picture with a border around it: for pictures cut tight to the face."""
     if settings.detector == "yunet":
         return _keep_best(_yunet(image, settings.yunet, BORDER))
     return _keep_best(_frontal(image, BORDER))
@@ -92,8 +94,8 @@ def search_bordered(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -
 def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
     """Find the faces in an image, the best first, none over another.
 
-    Not for several threads at once, as the loaded detectors are shared; processes have their own.
-    Those that score below CONFIDENT count only where they continue a person: see `track`.
+    Faces below CONFIDENT count only where they continue a person: see `tracking.track`. Not thread
+    safe: the threads of a process share the loaded finders.
     """
     if settings.detector == "none":
         height, width = image.shape[:2]
@@ -104,7 +106,7 @@ def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Fa
 
 
 def _keep_best(found: Sequence[Face]) -> list[Face]:
-    """The best first, without those that lie over a better one."""
+    """Sort the best first, and drop every face that lies over a better one."""
     kept: list[Face] = []
     for face in sorted(found, key=lambda face: (-face.score, -face.size, face.box)):
         if not any(_overlap(face, other) for other in kept):
@@ -113,7 +115,7 @@ def _keep_best(found: Sequence[Face]) -> list[Face]:
 
 
 def _overlap(a: Face, b: Face) -> bool:
-    """Whether either holds the middle of the other."""
+    """Whether one of two faces holds the centre of the other."""
 
     def holds(a, b):
         x, y, width, height = a.box
@@ -127,7 +129,7 @@ def _unknown() -> Float32[np.ndarray, "5 2"]:
 
 
 def _reduce(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Shrink to LONG_SIDE, never enlarge; also the factor."""
+    """The image shrunk to LONG_SIDE, never enlarged, and the factor."""
     scale = min(1.0, LONG_SIDE / max(image.shape[:2]))
     if scale < 1:
         height, width = (max(1, round(length * scale)) for length in image.shape[:2])
@@ -136,7 +138,7 @@ def _reduce(image: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _surround(reduced: np.ndarray, border: float, kind: int) -> tuple[np.ndarray, int]:
-    """Add a border, given as a share of the longer side; also its width in pixels."""
+    """The image with a border, given as a share of its longer side, and the border in pixels."""
     added = int(border * max(reduced.shape[:2]))
     return cv2.copyMakeBorder(reduced, added, added, added, added, kind), added
 
@@ -147,7 +149,7 @@ def _surround(reduced: np.ndarray, border: float, kind: int) -> tuple[np.ndarray
 def _yunet(image: np.ndarray, path: str, border: float = 0.0) -> list[Face]:
     reduced, scale = _reduce(image)
     reduced, added = _surround(reduced, border, cv2.BORDER_REPLICATE)
-    # On a side of 32 pixels or fewer OpenCV's network answers with garbage: fill up to 64.
+    # Below 33 pixels a side OpenCV's network answers with garbage: fill up to 64.
     missing = [max(0, 64 - length) for length in reduced.shape[:2]]
     reduced = cv2.copyMakeBorder(reduced, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT)
     network = _network(path)
@@ -155,7 +157,7 @@ def _yunet(image: np.ndarray, path: str, border: float = 0.0) -> list[Face]:
     rows = network.detect(cv2.cvtColor(reduced, cv2.COLOR_RGB2BGR))[1]
     rows = np.zeros((0, 15), np.float32) if rows is None else rows
     rows[:, [0, 1, *range(4, 14)]] -= added
-    # Its eye and mouth corner first are the person's right ones: those at image left.
+    # YuNet lists the person's right eye and mouth corner first: those at image left.
     return [
         Face(
             tuple(float(value) for value in row[:4] / scale),
@@ -178,28 +180,22 @@ def _network(path: str) -> cv2.FaceDetectorYN:
 
 # --- cascades ----------------------------------------------------------------------------------
 #
-# The frontal cascade proposes, others look closely and vote: that the proposal was seen many times
-# over, that each of two more frontal cascades, the profile one and each of two eye cascades agrees.
-# Half of the six votes make a face.
-#
-# Measured with YuNet's faces as the truth. 400 portraits of 320 pixels: one face and the right one
-# in 392, none in 8 (sunglasses, hair over the eyes, profiles); eyes in 324, off by 2.3 % of the
-# square in the median, their line by 2.3 degrees (9 at the 97th percentile). 128 frames of four
-# clips of 1920x1080, faces 130 to 250 pixels high: found in 125, one person a clip; proposals
-# beside the face got two votes at most. No alarm in 27 pictures without a face, two in 72 of
-# noise. A frame of 1920x1080 takes 190 ms of one core, half of it the first search; YuNet 16 ms.
+# The frontal cascade proposes squares, others look closely and vote. There are six votes: the
+# square was seen many times over, and each of two more frontal cascades, the profile cascade and
+# two eye cascades agrees. Three votes make a face. With YuNet's faces as the truth, 392 of 400
+# portraits give the one right face, and 27 pictures without a face give none.
 
-STEP = 1.15  # of the pyramid in which the whole frame is searched
-CLOSE_STEP = 1.1  # of the one in which a proposal is judged
+STEP = 1.15  # between the scales at which the whole frame is searched
+CLOSE_STEP = 1.1  # between the scales at which a proposal is judged
 REPEATS = 2  # raw detections that make a proposal
-MANY = 10  # raw detections that earn a vote: the false alarms seen had up to 7, half the faces 20
+MANY = 10  # raw detections that earn a vote: false alarms had up to 7, half of the faces 20
 SMALLEST = 0.03  # side of the smallest face over the long side of the frame
-CLOSE = 96  # side of a proposal as it is judged, in pixels
-ROOM = 29  # pixels left around it
+CLOSE = 96  # side in pixels of a proposal as it is judged
+ROOM = 29  # pixels around it
 UPPER = slice(10, 58)  # rows of it in which eyes may lie
-EYES = np.array([[0.31, 0.40], [0.69, 0.40]])  # where they lie on average, in sides
+SQUARE_EYES = np.array([[0.31, 0.40], [0.69, 0.40]])  # the average eyes of a proposal, in sides
 ASTRAY = 0.17  # how far from there an eye is believed, in sides
-GROW = 1.15  # the cascades' squares are smaller than YuNet's boxes are high, by this in the median
+GROW = 1.15  # height of YuNet's box over the side of the cascade's square, in the median
 
 
 @lru_cache(maxsize=8)
@@ -210,7 +206,7 @@ def _trained(name: str) -> cv2.CascadeClassifier:
 def _search(
     name: str, grey: np.ndarray, step: float, smallest: int, largest: int = 0
 ) -> list[tuple[int, int, int, int]]:
-    """Squares (x, y, side) in which a cascade sees its object, and how often it saw each."""
+    """Squares in which a cascade sees its object, as x, y, side and how often it was seen."""
     boxes, counts = _trained(name).detectMultiScale2(
         grey, step, REPEATS, minSize=(smallest, smallest), maxSize=(largest, largest)
     )
@@ -220,7 +216,7 @@ def _search(
 def _search_profiles(
     grey: np.ndarray, step: float, smallest: int
 ) -> list[tuple[int, int, int, int]]:
-    """The same for profiles: the cascade knows those of one side, a mirror shows the others."""
+    """`_search` for profiles: the cascade knows one side, and the mirrored image has the other."""
     mirrored = _search("profileface", np.ascontiguousarray(grey[:, ::-1]), step, smallest)
     width = grey.shape[1]
     return _search("profileface", grey, step, smallest) + [
@@ -232,8 +228,8 @@ def _cascade(image: np.ndarray) -> list[Face]:
     found = _frontal(image)
     if any(face.score >= CONFIDENT for face in found):
         return found
-    # Faces that fill the image want room around them, profiles a cascade of their own: four times
-    # the work, so only where there seems to be nobody.
+    # Faces that fill the image need room around them, and profiles a cascade of their own. That is
+    # four times the work, so it is done only where there seems to be nobody.
     grey, scale, smallest = _grey(image)
     grey, added = _surround(grey, 1 / 16, cv2.BORDER_REFLECT_101)
     squares = _search("frontalface_alt2", grey, STEP, smallest)
@@ -242,7 +238,7 @@ def _cascade(image: np.ndarray) -> list[Face]:
 
 
 def _frontal(image: np.ndarray, border: float = 0.0) -> list[Face]:
-    """What the frontal cascade proposes, judged."""
+    """Propose squares by the frontal cascade, and judge each."""
     grey, scale, smallest = _grey(image)
     grey, added = _surround(grey, border, cv2.BORDER_REPLICATE)
     squares = _search("frontalface_alt2", grey, STEP, smallest)
@@ -250,14 +246,14 @@ def _frontal(image: np.ndarray, border: float = 0.0) -> list[Face]:
 
 
 def _grey(image: np.ndarray) -> tuple[np.ndarray, float, int]:
-    """The reduced image in grey, the factor, and the side of the smallest face looked for."""
+    """The shrunken image in grey, the factor, and the side of the smallest face looked for."""
     reduced, scale = _reduce(image)
     grey = cv2.equalizeHist(cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY))
     return grey, scale, max(20, round(SMALLEST * max(grey.shape)))
 
 
 def _judge(image: np.ndarray, square: tuple[int, int, int, int], border: int, scale: float) -> Face:
-    """Look at a square of the reduced image closely: gather votes, and eyes if both are seen."""
+    """Look closely at a square of the shrunken image: count votes, and find eyes if both show."""
     *place, count = square
     x, y, side = (place[0] - border) / scale, (place[1] - border) / scale, place[2] / scale
     room = side * ROOM / CLOSE
@@ -273,7 +269,7 @@ def _judge(image: np.ndarray, square: tuple[int, int, int, int], border: int, sc
     for name in ("frontalface_default", "frontalface_alt"):
         votes.append(bool(_search(name, grey, CLOSE_STEP, smallest)))
 
-    # Twice enlarged, for the eye cascades know no eye of less than 20 pixels.
+    # Enlarged to twice the size: the eye cascades know no eye below 20 pixels.
     upper = grey[ROOM : ROOM + CLOSE, ROOM : ROOM + CLOSE][UPPER]
     upper = cv2.resize(upper, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     eyes = []
@@ -284,7 +280,7 @@ def _judge(image: np.ndarray, square: tuple[int, int, int, int], border: int, sc
 
     landmarks = _unknown()
     places = np.array(eyes).reshape(-1, 2) / CLOSE
-    near = np.hypot(*(places[:, None] - EYES).transpose(2, 0, 1)) < ASTRAY
+    near = np.hypot(*(places[:, None] - SQUARE_EYES).transpose(2, 0, 1)) < ASTRAY
     if near.any(0).all():
         pair = np.array([places[chosen].mean(0) for chosen in near.T])
         if np.hypot(*(pair[1] - pair[0])) > EYES_APART * GROW:

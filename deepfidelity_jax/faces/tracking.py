@@ -1,4 +1,8 @@
-"""Follow people through a video."""
+"""Find the people in a photograph or video, follow each through the frames, and crop them.
+
+`extract` takes a file. Preparation and prediction both use it, so that a detector sees the crops it
+was trained on.
+"""
 
 import math
 import os
@@ -12,9 +16,11 @@ from deepfidelity_jax.faces.cropping import Crop, cut_crop
 from deepfidelity_jax.faces.detection import CONFIDENT, Face, FaceSettings, detect, search_bordered
 from deepfidelity_jax.images import formats, media, pictures, videos
 
-SURE = {"cascade": 0.6, "yunet": 0.9}  # what upright faces score and hardly anything else
-PERSISTENCE = 0.1  # share of a video's frames in which a person is found confidently
-FEWEST_FRAMES = 2  # and this many at least
+SURE = {"cascade": 0.6, "yunet": 0.9}  # scores that hardly anything but an upright face reaches
+PERSISTENCE = 0.1  # least share of a video's frames in which a person is found confidently
+FEWEST_FRAMES = 2  # and least number of them
+PROBES = 4  # frames of a video that are searched in every way
+TURNS = (0, 1, 2, 3)  # quarters, counterclockwise
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,10 @@ class Person:
 
 @dataclass(frozen=True)
 class Extraction:
-    """The people in one photograph or video, the one seen most and largest first.
+    """The people in one photograph or video, the most prominent first.
 
-    frames: how many were read; unreadable: how many could not be; note: what the user should
-    know, empty where all is well, starting with "no face" where nobody was found.
+    frames: how many were read. unreadable: how many could not be read. note: what the user should
+    know; empty where all is well, and begins with "no face" where nobody was found.
     """
 
     people: tuple[Person, ...]
@@ -41,7 +47,7 @@ class Extraction:
 def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
     """Find, follow and crop the people in a photograph or in evenly spaced frames of a video.
 
-    Raises media.MediaError where the file cannot be read.
+    Raises formats.MediaError where the file cannot be read.
     """
     if media.identify(path) == "video":
         indices = videos.spread_indices(videos.video_info(path).frames, settings.frames)
@@ -60,17 +66,17 @@ def follow(
 ) -> Extraction:
     """Find, follow and crop the people in frames of one video.
 
-    Where nobody is found surely, some frames are searched with a border around them and turned by
-    quarters as well; if that finds somebody surely, all frames are read again and taken so. The
+    Where nobody is found for sure, some frames are searched again, with a border and turned by
+    quarters. If that finds somebody for sure, all frames are read again and searched that way. The
     crops then stand upright, and each `bbox` is still in pixels of the frame as given.
 
     Args:
       read: gives the frames that can be read, in their order; called once or twice.
-      expected: how many there should be.
+      expected: how many frames there should be.
       settings: how faces are found and cut.
-      landmarks: for ready crops (the detector `none`), those known, by index of the frame.
+      landmarks: known landmarks of ready crops (the detector `none`), by index of the frame.
 
-    Raises media.MediaError where no frame can be read.
+    Raises formats.MediaError where no frame can be read.
     """
     turn = 0
     if settings.detector == "none":
@@ -81,7 +87,7 @@ def follow(
             return [replace(face, landmarks=known.get(frame.index, face.landmarks))]
 
         detections, crops = _cut_all(read(), whole, settings)
-        # Ready crops show one person, whatever their sizes.
+        # Ready crops show one person, whatever their sizes are.
         tracks = [[(n, 0) for n in range(len(detections))]] if detections else []
     else:
         probe = _Probe(expected, settings)
@@ -112,9 +118,9 @@ def _cut_all(
     settings: FaceSettings,
     turn: int = 0,
 ) -> tuple[list[list[Face]], list[list[Crop]]]:
-    """The faces found in each frame, turned by so many quarters, and their crops.
+    """Faces and their crops in each frame, which is turned by `turn` quarters first.
 
-    Every candidate is cut while its frame is at hand: only crops outlive a frame.
+    Every candidate is cut while its frame is at hand: crops outlive a frame, the frame does not.
     """
     detections, crops = [], []
     for frame in frames:
@@ -125,41 +131,25 @@ def _cut_all(
 
 
 def _turned(image: UInt8[np.ndarray, "h w 3"], turn: int) -> UInt8[np.ndarray, "a b 3"]:
-    """The image turned counterclockwise by so many quarters."""
+    """The image turned counterclockwise by `turn` quarters."""
     return np.ascontiguousarray(np.rot90(image, turn)) if turn else image
 
 
 # --- faces cut tight, pictures that lie sideways ---------------------------------------------
-#
-# Measured before and after. Of 67 portraits cut to YuNet's box a face is found in place in 67 and
-# 67 with YuNet, in 42 and 55 with the cascade, in 46 and 56 halved in size; cut so and turned in 35
-# and 66, 1 and 52; whole and turned in 48 (upright to YuNet, wrongly) and 67, 0 and 59. The crops
-# of the upright portraits are the same to the byte. 54 pictures without a face: one person with
-# YuNet before and after, none with the cascade. YuNet scores upright portraits 0.91 and more,
-# turned ones up to 0.92, but each of them less than when it is upright.
-#
-# Videos without a face (painted over in real clips, in all directions; scenes, textures, noise): a
-# person in 0 and 0 of 63 with YuNet (then with a border inside the reduced frame and 6 probes), in
-# 2 and 1 of 21 with the cascade. Two real clips, each turned three ways: all six found in place
-# with the cascade, none upright before. Four upright clips with YuNet: the same to the byte.
-
-
-PROBES = 4  # frames of a video that are searched in every way
-TURNS = (0, 1, 2, 3)  # quarters, counterclockwise
 
 
 class _Probe:
-    """Finds the faces in frames as they are, and learns meanwhile whether another way is better.
+    """Find the faces in frames as they are, and learn meanwhile whether another way is better.
 
-    Frames are probed only while less than half of those before show somebody surely: in a good
-    video next to none.
+    A frame is searched in every way only while fewer than half of the frames before it show
+    somebody for sure, which in a good video is next to never.
     """
 
     def __init__(self, expected: int, settings: FaceSettings):
         self.settings, self.sure = settings, SURE[settings.detector]
         self.every = math.ceil(expected / PROBES)
         self.seen = self.surely = 0
-        self.probed: list[list[float]] = []  # of a frame the score as it is, and after each turn
+        self.probed: list[list[float]] = []  # a frame's score as it is, and after each turn
 
     def __call__(self, frame: videos.Frame) -> list[Face]:
         faces = detect(frame.image, self.settings)
@@ -172,11 +162,14 @@ class _Probe:
         return faces
 
     def _surely(self, faces: Sequence[Face]) -> float:
-        """The best score, if it is sure."""
+        """The best score if it is sure, else 0."""
         return max((face.score for face in faces if face.score >= self.sure), default=0.0)
 
     def better_turn(self) -> int | None:
-        """The quarter turns after which most is found, if half of the frames show it surely."""
+        """The turn with the highest scores, if half of the probed frames are sure of it.
+
+        None where the frames as they are, without a border, do as well.
+        """
         if not self.probed:
             return None
         scores = np.array(self.probed)
@@ -185,7 +178,7 @@ class _Probe:
 
 
 def _look(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
-    """Find the faces in an image, with a border around it where there seems to be nobody."""
+    """Find the faces in an image; with a border around it where there seems to be nobody."""
     found = detect(image, settings)
     if any(face.score >= CONFIDENT for face in found):
         return found
@@ -197,18 +190,17 @@ def track(
 ) -> list[list[tuple[int, int]]]:
     """Link the faces of successive frames into people.
 
-    A face continues the nearest person whose last face it resembles in place and size. Whoever is
-    not found confidently in a share of the frames is dropped: false alarms rarely repeat. So is
-    whoever is found surely in none and confidently in less than half of them. With one frame every
-    confident face is a person.
+    A face continues the nearest person whose last face is like it in place and size. A person must
+    be found confidently in a share of the frames, since false alarms rarely repeat; and for sure in
+    one frame, or confidently in half of them. In a single frame every confident face is a person.
 
     Args:
       detections: the faces of each frame.
       sure: the score from which a face is sure.
 
     Returns:
-      For each person (frame number, face number) pairs in the order of the frames; first the
-      person whose faces have the largest sizes in sum.
+      (frame number, face number) pairs of each person, in the order of the frames; the person with
+      the largest sum of face sizes comes first.
     """
     tracks: list[list[tuple[int, int]]] = []
     for number, faces in enumerate(detections):
@@ -243,5 +235,5 @@ def track(
 
 
 def _distance(a: Face, b: Face) -> float:
-    """How far two faces are apart, in faces: between the centres, and in octaves of size."""
+    """How unlike two faces are: between centres, in face sizes, plus octaves between sizes."""
     return math.dist(a.centre, b.centre) * 2 / (a.size + b.size) + abs(math.log2(a.size / b.size))

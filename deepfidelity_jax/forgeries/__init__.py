@@ -1,1 +1,7 @@
-"""What can be done to a face: forgeries, degradations, augmentations."""
+"""What can be done to a face: forgeries, losses of quality, augmentations.
+
+forge       forged faces from real ones
+degrade     losses of quality of known strength
+augment     the view of a face that training takes
+operations  RandAugment and colour jitter
+"""

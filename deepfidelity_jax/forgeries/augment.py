@@ -1,9 +1,9 @@
 """Training augmentations on the host: uint8 RGB face crops in, uint8 RGB squares out.
 
-Each transform is a pure function of its arguments and a `np.random.Generator`. What is drawn never
-depends on the pixels, so the same seed gives a face and its forgery the same draw and nothing but
-the forgery tells the two apart. A mask [h, w] in [0, 1] (where the face is forged), where given,
-follows every geometric transform.
+`lose_quality` comes first, then `augment`; evaluation takes `center_crop`. All are pure functions
+of their arguments and a `np.random.Generator`. Draws never depend on the pixels: one seed gives a
+face and its forgery the same draw, and nothing but the forgery tells them apart. A mask [h, w] in
+[0, 1], the forged share of each pixel, follows every geometric transform.
 """
 
 from dataclasses import dataclass, fields
@@ -22,8 +22,8 @@ from deepfidelity_jax.images import pictures
 class AugmentSettings:
     """Probabilities (names ending in _p) and (low, high) ranges of every transform.
 
-    The defaults suit small aligned faces: most of the face stays in view and the traces of a
-    forgery survive. `paper()` is the paper's recipe, `off()` leaves a square image as it is.
+    The defaults suit small aligned faces: most of the face stays in view, and the traces of a
+    forgery survive. `paper()` is the paper's recipe, `off()` only resizes.
     Raises InputError for a probability outside [0, 1] or a range out of order.
     """
 
@@ -33,9 +33,9 @@ class AugmentSettings:
     rand_layers: int = 0
     rand_magnitude: float = 9.0
     rand_std: float = 0.5
-    jitter: float = 0.2  # strength of brightness, contrast and saturation, 0 = off
+    jitter: float = 0.2  # of brightness, contrast and saturation; 0 is off
     degrade_p: float = 0.2  # one of degrade.DEGRADATIONS
-    degrade_strength: float = 0.4  # at most
+    degrade_strength: float = 0.4  # the highest drawn
     recompress_p: float = 0.3
     recompress_quality: tuple[int, int] = (40, 100)
     erase_p: float = 0.1
@@ -61,7 +61,7 @@ class AugmentSettings:
     def paper(cls) -> "AugmentSettings":
         """The official training recipe: wide crops, RandAugment m9 mstd0.5 inc1, random erasing.
 
-        Its colour jitter of 0.4 is left out, as timm leaves it out wherever RandAugment is on.
+        Its colour jitter of 0.4 is not applied: timm drops it where RandAugment is on.
         """
         return cls(
             crop_scale=(0.08, 1.0),
@@ -76,7 +76,7 @@ class AugmentSettings:
 
     @classmethod
     def off(cls) -> "AugmentSettings":
-        """No change but the resize to the size asked for (of the central square)."""
+        """Only the central square, resized."""
         return cls(
             crop_scale=(1.0, 1.0),
             crop_ratio=(1.0, 1.0),
@@ -89,9 +89,9 @@ class AugmentSettings:
 
 
 def lose_quality(image: Image, settings: AugmentSettings, rng: np.random.Generator) -> Image:
-    """A recorded face as a worse camera or a passage through the net would have left it.
+    """The face as a worse camera or an upload would have left it.
 
-    It comes before any view is taken, as in the world: blocks and grain are resized with the face.
+    To be called before any view is taken, so that blocks and grain are resized with the face.
     """
     s = settings
     if rng.random() < s.degrade_p:
@@ -111,8 +111,8 @@ def augment(
 ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Float[np.ndarray, "{size} {size}"] | None]:
     """One training view [size, size, 3] of a face, and its mask (None for None).
 
-    Geometry, colour, erasing, in this order. An erased box keeps its mask: erasing hides a forgery,
-    it does not move it.
+    Geometry first, then colour, then erasing. An erased box keeps its mask: erasing hides a forgery
+    but does not undo it.
     """
     s = settings
     image, mask = random_resized_crop(image, mask, size, rng, s.crop_scale, s.crop_ratio)
@@ -133,7 +133,7 @@ def center_crop(
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """The evaluation view [size, size, 3]: the central square, `share` of the shorter side.
 
-    Shrinks by area averaging and grows by bicubic interpolation. The official code's share is 0.9.
+    Shrinks by area averaging, enlarges by bicubic interpolation. The official code's share is 0.9.
     """
     h, w = image.shape[:2]
     side = max(1, round(min(h, w) * share))
@@ -153,11 +153,11 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Float[np.ndarray, "{size} {size}"] | None]:
-    """A random box resized to size x size: bilinear or bicubic, area averaging beyond 1.5 to 1.
+    """A random box resized to size x size: bilinear or bicubic; area averaging beyond 1.5 to 1.
 
-    `scale` is the range of the box's share of the area, `ratio` of its width / height, log-uniform.
-    Of ten drawn boxes the first that fits is taken, else the largest central one of a legal ratio.
-    Szegedy et al., "Going deeper with convolutions", 2015.
+    `scale` is the range of the box's share of the area, `ratio` the range of width / height, drawn
+    log-uniformly. Takes the first of ten drawn boxes that fits, or else the largest central box of
+    an allowed ratio. Szegedy et al., "Going deeper with convolutions", 2015.
     """
     h, w = image.shape[:2]
     areas = rng.uniform(*scale, 10) * (h * w)
@@ -186,7 +186,7 @@ def random_resized_crop(
 
 
 def flip(image: Image, mask: Mask | None) -> tuple[Image, Mask | None]:
-    """Left and right exchanged."""
+    """Mirror left and right."""
     return cv2.flip(image, 1), None if mask is None else cv2.flip(mask, 1)
 
 
@@ -212,11 +212,11 @@ def random_erasing(
     p: float = 0.25,
     area: tuple[float, float] = (0.02, 1 / 3),
 ) -> Image:
-    """With probability p, a box of this share of the image is replaced by noise for each pixel.
+    """With probability p, replace a box by noise; `area` is the range of its share of the image.
 
-    The box's ratio is log-uniform in [0.3, 1 / 0.3]; of ten drawn boxes the first that fits is
-    taken. The noise is normal around mid-grey, with standard deviation one after the usual
-    scaling to [-1, 1]. Zhong et al., "Random erasing data augmentation", 2020.
+    The box's ratio is drawn log-uniformly from [0.3, 1 / 0.3]; the first of ten drawn boxes that
+    fits is taken. The noise is normal around mid-grey, with a standard deviation of one after the
+    usual scaling to [-1, 1]. Zhong et al., "Random erasing data augmentation", 2020.
     """
     if rng.random() >= p:
         return image

@@ -1,8 +1,8 @@
-"""Degradations of known strength, to show a quality measure against and to train on.
+"""Degradations of known strength, to test a quality measure with and to train on.
 
 Every function takes an RGB face crop of any size and a strength in [0, 1]: 0 returns the image
-unchanged, 1 is severe with the face still discernible. Lengths follow the image's side, so that
-a strength means the same at every size (JPEG apart, whose blocks are 8 pixels whatever the size).
+unchanged, 1 is severe with the face still discernible. Lengths are relative to the image's side, so
+that a strength means the same at every size, except for JPEG, whose blocks are always 8 pixels.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,19 @@ from deepfidelity_jax.images.pictures import recompress
 
 Image = UInt8[np.ndarray, "h w 3"]
 
+# At strength 1:
 BLUR_SIGMA = 0.03  # of the side
 SMALLEST_SIDE = 20  # pixels
-JPEG_QUALITY = (95.0, 6.0)  # at strengths 0 and 1
+JPEG_QUALITY = (95.0, 6.0)  # from strength 0 to 1
 NOISE_SIGMA = 40.0  # grey levels
-NOISE_GRID = 128  # grains along the side
 DARK_STOPS = 4.0
 BURNT_SHARE = 0.8  # of the face
 
+NOISE_GRID = 128  # grains along the side
+
 
 def blur(image: Image, strength: float) -> Image:
-    """Gaussian blur, as out of focus; sigma grows linearly to 3 % of the side."""
+    """Gaussian blur, as out of focus; sigma grows linearly to 3% of the side."""
     if strength == 0:
         return image.copy()
     sigma = BLUR_SIGMA * strength * _side(image)
@@ -33,7 +35,7 @@ def blur(image: Image, strength: float) -> Image:
 
 
 def downscale(image: Image, strength: float) -> Image:
-    """Shrink by area and enlarge again, as a small face; the side falls geometrically to 20."""
+    """Shrink and enlarge again, as a small face; the side falls geometrically to 20 pixels."""
     if strength == 0:
         return image.copy()
     height, width = image.shape[:2]
@@ -44,7 +46,7 @@ def downscale(image: Image, strength: float) -> Image:
 
 
 def jpeg(image: Image, strength: float) -> Image:
-    """JPEG round trip; the quality falls geometrically from 95 to 6."""
+    """Recompress as JPEG; the quality falls geometrically from 95 to 6."""
     if strength == 0:
         return image.copy()
     best, worst = JPEG_QUALITY
@@ -52,10 +54,10 @@ def jpeg(image: Image, strength: float) -> Image:
 
 
 def noise(image: Image, strength: float, rng: np.random.Generator) -> Image:
-    """Gaussian noise in every channel; the deviation grows linearly to 40 grey levels.
+    """Gaussian noise in every channel; its standard deviation grows linearly to 40 grey levels.
 
-    It is drawn on a grid of 128 x 128 grains and resized to the image, because noise of one pixel
-    would all but vanish from a large face and drown a small one.
+    Drawn on a grid of 128 x 128 grains and resized to the image: noise of single pixels would all
+    but vanish from a large face and drown a small one.
     """
     if strength == 0:
         return image.copy()
@@ -68,17 +70,17 @@ def noise(image: Image, strength: float, rng: np.random.Generator) -> Image:
 
 
 def darkness(image: Image, strength: float) -> Image:
-    """Less light; the exposure falls linearly by 4 stops and shadows fall together."""
+    """Less light: the exposure falls linearly by 4 stops, and dark tones merge."""
     if strength == 0:
         return image.copy()
     return _expose(image, 2 ** (-DARK_STOPS * strength))
 
 
 def overexposure(image: Image, strength: float) -> Image:
-    """More light than the sensor holds; the burnt-out share of the face grows linearly to 80 %.
+    """Too much light: the burnt-out share of the face grows linearly to 80%.
 
-    The gain is read from the middle of the crop, since the light that ruins a bright face only
-    helps a dark one.
+    The gain depends on the middle of the crop, since light that ruins a bright face helps a dark
+    one.
     """
     if strength == 0:
         return image.copy()
@@ -100,7 +102,7 @@ DEGRADATIONS: dict[str, Callable[..., Image]] = {
 
 
 def degrade(image: Image, kind: str, strength: float, rng: np.random.Generator) -> Image:
-    """Degrade an image by the kind named in DEGRADATIONS; rng is drawn from by noise alone.
+    """Degrade an image by one of DEGRADATIONS; only noise draws from `rng`.
 
     Raises ValueError for a strength outside [0, 1], KeyError for an unknown kind.
     """
@@ -116,7 +118,7 @@ def _side(image: Image) -> int:
 
 
 def _expose(image: Image, gain: float) -> Image:
-    """Multiply the light, not the sRGB code, by a gain."""
+    """Multiply linear light, not the sRGB values, by a gain."""
     light = (_linear(np.arange(256)) * gain).clip(0, 1)
     code = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return cv2.LUT(image, np.rint(255 * code).astype(np.uint8))

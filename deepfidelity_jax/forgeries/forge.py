@@ -1,22 +1,23 @@
 """Forgeries made from real faces, so that a detector can be trained on real photographs alone.
 
-Three ways deepfakes come about, each leaving the trace that a detector should learn:
+Each kind leaves a trace that deepfakes leave and that a detector should learn:
 
-- `self_blend`: the face is blended with an altered copy of itself inside a face-shaped mask
-  (Shiohara and Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022). Nothing but
-  the blending tells it apart, so what is learnt from it carries over to other forgeries.
-- `swap`: another person's face, aligned on the landmarks and matched in colour, takes the place.
-- `resynthesis`: the face passes through a low-resolution bottleneck and back, as through the
+- `self_blend`: the face is blended with an altered copy of itself inside a face-shaped mask.
+  Nothing but the blending gives it away, so what is learnt from it carries over to other forgeries.
+  Shiohara and Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022.
+- `swap`: another person's face, aligned by the landmarks and matched in colour, is blended in.
+- `resynthesis`: the face passes through a low-resolution bottleneck and back, as in the
   autoencoders and generators of face swapping and reenactment.
 
-A forgery is a pure function of the face, its landmarks and a random generator. The pictures are
-aligned face crops: uint8 RGB; the mask says which share of each pixel is forged.
+`forge` is a pure function of a face, its landmarks and a random generator. Faces are aligned crops,
+uint8 RGB; a mask holds the forged share of each pixel.
 """
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from deepfidelity_jax.faces.geometry import complete_landmarks, fit_similarity
 from deepfidelity_jax.images.pictures import recompress
 
 KINDS = ("self_blend", "swap", "resynthesis")
@@ -25,12 +26,6 @@ Face = UInt8[np.ndarray, "h w 3"]
 Donor = UInt8[np.ndarray, "a b 3"]  # of any size
 Mask = Float32[np.ndarray, "h w"]
 Points = Float32[np.ndarray, "5 2"]
-
-# Eyes, nose and mouth corners of an average aligned crop, as shares of its side: where landmarks
-# are unknown, and how the unknown ones lie relative to the known.
-AVERAGE_FACE = np.array(
-    [[0.345, 0.41], [0.655, 0.41], [0.5, 0.585], [0.375, 0.735], [0.625, 0.735]], np.float32
-)
 
 
 def forge(
@@ -44,10 +39,10 @@ def forge(
 
     Args:
       kind: one of `KINDS`.
-      image: aligned face crop.
-      landmarks: eyes, nose, mouth corners in pixels of `image`; NaN where unknown.
+      image: an aligned face crop.
+      landmarks: as in `faces.geometry`, in pixels of `image`; NaN where unknown.
       rng: the only source of randomness.
-      donor: the other face and its landmarks; needed by `swap` alone.
+      donor: another face and its landmarks; only `swap` needs it.
 
     Returns:
       The forged face, and the share in [0, 1] of each pixel that is forged.
@@ -66,27 +61,12 @@ def forge(
     raise ValueError(f"unknown forgery {kind!r}: one of {', '.join(KINDS)}")
 
 
-def complete_landmarks(landmarks: Points, shape: tuple[int, int]) -> Points:
-    """Fill in unknown landmarks (NaN) from the average face laid over the known ones.
-
-    `shape` is the height and width of the crop; landmarks are x, y in pixels.
-    """
-    average = AVERAGE_FACE * np.array([shape[1], shape[0]], np.float32)
-    known = ~np.isnan(landmarks).any(axis=1)
-    if known.all():
-        return landmarks
-    if known.sum() < 2:
-        return average
-    placed = _apply(_similarity(average[known], landmarks[known]), average)
-    return np.where(known[:, None], landmarks, placed).astype(np.float32)
-
-
 def _self_blend(image: Face, points: Points, rng: np.random.Generator) -> tuple[Face, Mask]:
-    # Only the inside is altered. Were the surroundings altered too, their colour or blur would
-    # tell the classes apart without any forgery in them.
+    # Only the inside is altered. If the surroundings were, too, their colour or blur would tell the
+    # classes apart.
     inner = _displace(_alter(image, rng), rng)
-    # As in the paper: the whole face, laid on by opacity. Gradient and pyramid blending take away
-    # the very differences that were put in.
+    # As in the paper: the whole face, blended by opacity. Gradient and pyramid blending would
+    # remove the very differences that were put in.
     mask = face_mask(points, image.shape[:2], rng, whole=True)
     return _blend(inner, image, mask, rng, "opacity")
 
@@ -95,7 +75,7 @@ def _swap(
     image: Face, points: Points, donor: Donor, donor_points: Points, rng: np.random.Generator
 ) -> tuple[Face, Mask]:
     height, width = image.shape[:2]
-    matrix = _similarity(donor_points, points)
+    matrix = fit_similarity(donor_points, points)
     inner = cv2.warpAffine(
         donor, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
@@ -141,8 +121,8 @@ def face_mask(
     Args:
       points: complete landmarks in pixels.
       shape: height and width of the mask.
-      rng: randomness of the part, outline, softness and strength.
-      whole: always most of the face, never a part of it.
+      rng: draws the part, outline, softness and opacity.
+      whole: always most of the face, never a small part of it.
 
     Returns:
       Opacity in [0, 1].
@@ -157,8 +137,8 @@ def face_mask(
 
     shares = [0.6, 0.4, 0, 0, 0] if whole else [0.46, 0.2, 0.16, 0.08, 0.10]
     part = rng.choice(["face", "inner", "lower", "eyes", "mouth"], p=shares)
-    # Centre along the eye-mouth line, half height and half width, in units of that line and of
-    # the distance between the eyes.
+    # Centre and half height in units of the line from eyes to mouth, half width in units of the
+    # distance between the eyes.
     centre, half_height, half_width = {
         "face": (0.50, rng.uniform(1.00, 1.35), rng.uniform(0.85, 1.08)),
         "inner": (0.48, rng.uniform(0.75, 0.95), rng.uniform(0.75, 0.95)),
@@ -167,7 +147,7 @@ def face_mask(
         "mouth": (1.00, rng.uniform(0.28, 0.42), rng.uniform(0.45, 0.70)),
     }[str(part)]
     angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
-    # A superellipse between an oval and a rounded box, its outline waved by low harmonics.
+    # A superellipse, between an oval and a rounded box, with low harmonics added to its outline.
     power = rng.uniform(2.0, 3.2)
     radius = (np.abs(np.cos(angle)) ** power + np.abs(np.sin(angle)) ** power) ** (-1 / power)
     for harmonic in range(2, 7):
@@ -178,7 +158,7 @@ def face_mask(
         x *= 1 - rng.uniform(0.05, 0.22) * np.clip(y / (half_height * length), 0, 1)
     outline = eyes + centre * length * down + x[:, None] * right + y[:, None] * down
 
-    # Drawn at a quarter pixel, as fillPoly's shift gives it for nothing.
+    # Drawn in quarter pixels, by fillPoly's shift.
     mask = np.zeros(shape, np.float32)
     cv2.fillPoly(mask, [np.round(outline * 4).astype(np.int32)], 1.0, cv2.LINE_AA, shift=2)
     mask = np.clip(mask, 0, 1)
@@ -197,7 +177,7 @@ def face_mask(
 def _blend(
     inner: Face, outer: Face, mask: Mask, rng: np.random.Generator, how: str | None = None
 ) -> tuple[Face, Mask]:
-    """Lay `inner` over `outer`: by opacity, over a pyramid, or through gradients, or as drawn."""
+    """Blend `inner` over `outer` by opacity, a pyramid or gradients: as `how` says, else drawn."""
     how = how or rng.choice(["opacity", "pyramid", "poisson"], p=[0.6, 0.2, 0.2])
     if how == "poisson":
         blended = _blend_poisson(inner, outer, mask)
@@ -210,7 +190,7 @@ def _blend(
 
 
 def _blend_pyramid(inner: Face, outer: Face, mask: Mask, levels: int) -> Float[np.ndarray, "h w 3"]:
-    """Burt and Adelson's multi-band blending, with Gaussian bands at full size."""
+    """Multi-band blending (Burt and Adelson, 1983), with Gaussian bands at full size."""
     result = np.zeros(inner.shape, np.float32)
     a, b, weight = inner.astype(np.float32), outer.astype(np.float32), mask
     for level in range(levels):
@@ -222,9 +202,9 @@ def _blend_pyramid(inner: Face, outer: Face, mask: Mask, levels: int) -> Float[n
 
 
 def _blend_poisson(inner: Face, outer: Face, mask: Mask) -> Float[np.ndarray, "h w 3"]:
-    """Perez et al.'s gradient-domain cloning inside the mask; its opacity is kept."""
+    """Gradient-domain cloning inside the mask (Perez et al., 2003), at the mask's opacity."""
     solid = (mask > 0.5 * mask.max()).astype(np.uint8) * 255
-    # OpenCV wants the region away from the border, and places its bounding box by the centre.
+    # OpenCV needs the region to stay off the border, and places its bounding box by its centre.
     solid[:2], solid[-2:], solid[:, :2], solid[:, -2:] = 0, 0, 0, 0
     left, top, width, height = cv2.boundingRect(solid)
     if width < 8 or height < 8:
@@ -239,7 +219,7 @@ def _blend_poisson(inner: Face, outer: Face, mask: Mask) -> Float[np.ndarray, "h
 
 
 def _alter(image: Face, rng: np.random.Generator) -> Face:
-    """Change colour, light and detail a little: an altered copy of the same face."""
+    """A copy of the face with colour, light and detail changed a little."""
     if rng.random() < 0.85:
         image = _shift_colour(image, rng, 1.3)
     draw = rng.random()
@@ -256,7 +236,7 @@ def _alter(image: Face, rng: np.random.Generator) -> Face:
 
 
 def _shift_colour(image: Face, rng: np.random.Generator, strength: float) -> Face:
-    """Shift channels, hue, saturation, brightness and contrast."""
+    """Change colour balance, saturation, brightness and contrast."""
     shift = rng.uniform(-18, 18, 3) * strength * (rng.random() < 0.7)
     gain = 1 + rng.uniform(-0.16, 0.16) * strength
     offset = rng.uniform(-18, 18) * strength
@@ -285,7 +265,7 @@ def _sharpen(image: Face, amount: float, width: int) -> Face:
 
 
 def _displace(image: Face, rng: np.random.Generator) -> Face:
-    """Move, scale and bend the face by a few pixels: two faces never lie exactly alike."""
+    """Move, scale and bend the face by a few pixels: no two faces line up exactly."""
     height, width = image.shape[:2]
     scale = rng.uniform(0.96, 1.05)
     shift = rng.uniform(-0.025, 0.025, 2) * width
@@ -316,27 +296,8 @@ def _match_colour(inner: Face, outer: Face, mask: Mask, share: float) -> Face:
         return inner
     mean, spread = source[inside].mean(0), source[inside].std(0) + 1e-3
     wanted_mean, wanted_spread = target[inside].mean(0), target[inside].std(0) + 1e-3
-    # A donor with flat light must not have its noise blown up.
+    # Bounded, or the noise of a donor in flat light would be blown up.
     gain = np.clip(wanted_spread / spread, 0.6, 1.6)
     matched = (source - mean) * gain + wanted_mean
     mixed = np.clip(source + share * (matched - source), 0, 255).astype(np.uint8)
     return cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB)
-
-
-# ------------------------------------------------------------------------------- geometry
-
-
-def _similarity(source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"]):
-    """Least-squares rotation, scale and shift from `source` to `target` (Umeyama, 1991)."""
-    a, b = source.astype(np.float64), target.astype(np.float64)
-    mean_a, mean_b = a.mean(0), b.mean(0)
-    a, b = a - mean_a, b - mean_b
-    norm = (a**2).sum()
-    cosine = (a * b).sum() / norm
-    sine = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / norm
-    linear = np.array([[cosine, -sine], [sine, cosine]])
-    return np.hstack([linear, (mean_b - linear @ mean_a)[:, None]])
-
-
-def _apply(matrix: Float[np.ndarray, "2 3"], points: Float[np.ndarray, "n 2"]):
-    return points @ matrix[:, :2].T + matrix[:, 2]

@@ -1,4 +1,4 @@
-"""Colour and geometry operations that augmentation draws from."""
+"""RandAugment and colour jitter: the colour and geometry operations of augmentation."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ FILL = 128
 
 
 def _warp(image: Image, mask: Mask | None, inverse: np.ndarray, interpolation: int, fill: int):
-    """Affine warp; `inverse` [2, 3] takes output to input pixels. Nothing is forged outside."""
+    """Affine warp; `inverse` [2, 3] maps output to input pixels. What moves in is not forged."""
     h, w = image.shape[:2]
     flags = interpolation | cv2.WARP_INVERSE_MAP
     image = cv2.warpAffine(image, inverse, (w, h), flags=flags, borderValue=(fill,) * 3)
@@ -52,11 +52,12 @@ def rand_augment(
     layers: int = 2,
     fill: int = FILL,
 ) -> tuple[Image, Mask | None]:
-    """`layers` operations drawn from `OPERATIONS`, each applied with probability one half.
+    """Draw `layers` operations from OPERATIONS and apply each with probability one half.
 
-    The magnitude of each is normal(magnitude, std) clipped to [0, 10]; where `increasing`, a higher
-    one always means a stronger change. Defaults are 'rand-m9-mstd0.5-inc1' of pytorch-image-models.
-    `fill` is the grey moved in from outside. Cubuk et al., "RandAugment", 2020.
+    The magnitude of each is drawn from normal(magnitude, std) and clipped to [0, 10]; with
+    `increasing`, a higher magnitude always means a stronger change. The defaults are timm's
+    'rand-m9-mstd0.5-inc1'. `fill` is the grey that moves in from outside. Cubuk et al.,
+    "RandAugment", 2020.
     """
     for _ in range(layers):
         name = OPERATIONS[rng.integers(len(OPERATIONS))]
@@ -87,10 +88,10 @@ def operate(
     interpolation: int = cv2.INTER_LINEAR,
     fill: int = FILL,
 ) -> tuple[Image, Mask | None]:
-    """One RandAugment operation at `level` in [0, 1], in the direction `sign` where it has two.
+    """One operation of OPERATIONS at `level` in [0, 1], in the direction `sign` if it has two.
 
-    At level 1: rotate 30 degrees, shear 0.3, translate 0.45 of the side, colours 0.9 off,
-    posterize to 0 bits from 4, solarize from 0, solarize_add 110. The others have no level.
+    At level 1: rotate by 30 degrees, shear by 0.3, translate by 0.45 of the side, change colours by
+    0.9, posterize from 4 bits to 0, solarize from 0, solarize_add 110. The others have no level.
     """
     h, w = image.shape[:2]
     factor = max(0.1, 1 + 0.9 * level * sign) if increasing else 0.1 + 1.8 * level
@@ -139,7 +140,7 @@ def _recolor(name: str, image: Image, level: float, factor: float, increasing: b
         case "sharpness":
             smooth = image.copy()
             kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
-            # The outermost pixels have no full neighbourhood and stay.
+            # The outermost pixels have no full neighbourhood and stay as they are.
             smooth[1:-1, 1:-1] = cv2.filter2D(image, -1, kernel)[1:-1, 1:-1]
             return cv2.addWeighted(image, factor, smooth, 1 - factor, 0)
         case _:
@@ -152,9 +153,10 @@ def _recolor(name: str, image: Image, level: float, factor: float, increasing: b
 
 
 def color_jitter(image: Image, rng: np.random.Generator, strength: float = 0.4) -> Image:
-    """Brightness, contrast and saturation by factors in [1 - strength, 1 + strength], in any order.
+    """Change brightness, contrast and saturation, in random order.
 
-    All three are affine in the colour, so they are joined into one matrix and rounded once.
+    The factors are drawn from [1 - strength, 1 + strength]. All three are affine in the colour, so
+    they are combined into one matrix and rounded once.
     """
     factors = rng.uniform(max(0.0, 1 - strength), 1 + strength, 3)
     matrix, offset = np.eye(3), np.zeros(3)
@@ -172,7 +174,7 @@ def color_jitter(image: Image, rng: np.random.Generator, strength: float = 0.4) 
 
 
 def _mix_colors(image: Image, matrix: np.ndarray, offset: np.ndarray | float = 0.0) -> Image:
-    """matrix [3, 3] @ colour + offset, rounded and saturated."""
+    """matrix [3, 3] @ colour + offset, rounded and clipped."""
     offset = np.broadcast_to(offset, 3)[:, None]
     return cv2.transform(image, np.hstack([matrix, offset]).astype(np.float32))
 

@@ -1,4 +1,8 @@
-"""What a file is, by its first bytes."""
+"""What a file is, by its first bytes and never by its name.
+
+`open_file` opens a regular file, `format_of` names its format or raises MediaError with the reason
+why it cannot be read here. A decoder is only given files that bear its own format's mark.
+"""
 
 import errno
 import io
@@ -10,15 +14,13 @@ from pathlib import Path
 
 from PIL import features
 
-HEAD = 1024  # bytes that tell
-
-# Those whose content is read: by a decoder that is given nothing but what bears its own mark.
 PICTURES = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
 VIDEOS = ("ASF", "AVI", "FLV", "MP4", "MPEG", "Matroska", "Ogg", "RealMedia")
 
-# Those that are told so that the reason can name them, and what helps.
+# Recognised only so that the reason can name them and say what helps.
+RAW = "camera RAW"
 UNREADABLE = {
-    "camera RAW": "develop it to JPEG",
+    RAW: "develop it to JPEG",
     "EPS": "export it as PNG",
     "EXR": "export it as PNG",
     "GIMP": "export it as PNG",
@@ -32,16 +34,28 @@ UNREADABLE = {
 }
 NO_MEDIA = {
     "PDF": "a PDF document: save its pictures as JPEG or PNG",
-    "audio": "a sound, no picture",
+    "audio": "an audio file",
     "archive": "an archive: unpack it",
 }
 
-MARKS = [  # (offset, bytes, format), the first that fits
+# A file that is no photograph or video is worth a line only if its name claims to be one.
+IMAGE_SUFFIXES = (
+    ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".hif", ".j2k",
+    ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".nef", ".orf", ".png", ".psd", ".raf",
+    ".rw2", ".svg", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+VIDEO_SUFFIXES = (
+    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
+    ".mts", ".ogv", ".webm", ".wmv",
+)  # fmt: skip
+
+HEAD = 1024  # bytes read to recognise a format
+MARKS = [  # (offset, bytes, format); the first match counts
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"GIF87a", "GIF"),
     (0, b"GIF89a", "GIF"),
-    (8, b"CR\2\0", "camera RAW"),
+    (8, b"CR\2\0", RAW),
     (0, b"II*\0", "TIFF"),
     (0, b"MM\0*", "TIFF"),
     (0, b"II+\0", "TIFF"),
@@ -51,12 +65,12 @@ MARKS = [  # (offset, bytes, format), the first that fits
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"II\xbc\1", "JPEG XR"),
-    (0, b"IIU\0", "camera RAW"),
-    (0, b"IIRO", "camera RAW"),
-    (0, b"IIRS", "camera RAW"),
-    (0, b"MMOR", "camera RAW"),
-    (0, b"FUJIFILMCCD-RAW", "camera RAW"),
-    (0, b"FOVb", "camera RAW"),
+    (0, b"IIU\0", RAW),
+    (0, b"IIRO", RAW),
+    (0, b"IIRS", RAW),
+    (0, b"MMOR", RAW),
+    (0, b"FUJIFILMCCD-RAW", RAW),
+    (0, b"FOVb", RAW),
     (0, b"8BPS", "Photoshop"),
     (0, b"gimp xcf", "GIMP"),
     (0, b"v/1\1", "EXR"),
@@ -85,7 +99,7 @@ MARKS = [  # (offset, bytes, format), the first that fits
     (0, b".RMF", "RealMedia"),
     *((4, box, "MP4") for box in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
 ]
-# Of the ISO container that many formats share, by its brands; all else in it is MP4.
+# The ISO container is shared by many formats: told apart by brand, MP4 if none of these is there.
 BRANDS = {
     b"avif": "AVIF",
     b"avis": "AVIF",
@@ -95,46 +109,10 @@ BRANDS = {
     b"heis": "HEIF",
     b"hevc": "HEIF",
     b"hevx": "HEIF",
-    b"crx ": "camera RAW",
+    b"crx ": RAW,
     b"M4A ": "audio",
     b"M4B ": "audio",
 }
-
-
-def tell(head: bytes) -> str:
-    """The format that the first bytes of a file tell; empty where they tell none."""
-    if head[4:8] == b"ftyp":
-        size = min(int.from_bytes(head[:4], "big"), len(head))
-        brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
-        other = "HEIF" if {b"mif1", b"msf1"} & set(brands) else "MP4"
-        return next((BRANDS[brand] for brand in brands if brand in BRANDS), other)
-    for offset, mark, kind in MARKS:
-        if head.startswith(mark, offset) and (offset != 8 or head[:4] in (b"RIFF", b"II*\0")):
-            return kind
-    # Two letters are a weak mark: the size of a known header follows in a BMP.
-    if head[:2] == b"BM" and head[14:18] in {bytes([size, 0, 0, 0]) for size in range(12, 125)}:
-        return "BMP"
-    for start, step in ((0, 188), (4, 192)):  # packets of a transport stream
-        if head[start : start + 3 * step + 1 : step] == b"G" * 4:
-            return "MPEG"
-    if b"<svg" in head and head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
-        return "SVG"
-    return ""
-
-
-# Names decide nothing but whether a file that is no photograph or video is worth a line.
-IMAGE_SUFFIXES = (
-    ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".hif", ".j2k",
-    ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".nef", ".orf", ".png", ".psd", ".raf",
-    ".rw2", ".svg", ".tif", ".tiff", ".webp",
-)  # fmt: skip
-VIDEO_SUFFIXES = (
-    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
-    ".mts", ".ogv", ".webm", ".wmv",
-)  # fmt: skip
-
-RAW = "camera RAW"  # some are TIFF files that begin with a thumbnail
-DNG_VERSION, SUBFILE, THUMBNAIL = 50706, 254, 1
 
 
 class MediaError(ValueError):
@@ -146,9 +124,9 @@ class NotMedia(MediaError):
 
 
 def open_file(path: str | os.PathLike) -> io.BufferedReader:
-    """Open a regular file for reading; MediaError for all else: what is special is not opened."""
+    """Open a regular file for reading. Raises MediaError for anything else, without opening it."""
 
-    def opener(name, flags):  # should a FIFO take its place meanwhile, this does not wait for ever
+    def opener(name, flags):  # should a FIFO take its place meanwhile, this does not block
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
     try:
@@ -164,30 +142,21 @@ def open_file(path: str | os.PathLike) -> io.BufferedReader:
         raise MediaError(missing) from None
     except OSError as error:
         raise MediaError(explain(error)) from None
-    raise MediaError(special(mode))
+    raise MediaError(describe_special(mode))
 
 
-def special(mode: int) -> str:
-    """What a path is that is no regular file."""
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device") + ", not a file"
+def format_of(file: io.BufferedIOBase, name: str | os.PathLike = "") -> str:
+    """The format of an open file, one of PICTURES or VIDEOS; the file is rewound.
 
-
-def explain(error: OSError) -> str:
-    """Why a file cannot be read, in a few words."""
-    if error.errno == errno.ELOOP:
-        return "links that lead in a circle"
-    return (error.strerror or str(error)).lower()
-
-
-def kind_of(file: io.BufferedIOBase, name: str | os.PathLike = "") -> str:
-    """One of PICTURES or VIDEOS that can be decoded here; raises as `identify` does."""
+    Raises MediaError, with the reason, where it cannot be decoded here, and NotMedia where it is no
+    photograph or video and `name` does not claim that it is.
+    """
     try:
         head = file.read(HEAD)
         file.seek(0)
     except OSError as error:
         raise MediaError(explain(error)) from None
-    kind = tell(head)
+    kind = recognise(head)
     if kind in VIDEOS or (kind in PICTURES and _decodes(kind)):
         return kind
     if kind == "HEIF":
@@ -201,15 +170,54 @@ def kind_of(file: io.BufferedIOBase, name: str | os.PathLike = "") -> str:
             "or save it as JPEG"
         )
     if kind in UNREADABLE:
-        raise MediaError(f"a {kind} file, which can't be decoded here: {UNREADABLE[kind]}")
+        raise unreadable(kind)
     claims = Path(name).suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
     reason = NO_MEDIA.get(kind, "not a photograph or video" if head else "empty file")
     raise (MediaError if claims else NotMedia)(reason)
 
 
+def recognise(head: bytes) -> str:
+    """The format of a file that begins with these bytes; empty where they tell none."""
+    if head[4:8] == b"ftyp":
+        size = min(int.from_bytes(head[:4], "big"), len(head))
+        brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
+        other = "HEIF" if {b"mif1", b"msf1"} & set(brands) else "MP4"
+        return next((BRANDS[brand] for brand in brands if brand in BRANDS), other)
+    for offset, mark, kind in MARKS:
+        if head.startswith(mark, offset) and (offset != 8 or head[:4] in (b"RIFF", b"II*\0")):
+            return kind
+    # Two letters are a weak mark, so BMP is confirmed by the size of a known header.
+    if head[:2] == b"BM" and head[14:18] in {bytes([size, 0, 0, 0]) for size in range(12, 125)}:
+        return "BMP"
+    for start, step in ((0, 188), (4, 192)):  # packets of a transport stream
+        if head[start : start + 3 * step + 1 : step] == b"G" * 4:
+            return "MPEG"
+    if b"<svg" in head and head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
+        return "SVG"
+    return ""
+
+
+def unreadable(kind: str) -> MediaError:
+    """The error for a format in UNREADABLE, with what helps."""
+    return MediaError(f"a {kind} file, which can't be decoded here: {UNREADABLE[kind]}")
+
+
+def describe_special(mode: int) -> str:
+    """What a path is that is not a regular file, by its `st_mode`."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device") + ", not a file"
+
+
+def explain(error: OSError) -> str:
+    """Why a file cannot be read, in a few words."""
+    if error.errno == errno.ELOOP:
+        return "links that lead in a circle"
+    return (error.strerror or str(error)).lower()
+
+
 @cache
 def _decodes(kind: str) -> bool:
-    """Whether the Pillow installed here has the decoder of a format."""
+    """Whether the Pillow installed here decodes a format."""
     if kind == "HEIF":
         try:
             import pillow_heif
@@ -220,6 +228,6 @@ def _decodes(kind: str) -> bool:
     feature = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "WEBP": "webp"}.get(kind)
     if feature is None:
         return True
-    with warnings.catch_warnings():  # of a feature that an older Pillow does not know
+    with warnings.catch_warnings():  # an older Pillow warns of a feature that it does not know
         warnings.simplefilter("ignore")
         return bool(features.check(feature))

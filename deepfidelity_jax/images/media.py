@@ -1,7 +1,6 @@
-"""Which files are photographs and videos, told by what they hold."""
+"""Which files below a folder there are, and which are photographs and which videos."""
 
 import io
-import logging
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -11,25 +10,19 @@ from typing import Literal
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.images.formats import (
     VIDEOS,
-    MediaError,
-    NotMedia,
+    describe_special,
     explain,
-    kind_of,
+    format_of,
     open_file,
-    special,
 )
-from deepfidelity_jax.images.pictures import guarded, open_picture
+from deepfidelity_jax.images.pictures import open_picture, safe_pillow
 
-# The decoders of damaged files talk on stderr; what matters is raised as MediaError instead.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET, read at the first capture
-logging.getLogger("PIL").setLevel(logging.CRITICAL)
-
-ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # pictures that may hold a clip
+ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # picture formats that may hold a clip
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below a folder: `files` in a stable order, and why the rest was left out."""
+    """What lies below a folder: `files`, sorted, and by path why the rest was left out."""
 
     files: list[Path]
     left_out: dict[Path, str]
@@ -38,9 +31,9 @@ class Listing:
 def list_files(folder: str | os.PathLike) -> Listing:
     """Every file below a folder, sorted; none is opened.
 
-    Links to folders are followed and each folder is listed once, where it really lies if that is
-    below `folder`, too. Hidden and special files, dangling links and folders that cannot be read
-    are left out. Raises InputError if there is no such folder.
+    Links to folders are followed. A folder that is reached twice is listed once: by its own path if
+    that lies below `folder`, else by the first link. Hidden and special files, dangling links and
+    folders that cannot be read are left out. Raises InputError if there is no such folder.
     """
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: not a folder; give one that holds photographs or videos")
@@ -73,7 +66,7 @@ def list_files(folder: str | os.PathLike) -> Listing:
                 elif entry.is_dir():
                     (links if entry.is_symlink() else folders).append(path)
                 else:
-                    left_out[path] = special(os.stat(path).st_mode)
+                    left_out[path] = describe_special(os.stat(path).st_mode)
             except FileNotFoundError:
                 left_out[path] = "a link to nothing"
             except OSError as error:
@@ -82,13 +75,12 @@ def list_files(folder: str | os.PathLike) -> Listing:
 
 
 def identify(path: str | os.PathLike) -> Literal["image", "video"]:
-    """What a file is, by its content and never by its name.
+    """Whether a file is an image or a video, by its content; an animated picture is a video.
 
-    Animated pictures are videos. Raises MediaError, with the reason, for what is neither or cannot
-    be decoded here, and NotMedia where the name does not claim to be a photograph or video.
+    Raises MediaError and NotMedia as `formats.format_of` does.
     """
     with open_file(path) as file:
-        kind = kind_of(file, path)
+        kind = format_of(file, path)
         return "video" if kind in VIDEOS or _is_animated(file, kind) else "image"
 
 
@@ -96,23 +88,9 @@ def _is_animated(file: io.BufferedIOBase, kind: str) -> bool:
     if kind not in ANIMATED:
         return False
     try:
-        with guarded():
+        with safe_pillow():
             return bool(getattr(open_picture(file, kind), "is_animated", False))
     except Exception:
-        return False  # whoever reads it says what is wrong
+        return False  # the reader will say what is wrong
     finally:
         file.seek(0)
-
-
-def list_media(folder: str | os.PathLike) -> list[Path]:
-    """The files of `list_files` but for those that are NotMedia."""
-    found = []
-    for path in list_files(folder).files:
-        try:
-            identify(path)
-        except NotMedia:
-            continue
-        except MediaError:
-            pass
-        found.append(path)
-    return found

@@ -1,6 +1,11 @@
-"""Photographs: decoded safely, and encoded."""
+"""Photographs: any file decoded safely to RGB, and the one JPEG encoder.
+
+`read_image` is for files of unknown origin. `encode_image` and `decode_image` are for our own
+crops: what is recorded, trained on and scored went through them alike.
+"""
 
 import io
+import logging
 import os
 import sys
 import threading
@@ -15,35 +20,38 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from deepfidelity_jax.images.formats import (
-    DNG_VERSION,
     RAW,
-    SUBFILE,
-    THUMBNAIL,
-    UNREADABLE,
     VIDEOS,
     MediaError,
-    kind_of,
+    format_of,
     open_file,
+    unreadable,
 )
 
-MAX_PIXELS = 178_000_000  # half a gigabyte of RGB; also where Pillow by itself refuses
-HUNGRY = {"JPEG2000": 4}  # formats whose decoders need so many times the memory of others
-MIN_SIDE = 16
-STRIP = 256  # rows
-ORIENTATION = 0x0112  # EXIF's tag
+MAX_PIXELS = 178_000_000  # half a gigabyte of RGB; Pillow by itself refuses from here, too
+HUNGRY = {"JPEG2000": 4}  # formats whose decoders need this many times the memory of others
+MIN_SIDE = 16  # pixels
+STRIP = 256  # rows converted at once
+ORIENTATION = 0x0112  # an EXIF tag
+# Some camera RAW files are TIFF files that begin with a thumbnail.
+DNG_VERSION, SUBFILE, THUMBNAIL = 50706, 254, 1
 
-_one_at_a_time = threading.Lock()
+# Pillow's warnings and its bound on pixels belong to the whole process.
+_pillow_lock = threading.Lock()
+
+# Decoders log what is wrong with a damaged file; it is raised as MediaError instead.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def read_image(
     path: str | os.PathLike | io.BufferedIOBase, notes: list[str] | None = None
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Read a photograph, or an open file of one, as RGB, upright, whatever its format and mode.
+    """Read a photograph, or an open file of one, as upright RGB, whatever its format and mode.
 
-    Transparent parts become white. What is odd about it and costs nothing, such as damaged
-    metadata, is added to `notes`. Raises MediaError for what is no image, is damaged, is shorter
-    than MIN_SIDE on a side, or has more than MAX_PIXELS; the size is judged by the header, before
-    any memory is taken.
+    Transparent parts become white. Oddities that cost nothing, such as damaged metadata, are added
+    to `notes`. Raises MediaError for a file that is no image or is damaged, for a side below
+    MIN_SIDE and for more than MAX_PIXELS; the size is judged by the header, before any memory is
+    taken.
     """
     if not isinstance(path, (str, os.PathLike)):
         return _read_image(path, "", notes)
@@ -54,17 +62,52 @@ def read_image(
 def _read_image(
     file: io.BufferedIOBase, name: str | os.PathLike, notes: list[str] | None
 ) -> UInt8[np.ndarray, "h w 3"]:
-    kind = kind_of(file, name)
+    kind = format_of(file, name)
     if kind in VIDEOS:
         raise MediaError(f"a video ({kind}), not a photograph")
-    with guarded(notes):
+    with safe_pillow(notes):
         return decode(open_picture(file, kind), kind)
 
 
+# ------------------------------------------------------------------ the JPEG encoder
+
+
+def encode_image(
+    image: UInt8[np.ndarray, "h w 3"], quality: int = 95, *, halved: bool = False
+) -> bytes:
+    """Encode a picture as JPEG of a quality in 1..100.
+
+    Colour is kept at full resolution (4:4:4), or with `halved` at half of it (4:2:0), as most
+    cameras and websites store it.
+    """
+    factor = "420" if halved else "444"
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR]
+    options.append(getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{factor}"))
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    assert done
+    return encoded.tobytes()
+
+
+def recompress(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture after JPEG as most cameras and websites store it (4:2:0)."""
+    return decode_image(encode_image(image, quality, halved=True))
+
+
+def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """Decode what `encode_image` encoded: fast, without the care files need. Raises MediaError."""
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
+    if image is None:
+        raise MediaError("not a photograph")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+# ------------------------------------------------------------------ Pillow
+
+
 @contextmanager
-def guarded(notes: list[str] | None = None) -> Iterator[None]:
-    """Pillow by our rules: its warnings become notes and its bound on pixels gives way to ours."""
-    with _one_at_a_time, warnings.catch_warnings(record=True) as caught:
+def safe_pillow(notes: list[str] | None = None) -> Iterator[None]:
+    """Use Pillow for one thread: its warnings become notes, its bound on pixels becomes ours."""
+    with _pillow_lock, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # where it warns; it raises at twice as many
@@ -85,11 +128,8 @@ def guarded(notes: list[str] | None = None) -> Iterator[None]:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drop what a library writes to the stderr of the process, past Python.
-
-    So does libtiff, and Pillow does not keep it from that.
-    """
-    if sys.stderr is None:  # the process was begun without, and 2 may be any file
+    """Drop what a C library, such as libtiff, writes straight to the process's stderr."""
+    if sys.stderr is None:  # the process was started without one, and 2 may be any file
         yield
         return
     kept = os.dup(2)
@@ -103,7 +143,7 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def open_picture(file: io.BufferedIOBase, kind: str) -> Image.Image:
-    """Parse the header only; inside `guarded`."""
+    """Parse the header and judge the size; inside `safe_pillow`. Raises MediaError."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # judged here, in our words
     raw = False
     try:
@@ -115,7 +155,7 @@ def open_picture(file: io.BufferedIOBase, kind: str) -> Image.Image:
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     if raw:
-        raise MediaError(f"a camera RAW file, which can't be decoded here: {UNREADABLE[RAW]}")
+        raise unreadable(RAW)
     width, height = image.size
     most = MAX_PIXELS // HUNGRY.get(kind, 1)
     if width * height > most:
@@ -126,13 +166,13 @@ def open_picture(file: io.BufferedIOBase, kind: str) -> Image.Image:
 
 
 def load_pixels(image: Image.Image, kind: str) -> None:
-    """Decode a picture that was opened; inside `guarded`."""
+    """Decode an opened picture in place; inside `safe_pillow`."""
     with _silent_stderr() if kind == "TIFF" else nullcontext():
         image.load()
 
 
 def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
-    """Pixels of an open picture; inside `guarded`."""
+    """Decode an opened picture to upright RGB; inside `safe_pillow`. Raises MediaError."""
     try:
         load_pixels(image, kind)
     except Exception as error:
@@ -141,7 +181,7 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     with suppress(Exception):  # a damaged EXIF block is no reason to lose an intact picture
         if image.getexif().get(ORIENTATION, 1) != 1:  # else it would be copied
             image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits; the high byte, as Pillow itself takes from RGB48
+    if image.mode.startswith("I"):  # 16 bits: the high byte, which Pillow itself takes of RGB48
         deep = np.asarray(image).astype(np.int64)
         if deep.min() < 0 or deep.max() > 65535:
             raise MediaError("pixels of more than 16 bits")
@@ -151,7 +191,7 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    # By strips: Pillow hands over pixels as bytes, and all at once would double the memory.
+    # In strips: Pillow hands pixels over as bytes, and all at once would double the memory.
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     try:
@@ -159,34 +199,5 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
             bottom = min(top + STRIP, height)
             pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)).convert("RGB"))
     except ValueError:
-        raise MediaError(f"pixels of kind {image.mode}") from None
+        raise MediaError(f"pixels of mode {image.mode}") from None
     return pixels
-
-
-def encode_image(
-    image: UInt8[np.ndarray, "h w 3"], quality: int = 95, *, halved: bool = False
-) -> bytes:
-    """Code a picture as JPEG of a quality in 1 ... 100.
-
-    Its colour keeps all pixels (4:4:4), or with `halved` every other one (4:2:0), as it does in
-    most cameras and networks.
-    """
-    factor = "420" if halved else "444"
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR]
-    options.append(getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{factor}"))
-    done, coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    assert done
-    return coded.tobytes()
-
-
-def recompress(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture after JPEG as most cameras and networks store it."""
-    return decode_image(encode_image(image, quality, halved=True))
-
-
-def decode_image(coded: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Decode what `encode_image` coded, fast: for our own, not for files. Raises MediaError."""
-    image = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR) if coded else None
-    if image is None:
-        raise MediaError("not a photograph")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

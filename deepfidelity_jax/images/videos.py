@@ -1,4 +1,4 @@
-"""Videos and animated pictures, a frame at a time."""
+"""Videos and animated pictures, one frame at a time: counted, chosen, read."""
 
 import io
 import math
@@ -12,27 +12,23 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from deepfidelity_jax.images.formats import (
-    PICTURES,
-    MediaError,
-    kind_of,
-    open_file,
-)
-from deepfidelity_jax.images.pictures import decode, guarded, load_pixels, open_picture
+from deepfidelity_jax.images.formats import PICTURES, MediaError, format_of, open_file
+from deepfidelity_jax.images.pictures import decode, load_pixels, open_picture, safe_pillow
 
-# Two ways to a frame, measured on 10 s clips of 1920x1080 H.264 at 30 frames/s, 2 cores: stepping
-# over a frame with grab() takes 3-4 ms (it decodes without converting), a seek 300-370 ms, for it
-# decodes from the key frame before (up to 250 frames away in common encodings). 32 of 300 frames
-# took 1.1 s stepping and 11.5 s seeking. Seeking pays from a step of about 100 frames on.
-SEEK_FROM = 100
-LONG = 10_000  # frames: to count packets is to read the whole file
+# Stepping over a frame with grab() decodes it without converting; a seek decodes from the key frame
+# before, up to 250 frames away in common encodings. Seeking pays from about this mean step on.
+SEEK_FROM = 100  # frames
+LONG = 10_000  # frames; counting the packets of so long a video reads too large a file
 
-FRAME_DURATION = 100  # milliseconds, of an animated picture that tells none
+FRAME_DURATION = 100  # milliseconds, in an animated picture that does not say
+
+# FFmpeg writes about damaged files to stderr; what matters is raised as MediaError instead.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET, read at the first capture
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video holds: how many frames can be reached, and how many go by in a second."""
+    """How many frames of a video can be reached, and its frames per second."""
 
     frames: int
     rate: float
@@ -50,17 +46,17 @@ class Frame:
 def video_info(path: str | os.PathLike) -> VideoInfo:
     """Count a video's frames; raises MediaError where there is none to read.
 
-    A header may lie or be silent, so it is trusted only when as many packets follow it, counted
-    without decoding, or in a LONG video when its last frame is there and none follows; else the
-    frames are decoded and counted.
+    A header may be wrong or silent. It is trusted if as many packets follow, counted without
+    decoding, or for a LONG video if its last frame is there and none follows; otherwise the frames
+    are decoded and counted.
     """
     with open_file(path) as file:
-        kind = kind_of(file, path)
+        kind = format_of(file, path)
         if kind in PICTURES:
-            with guarded():
+            with safe_pillow():
                 animation = open_picture(file, kind)
                 try:
-                    load_pixels(animation, kind)  # some know only then how long a frame lasts
+                    load_pixels(animation, kind)  # some tell the duration of a frame only then
                     frames = getattr(animation, "n_frames", 1)
                 except Exception:
                     raise MediaError(f"truncated or damaged {kind}") from None
@@ -87,7 +83,7 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
 
 
 def spread_indices(frames: int, count: int) -> list[int]:
-    """Choose `count` indices evenly over `frames`, each in the middle of its share; all if fewer.
+    """Spread `count` indices evenly over `frames`, each in the middle of its share; all if fewer.
 
     i -> floor((i + 1/2) * frames / count)
     """
@@ -98,7 +94,7 @@ def spread_indices(frames: int, count: int) -> list[int]:
 def read_frames(path: str | os.PathLike, count: int) -> Iterator[Frame]:
     """Read `count` frames spread evenly over the whole video, all if it has fewer.
 
-    A frame that cannot be decoded is left out. Raises MediaError as `video_info` does.
+    Frames that cannot be decoded are left out. Raises MediaError as `video_info` does.
     """
     yield from read_frames_at(path, spread_indices(video_info(path).frames, count))
 
@@ -106,14 +102,14 @@ def read_frames(path: str | os.PathLike, count: int) -> Iterator[Frame]:
 def read_frames_at(
     path: str | os.PathLike, indices: Sequence[int], seek_from: int = SEEK_FROM
 ) -> Iterator[Frame]:
-    """Read the frames at rising indices, upright; those that cannot be decoded are left out.
+    """Read the frames at rising indices, upright; frames that cannot be decoded are left out.
 
-    Where the mean step is `seek_from` frames or more it seeks, else it steps over the frames in
-    between: the same frames either way.
+    Seeks where the mean step is `seek_from` frames or more, and else steps over the frames in
+    between; both give the same frames.
     """
     seeks = bool(indices) and indices[-1] + 1 >= seek_from * len(indices)
     with open_file(path) as file:
-        kind = kind_of(file, path)
+        kind = format_of(file, path)
         if kind in PICTURES:
             yield from _read_animation(file, kind, indices)
             return
@@ -137,17 +133,17 @@ def read_frames_at(
 
 
 def _read_animation(file: io.BufferedIOBase, kind: str, indices: Sequence[int]) -> Iterator[Frame]:
-    """Frames of an animated picture, each composed of those before it."""
-    with guarded():
+    """Frames of an animated picture, each drawn over the ones before it."""
+    with safe_pillow():
         image = open_picture(file, kind)
     milliseconds = 0.0
     for index in range(max(indices, default=-1) + 1):
         try:
-            with guarded():
+            with safe_pillow():
                 image.seek(index)
                 load_pixels(image, kind)
                 pixels = decode(image, kind) if index in indices else None
-        except Exception:  # parsers meet arbitrary bytes; what follows builds on this frame
+        except Exception:  # parsers meet arbitrary bytes; later frames build on this one
             return
         if pixels is not None:
             yield Frame(index, milliseconds / 1000, pixels)
@@ -155,7 +151,7 @@ def _read_animation(file: io.BufferedIOBase, kind: str, indices: Sequence[int]) 
 
 
 def _duration(image: Image.Image) -> float:
-    """Milliseconds that the frame lasts that was read last."""
+    """Duration in milliseconds of the frame read last."""
     return float(image.info.get("duration") or FRAME_DURATION)
 
 
@@ -163,8 +159,8 @@ def _duration(image: Image.Image) -> float:
 def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
     """A video opened by OpenCV's FFmpeg. Raises MediaError where that is not possible.
 
-    FFmpeg takes parts of a name for patterns, protocols and formats, so it gets the open file
-    where the system has names for these.
+    FFmpeg reads patterns, protocols and formats into a file's name, so it is given the open file by
+    its descriptor where the system has such names.
     """
     name = f"/proc/self/fd/{file.fileno()}"
     if not os.path.exists(name):
@@ -183,7 +179,7 @@ def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
 
 
 def _ends_after(video: cv2.VideoCapture, frames: int) -> bool:
-    """Whether the last of so many frames can be read, and is the last."""
+    """Whether the last of this many frames can be read and none follows."""
     video.set(cv2.CAP_PROP_POS_FRAMES, frames - 1)
     there = int(video.get(cv2.CAP_PROP_POS_FRAMES)) == frames - 1 and video.grab()
     return there and not video.grab()

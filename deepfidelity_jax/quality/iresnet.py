@@ -1,7 +1,7 @@
-"""iResNet, the network of ArcFace: an aligned face to the 512 numbers that tell whose it is.
+"""iResNet, ArcFace's network: an aligned face to the 512 numbers that tell whose it is.
 
-For inference alone, with weights of the user's (insightface's PyTorch checkpoints): the modules
-bear the names they have there, so that `from_torch` is one rule and no list.
+For inference only, with the user's weights (PyTorch checkpoints of insightface). Modules have the
+same names as there, so that `from_torch` is one rule instead of a list.
 
 Duta, Liu, Zhu and Shao, "Improved Residual Networks for Image and Video Recognition", 2020; Deng,
 Guo, Xue and Zafeiriou, "ArcFace", 2019.
@@ -19,11 +19,11 @@ from jaxtyping import Array, Float
 
 from deepfidelity_jax.errors import InputError
 
-SIDE = 112  # of the face in pixels
-MAP = 7  # side of the last map
+SIDE = 112  # pixels
+MAP = 7  # side of the last feature map
 WIDTHS = (64, 128, 256, 512)
 EMBEDDING = 512
-INPUTS = MAP * MAP * WIDTHS[-1]  # of the last layer
+INPUTS = MAP * MAP * WIDTHS[-1]  # to the last layer
 DEPTHS = {"iResNet-50": (3, 4, 14, 3), "iResNet-100": (3, 13, 30, 3)}
 
 
@@ -31,7 +31,7 @@ class IResNet(nn.Module):
     """A stem, four stages of residual blocks that each halve the map, and one dense layer.
 
     Attributes:
-        depths: blocks of each stage; those of a variant stand in DEPTHS.
+        depths: blocks of each stage, as in DEPTHS.
     """
 
     depths: tuple[int, ...]
@@ -40,10 +40,10 @@ class IResNet(nn.Module):
     def __call__(
         self, images: Float[Array, "n 112 112 3"], factors: Float[Array, "t d"] | None = None
     ) -> Float[Array, "n 512"] | Float[Array, "n t 512"]:
-        """Embed RGB faces in [-1, 1], aligned as ArcFace wants them; not yet of unit length.
+        """Embed RGB faces in [-1, 1], aligned as ArcFace wants them; not scaled to unit length.
 
-        With `factors` the dense layer runs t times, its inputs (rows, columns, channels of the
-        last map in this order) multiplied by one row of factors each time; all before it runs once.
+        With `factors` the last layer runs t times, its inputs (rows, columns, channels of the last
+        map, in this order) multiplied by one row of factors each time. All layers before run once.
         """
         x = prelu("prelu")(norm("bn1")(conv(WIDTHS[0], 3, 1, "conv1")(images)))
         for stage, (depth, width) in enumerate(zip(self.depths, WIDTHS, strict=True), start=1):
@@ -55,14 +55,14 @@ class IResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions with a norm before, between and after; the second one takes the stride."""
+    """Two convolutions with a norm before, between and after; the second has the stride."""
 
     width: int
     stride: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n _ _ d"]:
-        """Add what the convolutions find to the input, projected where its shape changes."""
+        """Add the convolutions' output to the input, which is projected where its shape changes."""
         y = conv(self.width, 3, 1, "conv1")(norm("bn1")(x))
         y = prelu("prelu")(norm("bn2")(y))
         y = norm("bn3")(conv(self.width, 3, self.stride, "conv2")(y))
@@ -72,7 +72,7 @@ class Block(nn.Module):
 
 
 class Dense(nn.Module):
-    """The last layer: the whole map to an embedding, once or once for each row of factors."""
+    """The last layer: the whole map to an embedding, once or for each row of factors."""
 
     @nn.compact
     def __call__(
@@ -84,8 +84,8 @@ class Dense(nn.Module):
         if factors is None:
             return jnp.matmul(x, kernel, precision="highest") + bias
 
-        # Place by place of the map, so that products of inputs and factors stay in the cache: a
-        # fifth faster on a CPU than all at once, and n x t x d numbers are never held.
+        # One place of the map at a time, so that the products of inputs and factors stay in the
+        # CPU's cache and n x t x d numbers are never held.
         def add_place(total, place):
             x, factors, kernel = place
             return total + jnp.matmul(x[:, None] * factors, kernel, precision="highest"), None
@@ -99,7 +99,7 @@ class Dense(nn.Module):
 
 
 class PReLU(nn.Module):
-    """Each channel's negative half with a slope of its own."""
+    """ReLU with a learnt slope below zero, one per channel."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
@@ -109,8 +109,8 @@ class PReLU(nn.Module):
 
 
 def conv(width: int, size: int, stride: int, name: str) -> nn.Conv:
-    """A convolution without bias, padded so that stride 1 keeps the size, on both sides alike."""
-    # In full float32 on every device: a score that depends on the machine is none.
+    """A convolution without bias, padded on both sides so that stride 1 keeps the size."""
+    # In full float32 on every device: a score must not depend on the machine.
     return nn.Conv(
         width,
         (size, size),
@@ -123,7 +123,7 @@ def conv(width: int, size: int, stride: int, name: str) -> nn.Conv:
 
 
 def norm(name: str) -> nn.BatchNorm:
-    """BatchNorm by its running statistics."""
+    """BatchNorm with its running statistics."""
     return nn.BatchNorm(use_running_average=True, epsilon=1e-5, name=name)
 
 
@@ -147,10 +147,10 @@ TORCH_NAMES = {
 def from_torch(
     tensors: Mapping[str, np.ndarray],
 ) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """Depths and variables of the iResNet in an insightface state dict, float32.
+    """Depths and float32 variables of the iResNet in an insightface state dict.
 
-    The variant is the one whose names fit best. Raises InputError that lists every tensor that is
-    missing, unexpected, or of another shape.
+    The variant is the one whose names fit best. Raises InputError with a list of all tensors that
+    are missing, unexpected or of another shape.
     """
     given = {name: x for name, x in tensors.items() if not name.endswith("num_batches_tracked")}
     tables = {name: _table(depths) for name, depths in DEPTHS.items()}
@@ -158,7 +158,7 @@ def from_torch(
     table = tables[variant]
     if not given.keys() & table.keys():
         raise InputError(
-            f"none of its {len(given)} tensors has a name that an iResNet of insightface has"
+            f"none of its {len(given)} tensors is named as in an iResNet of insightface"
         )
     wrong = [f"{name} is missing" for name in table if name not in given]
     wrong += [f"{name} is unexpected" for name in given if name not in table]
@@ -187,7 +187,7 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _table(depths) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """Of each tensor in a checkpoint its path in our variables, and its shape there."""
+    """By name of a tensor in a checkpoint: its path in our variables, its shape there."""
     images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
     ours = jax.eval_shape(IResNet(depths).init, jax.random.key(0), images)
     return {
@@ -202,7 +202,7 @@ def _torch_name(path):
 
 
 def _torch_shape(path, shape):
-    """By the layout of an empty array: a view, nothing is held."""
+    """By converting a view of one zero, which takes no memory."""
     return _to_torch(path, np.broadcast_to(np.float32(0), shape)).shape
 
 

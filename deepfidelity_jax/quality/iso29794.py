@@ -1,12 +1,11 @@
-"""How good a face image is, without weights: the measure that fidelity targets are made from.
+"""The quality of a face picture, computed without weights.
+
+    measure = product over the components of ((scalar + FLOOR) / (100 + FLOOR)) ** weight
 
 A component is a pure function that returns its native value and a scalar in 0..100, high is good.
-Seven come from ISO/IEC 29794-5 in the form its reference implementation OFIQ gives them; sharpness,
-noise, compression and clipping are defined here, so that everything that ruins a face lowers the
-measure. `measure` is the product of their powers: one bad component pulls all down.
-
-MEASURES names the choices of a configuration: "iso" is `measure`, "ser_fiq" the one of ser_fiq.py,
-which needs weights, "csv" reads external scores (`read_scores`), "none" is no quality at all.
+Seven come from ISO/IEC 29794-5, as its reference implementation OFIQ computes them; sharpness,
+noise, texture, compression and clipping are defined here, so that everything that ruins a face
+lowers the measure. It is a product so that one bad component pulls it down.
 """
 
 import math
@@ -17,14 +16,15 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-# Faces are looked at with this side, so that the value does not depend on the crop's size. Smaller
-# ones, down to the least, stay as they are, for enlarging hides noise; sharpness alone enlarges.
+# Crops are shrunk to this side in pixels, so that the value does not depend on their size. Smaller
+# ones, down to the least, stay as they are: enlarging hides noise. Sharpness alone enlarges.
 SIDE = 128
 LEAST_SIDE = 32
-# Eyes of a detector's box with a margin of 1.3, for crops whose landmarks are unknown; in sides.
-EYES = ((0.35, 0.41), (0.65, 0.41))
+# Where eyes lie in a crop with a margin of 1.3, in sides; for crops whose landmarks are unknown.
+# Rounded from `geometry.AVERAGE_FACE`; recorded qualities depend on it.
+USUAL_EYES = ((0.35, 0.41), (0.65, 0.41))
 
-# Exponents of the product, after a least squares fit of the logarithms to known strengths of all
+# Exponents of the product, from a least-squares fit of the logarithms to known strengths of all
 # degradations, on photographs and rendered faces, real and forged. Uniformity and colour weigh
 # little: they depend on skin and scene as much as on quality.
 WEIGHTS = {
@@ -55,9 +55,9 @@ class Component(NamedTuple):
 def measure(
     image: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "5 2"] | None = None
 ) -> float:
-    """One scalar in [0, 1] that falls with blur, shrinking, JPEG, noise, darkness, overexposure.
+    """Quality in [0, 1] of a face crop; takes it and its landmarks as `components` does.
 
-    Takes an RGB face crop and its landmarks as `components` does.
+    It falls with blur, shrinking, JPEG, noise, darkness and overexposure.
     """
     scalars = components(image, landmarks)
     return math.prod(
@@ -70,9 +70,8 @@ def components(
 ) -> dict[str, float]:
     """Scalars in 0..100 of every component, by the names in WEIGHTS.
 
-    The image is a square RGB face crop; landmarks are x, y in its pixels, 0 the centre of the
-    first (eye at the left, eye at the right, nose, mouth corners). Where an eye is NaN both are
-    taken at their usual place.
+    The image is a square RGB face crop, the landmarks are those of `faces.detection.Face` in its
+    pixels. Where an eye is NaN, or the eyes are as close as a profile's, USUAL_EYES are taken.
     """
     compressed = compression(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     eyes = _eyes(image.shape, landmarks)
@@ -122,19 +121,19 @@ def luminance_mean(face: Float[np.ndarray, "256"]) -> Component:
 
 
 def luminance_variance(face: Float[np.ndarray, "256"]) -> Component:
-    """Variance v of the face's luminance; best at 1/60, flat and harsh light are both worse."""
+    """Variance v of the face's luminance; best at 1/60: flat and harsh light are both worse."""
     variance = float(face @ (_LEVELS - face @ _LEVELS) ** 2)
     return _component(variance, 100 * math.sin(math.pi * 60 * variance / (60 * variance + 1)))
 
 
 def under_exposure(face: Float[np.ndarray, "256"]) -> Component:
-    """Share of the face with luminance 0..25, to be avoided."""
+    """Share of the face with luminance 0..25; best is none."""
     share = float(face[:26].sum())
     return _component(share, 120 * (0.832 - _sigmoid(share, 0.92, 0.05)))
 
 
 def over_exposure(face: Float[np.ndarray, "256"]) -> Component:
-    """Share of the face with luminance 247..255, to be avoided."""
+    """Share of the face with luminance 247..255; best is none."""
     share = float(face[247:].sum())
     return _component(share, 1 / (share + 0.01))
 
@@ -163,13 +162,13 @@ def natural_colour(cheeks: UInt8[np.ndarray, "h w 3"]) -> Component:
 
 
 def sharpness(grey: Float32[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"]) -> Component:
-    """Fine edges, noise taken off, over coarse edges and contrast; half of the scalar at 0.25.
+    """Fine edges without the noise, over coarse edges and contrast; half of the scalar at 0.25.
 
     Edges are 95th percentiles, since blur weakens the strongest first: fine ones of
-    |I - boxblur3(I)|, coarse ones of the same on I blurred before, as in re-blur measures. They
-    stand over the geometric mean of coarse edges and standard deviation, so that neither the
-    face's contrast nor a pair of glasses makes it sharper. Noise is what the smoothest quarter of
-    the face still shows.
+    |I - boxblur3(I)|, coarse ones of the same after a blur, as in re-blur measures. Fine edges are
+    divided by the geometric mean of coarse edges and standard deviation, so that neither contrast
+    nor a pair of glasses makes a face sharper. Noise is what the smoothest quarter of the face
+    still shows.
     """
     if len(grey) < SIDE:
         grey = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
@@ -179,21 +178,21 @@ def sharpness(grey: Float32[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"])
     fine = _quantile(detail[region], 0.95)
     coarse = _quantile(cv2.absdiff(smooth, cv2.blur(smooth, (5, 5)))[region], 0.95)
     flat = _quantile(cv2.blur(detail, (5, 5))[region], 0.25)
-    # In white noise, whatever its grain, the first is at most 2.7 times the second.
+    # In white noise of any grain size `fine` is at most 2.7 times `flat`.
     fine = math.sqrt(max(fine**2 - (2.7 * flat) ** 2, 0))
     ratio = fine / math.sqrt((coarse + 1) * (float(grey[region].std()) + 5))
     return _component(ratio, 100 * ratio / (ratio + 0.25))
 
 
 def noise(grain: float) -> Component:
-    """Grain that is too strong; half of the scalar at 3."""
+    """Too much grain; half of the scalar at 3."""
     return _component(grain, 100 / math.sqrt(1 + (grain / 1.75) ** 2))
 
 
 def texture(grain: float) -> Component:
-    """Grain that is too weak, for a codec or blur wiped the skin; full from 0.25 on.
+    """Too little grain, because a codec or blur wiped the skin; full from 0.25 on.
 
-    That is what rounding to 8 bits leaves in any photograph.
+    Rounding to 8 bits alone leaves that much in any photograph.
     """
     return _component(grain, 100 * grain / 0.25)
 
@@ -201,19 +200,19 @@ def texture(grain: float) -> Component:
 def grain(grey: Float32[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"]) -> float:
     """Grain of the face in grey levels: 0.55 times the deviation of white noise.
 
-    The response to a mask blind to edges and slopes (Immerkaer, Fast noise variance estimation,
-    1996), averaged over 5 x 5 pixels and read at the 10th percentile: where the face is smooth,
-    not its hair.
+    The response to a mask that is blind to edges and slopes, averaged over 5 x 5 pixels and read at
+    the 10th percentile: in smooth skin, not in hair. Immerkaer, "Fast noise variance estimation",
+    1996.
     """
     response = cv2.blur(np.abs(cv2.filter2D(grey, -1, _IMMERKAER)), (5, 5))
     return _quantile(response[region], 0.1)
 
 
 def compression(grey: UInt8[np.ndarray, "h w"]) -> Component:
-    """Steps at the borders of 8-pixel blocks over those inside, 1 where there are no blocks.
+    """Steps at the borders of 8-pixel blocks over steps inside them; 1 where there are no blocks.
 
-    At the size the image came in, the only one at which blocks can be found. Their phase is
-    looked for, because a face is seldom cropped on the grid of its photograph.
+    Takes the image at its original size, the only one at which blocks can be found. Their phase is
+    searched for: a face is seldom cropped on its photograph's grid.
     """
     ratio = math.sqrt(_blockiness(grey) * _blockiness(np.ascontiguousarray(grey.T)))
     return _component(ratio, 100 / max(ratio, 1))
@@ -222,7 +221,7 @@ def compression(grey: UInt8[np.ndarray, "h w"]) -> Component:
 def clipping(image: UInt8[np.ndarray, "h w 3"], region: Bool[np.ndarray, "h w"]) -> Component:
     """Share of the face stuck at the brightest level of the crop, in any channel.
 
-    Unlike over-exposure it sees burnt-out areas that were darkened afterwards.
+    Unlike `over_exposure` it sees burnt-out areas that were darkened afterwards.
     """
     red, green, blue = cv2.split(image)
     brightest = cv2.max(cv2.max(red, green), blue)
@@ -243,7 +242,7 @@ def _component(native: float, scalar: float) -> Component:
 
 
 def _quantile(values: np.ndarray, share: float) -> float:
-    """Faster than np.quantile, which interpolates."""
+    """A quantile without interpolation, faster than np.quantile."""
     rank = round(share * (values.size - 1))
     return float(np.partition(values, rank)[rank])
 
@@ -253,10 +252,10 @@ def _sigmoid(x: float, centre: float, width: float) -> float:
 
 
 def _blockiness(grey: UInt8[np.ndarray, "h w"]) -> float:
-    """Mean step across columns at the strongest of 8 phases, over that of the median phase."""
+    """Mean step between columns at the strongest of 8 phases, over that at the median phase."""
     if grey.shape[1] < 16:
         return 1.0
-    # Steps of true edges would drown those of blocks.
+    # Cut off, or true edges would drown the steps of blocks.
     steps = cv2.min(cv2.absdiff(grey[:, 1:], grey[:, :-1]), 24.0)
     columns = cv2.reduce(steps, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32F)[0] / len(grey)
     phase = np.arange(columns.size) % 8
@@ -265,18 +264,18 @@ def _blockiness(grey: UInt8[np.ndarray, "h w"]) -> float:
 
 
 def _eyes(shape, landmarks):
-    """Eyes at image left and right as ((x, y), (x, y)) in sides of the crop."""
+    """Eyes at image left and right as ((x, y), (x, y)), in sides of the crop."""
     if landmarks is None or not np.isfinite(landmarks[:2]).all():
-        return EYES
+        return USUAL_EYES
     left, right = ((landmarks[:2] + 0.5) / (shape[1], shape[0])).tolist()
-    # The far eye of a profile lies beside the near one and says nothing of the face's size.
+    # In a profile the far eye lies beside the near one: no sign of the face's size.
     if math.dist(left, right) < 0.1:
-        return EYES
+        return USUAL_EYES
     return tuple(left), tuple(right)
 
 
 def _axes(eyes):
-    """Middle of the eyes, and the vectors one eye distance along them and down the face."""
+    """Midpoint of the eyes, and the vectors of one eye distance along them and down the face."""
     (left_x, left_y), (right_x, right_y) = eyes
     middle = ((left_x + right_x) / 2, (left_y + right_y) / 2)
     across = (right_x - left_x, right_y - left_y)
@@ -298,12 +297,12 @@ def _face(eyes, side) -> Bool[np.ndarray, "h w"]:
     along = (xs * across[0] + ys * across[1]) / distance**2
     below = (xs * down[0] + ys * down[1]) / distance**2 / 1.3
     region = along**2 + below**2 < 1
-    # Landmarks may lie outside of the crop; something must be left to look at.
-    return region if region.sum() >= side else _face(EYES, side)
+    # Landmarks may lie outside the crop.
+    return region if region.sum() >= side else _face(USUAL_EYES, side)
 
 
 def _cheeks(eyes, side):
-    """Slices of two squares of side 0.3 eye distances, beside the nose."""
+    """Slices of two squares beside the nose, with a side of 0.3 eye distances."""
     (x, y), across, down = _axes(eyes)
     half = 0.15 * math.hypot(*across)
 
@@ -317,6 +316,6 @@ def _cheeks(eyes, side):
 
 def _span(centre, half, side):
     size = min(max(1, round(2 * half * side)), side)
-    # From the middle, so that rounding keeps the two cheeks mirror images.
+    # Rounded about the middle, so that the two cheeks stay mirror images.
     first = min(max(round(centre * side - size / 2), 0), side - size)
     return slice(first, first + size)

@@ -1,9 +1,19 @@
-"""The quality measure a configuration names."""
+"""The quality measure that a configuration names: one call for all, with the face's landmarks.
 
+iso       computed from the picture (iso29794.py)
+ser_fiq   computed by a network, from weights of the user's (ser_fiq.py)
+csv       looked up in a table of the user's (table.py)
+none      the same for every face
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
+from numpy import ndarray
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import digest
@@ -12,21 +22,25 @@ from deepfidelity_jax.quality import iso29794, table
 from deepfidelity_jax.workdir import fingerprint
 
 MEASURES = ("iso", "ser_fiq", "csv", "none")
-NO_EYES = "no eyes known to align a face by"  # why ser_fiq gives one no quality
+NO_EYES = "no eyes known to align a face by"  # why ser_fiq gives a face no quality
+
+Landmarks = Float32[ndarray, "5 2"]  # as in `faces.detection.Face`, in pixels of the crop
 
 
 @dataclass(frozen=True)
 class Measure:
-    """The quality measure a configuration names, as a picklable function of an encoded face.
+    """A quality measure, as a picklable function of an encoded face.
 
-    name: one of `quality.MEASURES`. scores: for `csv`, quality by path or file name. weights: for
-    `ser_fiq`, the path of the ArcFace checkpoint; digest: of that file.
+    name: one of MEASURES. scores: for `csv`, quality by path. weights: for `ser_fiq`, the path of
+    the ArcFace checkpoint; digest: of that file. uses_landmarks: whether `iso` looks for the face
+    where its landmarks are; records of earlier versions were measured without them.
     """
 
     name: str
     scores: dict[str, float] = field(default_factory=dict)
     weights: str = ""
     digest: str = ""
+    uses_landmarks: bool = True
 
     @classmethod
     def from_config(cls, own: ConfigDict) -> "Measure":
@@ -45,20 +59,43 @@ class Measure:
             )
         return cls("ser_fiq", weights=own.weights, digest=digest(own.weights))
 
+    @classmethod
+    def from_note(cls, note: Mapping[str, Any]) -> "Measure":
+        """The measure that `note` described, without the scores and the weights it had."""
+        return cls(
+            note["measure"],
+            digest=note.get("weights", ""),
+            uses_landmarks=note.get("landmarks", False),
+        )
+
     def to_json(self) -> dict[str, str]:
-        """Plain values, for metadata and fingerprints: which measure, by what it was given."""
+        """What the configuration chose, as plain values; records are named by them."""
         values = {"measure": self.name, "scores": fingerprint(self.scores)}
-        return values | ({"weights": self.digest} if self.weights else {})
+        return values | ({"weights": self.digest} if self.digest else {})
 
-    def __call__(self, image: bytes, path: str) -> float:
-        """Raw quality of a face; NaN where `csv` has no row for its source.
+    def note(self) -> dict[str, Any]:
+        """How faces were measured, as plain values for the metadata of records."""
+        return self.to_json() | (
+            {"landmarks": True} if self.name == "iso" and self.uses_landmarks else {}
+        )
 
-        NaN for `ser_fiq` too: `rate` measures staged faces, since a network wants many at once.
+    def __call__(self, image: bytes, landmarks: Landmarks, path: str = "") -> float:
+        """Raw quality of an encoded face, high is good; `path` is its source, for `csv`.
+
+        NaN where `csv` has no row for the path. NaN for `ser_fiq` too: a network wants many faces
+        at once, so `records.staging.rate` measures them once they are staged.
         """
-        if self.name == "ser_fiq":
-            return float("nan")
         if self.name == "iso":
-            return iso29794.measure(pictures.decode_image(image))
+            return self.of_pixels(pictures.decode_image(image), landmarks)
         if self.name == "csv":
             return self.scores.get(path, float("nan"))
-        return 0.0
+        return float("nan") if self.name == "ser_fiq" else 0.0
+
+    @property
+    def can_remeasure(self) -> bool:
+        """Whether an altered picture can be measured anew, by `of_pixels`."""
+        return self.name == "iso"
+
+    def of_pixels(self, image: UInt8[ndarray, "h w 3"], landmarks: Landmarks) -> float:
+        """Raw quality of a picture that is not encoded; where `can_remeasure`."""
+        return iso29794.measure(image, landmarks if self.uses_landmarks else None)

@@ -1,12 +1,12 @@
-"""SER-FIQ: a face is good when it is recognised alike whatever part of its features is dropped.
+"""SER-FIQ: a face is good if it is recognised alike whichever part of its features is dropped.
 
     e_t = unit(head(x * m_t)), t = 1 .. T    x: last map of ArcFace, m_t: dropout's t-th draw
     d   = mean over i < j of |e_i - e_j|
     q   = 2 / (1 + exp(d))
 
 Terhörst, Kolf, Damer, Kirchbuchner and Kuijper, "SER-FIQ: Unsupervised Estimation of Face Image
-Quality Based on Stochastic Embedding Robustness", 2020. All but the head runs once. The weights are
-the user's, for those of ArcFace may not be passed on.
+Quality Based on Stochastic Embedding Robustness", 2020. Only the head runs T times. The weights are
+the user's own: ArcFace's may not be passed on.
 """
 
 import functools
@@ -22,14 +22,15 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces.geometry import fit_similarity
 from deepfidelity_jax.hosts import count_cores
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.quality import iresnet
 from deepfidelity_jax.weight_files.named_tensors import about, read_weights
 
 PASSES = 100
-SEED = 0  # of the draws: one for all times, lest a face's score change from run to run
-# Where ArcFace wants eyes, nose and mouth corners; x, y in pixels, 0 the centre of the first.
+SEED = 0  # of the draws; fixed, so that a face's score does not change from run to run
+# Where ArcFace wants the landmarks of `faces.geometry`, in pixels of its 112 x 112 input.
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
      [70.7299, 92.2041]]
@@ -39,10 +40,7 @@ BATCH_SIZES = (1, 4, 16)
 
 
 class SerFiq:
-    """The measure, by an iResNet's depths and variables; on the first device.
-
-    `load` reads them from a file.
-    """
+    """The measure with an iResNet's depths and variables, on the first device; see `load`."""
 
     def __init__(self, depths: tuple[int, ...], variables: dict[str, Any]):
         self._depths = depths
@@ -53,7 +51,7 @@ class SerFiq:
     ) -> Float32[np.ndarray, "n"]:
         """Raw quality q of encoded crops, high is good; NaN where landmarks do not align a face.
 
-        Landmarks as in `faces.Crop`, in pixels of the crop.
+        Landmarks are as in `faces.cropping.Crop`.
         """
 
         def prepare(image, points):
@@ -76,7 +74,7 @@ class SerFiq:
 
 
 def load(weights: str | Path) -> SerFiq:
-    """SER-FIQ by the weights in an ArcFace checkpoint of insightface, or in a file made of it.
+    """SER-FIQ with the weights of an insightface ArcFace checkpoint, or of a file made from one.
 
     Raises InputError for a file that holds no iResNet-50 or -100.
     """
@@ -90,15 +88,17 @@ def align(
 ) -> UInt8[np.ndarray, "112 112 3"] | None:
     """The face turned, scaled and moved onto TEMPLATE; beyond the border the image is mirrored.
 
-    The best similarity of the landmarks that are known, at least two: the eyes alone will do. None
-    where fewer are known, or all fall on one place.
+    By the best similarity of the known landmarks; the two eyes alone will do. None where fewer than
+    two are known, or all lie on one place.
     """
-    matrix = similarity(landmarks, TEMPLATE)
+    matrix = fit_similarity(landmarks, TEMPLATE)
     if matrix is None:
         return None
     zoom = float(np.hypot(*matrix[:, 0]))
+    if zoom == 0:
+        return None
     if zoom < 0.5:
-        # Shrunk by averaging first: what follows then never skips a pixel.
+        # Shrunk by averaging first: the warp that follows then skips no pixel.
         height, width = (max(1, round(2 * zoom * length)) for length in image.shape[:2])
         shrunk = np.array([width / image.shape[1], height / image.shape[0]])
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -114,34 +114,13 @@ def align(
     )
 
 
-def similarity(
-    points: Float[np.ndarray, "k 2"], targets: Float[np.ndarray, "k 2"]
-) -> Float[np.ndarray, "2 3"] | None:
-    """Turn, scale and shift, without mirroring, that bring points nearest to targets.
-
-    Least squares over the rows without NaN; None where they do not determine it.
-    """
-    known = np.isfinite(points).all(axis=1)
-    if known.sum() < 2:
-        return None
-    # In the complex plane a similarity is z -> a z + b.
-    z, w = (xy[known].astype(float) @ [1, 1j] for xy in (points, targets))
-    spread = z - z.mean()
-    size = np.vdot(spread, spread).real
-    a = np.vdot(spread, w - w.mean()) / size if size > 1e-6 else 0
-    if a == 0:
-        return None
-    b = w.mean() - a * z.mean()
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
-
-
 @functools.cache
 def draw(seed: int, passes: int = PASSES) -> Float[Array, "t d"]:
-    """Dropout's factors for the last layer's inputs, one row a pass: 0 or 2, each half of the time.
+    """Dropout's factors for the last layer's inputs, a row per pass: 0 or 2 with equal probability.
 
-    Not drawn anew for each face, so that a score does not depend on what is scored beside it.
+    The same for every face, so that a score does not depend on the faces scored beside it.
     """
-    # A fair coin is a bit; named is the generator, which a user's settings could change.
+    # A fair coin is a bit. The generator is named because a user's settings could change it.
     key = jax.random.key(seed, impl="threefry2x32")
     words = jax.random.bits(key, (passes, iresnet.INPUTS // 32), jnp.uint32)
     bits = (words[..., None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
@@ -152,22 +131,22 @@ def draw(seed: int, passes: int = PASSES) -> Float[Array, "t d"]:
 def measure(
     variables, faces: UInt8[Array, "n 112 112 3"], factors: Float[Array, "t d"], *, depths
 ) -> Float[Array, "n"]:
-    """Raw quality q of aligned RGB faces, by an iResNet's variables and dropout's factors."""
+    """Raw quality q of aligned RGB faces, with an iResNet's variables and dropout's factors."""
     images = faces.astype(jnp.float32) / 127.5 - 1
     embeddings = iresnet.IResNet(depths).apply(variables, images, factors)
     return 2 / (1 + jnp.exp(mean_distance(embeddings)))
 
 
 def mean_distance(embeddings: Float[Array, "n t e"]) -> Float[Array, "n"]:
-    """Mean Euclidean distance of all pairs of the t embeddings, each brought to unit length."""
+    """Mean Euclidean distance over all pairs of the t embeddings, each scaled to unit length."""
     t = embeddings.shape[1]
     e = embeddings / jnp.linalg.norm(embeddings, axis=-1, keepdims=True)
-    # From the products of pairs, t x t numbers a face. About their mean, since the vectors lie
-    # close together and the difference of two numbers near 1 would lose the digits that count.
+    # By products of pairs, t x t numbers per face. Taken about the mean: the vectors lie close
+    # together, and the difference of two numbers near 1 would lose the digits that count.
     e = e - e.mean(axis=1, keepdims=True)
     products = jnp.einsum("nie,nje->nij", e, e, precision="highest")
     squares = jnp.square(e).sum(axis=-1)
-    # Rounding may leave a zero just below it. Not `maximum`, in which XLA's CPU code loses NaN.
+    # Rounding may leave a zero just below 0. Not `maximum`: XLA's CPU code loses NaN in it.
     distances = jnp.sqrt(jnp.abs(squares[:, :, None] + squares[:, None] - 2 * products))
     pairs = jnp.triu(jnp.ones((t, t)), k=1)
     return (distances * pairs).sum(axis=(1, 2)) / (t * (t - 1) / 2)
@@ -176,7 +155,7 @@ def mean_distance(embeddings: Float[Array, "n t e"]) -> Float[Array, "n"]:
 def rescale(quality: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
     """Raw q spread over 0..1, as later releases of SER-FIQ give it: 1 / (1 + exp(-130 (q - 0.88))).
 
-    ArcFace's raw scores crowd between 0.86 and 0.90. Records hold the raw score, which the scaling
-    within the class spreads anyway.
+    ArcFace's raw scores crowd between 0.86 and 0.90. Records hold the raw score, which is spread by
+    the scaling within its class.
     """
     return 1 / (1 + np.exp(-130 * (quality - 0.88)))

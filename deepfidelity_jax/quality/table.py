@@ -1,4 +1,4 @@
-"""Quality measured elsewhere: a table of scores, and which file each row means."""
+"""Quality measured elsewhere: a CSV table of scores, and the file that each row means."""
 
 import csv
 import math
@@ -10,10 +10,10 @@ from deepfidelity_jax.errors import InputError
 
 
 def read_scores(csv_path: str | Path) -> dict[str, float]:
-    """External scores from a CSV file with the columns path and score, high is good.
+    """Scores by path from a CSV file with the columns path and score, high is good.
 
-    Raises InputError for a missing file, a missing header, and, with its line number, for a row
-    without path, with a score that is no finite number, or with a path seen before.
+    Raises InputError for a missing file or header, and, with its line number, for a row without a
+    path, with a score that is not a finite number, or with a path seen before.
     """
     try:
         with open(csv_path, newline="", encoding="utf-8-sig") as file:
@@ -27,17 +27,17 @@ def match_scores(
 ) -> dict[str, float]:
     """The score of each file that has one, by the file's name.
 
-    A row's path may be absolute, here or where the table was made; it may begin with `./` or with
-    the last folders of `folder`, have backslashes, or be the end of a name, down to the bare file
-    name.
+    A path in the table may be absolute, here or where the table was made. It may begin with `./` or
+    with the last folders of `folder`, have backslashes, or be the end of a name, down to the bare
+    file name.
 
     Args:
-      scores: by the paths of the table.
-      names: of the files, relative to `folder`.
+      scores: by the paths in the table.
+      names: the files, relative to `folder`.
       folder: where they lie.
 
     Raises:
-      InputError: a path may be several files, several paths are one file, or no path is any.
+      InputError: a path fits several files, several paths fit one file, or no path fits any.
     """
     exact, ends, known = set(names), {}, {}
     for name in names:
@@ -50,7 +50,7 @@ def match_scores(
         if row in exact:
             return [row]
         path = normal(row)
-        # An end of it that is a whole name; what stands before must be folders around `folder`.
+        # An end of the path that is a whole name; what comes before must be folders above.
         for end in _ends(path):
             before = path.removesuffix(end).rstrip("/")
             absolute = row.startswith(("/", "\\")) or row[1:2] == ":"
@@ -83,13 +83,13 @@ def match_scores(
 
 
 def normal(path: str) -> str:
-    """A path of a table, with forward slashes and without `./`, in Unicode's composed form."""
+    """A path with forward slashes and without `./`, in Unicode's composed form (NFC)."""
     path = unicodedata.normalize("NFC", path).replace("\\", "/")
     return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def _ends(path: str) -> list[str]:
-    """The path, and it without its first folders, down to the file name."""
+    """The path, and what is left as its first folders are taken away, down to the file name."""
     parts = path.split("/")
     return ["/".join(parts[first:]) for first in range(len(parts))]
 

@@ -25,6 +25,17 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     OPTIONS: tuple[str, ...] = ()
 
+    @classmethod
+    def version_in(cls, folder: Path) -> str:
+        """The version of the finished records in `folder`, or the current one if there are none.
+
+        Records of an earlier version are used as they are, with the qualities they have.
+        """
+        for version in (cls.VERSION, *cls.SUPPORTED_VERSIONS):
+            if (folder / str(version) / "dataset_info.json").exists():
+                return str(version)
+        return str(cls.VERSION)
+
     @property
     def contents(self) -> str:
         """What the training split holds, in a word: other contents are told apart by it.
@@ -88,7 +99,9 @@ class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "BenchmarkBuilder":
         """The builder for a configuration, writing below `records_dir`."""
-        return cls(data_dir=records_dir, config=cls.plan(config), file_format="array_record")
+        plan = cls.plan(config)
+        version = cls.version_in(records_dir / cls.name / plan.name)
+        return cls(data_dir=records_dir, config=plan, version=version, file_format="array_record")
 
     def _split_generators(self, dl_manager):
         own = self.builder_config

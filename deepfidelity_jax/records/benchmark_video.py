@@ -149,7 +149,7 @@ def recorded(
             video_id=video.video_id,
             frame=crop.frame,
             path=paths.get(crop.frame, video.name),
-            quality=measure(crop.image, paths.get(crop.frame, video.name)),
+            quality=measure(crop.image, crop.landmarks, paths.get(crop.frame, video.name)),
             bbox=crop.bbox,
             landmarks=crop.landmarks,
             origins=" ".join(video.origins),

@@ -148,7 +148,11 @@ def split_generators(
                 say(f"{name}: {count} faces are better or worse than any in training: clipped")
         builder.info.metadata.update(fidelity_scale=fitted.to_dict(), clipped=clipped)
     builder.info.metadata.update(
-        recipe.to_json(), faces_found=found, notes=notes, tally=tally, listed=listed
+        recipe.to_json() | {"quality": recipe.measure.note()},
+        faces_found=found,
+        notes=notes,
+        tally=tally,
+        listed=listed,
     )
     builder.info.metadata[CHECKSUM] = checksum(builder.info.metadata)
     for name, methods in found.items():

@@ -21,7 +21,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FidelityScale, scale
 from deepfidelity_jax.forgeries import augment, forge
 from deepfidelity_jax.images.pictures import decode_image, encode_image
-from deepfidelity_jax.quality import iso29794
+from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.schema import FAKE, REAL, Records, metadata_of
 
 Example = dict[str, Any]
@@ -41,13 +41,14 @@ class TrainingInput:
       size: side of the image in pixels.
       settings: the augmentation.
       quality_scale: maps the quality of the face to its fidelity target.
-      remeasure: measure the quality of the degraded face; else the record's quality is kept.
+      measure: how the faces in the records were measured. A degraded face is measured again by
+        it, where it can be; else the record's quality is kept.
     """
 
     size: int
     settings: augment.AugmentSettings
     quality_scale: FidelityScale
-    remeasure: bool
+    measure: Measure
 
 
 def training_input(config: ConfigDict, folder: Path) -> TrainingInput:
@@ -57,7 +58,7 @@ def training_input(config: ConfigDict, folder: Path) -> TrainingInput:
         size=config.model.image_size,
         settings=augment.AugmentSettings(**config.augment),
         quality_scale=FidelityScale.from_dict(metadata["fidelity_scale"]),
-        remeasure=metadata["quality"]["measure"] == "iso",
+        measure=Measure.from_note(metadata["quality"]),
     )
 
 
@@ -161,7 +162,7 @@ class LabelledFace(grain.transforms.RandomMap):
         image = decode_image(record["image"])
         mask = np.full(image.shape[:2], float(record["label"] == FAKE), np.float32)
         image = augment.lose_quality(image, self.made_from.settings, rng)
-        return _finish(image, mask, record["label"], record["quality"], self.made_from, rng)
+        return _finish(image, mask, record["label"], record, self.made_from, rng)
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class ForgedPair(grain.transforms.RandomMap):
             image = augment.lose_quality(image, self.made_from.settings, rng)
             # Both are compressed again, so that compression does not tell them apart.
             image = decode_image(encode_image(image))
-            return _finish(image, forged_share, label, record["quality"], self.made_from, rng)
+            return _finish(image, forged_share, label, record, self.made_from, rng)
 
         pair = make_example(real, np.zeros_like(mask), REAL), make_example(fake, mask, FAKE)
         return {key: np.stack([example[key] for example in pair]) for key in pair[0]}
@@ -205,13 +206,15 @@ def _finish(
     image: UInt8[np.ndarray, "h w 3"],
     mask: Float32[np.ndarray, "h w"],
     label: int,
-    recorded_quality: float,
+    record: Example,
     made_from: TrainingInput,
     rng: np.random.Generator,
 ) -> Example:
     size = made_from.size
     # Measured on the whole face, as in the records, before it is cropped and resized.
-    measured = iso29794.measure(image) if made_from.remeasure else recorded_quality
+    measured = record["quality"]
+    if made_from.measure.can_remeasure:
+        measured = made_from.measure.of_pixels(image, record["landmarks"])
     image, mask = augment.augment(image, mask, made_from.settings, size, rng)
     target = scale(
         made_from.quality_scale, np.array([measured], np.float64), np.array([label], np.int32)

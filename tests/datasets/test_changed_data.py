@@ -110,7 +110,9 @@ def test_records_of_earlier_versions_keep_their_splits(folder, tmp_path, capsys)
     earlier = place / "face_folder" / name / "1.4.0"
     shutil.copytree(now.data_path, earlier)
     info = earlier / "dataset_info.json"
-    text = info.read_text().replace(now.builder_config.name, name).replace("2.0.0", "1.4.0")
+    text = (
+        info.read_text().replace(now.builder_config.name, name).replace(str(now.version), "1.4.0")
+    )
     info.write_text(text)
     found = Builder.configured(config, place)
     assert Path(found.data_path) == earlier
@@ -119,8 +121,24 @@ def test_records_of_earlier_versions_keep_their_splits(folder, tmp_path, capsys)
     assert sum(map(len, rows(found).values())) == 48
     (folder / "real" / "pa.png").unlink()
     changed = Builder.configured(config, place)
-    assert str(changed.version) == "2.0.0"
+    assert changed.version == Builder.VERSION
     assert changed.untold != changed.contents, "a checkpoint of then does not go on with these"
+
+
+def test_records_measured_without_landmarks_are_used_as_they_are(folder, tmp_path):
+    """As versions 2.0 wrote them; with the folder, and when it is gone."""
+    place, config = tmp_path / "records", configured(folder)
+    now = prepared(config, place)
+    earlier = Path(now.data_path).with_name("2.0.0")
+    Path(now.data_path).rename(earlier)
+    info = earlier / "dataset_info.json"
+    info.write_text(info.read_text().replace(str(now.version), "2.0.0"))
+    for _ in range(2):
+        found = Builder.configured(config, place)
+        assert Path(found.data_path) == earlier
+        assert (found.contents, found.untold) == (now.contents, now.untold)
+        assert sum(map(len, rows(found).values())) == 48
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_frames_of_a_group_are_one_video_in_the_records(tmp_path):

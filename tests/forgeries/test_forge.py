@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from deepfidelity_jax.faces.geometry import AVERAGE_FACE
 from deepfidelity_jax.forgeries import forge
-from deepfidelity_jax.forgeries.forge import AVERAGE_FACE, KINDS, complete_landmarks, face_mask
+from deepfidelity_jax.forgeries.forge import KINDS, face_mask
 
 SIZE = 128
 POINTS = (AVERAGE_FACE * SIZE).astype(np.float32)
@@ -96,21 +97,6 @@ def test_swap_lays_the_donor_on_the_landmarks():
         inside = mask > 0.5 * mask.max()
         change = np.abs(here.astype(int) - there)[inside]
         assert np.median(change) <= 6, seed  # two faces apart by 40
-
-
-def test_unknown_landmarks_follow_the_known():
-    turn = np.deg2rad(20)
-    matrix = 0.7 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    placed = (AVERAGE_FACE * SIZE @ matrix.T + [30, 12]).astype(np.float32)
-    for known in ([0, 1], [1, 4], [0, 2, 3]):
-        given = np.full((5, 2), np.nan, np.float32)
-        given[known] = placed[known]
-        np.testing.assert_allclose(complete_landmarks(given, (SIZE, SIZE)), placed, atol=1e-2)
-    np.testing.assert_array_equal(complete_landmarks(placed, (SIZE, SIZE)), placed)
-    one = np.full((5, 2), np.nan, np.float32)
-    one[2] = 3
-    expected = AVERAGE_FACE * np.float32([80, 60])
-    np.testing.assert_allclose(complete_landmarks(one, (60, 80)), expected)
 
 
 def test_masks_follow_the_face():

@@ -37,7 +37,6 @@ from deepfidelity_jax.quality.ser_fiq import (
     mean_distance,
     measure,
     rescale,
-    similarity,
 )
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.schema import FAKE, REAL, Records
@@ -189,34 +188,6 @@ def similar(scale, degrees, shift):
 
 def move(points, matrix):
     return points @ matrix[:, :2].T + matrix[:, 2]
-
-
-@pytest.mark.parametrize("known", [[0, 1], [0, 2, 4], [0, 1, 2, 3, 4]])
-def test_similarity_is_found_from_the_landmarks_there_are(known):
-    true = similar(0.7, -25, (12, -4))
-    points = np.full((5, 2), np.nan)
-    inverse = cv2.invertAffineTransform(true)
-    points[known] = move(TEMPLATE, inverse)[known]
-    np.testing.assert_allclose(similarity(points, TEMPLATE), true, atol=1e-9)
-
-
-def test_similarity_is_the_best():
-    """No small change of turn, scale or shift brings jittered points nearer; none is mirrored."""
-    rng = np.random.default_rng(3)
-    points = 1.5 * TEMPLATE + rng.normal(0, 6, (5, 2))
-    found = similarity(points, TEMPLATE)
-
-    def error(matrix):
-        return np.square(move(points, matrix) - TEMPLATE).sum()
-
-    (a, minus_b, x), (b, same_a, y) = found
-    assert (a, b) == (same_a, -minus_b)
-    for change in np.concatenate([np.eye(4), -np.eye(4)]) * 1e-3:
-        da, db, dx, dy = change * [1, 1, 100, 100]
-        other = np.array([[a + da, -b - db, x + dx], [b + db, a + da, y + dy]])
-        assert error(other) > error(found)
-    mirrored = TEMPLATE * [-1, 1]
-    assert np.linalg.det(similarity(mirrored, TEMPLATE)[:, :2]) > 0
 
 
 def test_landmarks_that_say_nothing():

@@ -13,7 +13,6 @@ import pytest
 from deepfidelity_datasets.synthetic_faces.synthetic_faces_dataset_builder import Builder
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FidelityScale
-from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records import schema, write
 from deepfidelity_jax.records.schema import FAKE, REAL
 from deepfidelity_jax.records.source import (
@@ -206,15 +205,6 @@ def test_notes_are_counted_in_one_line():
     assert count_reasons(notes) == "5 hidden, 1 no face, 1 truncated JPEG"
     assert count_reasons(notes, limit=1) == "5 hidden, 2 for other reasons"
     assert describe(notes, limit=2).startswith("  a: truncated JPEG\n  x: no face\n")
-
-
-def test_measures():
-    csv = Measure("csv", {"a/b.png": 2.0, "c.png": 3.0})
-    assert csv(b"", "a/b.png") == 2
-    assert np.isnan(csv(b"", "x/c.png")), "another file of that name"
-    assert np.isnan(csv(b"", "b.png"))
-    assert Measure("none")(b"", "a") == 0
-    assert np.isnan(Measure("ser_fiq", weights="a.pth")(b"", "a")), "later, many at once"
 
 
 def test_recipes_that_cannot_be(tiny):

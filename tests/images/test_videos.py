@@ -1,0 +1,90 @@
+"""Frames of videos: counted truly, spread evenly, each the frame that it says."""
+
+import struct
+
+import numpy as np
+import pytest
+from samples import counted_video, told
+
+from deepfidelity_jax.images import videos
+from deepfidelity_jax.images.formats import MediaError
+
+
+def test_indices_are_the_middles_of_even_shares():
+    assert videos.spread_indices(300, 3) == [50, 150, 250]
+    assert videos.spread_indices(5, 32) == [0, 1, 2, 3, 4]
+    assert videos.spread_indices(300, 32) == [int((i + 0.5) * 300 / 32) for i in range(32)]
+    assert videos.spread_indices(7, 1) == [3]
+
+
+def test_frames_are_spread_over_the_whole_video(tmp_path):
+    path = counted_video(tmp_path / "a.mp4")
+    frames = list(videos.read_frames(path, 6))
+    assert [frame.index for frame in frames] == [7, 22, 37, 52, 67, 82]
+    assert [told(frame.image) for frame in frames] == [7, 22, 37, 52, 67, 82]
+    np.testing.assert_allclose([f.time for f in frames], [f.index / 30 for f in frames], atol=1e-3)
+    assert [told(frame.image) for frame in videos.read_frames(path, 500)] == list(range(90))
+
+
+def test_seeking_reads_the_same_frames_as_stepping(tmp_path):
+    path = counted_video(tmp_path / "a.mp4")
+    indices = [0, 5, 13, 40, 41, 77, 89]
+    stepped = list(videos.read_frames_at(path, indices, seek_from=10**6))
+    sought = list(videos.read_frames_at(path, indices, seek_from=0))
+    assert [told(frame.image) for frame in stepped] == indices
+    assert [told(frame.image) for frame in sought] == indices
+    for a, b in zip(stepped, sought, strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+        assert (a.index, a.time) == (b.index, b.time)
+
+
+@pytest.mark.parametrize("seek_from", [0, 10**6])
+def test_a_frame_that_is_not_there_is_left_out_not_repeated(tmp_path, seek_from):
+    path = counted_video(tmp_path / "a.mp4", frames=20)
+    frames = list(videos.read_frames_at(path, [10, 30, 50], seek_from))
+    assert [told(frame.image) for frame in frames] == [10]
+
+
+@pytest.mark.parametrize("claim", [0, 10, 60, 100_000])
+@pytest.mark.parametrize("long", [1, videos.LONG])
+def test_a_header_with_a_wrong_count_is_not_believed(tmp_path, monkeypatch, claim, long):
+    monkeypatch.setattr(videos, "LONG", long)  # a header of more frames is believed otherwise
+    path = counted_video(tmp_path / "a.avi", frames=60, codec="MJPG")
+    data = bytearray(path.read_bytes())
+    stream = data.index(b"strh") + 8
+    total = data.index(b"avih") + 8
+    data[stream + 32 : stream + 36] = data[total + 16 : total + 20] = struct.pack("<I", claim)
+    path.write_bytes(data)
+    assert videos.video_info(path).frames == 60
+    assert [told(frame.image) for frame in videos.read_frames(path, 3)] == [10, 30, 50]
+
+
+def test_the_frames_of_a_long_video_are_not_read_to_be_counted(tmp_path, monkeypatch):
+    path = counted_video(tmp_path / "a.mp4", frames=120)
+    monkeypatch.setattr(videos, "LONG", 100)
+    monkeypatch.setattr(videos, "_count", None)
+    assert videos.video_info(path).frames == 120
+
+
+def test_a_video_cut_short_gives_what_it_still_holds(tmp_path):
+    path = counted_video(tmp_path / "a.avi", frames=60, codec="MJPG")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    held = videos.video_info(path).frames
+    assert 20 <= held <= 35
+    frames = [told(frame.image) for frame in videos.read_frames(path, 4)]
+    assert frames == videos.spread_indices(held, 4)
+
+
+def test_a_bad_video_has_a_reason(tmp_path):
+    whole = counted_video(tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("no video " * 100)
+    for name, reason in {
+        "cut.mp4": "damaged",
+        "empty.mp4": "empty file",
+        "text.mp4": "not a photograph or video",
+        "missing.mp4": "no such file",
+    }.items():
+        with pytest.raises(MediaError, match=reason):
+            next(videos.read_frames(tmp_path / name, 4))
