@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from deepfidelity_configs import default
 from deepfidelity_datasets.ffpp.sources import COMPRESSIONS, METHODS
-from deepfidelity_jax import cli, pipeline, workdir
+from deepfidelity_jax import pipeline, workdir
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 from deepfidelity_jax.options import checks, table
@@ -78,17 +78,6 @@ def meant(name, text):
     return (name in FLAGS and text in ("0", "true")) or any(
         text == told and name in names for told, names in MEANS.values()
     )
-
-
-@pytest.fixture
-def run(capfd):
-    """Run a command: exit status, stdout, stderr."""
-
-    def run(*argv):
-        status = cli.main(["run.py", *map(str, argv)])
-        return status, *capfd.readouterr()
-
-    return run
 
 
 def config_of(changes):

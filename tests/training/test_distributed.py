@@ -138,24 +138,25 @@ import sys
 from pathlib import Path
 import jax
 import numpy as np
-from deepfidelity_jax import cli, processes, sharding
-from deepfidelity_jax.checkpoint import Checkpoints
+from deepfidelity_jax import console, hosts
+from deepfidelity_jax.training import sharding
+from deepfidelity_jax.training.checkpoint import Checkpoints
 
 def meet():
-    processes.start(sys.argv[1], 2, int(sys.argv[2]))
-    first = processes.told(processes.index() + 7)
-    vote = processes.Vote()
-    said = [vote(yes) for yes in (False, processes.index() == 1, False)]
+    hosts.start(sys.argv[1], 2, int(sys.argv[2]))
+    first = hosts.told(hosts.index() + 7)
+    vote = hosts.Vote()
+    said = [vote(yes) for yes in (False, hosts.index() == 1, False)]
     places = sharding.place_state(np.arange(8.0), sharding.data_mesh(4), split=True)
     in_parts = jax.device_put(np.arange(8.0), places)
     with Checkpoints(Path(sys.argv[3]), keep=1) as checkpoints:
         checkpoints.save(1, {"in parts": in_parts}, {}, None)
     print(first, said, file=sys.stderr, flush=True)
-    if processes.is_first():
+    if hosts.is_first():
         sys.stdin.read()  # for ever
-    processes.wait()
+    hosts.wait()
 
-sys.exit(cli.end(meet, str))
+sys.exit(console.end(meet, str))
 """
 
 
