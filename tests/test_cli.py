@@ -76,7 +76,7 @@ def test_a_workdir_in_use(run, finished):
     """The second command says so, at once; predict only reads."""
     with held(finished):
         told = run(DEMO, f"--workdir={finished}", *OPTIONS)
-        assert_told(told, "another run is at work in", finished)
+        assert_told(told, "another run is using", finished)
         told = run("--mode=predict", f"--workdir={finished}", "--input=none.jpg")
         assert_told(told, "none.jpg")
 

@@ -213,9 +213,9 @@ def test_options_that_are_missing_or_not_ours():
     with pytest.raises(InputError) as error:
         checks.check(config)
     line = str(error.value)
-    assert "config.train.step is no option; did you mean config.train.steps?" in line
-    assert "config.other.x is no option" in line
-    assert "missing: config.train.steps; begin with get_config()" in line
+    assert "config.train.step is not an option; did you mean config.train.steps?" in line
+    assert "config.other.x is not an option" in line
+    assert "missing: config.train.steps; start from get_config()" in line
     with pytest.raises(InputError, match=f"and {len(OPTIONS) - 3} more"):
         checks.check(ConfigDict())
 
@@ -341,7 +341,7 @@ def test_files_that_options_name(run, tmp_path):
     for given, part in (
         (["faces.detector=yunet"], "config.faces.yunet is ''"),
         (["faces.detector=yunet", f"faces.yunet={tmp_path}"], f"{tmp_path}', which is no file"),
-        ([f"data.records_dir={tmp_path / 'file'}"], "file: a file, no folder"),
+        ([f"data.records_dir={tmp_path / 'file'}"], "which is a file: give a folder"),
     ):
         status, _, error = run(DEMO, f"--workdir={work}", *(f"--config.{x}" for x in given))
         assert (status, error.count("\n")) == (2, 1), error

@@ -153,9 +153,7 @@ def plan_benchmark(
     own = config.data
     splits = tuple(own.prepare)
     if not splits or set(splits) - set(SPLITS):
-        raise InputError(
-            f"config.data.prepare is {splits}: give one or more of {', '.join(SPLITS)}"
-        )
+        raise InputError(f"config.data.prepare is {splits}: choose from {', '.join(SPLITS)}")
     if own.bench_json and config.faces.detector != "none":
         raise InputError(
             "config.data.bench_json lists crops that are already aligned: add "

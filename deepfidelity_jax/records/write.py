@@ -189,7 +189,7 @@ class Scored(NamedTuple):
 def count_faces(
     sources: Sequence[Source], folder: Path, reason: str
 ) -> tuple[Scored, dict[str, str]]:
-    """The staged faces that have a quality, and `reason` for each path with a face that has none."""
+    """The staged faces with a quality, and `reason` for each path with a face without."""
     scored, unscored = Scored([], {}), {}
     for face in staged(sources, folder):
         if not np.isfinite(face.quality):

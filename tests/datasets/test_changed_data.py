@@ -285,7 +285,7 @@ def test_the_same_pixels_in_two_splits_stop_a_run(tmp_path):
     allow = "--config.leaks.allow=('picture:train-test',)"
     status, said = command(tmp_path / "run", folder, allow, "--config.data.group=file")
     assert status == 0, said
-    assert "leaks allowed: 1 of picture:train-test" in said
+    assert "allowed leaks: 1 picture:train-test" in said
     assert "these figures flatter: 1 of the test" in said
 
 
@@ -350,7 +350,7 @@ def test_look_alikes_ask_for_a_choice_and_mark_the_figures(tmp_path):
             (folder / label / name).write_bytes(noisy(clip, number))
     status, said = command(tmp_path / "run", folder, mode="prepare")
     assert status == 2, said
-    assert "look alike across splits" in said
+    assert "look-alikes in different splits" in said
     for option in ("group=folder", "group='prefix:REGEX'", "group=file"):
         assert f"--config.data.{option}" in said
     # Said: the clip stays together, and nothing is alike any more.

@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said_first(tmp_path, finished, evaluated):
     with pytest.raises(InputError, match=r"is no workdir"):
         cross_dataset.run(config, tmp_path)
     config.celeb_df_v2.manual_dir = str(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="nowhere, which is no folder"):
+    with pytest.raises(InputError, match="nowhere, which is not a folder"):
         cross_dataset.run(config, finished)
 
 
