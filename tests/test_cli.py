@@ -100,10 +100,10 @@ def test_folders_that_will_not_do(run, tmp_path):
     work = f"--workdir={tmp_path / 'work'}"
     assert_told(run(FOLDER, work), "config.data.dir is empty")
     missing = tmp_path / "missing"
-    assert_told(run(FOLDER, work, f"--config.data.dir={missing}"), missing, "no folder")
+    assert_told(run(FOLDER, work, f"--config.data.dir={missing}"), missing, "not a folder")
     (tmp_path / "empty").mkdir()
     empty = f"--config.data.dir={tmp_path / 'empty'}"
-    assert_told(run(FOLDER, work, empty), tmp_path / "empty", "no folder or empty")
+    assert_told(run(FOLDER, work, empty), tmp_path / "empty", "empty or not a folder")
 
 
 def test_another_config(run, finished):

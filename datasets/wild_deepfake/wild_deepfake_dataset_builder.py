@@ -18,14 +18,14 @@ from deepfidelity_jax.records.benchmark_builder import (
 
 
 class Builder(BenchmarkBuilder):
-    """TFDS builder of WildDeepfake."""
+    """TFDS builder for WildDeepfake."""
 
     VERSION = tfds.core.Version("1.0.0")
     OPTIONS = ("manual_dir", "splits", "incomplete", "beam")
 
     @classmethod
     def plan(cls, config: ConfigDict) -> Plan:
-        """The archives of the splits wanted."""
+        """The archives of the chosen splits."""
         share = validation_share(config)
         listed = partial(list_archives, validation=share)
         options = {"validation": share, "held": "archives"}

@@ -83,7 +83,7 @@ def test_records_serve_without_their_folder_and_elsewhere(folder, tmp_path, caps
     shutil.rmtree(folder)
     again = Builder.configured(configured(folder), tmp_path / "records")
     assert (again.data_path, again.contents) == (first.data_path, first.contents)
-    assert "is not there: going on from its records in" in capsys.readouterr().err
+    assert "is gone: using its records in" in capsys.readouterr().err
     folder.mkdir()  # as where a disk is not mounted
     shutil.copytree(tmp_path / "records", tmp_path / "elsewhere")
     again = Builder.configured(configured(folder), tmp_path / "elsewhere")
@@ -92,7 +92,7 @@ def test_records_serve_without_their_folder_and_elsewhere(folder, tmp_path, caps
     # Not those of another folder, or by other options.
     with pytest.raises(InputError, match=f"read by --config.data.dir={folder}"):
         Builder.configured(configured(tmp_path / "nowhere"), tmp_path / "records")
-    with pytest.raises(InputError, match="no records made of it by these options$"):
+    with pytest.raises(InputError, match="no records made from it with these options$"):
         Builder.configured(configured(folder, seed=1), tmp_path / "records")
 
 
