@@ -207,8 +207,8 @@ def _find_prepared(place: Path, own: FaceFolderConfig, version: object) -> FaceF
         shown = " or ".join(f"--config.data.dir={other}" for other in sorted(others)[:3])
         hint = f"; there are records of another folder: {shown}"
     raise InputError(
-        f"config.data.dir is {folder!r}, which is empty or not a folder, and {place} has no records "
-        f"made from it with these options{hint}"
+        f"config.data.dir is {folder!r}, which is empty or not a folder, and {place} has no "
+        f"records made from it with these options{hint}"
     )
 
 

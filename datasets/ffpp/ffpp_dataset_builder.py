@@ -27,7 +27,7 @@ class Builder(BenchmarkBuilder):
         methods = tuple(own.methods)
         if own.compression not in COMPRESSIONS:
             raise InputError(
-                f"config.data.compression is {own.compression!r}: choose from {', '.join(COMPRESSIONS)}"
+                f"config.data.compression is {own.compression!r}: one of {', '.join(COMPRESSIONS)}"
             )
         if not methods or set(methods) - set(METHODS):
             raise InputError(f"config.data.methods is {methods}: choose from {', '.join(METHODS)}")

@@ -91,7 +91,7 @@ class Renderer:
         return [(image, points.astype(np.float32)) for image, points in rendered]
 
     def finish(self, clip: Clip, method: str, frames, rng: np.random.Generator) -> list[Face]:
-        """Degrade each frame by a random kind and strength, the same way for real and fake; encode."""
+        """Degrade each frame by a random kind and strength, real and fake alike, and encode it."""
         faces = []
         for number, (image, points) in enumerate(frames):
             kind = str(rng.choice(list(DEGRADATIONS)))

@@ -20,7 +20,7 @@ from deepfidelity_jax.workdir import fingerprint
 
 @dataclass(kw_only=True)
 class SyntheticFacesConfig(tfds.core.BuilderConfig):
-    """How many people and clips of each, the shares of the splits, and the recipe of the records."""
+    """The number of people and of clips of each, the shares of the splits, and the recipe."""
 
     identities: int
     clips: int
@@ -42,8 +42,8 @@ class Builder(RecordsBuilder):
         shares = tuple(config.data.splits)
         if identities < 6 or clips < 1:
             raise InputError(
-                f"config.data.identities is {identities} and config.data.clips {clips}: give at least "
-                "6 people (two per split, for swaps) and one clip of each"
+                f"config.data.identities is {identities} and config.data.clips {clips}: give at "
+                "least 6 people (two per split, for swaps) and one clip of each"
             )
         name = fingerprint(identities, clips, shares, recipe.to_json())
         own = SyntheticFacesConfig(

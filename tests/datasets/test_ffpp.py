@@ -178,7 +178,7 @@ def test_deep_fake_detection_is_for_the_test(tmp_path, tiny):
     assert np.isnan([row["fidelity"] for row in rows["test"]]).all()
     assert "fidelity_scale" not in metadata
     config.data.prepare = SPLITS
-    with pytest.raises(InputError, match="DeepFakeDetection has a test split alone"):
+    with pytest.raises(InputError, match="DeepFakeDetection has only a test split"):
         Builder.configured(config, tmp_path / "out")
 
 
@@ -246,7 +246,7 @@ def test_what_a_copy_lacks_is_said(tmp_path, tiny, whole):
     assert "choose from Deepfakes" in message(whole, methods=("Deepfake",))
     text = message(whole, methods=METHODS)
     assert "actors" in text
-    assert "leave DeepFakeDetection out of config.data.methods" in text
+    assert "remove DeepFakeDetection from config.data.methods" in text
     half = touch_all(tmp_path / "half", ("Deepfakes",))
     for path in sorted((half / "manipulated_sequences/Deepfakes/c23/videos").iterdir())[500:]:
         path.unlink()
