@@ -5,9 +5,15 @@ import shutil
 import time
 
 import numpy as np
+import pytest
 import trees
-from conftest import DEMO, OPTIONS, TREE, assert_told
+from conftest import DEMO, OPTIONS, TINY, TREE, assert_told
 from PIL import Image
+
+from deepfidelity_configs import default
+from deepfidelity_jax import pipeline
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.options import checks
 
 FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
 
@@ -121,3 +127,82 @@ def test_bad_files_among_good_are_left_out(run, tmp_path):
     assert out == ""
     for name, reason in reasons.items():
         assert any(f"real/{name}: " in line and reason in line for line in error.splitlines())
+
+
+def test_no_steps_are_for_converted_weights(run, tmp_path):
+    work = tmp_path / "work"
+    for mode in ("run", "train", "fit", "evaluate"):
+        status, _, error = run(
+            DEMO, f"--workdir={work}", f"--mode={mode}", "--config.train.steps=0"
+        )
+        assert (status, error.count("\n")) == (2, 1), error
+        assert "config.train.steps is 0" in error
+        assert "--mode=convert" in error
+        assert not work.exists()
+    config = default.get_config()
+    config.train.steps = 0
+    checks.check(config)
+    pipeline.check_place(config, work, "prepare")
+    (work / "checkpoints" / "0" / "state").mkdir(parents=True)
+    for name in ("_CHECKPOINT_METADATA", "state/_METADATA"):
+        (work / "checkpoints" / "0" / name).write_text("{}")
+    pipeline.check_place(config, work, "run")
+
+
+def test_files_that_options_name(run, tmp_path):
+    work = tmp_path / "work"
+    (tmp_path / "file").write_text("")
+    for given, part in (
+        (["faces.detector=yunet"], "config.faces.yunet is ''"),
+        (["faces.detector=yunet", f"faces.yunet={tmp_path}"], f"{tmp_path}', which is not a file"),
+        ([f"data.records_dir={tmp_path / 'file'}"], "which is a file: give a folder"),
+    ):
+        status, _, error = run(DEMO, f"--workdir={work}", *(f"--config.{x}" for x in given))
+        assert (status, error.count("\n")) == (2, 1), error
+        assert part in error
+        assert not work.exists()
+
+
+def test_intervals_and_workers_of_a_finished_run_may_change(run, finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    changed = {"train.log_every": 7, "train.checkpoint_every": 3, "train.keep": 9}
+    both = TINY | changed | {"data.workers": 2}
+    status, _, error = run(
+        DEMO, f"--workdir={workdir}", *(f"--config.{key}={value}" for key, value in both.items())
+    )
+    assert status == 0, error
+    assert "frame_auc" in error
+    assert "step " not in error
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "value"),
+    [
+        ("face_folder", "manual_dir", "/a"), ("face_folder", "beam", "--runner=DirectRunner"),
+        ("ffpp", "dir", "/a"), ("ffpp", "splits", (0.5, 0.2, 0.3)),
+        ("celeb_df", "compression", "raw"),
+        ("wild_deepfake", "methods", ("Deepfakes",)), ("synthetic_faces", "group", "folder"),
+        ("synthetic_faces", "incomplete", True), ("celeb_df", "identities", 9),
+    ],
+)  # fmt: skip
+def test_what_a_dataset_does_not_use_is_refused(tmp_path, dataset, name, value):
+    """It would be believed to have done something."""
+    config = default.get_config()
+    config.data.dataset = dataset
+    config.data[name] = value
+    with pytest.raises(InputError, match=f"config.data.{name} is .* does not use it") as error:
+        pipeline.run(config, tmp_path / "work", "prepare")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "work").exists()
+
+
+def test_leaks_are_looked_for_once(finished, records_folder, tiny, tmp_path):
+    """Not again for the same records and options; the records need not even be there."""
+    work = shutil.copytree(finished, tmp_path / "work")
+    gone = tmp_path / records_folder.parent.name / records_folder.name
+    pipeline.check_leaks(tiny, gone, work, "")
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        pipeline.check_leaks(tiny, gone, work, "choose a group")
+    tiny.leaks.allow = ("person:train-test",)
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        pipeline.check_leaks(tiny, gone, work, "")

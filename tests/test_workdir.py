@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 import jax, jax.numpy as jnp
 from jax._src import monitoring
-from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
+from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig
 from deepfidelity_jax.workdir import keep_programs
 keep_programs(Path(sys.argv[1]))
 hits = []
