@@ -1,10 +1,10 @@
 """The stages of a run. A stage is skipped if its result exists and its inputs are unchanged.
 
-stage      reads                    writes
-prepare    raw data                 records
-train      records                  checkpoints
-fit        records, best checkpoint features of training and validation, fidelity.npz
-evaluate   records, fidelity.npz    features of the test split, metrics, predictions, report
+stage     reads                     writes
+prepare   raw data                  records
+train     records                   checkpoints
+fit       records, best checkpoint  features of training and validation, fidelity.npz
+evaluate  records, fidelity.npz     features of the test split, metrics, predictions, report
 """
 
 import functools
@@ -97,20 +97,21 @@ def plan_records(
 
 def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str) -> None:
     """Check the records in `folder` for leaks between splits, once."""
-    report, done = workdir / LEAKS, Stages(workdir)
+    report, stages = workdir / LEAKS, Stages(workdir)
     allow = config.leaks.allow
     inputs = fingerprint(folder.parent.name, folder.name, sorted(allow), bool(undecided))
-    if not done.done("leaks", inputs, report):
+    if not stages.done("leaks", inputs, report):
         shared_sources.require_none(folder, allow, report, undecided=undecided)
-        done.finish("leaks", inputs)
+        stages.finish("leaks", inputs)
 
 
 def remember_training_pictures(config: ConfigDict, folder: Path, workdir: Path) -> None:
     """Keep the digests of the training pictures in the workdir, once."""
-    done, inputs = Stages(workdir), fingerprint(folder.parent.name, folder.name, config.init_from)
-    if not done.done("seen", inputs, workdir / training_pictures.SEEN):
+    stages = Stages(workdir)
+    inputs = fingerprint(folder.parent.name, folder.name, config.init_from)
+    if not stages.done("seen", inputs, workdir / training_pictures.SEEN):
         training_pictures.remember(folder, workdir, config.init_from)
-        done.finish("seen", inputs)
+        stages.finish("seen", inputs)
 
 
 @dataclass

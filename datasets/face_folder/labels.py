@@ -177,18 +177,18 @@ def _doubts(
             outside.append(path)
         elif own is not None and _contradicts(path.name, own.label):
             contrary.append(path)
-    told = []
+    doubts = []
     if outside:
-        told.append(
+        doubts.append(
             f"{_show(folder, outside)} in {folder} may name a class, and labels are never "
             f"guessed: {_advise(folder, outside, found)}"
         )
     if contrary:
-        told.append(
+        doubts.append(
             f"{_show(folder, contrary)} in {folder} contradicts the class of the folder around "
             "it: move or rename it"
         )
-    return told
+    return doubts
 
 
 def _parents(folder: Path, files: Iterable[Path]) -> set[Path]:

@@ -230,10 +230,10 @@ def _ask(folder: Path, frames: list[Path], *, test_only: bool) -> None:
     """InputError if folders look like videos and nobody has said so; only a note for scoring."""
     shown = ", ".join(f"{_readable(folder, path)}/" for path in frames[:3])
     more = f" and {len(frames) - 3} more" if len(frames) > 3 else ""
-    told = f"{shown}{more} hold numbered pictures that look like frames of videos"
+    message = f"{shown}{more} hold numbered pictures that look like frames of videos"
     if not test_only:
-        raise InputError(f"{told}; choose what must stay in one split: {CHOICE}")
-    say(f"{told}: each picture is scored alone, and intervals are over pictures, not videos")
+        raise InputError(f"{message}; choose what must stay in one split: {CHOICE}")
+    say(f"{message}: each picture is scored alone, and intervals are over pictures, not videos")
 
 
 CHOICE = (

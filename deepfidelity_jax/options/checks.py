@@ -43,22 +43,24 @@ def check(config: ConfigDict) -> None:
         for name, option in OPTIONS.items()
         if name in values and option.holds(values[name])
     }
-    told = [_refuse(name, values[name]) for name in OPTIONS if name in values and name not in right]
+    wrong = [
+        _refuse(name, values[name]) for name in OPTIONS if name in values and name not in right
+    ]
     for name in values.keys() - OPTIONS.keys():
         meant = difflib.get_close_matches(name, OPTIONS, 1, 0.8)
-        told.append(
+        wrong.append(
             f"config.{name} is not an option{f'; did you mean config.{meant[0]}?' if meant else ''}"
         )
     missing = [f"config.{name}" for name in OPTIONS if name not in values]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        told.append(
+        wrong.append(
             f"missing: {', '.join(missing[:3])}{more}; start from get_config() in "
             "configs/default.py"
         )
-    told += _conflicts(right)
-    if told:
-        raise InputError("; ".join(told))
+    wrong += _conflicts(right)
+    if wrong:
+        raise InputError("; ".join(wrong))
 
 
 def _refuse(name: str, value) -> str:
@@ -74,9 +76,9 @@ def _conflicts(right: Mapping[str, Any]) -> Iterator[str]:
     """Options that are right by themselves but do not fit together."""
     for names, find in RELATIONS.items():
         if all(name in right for name in names):
-            told = find(*(right[name] for name in names))
-            if told:
-                yield told
+            wrong = find(*(right[name] for name in names))
+            if wrong:
+                yield wrong
 
 
 def _apart(fake, real) -> str:
