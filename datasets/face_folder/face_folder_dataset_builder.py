@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from deepfidelity_datasets.face_folder.extractor import Extractor
 from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.sources import (
     CHOICE,
-    Extractor,
     Listed,
     Source,
     describe,
