@@ -1,13 +1,12 @@
-"""Preparation and reading of records, each beside the least that has to be done.
+"""Preparing and reading records, each beside the least work that has to be done.
 
 python benchmarks/preparation.py [--videos FILE ...] [--yunet ONNX] [--json FILE]
 
-Preparation: faces of videos by one core (decoded, detected, followed, cropped, coded, their quality
-measured), beside plain OpenCV that decodes and detects in the same frames; in seconds of the core,
-whoever else uses it.
-Without --videos, rendered people in 640x480. Reading: batches of decoded, resized records through
-Grain, beside a bare loop over encoded images in memory, in one process and in two that hand nothing
-over. The sides take turns.
+Preparation: from videos to face crops on one core (decode, detect, track, crop, encode, measure
+quality), beside plain OpenCV that decodes the same frames and detects faces in them; in CPU time,
+which other programs on the machine hardly change. Without --videos, rendered people in 640x480.
+Reading: batches of decoded and resized records through Grain, beside a bare loop over encoded
+images in memory, in one process and in two independent ones. The two sides take turns.
 """
 
 import argparse
@@ -43,7 +42,7 @@ RECORDED, SHOWN, BATCH = 256, 224, 64
 
 
 def film(path: Path, seed: int, count: int = 96) -> Path:
-    """A video of one rendered person, moving over a wall."""
+    """A video of one rendered person moving in front of a wall."""
     rng = np.random.default_rng(seed)
     person, scene = renderer.sample_identity(rng), renderer.sample_scene(rng)
     frames = [
@@ -60,7 +59,7 @@ def film(path: Path, seed: int, count: int = 96) -> Path:
 
 
 def decode_and_detect(path: Path, settings: detection.FaceSettings) -> int:
-    """The least: the same frames by cv2.VideoCapture, and the detector on each."""
+    """The least work: read the same frames by cv2.VideoCapture and run the detector on each."""
     indices = spread_indices(video_info(path).frames, settings.frames)
     video, at, count = cv2.VideoCapture(str(path)), 0, 0
     for index in indices:
@@ -75,7 +74,7 @@ def decode_and_detect(path: Path, settings: detection.FaceSettings) -> int:
 
 
 def time_preparation(paths: list[Path], settings: detection.FaceSettings) -> dict:
-    """Frames a second of one core: plain OpenCV, and all that a builder does; with their ratio."""
+    """Frames per second of one core, for plain OpenCV and for a builder's work; and their ratio."""
     cv2.setNumThreads(1)
     extract = Extractor(settings, Measure("iso"))
     took = {"plain": [], "prepared": []}
@@ -94,7 +93,7 @@ def time_preparation(paths: list[Path], settings: detection.FaceSettings) -> dic
 
 
 class BenchmarkFaces(RecordsBuilder):
-    """Sixteen rendered faces over and over."""
+    """Sixteen rendered faces, repeated."""
 
     VERSION = tfds.core.Version("1.0.0")
     COUNT = 3200
@@ -118,20 +117,20 @@ class BenchmarkFaces(RecordsBuilder):
 
 
 def show(record) -> np.ndarray:
-    """What evaluation makes of a record."""
+    """The image that evaluation makes from a record."""
     return augment.center_crop(pictures.decode_image(record["image"]), SHOWN, 1.0)
 
 
 class Shown:
-    """As a class, for worker processes of Grain that import this file under another name."""
+    """`show` as a class: Grain's worker processes import this file under another name."""
 
     def __call__(self, record):
-        """An image of a record."""
+        """The image of a record."""
         return show(record)
 
 
 def through_grain(folder: Path, workers: int) -> Iterator[np.ndarray]:
-    """Batches by worker processes; by a thread of this one where there are none."""
+    """Batches from worker processes; with workers=0, from a thread of this process."""
     dataset = grain.MapDataset.source(schema.Records(folder, "test")).map(Shown()).batch(BATCH)
     if not workers:
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1)))
@@ -141,16 +140,16 @@ def through_grain(folder: Path, workers: int) -> Iterator[np.ndarray]:
 
 
 def read_bare(encoded: list[bytes], batches: int) -> None:
-    """The least: images in memory to batches."""
+    """The least work: batches from images in memory."""
     for _ in range(batches):
         np.stack([show({"image": encoded[n % 16]}) for n in range(BATCH)])
 
 
 def time_reading(folder: Path) -> dict:
-    """Images a second: bare loops and Grain; with the ratios to a bare loop of one process."""
+    """Images per second for bare loops and Grain, and the ratios to a bare loop in one process."""
     opened = schema.Records(folder, "test")
     encoded = [opened[index]["image"] for index in range(16)]
-    skipped, timed = 4, 24  # batches: workers are started in the first
+    skipped, timed = 4, 24  # batches; workers start during the first
     took = {"bare": [], "bare, 2 processes": [], "thread": [], "2 workers": []}
     spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     for _ in range(ROUNDS):
@@ -179,7 +178,7 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", nargs="*", type=Path, default=[])
-    parser.add_argument("--yunet", default="", help="ONNX file of that detector")
+    parser.add_argument("--yunet", default="", help="ONNX file of the YuNet detector")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     flags.FLAGS.mark_as_parsed()
@@ -192,10 +191,10 @@ def main() -> None:
         )
         for detector, options in detectors.items():
             settings = detection.FaceSettings(detector=detector, size=RECORDED, **options)
-            results[f"frames a second of a core, {detector}"] = time_preparation(videos, settings)
+            results[f"frames per second of a core, {detector}"] = time_preparation(videos, settings)
         builder = BenchmarkFaces(data_dir=Path(place) / "records", file_format="array_record")
         builder.download_and_prepare()
-        results["images a second"] = time_reading(Path(builder.data_path))
+        results["images per second"] = time_reading(Path(builder.data_path))
     for title, values in results.items():
         print(title)
         for name, value in values.items():

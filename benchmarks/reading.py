@@ -1,7 +1,7 @@
-"""Reading a checkpoint of SSAAFormer-L: `python benchmarks/reading.py [--json=FILE]`.
+"""Reading a PyTorch checkpoint of SSAAFormer-L: `python benchmarks/reading.py [--json=FILE]`.
 
-PyTorch writes random weights of the official names and shapes (extra `torch`); fresh processes
-then read them. Seconds and peak memory are counted from after the imports.
+PyTorch (extra `torch`) writes random weights with the official names and shapes, and fresh
+processes read them. Time and peak memory are measured after the imports.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Each runs in a process of its own: {read} is timed. Peak memory of a process only ever grows.
+# Run in a process of its own, as the peak memory of a process never falls. {read} is timed.
 PROGRAM = """
 import resource, sys, time
 {imports}
@@ -25,7 +25,7 @@ before, start = peak(), time.perf_counter()
 {read}
 print(time.perf_counter() - start, peak() - before)
 """
-OURS = "from deepfidelity_jax import torch_file"
+OURS = "from deepfidelity_jax.weight_files import torch_file"
 FORMS = {
     "read here: every number mapped and checked": {
         "imports": OURS,
@@ -33,9 +33,9 @@ FORMS = {
         "total = sum(float(x.sum()) for x in weights.values())",
     },
     "read and converted here": {
-        "imports": OURS + "\nfrom deepfidelity_jax import convert",
-        "prepare": "convert.shapes_of(convert.SSAAFormerConfig.large())",
-        "read": "variables = convert.from_state_dict(torch_file.state_dict(torch_file.read(path)))",
+        "imports": OURS + "\nfrom deepfidelity_jax.official import network",
+        "prepare": "network.shapes_of(network.SSAAFormerConfig.large())",
+        "read": "variables = network.from_state_dict(torch_file.state_dict(torch_file.read(path)))",
     },
     "torch.load": {
         "imports": "import torch",
@@ -44,8 +44,8 @@ FORMS = {
 }
 WRITE = """
 import sys, torch
-from deepfidelity_jax.convert import name_tensors
-from deepfidelity_jax.model import SSAAFormerConfig
+from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
+from deepfidelity_jax.official.network import name_tensors
 tensors = name_tensors(SSAAFormerConfig.large())
 torch.save({"state_dict": {t.name: torch.randn(t.shape) for t in tensors}}, sys.argv[1],
            _use_new_zipfile_serialization=sys.argv[2] == "zip")
@@ -53,7 +53,7 @@ torch.save({"state_dict": {t.name: torch.randn(t.shape) for t in tensors}}, sys.
 
 
 def measure(path: Path, form: dict[str, str]) -> tuple[float, float]:
-    """Seconds and bytes of peak memory that one form takes, in a fresh process."""
+    """Seconds and bytes of peak memory of one way to read, in a fresh process."""
     program = PROGRAM.format(**{"prepare": "", **form})
     printed = subprocess.check_output([sys.executable, "-c", program, str(path)], text=True)
     seconds, memory = map(float, printed.split())
@@ -61,7 +61,7 @@ def measure(path: Path, form: dict[str, str]) -> tuple[float, float]:
 
 
 def main():
-    """Print the table and write it where asked."""
+    """Print the table, and write it to --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json")

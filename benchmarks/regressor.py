@@ -1,8 +1,8 @@
-"""Fit and prediction of the regressor over growing n: `python benchmarks/regressor.py`.
+"""Fitting the regressor and predicting with it, for growing n: `python benchmarks/regressor.py`.
 
-Both solvers where both are installed (extra `fast`), each in its own process, whose peak memory
-above that of its imports is given. Features are 640 numbers from 12 hidden ones, and as many end as
-support vectors as of a trained network's (about two thirds).
+Runs both solvers if both are installed (extra `fast`), each in its own process, and reports the
+peak memory beyond that of the imports. Features are 640 numbers computed from 12 hidden ones; about
+two thirds become support vectors, as with a trained network.
 """
 
 import argparse
@@ -60,7 +60,7 @@ print(json.dumps({{
 
 
 def main():
-    """Print the table and write it where asked."""
+    """Print the table, and write it to --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[2000, 4000, 8000, 16000])
     parser.add_argument("--solvers", nargs="+", default=["sklearn", "sklearnex"])
@@ -75,7 +75,7 @@ def main():
         for solver in options.solvers:
             if importlib.util.find_spec(solver) is None:
                 continue
-            # fit_regressor takes the faster one wherever it is installed.
+            # fit_regressor uses the faster solver if it is installed.
             hide = "sys.modules['sklearnex'] = None" if solver == "sklearn" else ""
             program = PROGRAM.format(rows=n, solver=hide)
             command = [sys.executable, "-c", program, json.dumps(settings)]
@@ -84,7 +84,7 @@ def main():
             print(
                 f"{row['solver']:10} {n:7} rows  fit {row['fit_s']:8.2f} s  "
                 f"{row['peak_gib']:5.2f} GiB  {row['support_vectors']:6} support vectors  "
-                f"a face: here {row['predict_us']:7.1f} us, double precision "
+                f"per face: here {row['predict_us']:7.1f} us, double precision "
                 f"{row['double_precision_us']:7.1f} us, difference {row['difference']:.1e}",
                 flush=True,
             )

@@ -1,8 +1,8 @@
-"""SER-FIQ against one plain embedding: `python benchmarks/ser_fiq.py [--variant=iResNet-100]`.
+"""SER-FIQ beside one plain embedding: `python benchmarks/ser_fiq.py [--variant=iResNet-100]`.
 
-All but the last layer runs once for all passes, so a hundred should cost little more than one. The
-two take turns, so that a busy machine troubles both alike; on CPU look at the CPU time, too, which
-other programs hardly change. Weights are random, which costs the same.
+All layers but the last run once for all passes, so a hundred passes should cost little more than
+one. The two sides take turns, so that a busy machine affects both alike. On a CPU look at the CPU
+time as well, which other programs hardly change. Weights are random; that does not change the cost.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from deepfidelity_jax.quality.ser_fiq import PASSES, SEED, draw, measure
 
 
 def random_variables(depths):
-    """Variables of about the right scale."""
+    """Random variables of about the right scale."""
     images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
     shapes = jax.eval_shape(IResNet(depths).init, jax.random.key(0), images)
     rng = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def random_variables(depths):
 
 
 def main():
-    """Print the table and write it where asked."""
+    """Print the table, and write it to --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variant", choices=DEPTHS, default="iResNet-50")
     parser.add_argument("--faces", type=int, default=4)

@@ -1,9 +1,9 @@
-"""Cold against warm start, in real processes: `python benchmarks/startup.py [--variant=tiny]`.
+"""Cold and warm start of real commands: `python benchmarks/startup.py [--variant=tiny]`.
 
-Seconds from the command to its first training step, and to its first verdict; cold with an empty
-`<workdir>/cache`, warm with what the cold one left there. Records are prepared beforehand, and
-losses and verdicts of the two are compared: they must be equal to the last digit. Beside the wall
-time the time of the cores until the command ended, which other programs change less.
+Measures the time from the command to its first training step, and to its first verdict: cold, with
+an empty `<workdir>/cache`, and warm, with the cache that the cold start left. Records are prepared
+beforehand. Losses and verdicts must be equal to the last digit. Besides wall time it reports the
+CPU time of the whole command, which other programs on the machine change less.
 """
 
 import argparse
@@ -26,7 +26,7 @@ TREE = Path(__file__).parents[1]
 
 
 def run(workdir, *options, until=None):
-    """Run a command to its end: ((seconds until such a line, those of the cores), its lines)."""
+    """Run a command: ((seconds until a line starts with `until`, CPU seconds), its lines)."""
     command = [sys.executable, str(TREE / "run.py"), f"--workdir={workdir}", *options]
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     start, cores, seconds, lines = time.perf_counter(), time_children(), None, []
@@ -43,13 +43,13 @@ def run(workdir, *options, until=None):
 
 
 def time_children():
-    """Seconds of all cores that ended child processes took."""
+    """CPU seconds of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def draw_face():
-    """A rendered face that the detector finds, RGB."""
+    """A picture with a rendered face that the detector finds, RGB."""
     rng = np.random.default_rng(0)
     person, scene = renderer.sample_identity(rng), renderer.sample_scene(rng)
     picture = rng.integers(90, 130, (480, 640, 3), dtype=np.uint8)
@@ -59,7 +59,7 @@ def draw_face():
 
 
 def main():
-    """Print the table and write it where asked."""
+    """Print the table, and write it to --json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--variant", default="tiny", choices=("large", "base", "small", "tiny"))
     parser.add_argument("--size", type=int, default=64)
@@ -98,7 +98,7 @@ def main():
             raise SystemExit(f"no face was found, so nothing was scored: {lines['cold']}")
         equal = outcomes["cold"] == outcomes["warm"] and lines["cold"] == lines["warm"]
     for (what, start), (seconds, cores) in found.items():
-        print(f"{what:22} {start:6} {seconds:7.1f} s, {cores:7.1f} s of the cores in all")
+        print(f"{what:22} {start:6} {seconds:7.1f} s, {cores:7.1f} s of CPU time")
     print("losses and output", "equal" if equal else f"DIFFER: {outcomes} {lines}")
     if options.json:
         rows = [

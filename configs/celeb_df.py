@@ -1,4 +1,4 @@
-"""Celeb-DF v2, by its own test list.
+"""Celeb-DF v2, with its official test list.
 
 python run.py --config=configs/celeb_df.py --config.data.manual_dir=COPY --workdir=DIR
 
@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
     config.data.dataset = "celeb_df"
     config.data.workers = 8
     config.faces.size = 256
-    # The official test list names people whose other videos are left for training: every result on
-    # Celeb-DF v2 shares this. Between training and validation nobody is shared.
+    # People in the official test list have other videos in the training data, in every published
+    # result on Celeb-DF v2. Training and validation share nobody.
     config.leaks.allow = ("person:train-test", "person:validation-test")
     config.train.steps = 40_000
     return config

@@ -1,12 +1,12 @@
-"""One trained detector on several datasets, into one table.
+"""One trained detector scored on several datasets, in one table.
 
 python run.py --config=configs/cross.py --workdir=DIR --config.celeb_df_v2.manual_dir=COPY \
     --config.wild.manual_dir=COPY --config.folder.dir=FOLDER
 
-DIR is the folder of a finished run, FOLDER one of your own with real/ and fake/ inside. A dataset
-whose place is not given is left out. Only test splits are prepared, and faces are found and cropped
-as the detector's own were, unless a dataset is of ready crops. The table is DIR/eval/cross.csv; all
-else of a dataset is in DIR/eval/NAME.
+DIR is the workdir of a finished run, FOLDER your own folder with real/ and fake/ inside. A dataset
+without a path is left out. Only test splits are prepared. Faces are found and cropped as for the
+detector's training, unless a dataset consists of crops. The table is DIR/eval/cross.csv; the other
+results of a dataset are in DIR/eval/NAME.
 
 Hardware: any. Time: not measured here; most of it is the preparation of the test splits.
 Result: not measured here. The paper reports no evaluation across datasets.
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The datasets of the table, by name; their options stand in for the trained run's own."""
+    """The datasets in the table, by name; their options replace those of the trained run."""
     config = ConfigDict()
     config.cross = True  # for the command line: no training
     config.ffpp_c23 = _dataset("ffpp", bench_json="", compression="c23", methods=CLASSIC)
@@ -33,9 +33,9 @@ CLASSIC = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 
 
 def _dataset(dataset: str, detector: str = "", **options) -> ConfigDict:
-    """A builder of datasets/, where the copy of its data lies, and how its faces are found.
+    """A builder in datasets/, the user's copy of its data, and the face detector.
 
-    detector: empty for the trained detector's own way.
+    detector: empty for the one used in training.
     """
     common = {"manual_dir": "", "incomplete": False}
     return ConfigDict({"dataset": dataset, "detector": detector} | common | options)

@@ -1,4 +1,4 @@
-"""FaceForensics++, by its official split.
+"""FaceForensics++, with its official split.
 
 python run.py --config=configs/ffpp.py --config.data.manual_dir=COPY --workdir=DIR
 

@@ -1,10 +1,10 @@
 """The paper's own training and scoring, peculiarities included: the base of the paper_*.py files.
 
-For better habits take another config. What the official code does and a careful reader would not
-expect is marked "Peculiar"; each is one option, and its default in default.py is our own choice.
+For sound results use another config. "Peculiar" marks what the official code does and a careful
+reader would not expect; each is one option, whose default in default.py is our own choice.
 
-Weights of others are needed, under their licences: UniFormer's of ImageNet to start from, looked
-for by name where the command runs unless `--config.init_from=FILE` says otherwise, and an ArcFace
+Two files of weights are needed, under their own licences: UniFormer's ImageNet weights to start
+from, looked up by name in the current folder or given by `--config.init_from=FILE`; and an ArcFace
 checkpoint for the quality measure, `--config.quality.weights=FILE`.
 """
 
@@ -15,14 +15,14 @@ from ml_collections import ConfigDict
 from deepfidelity_configs import default
 from deepfidelity_jax.forgeries.augment import AugmentSettings
 
-EPOCH = 3125  # batches of 32 in the about 100,000 faces of an official training set
+EPOCH = 3125  # batches of 32 in an official training set of about 100,000 faces
 
 
 def get_config() -> ConfigDict:
     """The official recipe, for SSAAFormer-L at 224."""
     config = default.get_config()
     config.seed = 42
-    config.init_from = "uniformer_large_ls_tl_224.pth"  # heads and mirror weights start anew
+    config.init_from = "uniformer_large_ls_tl_224.pth"  # heads and mirror weights are initialised
     config.data.fresh_forgeries = False
     config.data.workers = 8
     config.faces.size = 256
@@ -35,8 +35,8 @@ def get_config() -> ConfigDict:
 
     config.model.variant = "large"
     config.model.drop_path = 0.4
-    config.model.dtype = "bfloat16"  # the official code: float16, where the GPU does it safely
-    # Peculiar: the ImageNet weights may have been made with another crop, mean and deviation.
+    config.model.dtype = "bfloat16"  # the official code has float16, which is less stable
+    # Peculiar: the ImageNet weights may have been trained with another crop, mean and deviation.
     config.model.eval_crop = 0.9
 
     # RandAugment, random erasing, crops down to 8% of the face.
@@ -44,8 +44,8 @@ def get_config() -> ConfigDict:
 
     config.train.batch_size = 32
     config.train.steps = 3 * EPOCH
-    # Peculiar: the schedule warms up for 5 epochs, of which 3 are run. The learning rate moves
-    # between epochs only, 1e-6, 2.4e-4, 4.8e-4, and the cosine that would follow is never reached.
+    # Peculiar: the schedule warms up for 5 epochs, but only 3 are run. The learning rate changes
+    # only between epochs (1e-6, 2.4e-4, 4.8e-4), and the cosine decay is never reached.
     config.train.learning_rate = 1.2e-3
     config.train.end_learning_rate = 1e-5
     config.train.warmup_start = 1e-6
@@ -55,23 +55,23 @@ def get_config() -> ConfigDict:
     config.train.weight_decay = 0.05
     config.train.clip_norm = 0.0
     config.train.label_smoothing = 0.1
-    # Peculiar: images exchange boxes of patches while labels stay, so that a part of every image
-    # may be of the other class. Token labelling done right: "labelled", and token_weight = 0.5.
+    # Peculiar: images exchange boxes of patches but keep their labels, so that part of an image may
+    # belong to the other class. For proper token labelling: "labelled" and token_weight = 0.5.
     config.train.token_mixing = "unlabelled"
-    # Peculiar: the token head has no loss. It keeps its random start, and adds it to the logits.
+    # Peculiar: the token head has no loss. It keeps its random weights and adds to the logits.
     config.train.token_weight = 0.0
-    config.train.fidelity_weight = 0.0  # no such head
+    config.train.fidelity_weight = 0.0  # no head
     config.train.ranking_weight = 0.0
     config.train.whitening = False
-    # Peculiar: at the end the average still holds about half of the weights it began with.
+    # Peculiar: at the end, about half of the average is still the initial weights.
     config.train.ema_decay = 0.99992
     config.train.ema_warmup = False
-    # Peculiar: the split that picks the checkpoint is the one that is reported.
+    # Peculiar: the checkpoint is picked on the split that is reported.
     config.train.select_on = "test"
     config.train.eval_every = EPOCH
     config.train.checkpoint_every = EPOCH // 5
 
     # Peculiar: videos whose names begin alike are merged, and the threshold is the best of 21 on
-    # the test scores. Beside it stands our own scoring, as in every run.
+    # the test scores. Our own scoring is reported as well, as in every run.
     config.eval.official_scoring = True
     return config

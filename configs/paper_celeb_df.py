@@ -15,6 +15,6 @@ def get_config() -> ConfigDict:
     """The official recipe on Celeb-DF v2."""
     config = paper.get_config()
     config.data.dataset = "celeb_df"
-    # The official test list names people whose other videos are trained on; see celeb_df.py.
+    # People in the official test list also have training videos; see celeb_df.py.
     config.leaks.allow = ("person:train-test", "person:validation-test")
     return config

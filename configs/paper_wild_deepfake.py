@@ -15,6 +15,6 @@ def get_config() -> ConfigDict:
     """The official recipe on WildDeepfake."""
     config = paper.get_config()
     config.data.dataset = "wild_deepfake"
-    # Its images are face crops, but SER-FIQ needs eyes: the face is found again in each crop.
+    # The images are face crops, but SER-FIQ needs landmarks, so the face is detected in each crop.
     config.faces.detector = "cascade"
     return config

@@ -1,4 +1,4 @@
-"""WildDeepfake, straight from its archives.
+"""WildDeepfake, read straight from its archives.
 
 python run.py --config=configs/wild_deepfake.py --config.data.manual_dir=COPY --workdir=DIR
 
@@ -14,7 +14,7 @@ from deepfidelity_configs import default
 
 
 def get_config() -> ConfigDict:
-    """The configuration for WildDeepfake, whose images are face crops already."""
+    """The configuration for WildDeepfake, whose images are already face crops."""
     config = default.get_config()
     config.data.dataset = "wild_deepfake"
     config.data.workers = 8

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, for one process alone, and their digests."""
+"""Files: written whole or not at all, locked, hashed."""
 
 import contextlib
 import fcntl
@@ -14,10 +14,10 @@ from deepfidelity_jax.errors import InputError
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Iterator[IO]:
-    """Open a file that takes the place of `path` only when all of it is on disk.
+    """Open a file that replaces `path` only once all of it is on disk.
 
-    `mode` and `options` are those of `open`. Missing folders are made. An error inside leaves
-    `path` as it was, and nothing beside it.
+    `mode` and `options` are those of `open`. Missing folders are created. After an error inside the
+    block, `path` is unchanged and no partial file is left.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,49 +33,50 @@ def written_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Itera
 
 
 def expand(name: str, path: str) -> str:
-    """A path with `~` and `~user` spelt out. `name`: of the option, for an InputError."""
+    """A path with `~` and `~user` expanded; InputError, naming the option, for an unknown user."""
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         raise InputError(
-            f"{name} is {path}: there is no such user; a file of that name is ./{path}"
+            f"{name} is {path}: there is no such user; write ./{path} for a file of that name"
         )
     return expanded
 
 
 def require_writable(path: str | os.PathLike, name: str) -> None:
-    """InputError, in which the path is called `name`, where `written_whole` could not write it."""
+    """InputError if `written_whole` could not write `path`. `name`: the flag that gave the path."""
     place = next(parent for parent in Path(path).absolute().parents if parent.exists())
     for where, wrong, why in (
         (path, Path(path).is_dir(), "is a folder"),
-        (place, not place.is_dir(), "is no folder"),
-        (place, not os.access(place, os.W_OK), "may not be written to"),
+        (place, not place.is_dir(), "is not a folder"),
+        (place, not os.access(place, os.W_OK), "is not writable"),
     ):
         if wrong:
             raise InputError(f"{name}={path} cannot be written: {where} {why}")
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what `written_whole` had begun in a folder when its process was killed."""
+    """Remove partial files that `written_whole` left in a folder when its process was killed."""
     for path in folder.rglob(".*.*"):
         if re.fullmatch(r"\..+\.\d+", path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 
 def lock(file: IO | int) -> bool:
-    """Whether an open file is now this process's alone, as long as it lives and keeps it open.
+    """Lock an open file; False if another process holds the lock.
 
-    True as well on a file system that knows no locks.
+    The lock lasts until the file is closed or the process ends. True also on a file system without
+    locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # the file system has none
+    except OSError:  # the file system has no locks
         return True
     return True
 
 
 def digest(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

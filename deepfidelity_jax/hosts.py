@@ -1,7 +1,7 @@
-"""The processes of one run: brought together, told apart, kept in step.
+"""The processes of one run: start, identity, agreement, and the loss of one.
 
-All run the same code, each on its own devices. The first alone writes, and what depends on the
-disk it decides for all. They share the file system that the workdir and the records are on.
+All processes run the same code, each on its own devices, and share the file system of the workdir
+and the records. Only the first process writes, and it decides for all whatever depends on files.
 """
 
 import ctypes
@@ -13,17 +13,15 @@ import sys
 import threading
 from collections.abc import Callable
 
-import numpy as np
-
 from deepfidelity_jax.errors import InputError
 
-# Of a process that fell silent the others know within this time. JAX's 100 s is too long.
+# A process that stops responding is reported lost after this time. JAX's 100 s is too long.
 SILENCE_S = 40
-# How long others wait while the first prepares records or fits the regressor.
+# How long the others wait while the first process prepares records or fits the regressor.
 PATIENCE_S = 7 * 24 * 3600
 LOST = (
-    "lost another process of the run: what it says tells why; "
-    "the same command for all of them goes on from the last checkpoint"
+    "lost another process of this run, whose own output says why; "
+    "the same command on all of them continues from the last checkpoint"
 )
 
 _index, _count = 0, 1
@@ -31,38 +29,40 @@ _waits = itertools.count()
 
 
 def start(coordinator: str | None, count: int | None, index: int | None) -> None:
-    """Meet the other processes of the run, before anything touches a device.
+    """Connect to the other processes of the run, before anything touches a device.
+
+    An argument that is None is looked up in the cluster: Cloud TPU, SLURM, Open MPI, Kubernetes.
 
     Args:
-      coordinator: HOST:PORT where the first one listens.
-      count: how many there are.
-      index: which of them this one is.
+      coordinator: HOST:PORT where the first process listens.
+      count: number of processes.
+      index: which one this is, from 0.
 
-    What is None is asked of the cluster: Cloud TPU, SLURM, Open MPI, Kubernetes. Raises InputError
-    where that does not tell, or not all have come within five minutes.
+    Raises:
+      InputError: the cluster does not tell, or not all processes connect within five minutes.
     """
     global _index, _count
     import jax
 
-    # JAX would take SIGTERM for itself, and only training would ever look at it.
+    # JAX would handle SIGTERM itself, and only training would ever notice.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=SILENCE_S)
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise InputError(f"the processes of the run have not met: {reason}") from None
+        raise InputError(f"the processes of the run did not connect: {reason}") from None
     signal_lost()
-    # Gloo, which joins CPUs, tells stdout of each connection; a run has no results for stdout.
+    # Gloo, which connects CPUs, prints every connection to stdout. A run prints nothing there.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
     _index, _count = jax.process_index(), jax.process_count()
 
 
 def signal_lost() -> None:
-    """Let a run that has lost a process end with one line and status 1.
+    """Make a run that has lost a process end with one line and status 1.
 
-    When the coordinator is gone or another process is silent, XLA calls abort() in a thread of its
-    own: status 134 and, in JAX 0.10, not a word. Python never sees that signal, so it is taken in
-    C; a callback for it exists in the runtime but cannot be called (std::bad_cast).
+    When the coordinator or another process is lost, XLA calls abort() in a thread of its own:
+    status 134 and, in JAX 0.10, no message. Python never sees that signal, so the handler is
+    installed in C. The runtime's own callback for it cannot be used (std::bad_cast).
     """
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
@@ -75,7 +75,7 @@ def signal_lost() -> None:
 
 
 def leave(status: int) -> int:
-    """The status to exit with; a failed process of several ends here, without waiting for any."""
+    """The exit status; one of several processes that failed exits here, without waiting."""
     if status and _count > 1:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -84,16 +84,16 @@ def leave(status: int) -> int:
 
 
 def is_loss(error: Exception) -> bool:
-    """Whether what failed is the connection to another process."""
-    # Gloo's words on CPUs, NCCL's on GPUs, the coordination service's on all.
+    """Whether the error is a lost connection to another process."""
+    # From Gloo on CPUs, NCCL on GPUs, and the coordination service on both.
     words = ("Gloo", "NCCL", "by peer", "heartbeat", "coordination service", "UNAVAILABLE")
     return _count > 1 and any(word in str(error) for word in words)
 
 
 def begin_worker() -> None:
-    """Let a worker process leave Ctrl-C to its parent, and never outlive it.
+    """Set up a worker process: Ctrl-C is left to the parent, and the worker dies with the parent.
 
-    A killed parent closes no queue, so that its workers would wait for ever.
+    A killed parent closes no queue, so its workers would otherwise wait forever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -111,29 +111,30 @@ def index() -> int:
 
 
 def count() -> int:
-    """How many there are."""
+    """The number of processes."""
     return _count
 
 
 def is_first() -> bool:
-    """Whether this is the one that writes."""
+    """Whether this is the process that writes."""
     return _index == 0
 
 
 def wait() -> None:
-    """Go on when all have come here, however long one takes."""
+    """Wait until all processes get here, however long one takes."""
     if _count > 1:
         from orbax.checkpoint import multihost
 
-        # Naming the processes makes it a matter of the hosts alone: no device is kept busy.
+        # With `processes` named, only hosts synchronize and no device is kept busy.
         name, everyone = f"deepfidelity {next(_waits)}", set(range(_count))
         multihost.sync_global_processes(name, timeout=PATIENCE_S, processes=everyone)
 
 
 def told(value: int) -> int:
-    """The first one's `value`: what it sees on a shared disk, others may not see yet."""
+    """The first process's `value`: others may not see its files on a shared disk yet."""
     if _count == 1:
         return value
+    import numpy as np
     from jax.experimental import multihost_utils
 
     wait()
@@ -141,10 +142,11 @@ def told(value: int) -> int:
 
 
 def compiled_by_all(function: Callable) -> Callable:
-    """A jitted function, always called with the same shapes: run by none before all have compiled.
+    """A jitted function that runs only after all processes have compiled it.
 
-    Gloo gives up if another process is 30 s late at their first collective, and compiling may take
-    one of them longer, say when the compilation cache has it for the others.
+    Gloo gives up if another process is 30 s late for the first collective, and one may compile that
+    much longer than the others if these have the program in their compilation cache. The function
+    must always be called with the same shapes.
     """
     if _count == 1:
         return function
@@ -162,13 +164,14 @@ def compiled_by_all(function: Callable) -> Callable:
 
 
 class Vote:
-    """Whether any process says yes, asked in each step and answered one step late.
+    """Whether any process says yes, asked in every step and answered one step late.
 
-    So no host waits for the step just sent off, and all get the same answer in the same step.
+    All processes get the same answer in the same step, and none waits for the step just dispatched.
     """
 
     def __init__(self):
         import jax
+        import numpy as np
 
         if _count > 1:
             mesh = jax.sharding.Mesh(np.array(jax.devices()), ("all",))
@@ -180,8 +183,9 @@ class Vote:
             self._local, self._asked = jax.local_device_count(), None
 
     def __call__(self, yes: bool) -> bool:
-        """The answer to the call before; with one process, to this one."""
+        """The answer to the previous call; with one process, to this call."""
         import jax
+        import numpy as np
 
         if _count == 1:
             return yes
@@ -192,20 +196,20 @@ class Vote:
 
 
 DEVICES = "JAX_NUM_CPU_DEVICES"
-made_devices = False  # whether `make_devices` has made some
+made_devices = False  # whether `make_devices` set the number
 
 
 def count_cores() -> int:
-    """How many there are: those granted to the process, where the system tells, else all."""
+    """The number of cores this process may use."""
     granted = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if granted else os.cpu_count() or 1
 
 
 def make_devices() -> None:
-    """Where JAX runs on a CPU, make a device of each core, up to eight; before JAX starts.
+    """Give JAX one CPU device per core, up to eight, unless the user has set a number.
 
-    They serve inference: SSAAFormer-L takes 0.67 s for four images on two devices of a core each
-    and 0.76 on one of two cores. Nothing is done where the user has set a number of devices.
+    Inference is faster that way, see docs/speed.md. Must run before JAX starts. For the process of
+    a command line only: a library must not change its caller's devices.
     """
     global made_devices
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")

@@ -1,10 +1,15 @@
-"""The stages of a run, each skipped when its result is there and its inputs are unchanged.
+"""The stages of a run. A stage is skipped if its result exists and its inputs are unchanged.
 
-prepare -> records, train -> checkpoints, features, fit -> fidelity.npz, evaluate -> metrics, report
+stage     reads                     writes
+prepare   raw data                  records
+train     records                   checkpoints
+fit       records, best checkpoint  features of training and validation, fidelity.npz
+evaluate  records, fidelity.npz     features of the test split, metrics, predictions, report
 """
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,99 +34,92 @@ from deepfidelity_jax.training import checkpoint, loop, sharding
 from deepfidelity_jax.workdir import Stages, claim, fingerprint
 
 STAGES = ("prepare", "train", "fit", "evaluate")
-
-
-def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
-    """InputError unless the disk holds what these options ask for, before anything is written."""
-    if mode in ("run", "prepare", "train"):
-        checkpoint.require_usable(workdir)
-    own, preparing = config.faces, mode in ("run", "prepare")
-    needed = preparing and own.detector == "yunet" and not (workdir / "yunet.onnx").exists()
-    if needed and not Path(own.yunet).is_file():
-        raise InputError(
-            f"config.faces.yunet is {own.yunet!r}, which is no file: name YuNet's ONNX file"
-        )
-    place = config.data.records_dir
-    if place and Path(place).is_file():
-        raise InputError(f"config.data.records_dir is {place}: a file, no folder")
-    converted = checkpoint.latest_step(workdir / "checkpoints") == 0
-    if config.train.steps == 0 and mode != "prepare" and not converted:
-        raise InputError(
-            f"config.train.steps is 0, which trains nothing, and {workdir} holds no converted "
-            "weights: give the steps of a training, or put weights there with --mode=convert; a "
-            "trained workdir is scored with --mode=evaluate and the steps it was trained for"
-        )
+LEAKS = "leaks.json"  # in the workdir
 
 
 def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     """Run all stages in order, or the one that `mode` names.
 
-    Raises InputError for what the user can mend, and where one stage alone is asked for and what it
-    starts from is missing.
+    Of several processes all run this; the first one alone prepares, checks, fits and evaluates.
+
+    Raises:
+      InputError: something the user can fix, such as a missing result of an earlier stage.
     """
-    todo = STAGES if mode == "run" else (mode,)
-    if "train" in todo and set(config.data.prepare) != set(schema.SPLITS):
-        raise InputError(
-            f"config.data.prepare is {tuple(config.data.prepare)}: training needs all of "
-            f"{', '.join(schema.SPLITS)}; a test split alone is scored with configs/cross.py"
-        )
-    builder_class = schema.builder_class(config.data.dataset)
-    checks.require_used(config, builder_class.OPTIONS)
-    builder = builder_class.configured(config, records_dir(config, workdir))
-    if "train" in todo:
-        sharding.data_mesh(config.train.batch_size)  # tells, before hours of work, what won't do
-    untrained = not hosts.told(checkpoint.latest_step(workdir / "checkpoints") or 0)
-    starting = "train" in todo and config.init_from and untrained
-    initial = convert.initial_arrays(config) if starting else None
+    stages = STAGES if mode == "run" else (mode,)
+    builder = plan_records(config, workdir, stages)
+    initial = None
+    if "train" in stages:
+        sharding.data_mesh(config.train.batch_size)  # fails now if the devices cannot share a batch
+        untrained = not hosts.told(checkpoint.latest_step(workdir / "checkpoints") or 0)
+        if config.init_from and untrained:
+            initial = convert.initial_arrays(config)
     if hosts.is_first():
         if mode != "prepare":
             require_trained_on(builder, workdir)
         claim(workdir, config)
-        if "prepare" in todo:
+        if "prepare" in stages:
             prepare(config, builder, workdir)
     hosts.wait()
     folder = Path(builder.data_path)
     if not (folder / "dataset_info.json").exists():
         raise InputError(f"no records in {folder}: run --mode=prepare first")
     if hosts.is_first() and "train" in schema.splits_of(folder):
-        shared_sources.require_none(
-            folder, config.leaks.allow, workdir, undecided=builder.undecided
-        )
-        if "train" in todo:
-            training_pictures.remember(folder, workdir, config.init_from)
+        check_leaks(config, folder, workdir, builder.undecided)
+        if "train" in stages:
+            remember_training_pictures(config, folder, workdir)
     hosts.wait()
-    if "train" in todo:
+    if "train" in stages:
         loop.train(config, folder, workdir, initial, builder.contents)
-        hosts.wait()  # the first one finishes the checkpoints
+        hosts.wait()  # the first process finishes writing the checkpoints
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
-        raise InputError(f"{workdir} is not trained to its end: run --mode=train first")
+        raise InputError(f"the training in {workdir} is not finished: run --mode=train first")
     trained = Trained(config, folder, workdir, step)
-    if "fit" in todo:
+    if "fit" in stages:
         fit(trained)
-    if "evaluate" in todo:
+    if "evaluate" in stages:
         evaluate_and_report(trained)
 
 
-def require_trained_on(builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
-    """InputError where the detector in `workdir` learnt from other pictures than there are now."""
-    step = checkpoint.latest_step(workdir / "checkpoints")
-    if not step:
-        return
-    notes = checkpoint.read_notes(workdir / "checkpoints", step)
-    if "converted_from" in notes or notes.get("trained_on", builder.untold) == builder.contents:
-        return
-    raise InputError(
-        f"{workdir} was trained on other pictures than the data holds now, for training and "
-        "validation: bring the data back to what it was; or train further on it in a new "
-        f"--workdir with --config.init_from={workdir}; or start anew in a new --workdir; or score "
-        f"what is new with --mode=evaluate --workdir={workdir} --input=FOLDER"
-    )
+def plan_records(
+    config: ConfigDict, workdir: Path, stages: Sequence[str]
+) -> tfds.core.DatasetBuilder:
+    """The builder of the records; InputError if the options do not fit the dataset or a stage."""
+    if "train" in stages and set(config.data.prepare) != set(schema.SPLITS):
+        raise InputError(
+            f"config.data.prepare is {tuple(config.data.prepare)}: training needs all of "
+            f"{', '.join(schema.SPLITS)}; to score a test split alone, use configs/cross.py"
+        )
+    builder_class = schema.builder_class(config.data.dataset)
+    checks.require_used(config, builder_class.OPTIONS)
+    return builder_class.configured(config, records_dir(config, workdir))
+
+
+def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str) -> None:
+    """Check the records in `folder` for leaks between splits, once."""
+    report, stages = workdir / LEAKS, Stages(workdir)
+    allow = config.leaks.allow
+    inputs = fingerprint(folder.parent.name, folder.name, sorted(allow), bool(undecided))
+    if not stages.done("leaks", inputs, report):
+        shared_sources.require_none(folder, allow, report, undecided=undecided)
+        stages.finish("leaks", inputs)
+
+
+def remember_training_pictures(config: ConfigDict, folder: Path, workdir: Path) -> None:
+    """Keep the digests of the training pictures in the workdir, once."""
+    stages = Stages(workdir)
+    inputs = fingerprint(folder.parent.name, folder.name, config.init_from)
+    if not stages.done("seen", inputs, workdir / training_pictures.SEEN):
+        training_pictures.remember(folder, workdir, config.init_from)
+        stages.finish("seen", inputs)
 
 
 @dataclass
 class Trained:
-    """What the stages after training start from: its config, records, workdir and best step."""
+    """A finished training, from which the later stages start.
+
+    folder: of the records. step: of the best checkpoint.
+    """
 
     config: ConfigDict
     folder: Path
@@ -130,11 +128,11 @@ class Trained:
 
     @functools.cached_property
     def detector(self) -> Detector:
-        """The trained network; read and compiled once for all splits, and only if needed."""
+        """The trained network, loaded once and only if a stage needs it."""
         return load(self.workdir)
 
     def features(self, split: str) -> Features:
-        """The features of a split, exported unless they are there."""
+        """The features of a split; computed if they have not been exported yet."""
         return export_once(
             lambda: self.detector, self.step, self.folder, self.config.data.dataset, split,
             self.workdir,
@@ -154,7 +152,7 @@ def fit(trained: Trained) -> None:
         metadata = schema.metadata_of(folder)
         scale = FidelityScale.from_dict(metadata["fidelity_scale"])
         model = evaluate.fit(config, training, validation, scale)
-        # Prediction measures quality as it was measured here.
+        # Prediction measures quality in the same way.
         stored.save(replace(model, provenance={"quality": metadata["quality"]}), path)
         stages.finish("fit", inputs)
     hosts.wait()
@@ -167,7 +165,7 @@ def evaluate_and_report(trained: Trained) -> None:
     model = stored.load(workdir / "fidelity.npz")
     place = workdir / "eval" / dataset
     results = [place / "metrics.json", place / "predictions.csv", workdir / "report/index.html"]
-    alike = shared_sources.count_alike(workdir)
+    alike = shared_sources.count_alike(workdir / LEAKS)
     inputs = fingerprint(
         folder.parent.name, step, config.eval.to_dict(), model.regressor.settings, alike
     )
@@ -193,3 +191,45 @@ def evaluate_and_report(trained: Trained) -> None:
     found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
     say(evaluate.describe(found, dataset, "test"))
     say(f"report: {workdir / 'report' / 'index.html'}")
+
+
+def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
+    """Check the files and folders that the options name, before anything is written.
+
+    Raises:
+      InputError: one is missing or of the wrong kind, or there is nothing to train.
+    """
+    if mode in ("run", "prepare", "train"):
+        checkpoint.require_usable(workdir)
+    own, preparing = config.faces, mode in ("run", "prepare")
+    needed = preparing and own.detector == "yunet" and not (workdir / "yunet.onnx").exists()
+    if needed and not Path(own.yunet).is_file():
+        raise InputError(
+            f"config.faces.yunet is {own.yunet!r}, which is not a file: give YuNet's ONNX file"
+        )
+    place = config.data.records_dir
+    if place and Path(place).is_file():
+        raise InputError(f"config.data.records_dir is {place}, which is a file: give a folder")
+    converted = checkpoint.latest_step(workdir / "checkpoints") == 0
+    if config.train.steps == 0 and mode != "prepare" and not converted:
+        raise InputError(
+            f"config.train.steps is 0, which trains nothing, and {workdir} holds no converted "
+            "weights: give a number of steps, or import weights with --mode=convert; to score a "
+            "trained workdir, give --mode=evaluate and the steps it was trained for"
+        )
+
+
+def require_trained_on(builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
+    """InputError if the detector in `workdir` was trained on other data than there is now."""
+    step = checkpoint.latest_step(workdir / "checkpoints")
+    if not step:
+        return
+    notes = checkpoint.read_notes(workdir / "checkpoints", step)
+    if "converted_from" in notes or notes.get("trained_on", builder.untold) == builder.contents:
+        return
+    raise InputError(
+        f"{workdir} was trained on other pictures than the training and validation splits hold "
+        "now: restore the data; or fine-tune on the new data in a new --workdir with "
+        f"--config.init_from={workdir}; or start over in a new --workdir; or only score new "
+        f"pictures with --mode=evaluate --workdir={workdir} --input=FOLDER"
+    )

@@ -1,4 +1,4 @@
-"""How far a long piece of work is, told on stderr."""
+"""Progress on stderr: a line of text, or how far a long task is."""
 
 import sys
 import time
@@ -7,23 +7,23 @@ from deepfidelity_jax import hosts
 
 
 def say(text: str) -> None:
-    """Progress goes to stderr, of several processes the first one's; stdout is for results."""
+    """Print to stderr, in the first of several processes only; stdout is for results."""
     if hosts.is_first():
         print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """One line of how much is done, how fast, and how long the rest takes.
+    """A line that says how much is done, how fast, and how much time is left.
 
-    On a terminal it is drawn anew every second, in its place; elsewhere a line is written every ten
-    seconds. `clear` makes room for other output, `end` leaves a last line.
+    On a terminal the line is updated in place every second; elsewhere a new line is printed every
+    ten seconds. Call `clear` before other output, and `end` when all is done.
 
     Args:
-      total: how much there is to do.
-      done: how much of it was done before.
-      unit: what is counted.
-      did: what is done to it.
-      quiet: nothing is written.
+      total: number of items.
+      done: how many were done before.
+      unit: what the items are called.
+      did: the past participle of what is done to them.
+      quiet: print nothing.
     """
 
     def __init__(
@@ -36,23 +36,23 @@ class Progress:
         self._drawn = False
 
     def advance(self) -> None:
-        """One more is done."""
+        """Count one more item as done."""
         self.done += 1
         now = time.monotonic()
         if now - self.shown >= (1 if self.in_place else 10):
             self.shown = now
             rate = (self.done - self.start) / (now - self.began)
             minutes, seconds = divmod(int((self.total - self.done) / rate), 60)
-            self._tell(f"{rate:.1f} a second, {minutes}:{seconds:02d} left")
+            self._tell(f"{rate:.1f} per second, {minutes}:{seconds:02d} left")
 
     def clear(self) -> None:
-        """Take the line off the terminal, for other output; it comes back with the next one."""
+        """Clear the line for other output; it reappears with the next update."""
         if self._drawn:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._drawn = False
 
     def end(self) -> None:
-        """All that could be done is done."""
+        """Print a last line with the total time, if anything was done."""
         self.clear()
         if self.done > self.start and not self.quiet:
             say(self._line(f"in {time.monotonic() - self.began:.0f} s"))

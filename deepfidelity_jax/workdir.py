@@ -1,4 +1,4 @@
-"""The folder a run lives in: its config, its finished stages, its metrics; written atomically."""
+"""The folder of a run: its lock, config, finished stages and metrics, written atomically."""
 
 import contextlib
 import hashlib
@@ -19,11 +19,13 @@ from deepfidelity_jax.files import lock, remove_partial, written_whole
 
 @contextlib.contextmanager
 def held(workdir: Path) -> Iterator[None]:
-    """Have a workdir for this process alone, as long as it lives; a new one is made.
+    """Hold the workdir for this process alone; create it if necessary.
 
-    What a killed process left half written in it is removed. A new one that nothing was put in is
-    gone afterwards. InputError where it cannot be written, and at once where another process has
-    it.
+    Partial files of a killed process are removed. A new workdir that is still empty at the end is
+    removed too.
+
+    Raises:
+      InputError: the workdir is not writable, or another process holds it.
     """
     made = [path for path in (workdir, *workdir.parents) if not path.exists()]
     mark = workdir / ".lock"
@@ -34,10 +36,10 @@ def held(workdir: Path) -> Iterator[None]:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"--workdir={workdir} cannot be written: {reason}") from None
     with file:
-        # The process before may just have removed a new one.
+        # The previous holder may just have removed a new, empty workdir.
         if not lock(file) or not mark.exists():
             raise InputError(
-                f"another run is at work in {workdir}: wait for its end, or take another --workdir"
+                f"another run is using {workdir}: wait until it ends, or take another --workdir"
             )
         try:
             remove_partial(workdir)
@@ -52,35 +54,35 @@ def held(workdir: Path) -> Iterator[None]:
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:
-    """Make a workdir this config's: a new one, or with other values of what does not bind it."""
+    """Write the config to the workdir: a new one, or new values of options that do not bind."""
     path, values = workdir / "config.json", json.loads(config.to_json())
     if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != values:
         write_json(path, values)
 
 
 def keep_programs(workdir: Path) -> None:
-    """Keep what JAX compiles in `<workdir>/cache`, so that the next command need not compile it.
+    """Cache compiled programs in `<workdir>/cache`, so that the next command starts faster.
 
-    For a process with one workdir, before it compiles; a folder named by the user is left alone,
-    and nothing is kept where nothing may be written.
+    Call it before anything is compiled. If the user has set a cache folder, or the workdir is not
+    writable, nothing changes.
     """
     place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     if jax.config.jax_compilation_cache_dir or not os.access(place, os.W_OK):
         return
     jax.config.update("jax_compilation_cache_dir", str(workdir / "cache"))
-    # Not the many little ones, which compile as fast as they are read.
+    # Small programs compile as fast as they are read.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    # XLA's own caches would make the folder's path part of every program's name, so that a workdir
-    # taken elsewhere would compile anew.
+    # With XLA's own caches the folder's path becomes part of each program's key, and a workdir that
+    # was moved would compile everything again.
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """The config a workdir was made with. InputError where there is none or it is damaged."""
+    """The config of a workdir; InputError if there is none or it is damaged."""
     path = workdir / "config.json"
     if not path.exists():
-        raise InputError(f"{workdir} is no workdir: it has no config.json")
+        raise InputError(f"{workdir} is not a workdir: it has no config.json")
     try:
         return ConfigDict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -99,28 +101,28 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def fingerprint(*inputs) -> str:
-    """A short hash of JSON-able values."""
+    """A short hash of JSON values."""
     text = json.dumps(inputs, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Stages:
-    """Which stages are done, and from what inputs: none is repeated with unchanged inputs."""
+    """Which stages are finished, and from which inputs, so that none is repeated needlessly."""
 
     def __init__(self, workdir: Path):
         self.path = workdir / "stages.json"
 
     def done(self, name: str, inputs: str, *results: Path) -> bool:
-        """Whether `name` was finished from the same inputs and its results are still there."""
+        """Whether `name` was finished with the same inputs and all its results exist."""
         return self._read().get(name) == inputs and all(path.exists() for path in results)
 
     def begin(self, name: str) -> None:
-        """Note that the results of `name` are about to change: they are no longer of any inputs."""
+        """Record that the results of `name` are about to change, and are valid for no inputs."""
         if hosts.is_first() and name in self._read():
             write_json(self.path, {k: v for k, v in self._read().items() if k != name})
 
     def finish(self, name: str, inputs: str) -> None:
-        """Note that `name` is done; of several processes the first one does."""
+        """Record that `name` is finished; in the first of several processes only."""
         if hosts.is_first():
             write_json(self.path, self._read() | {name: inputs})
 
@@ -129,9 +131,9 @@ class Stages:
 
 
 class MetricsLog:
-    """`metrics.jsonl` and TensorBoard, one line a step; lines after a resumed step are dropped.
+    """`metrics.jsonl` and TensorBoard, one line per step.
 
-    Of several processes only the first one writes.
+    On resuming, lines of later steps are dropped. Of several processes only the first one writes.
     """
 
     def __init__(self, workdir: Path, after: int):
@@ -140,7 +142,7 @@ class MetricsLog:
         self.path = workdir / "metrics.jsonl"
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            # A killed run may have left half a line, and steps that will be taken again.
+            # A killed run may leave half a line, and lines of steps that will be repeated.
             kept = [
                 line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= after
             ]

@@ -31,6 +31,7 @@ TEMPORARY.mkdir(exist_ok=True)
 os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(SHARED / "torch")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(SHARED / "compiled")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as the command line sets it for its process
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 # Most of the tests' time is spent in compiling, a third of that in what makes programs faster; with
 # XLA_FLAGS="" they run as a user's do.
@@ -60,6 +61,7 @@ TINY = {
     "eval.batch_size": 8,
     "eval.bootstrap": 20,
 }
+OPTIONS = [f"--config.{key}={value}" for key, value in TINY.items()]
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +126,30 @@ def all_kernels(h100, monkeypatch):
     card = jax.sharding.AbstractDevice(device_kind="NVIDIA H100", num_cores=None, platform="gpu")
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=card)):
         yield
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a command in this process: exit status, stdout, stderr."""
+
+    from deepfidelity_jax.cli import main
+
+    def run(*argv):
+        status = main(["run.py", *map(str, argv)])
+        return status, *capfd.readouterr()
+
+    return run
+
+
+def assert_told(result, *parts):
+    """Exit 2, nothing on stdout, one line on stderr that says all the parts."""
+    status, out, error = result
+    assert status == 2, error
+    assert out == ""
+    assert error.count("\n") == 1, error
+    assert error.startswith("deepfidelity: ")
+    for part in parts:
+        assert str(part) in error
 
 
 class Command:

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 import jax, jax.numpy as jnp
 from jax._src import monitoring
-from deepfidelity_jax.model import SSAAFormer, SSAAFormerConfig
+from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig
 from deepfidelity_jax.workdir import keep_programs
 keep_programs(Path(sys.argv[1]))
 hits = []
@@ -71,7 +71,7 @@ def test_one_process_at_a_time(tmp_path):
     assert process.stdout.readline() == "in\n"
     (work / "result").write_text("kept")
     (work / ".result.4711").write_text("half of it")
-    with pytest.raises(InputError, match="another run is at work"), held(work):
+    with pytest.raises(InputError, match="another run is using"), held(work):
         pass
     process.kill()
     process.communicate()

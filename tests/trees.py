@@ -1,8 +1,10 @@
-"""Copies of the benchmarks in miniature: official layouts, tiny real videos and archives."""
+"""Miniature benchmarks: official layouts, tiny real videos and archives; and files gone bad."""
 
 import io
 import json
+import struct
 import tarfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -268,3 +270,41 @@ def build(builder_class, config, place):
         opened = Records(folder, split)
         rows[split] = [opened[index] for index in range(len(opened))]
     return rows, metadata_of(folder)
+
+
+def draw_person(number, size=320):
+    """A rendered face in front of a grey wall."""
+    rng = np.random.default_rng(number)
+    face, _ = renderer.render(
+        renderer.sample_identity(rng), renderer.sample_scene(rng),
+        renderer.sample_poses(rng, 1)[0], size,
+    )  # fmt: skip
+    ground = np.full((480, 640, 3), 120, np.uint8)
+    ground[80 : 80 + size, 160 : 160 + size] = face
+    return ground
+
+
+def bad_files(folder):
+    """Write damaged and empty files, as people's folders hold them; the reason told for each."""
+    (folder / "text.jpg").write_text("no picture")
+    Image.fromarray(draw_person(1)).save(folder / "cut.jpg", quality=95)
+    content = (folder / "cut.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
+    Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    (folder / "zero.mp4").write_bytes(b"")
+    header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    (folder / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return {
+        "text.jpg": "not a photograph or video",
+        "cut.jpg": "truncated JPEG",
+        "dot.png": "1x1 pixels",
+        "zero.mp4": "empty file",
+        "huge.png": "30000x30000 pixels",
+    }

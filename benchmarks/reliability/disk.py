@@ -1,10 +1,10 @@
-"""A full disk and a workdir that can't be written, at every stage. Needs root: it mounts a tmpfs.
+"""A full disk and a read-only workdir, at every stage. Needs root: it mounts a tmpfs.
 
     python benchmarks/reliability/disk.py
 
-Each stage of the small run starts in a tmpfs that has too little room left, in several amounts. The
-command must end with one line and a status of 1 or 2; then there is room, and the same command must
-end in the results of an undisturbed run. Then the workdir is mounted read-only: one line, status 2.
+Each stage of the small run starts in a tmpfs with too little space left, in several amounts. The
+command must end with one line and status 1 or 2. Then space is freed, and the same command must end
+with the results of an undisturbed run. Last, the workdir is mounted read-only: one line, status 2.
 """
 
 import shutil
@@ -41,7 +41,7 @@ def main():
 
 
 def fill(disk: Path, source: Path, stage: str, room: int, expected: dict) -> tuple[str, str]:
-    """Start a stage with so much room; what was wrong, and what the command said."""
+    """Run a stage with `room` bytes left; return the fault and the last line of the command."""
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     mount(disk, 4 * size + 200 * 2**20)
     try:
@@ -71,7 +71,7 @@ def fill(disk: Path, source: Path, stage: str, room: int, expected: dict) -> tup
 
 
 def read_only(disk: Path, source: Path, stage: str) -> tuple[int, str]:
-    """Status and last line of a stage in a workdir on a file system that can't be written."""
+    """Status and last line of a stage in a read-only workdir."""
     mount(disk, 400 * 2**20)
     try:
         shutil.copytree(source, disk / "run")
@@ -86,12 +86,12 @@ def read_only(disk: Path, source: Path, stage: str) -> tuple[int, str]:
 
 
 def mount(disk: Path, size: int) -> None:
-    """A tmpfs of so many bytes."""
+    """Mount a tmpfs of `size` bytes."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=True)
 
 
 def last_line(text: str) -> str:
-    """The last line of what a command said."""
+    """The last line of a command's output."""
     return text.strip().splitlines()[-1] if text.strip() else ""
 
 

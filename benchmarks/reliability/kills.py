@@ -1,11 +1,11 @@
-"""Commands killed at random moments, then run again: the results must be equal to the last bit.
+"""Kill commands at random moments and run them again: results must be equal to the last bit.
 
     python benchmarks/reliability/kills.py [--count=200] [--seed=0] [--folder=DIR]
 
-Each trial starts one stage of the small run from the state before it, ends it several times with
-SIGKILL, SIGTERM or SIGINT at random moments, then lets the same command finish. What it leaves is
-compared with what an undisturbed run left: every field of every record, every array of every
-checkpoint, features, regressor, metrics, and the lines of predictions.
+Each trial starts one stage of the small run, kills it several times with SIGKILL, SIGTERM or SIGINT
+at random moments, then lets the same command finish. The results are compared with those of an
+undisturbed run: every field of every record, every array of every checkpoint, features, regressor,
+metrics, and the lines of predictions.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from deepfidelity_jax.records import schema
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 KILLS_A_TRIAL = 6
-# What tells the time, and so differs between two equal runs.
+# Timings, which differ between two equal runs.
 CLOCKS = ("images_per_s",)
 
 
@@ -92,7 +92,7 @@ def prepare_references(folder: Path):
         shutil.copytree(workdir, before[stage])
         small_run.run_or_stop(commands(stage, workdir))
         after[stage] = results(stage, workdir)
-        # Once more, now that compiled programs and files are cached.
+        # Again, to time it with compiled programs and files cached.
         again = folder / "again"
         shutil.copytree(before[stage], again)
         began = time.monotonic()
@@ -104,7 +104,7 @@ def prepare_references(folder: Path):
 
 
 def make_inputs(folder: Path) -> None:
-    """Photographs, a video, a file that is neither and one that is damaged."""
+    """Photographs, a video, a text file and a damaged photograph."""
     folder.mkdir()
     for seed in range(12):
         cv2.imwrite(str(folder / f"{seed}.jpg"), small_run.portrait(seed)[..., ::-1])
@@ -124,7 +124,7 @@ def commands(stage: str, workdir: Path) -> list[str]:
 
 
 def end_at(argv: list[str], seconds: float, number: signal.Signals) -> bool:
-    """Start a command and send it a signal after a while; False if it had ended by then."""
+    """Start a command and signal it after some seconds; False if it had already ended."""
     process = small_run.start(argv)
     time.sleep(seconds)
     alive = process.poll() is None
@@ -141,7 +141,7 @@ def end_at(argv: list[str], seconds: float, number: signal.Signals) -> bool:
 
 
 def results(stage: str, workdir: Path) -> dict[str, str]:
-    """A digest of each result of a stage, by its name."""
+    """A digest of each result of a stage, by name."""
     if stage == "prepare":
         return dict(of_records(next((workdir / "records").glob("*/*/*.*.*"))))
     if stage == "train":
@@ -168,9 +168,9 @@ def arrays(path: Path):
 
 
 def of_records(folder: Path):
-    """Name and digest of every field of every record, in their order, and of the metadata.
+    """Name and digest of every record, in order, and of the metadata.
 
-    Not of the files: ArrayRecord writes the same records in other bytes each time.
+    The files themselves are not compared: ArrayRecord writes equal records as different bytes.
     """
     for split in sorted(schema.splits_of(folder)):
         source = schema.Records(folder, split)
@@ -181,12 +181,12 @@ def of_records(folder: Path):
 
 
 def field_bytes(value) -> bytes:
-    """The bytes of a field of a record."""
+    """A field of a record as bytes."""
     return value if isinstance(value, bytes) else np.asarray(value).tobytes()
 
 
 def of_checkpoints(folder: Path) -> dict[str, str]:
-    """A digest of every array of every checkpoint, and of the notes beside them."""
+    """A digest of every array in every checkpoint, and of its notes."""
     found = {}
     for path in folder.iterdir():
         state = ocp.load(path.absolute())
@@ -198,7 +198,7 @@ def of_checkpoints(folder: Path) -> dict[str, str]:
 
 
 def of_log(path: Path) -> dict[str, str]:
-    """A digest of each line of metrics.jsonl, without what tells the time."""
+    """A digest of each line of metrics.jsonl, without timings."""
     found = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
         values = {k: v for k, v in json.loads(line).items() if k not in CLOCKS}
@@ -207,7 +207,7 @@ def of_log(path: Path) -> dict[str, str]:
 
 
 def differing(found: dict[str, str], expected: dict[str, str]) -> list[str]:
-    """Names that only one has, or that have another digest."""
+    """Names that only one side has, or whose digests differ."""
     return sorted(
         name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
     )

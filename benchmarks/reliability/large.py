@@ -2,9 +2,9 @@
 
     python benchmarks/reliability/large.py [--pictures 100 2000 20000] [--minutes 1 12 120]
 
-One line a size: seconds until the first line of output, until the end, and the peak of memory. Both
-the first line and the peak must stay where they are while the input grows. The pictures are 64
-pixels wide and are scored as ready crops, so that finding faces does not hide the rest.
+Prints one line per size: seconds until the first line of output and until the end, and peak memory.
+The time to the first line and the peak must not grow with the input. The pictures are 64 pixels
+wide and scored as ready crops, so that finding faces does not dominate.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main():
 
 
 def write_picture(path: Path, seed: int) -> None:
-    """A small picture, unlike all others."""
+    """A small picture, different for every seed."""
     rng = np.random.default_rng(seed)
     grid = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
     cv2.imwrite(str(path), cv2.resize(grid, (64, 64), interpolation=cv2.INTER_CUBIC))

@@ -1,12 +1,11 @@
-"""Memory of preparation and prediction, over the size of one file and the number of files.
+"""Peak memory of preparation and prediction, by size of one file and by number of files.
 
     python benchmarks/reliability/memory.py [--plot=docs/memory.svg] [--megabytes 10 100 1000 4000]
         [--pictures 100 1000 5000 20000]
 
-Beside two dozen photographs lie a photograph, a video and a file that is neither, each filled up
-with nothing to the size asked for; or the photographs are as many as asked for. A folder is
-prepared, prepared again, which finds it done, and predicted. The peak is the largest of any one
-process; it must stay where it is.
+Either a photograph, a video and another file are padded to a given size and put beside two dozen
+photographs, or there is a given number of photographs. The folder is prepared, prepared again
+(which finds it done) and predicted. The peak is that of the largest process; it must not grow.
 """
 
 import argparse
@@ -27,7 +26,7 @@ COMMANDS = ("prepare", "prepare again", "predict")
 
 
 def main():
-    """Run the campaign, print a row a size, and draw them."""
+    """Run the campaign, print one row per size, and draw the charts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--megabytes", type=int, nargs="*", default=[10, 100, 1000, 4000])
@@ -57,7 +56,7 @@ def main():
 
 
 def add_photographs(folder: Path, made: int, count: int) -> int:
-    """Have `count` small photographs in `folder`, in two classes; return how many there are."""
+    """Add small photographs in two classes until there are `count`; return their number."""
     for number in range(made, count):
         split, label = ("train", "val", "test")[number // 2 % 3], ("real", "fake")[number % 2]
         path = folder / split / label / f"{number:06}.jpg"
@@ -67,7 +66,7 @@ def add_photographs(folder: Path, made: int, count: int) -> int:
 
 
 def add_big_files(folder: Path, size: int) -> None:
-    """A photograph, a video and a file that is neither, with holes up to `size` bytes."""
+    """A photograph, a video and another file, extended to `size` bytes by holes."""
     place = folder / "train" / "real"
     shutil.copy(place / "000000.jpg", place / "big.jpg")
     small_run.film(place / "big.mp4", 0, 25, size=80)
@@ -100,7 +99,7 @@ def measure(photographs: Path, workdir: Path, prepared: Path) -> dict[str, tuple
 
 
 def peak(argv: list[str]) -> tuple[int, float]:
-    """The largest resident memory of any one process of a command, bytes, and its seconds."""
+    """Peak resident memory of a command's largest process in bytes, and its seconds."""
     began = time.monotonic()
     process = small_run.start(argv, quiet=True)
     _, status, usage = os.wait4(process.pid, 0)
@@ -116,7 +115,7 @@ def show(name: str, found: dict[str, tuple[int, float]]) -> None:
 
 
 def draw(over_size: dict, over_count: dict) -> Figure:
-    """Two charts of peak memory: over the size of a file, over the number of files."""
+    """Two charts of peak memory: by size of a file, by number of files."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     named = {"size of each of three files, MB": over_size, "photographs": over_count}

@@ -1,13 +1,12 @@
-"""Files damaged at random, read the way the commands read them.
+"""Damage files at random and read them as the commands do.
 
     python benchmarks/reliability/mutations.py [--count=10000] [--seed=0] [--kinds=NAME ...]
 
-Pictures and videos of every format, checkpoints, regressors, weights, tables, configs and records
-are damaged: bytes flipped, cut off, inserted, zeroed, moved, header exchanged. Each must end in a
-result or in one clear line. What must never change in silence (checkpoints, regressors, configs,
-records) must give either the same numbers or that line. Counted as faults: another exception, a
-line break in a message, numbers that changed, a dead process, more than 10 s of a core, and memory
-more than 1 GiB above the start.
+Damages pictures and videos of every format, checkpoints, regressors, weights, tables, configs and
+records: flips, cuts, inserts, blanks and moves bytes, and changes headers. Reading must end in a
+result or in one clear line. Checkpoints, regressors, configs and records must give the same numbers
+or that line. Faults are: any other exception, a line break in the message, changed numbers, a dead
+process, more than 10 s of a core, and more than 1 GiB of additional memory.
 """
 
 import argparse
@@ -28,6 +27,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import small_run
+from damages import DAMAGES
 from PIL import Image, features
 
 SECONDS, MEMORY = 10, 2**30  # of processor time, whatever else the machine does
@@ -36,7 +36,7 @@ HANG = 60  # seconds without an answer
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: how it is read, its share of the files, and whether it may change unseen."""
+    """A kind of file: how it is read, its share of the trials, whether changes must be noticed."""
 
     read: Callable[[Path], str]
     share: float
@@ -53,7 +53,7 @@ def read_media(path: Path) -> str:
 
 
 def read_checkpoint(path: Path) -> str:
-    """The weights of a workdir, of which `path` is one file."""
+    """The weights in a workdir; `path` is one of its files."""
     from deepfidelity_jax.training import trained
 
     workdir = next(parent for parent in path.parents if (parent / "config.json").exists())
@@ -63,7 +63,7 @@ def read_checkpoint(path: Path) -> str:
 
 
 def read_regressor(path: Path) -> str:
-    """fidelity.npz."""
+    """A regressor, fidelity.npz."""
     from deepfidelity_jax.fidelity import stored
 
     model = stored.load(path)
@@ -72,7 +72,7 @@ def read_regressor(path: Path) -> str:
 
 
 def read_weights(path: Path) -> str:
-    """Weights by name."""
+    """A file of weights."""
     from deepfidelity_jax.weight_files import named_tensors
 
     _, weights = named_tensors.read_weights(path)
@@ -80,14 +80,14 @@ def read_weights(path: Path) -> str:
 
 
 def read_table(path: Path) -> str:
-    """Quality scores."""
+    """A table of quality scores."""
     from deepfidelity_jax.quality.table import read_scores
 
     return digest([repr(sorted(read_scores(path).items())).encode()])
 
 
 def read_config(path: Path) -> str:
-    """A workdir's config.json, held against the config that wrote it."""
+    """A workdir's config.json, compared with the config that wrote it."""
     from deepfidelity_jax import workdir
     from deepfidelity_jax.options import checks
 
@@ -96,7 +96,7 @@ def read_config(path: Path) -> str:
 
 
 def read_records(path: Path) -> str:
-    """All records of the dataset of which `path` is one file."""
+    """All records of a dataset; `path` is one of its files."""
     from deepfidelity_jax.records import schema
 
     found = []
@@ -115,7 +115,7 @@ def jax_leaves(tree):
 
 
 def digest(parts) -> str:
-    """Of many bytes, in order."""
+    """SHA-256 of many parts, in order."""
     found = sha256()
     for part in parts:
         found.update(part)
@@ -182,7 +182,7 @@ def main():
 
 
 def copy_around(path: Path, folder: Path) -> tuple[Path, Path]:
-    """A copy of a file with what must lie around it to be read; and what to remove afterwards."""
+    """A copy of a file with the files needed to read it; and the path to remove afterwards."""
     for parent in path.parents:
         if (parent / "config.json").exists() or (parent / "dataset_info.json").exists():
             top = folder / "copy"
@@ -192,11 +192,8 @@ def copy_around(path: Path, folder: Path) -> tuple[Path, Path]:
     return copy, copy
 
 
-# --- what is damaged ---------------------------------------------------------------------------
-
-
 def make_originals(folder: Path) -> dict[str, list[Path]]:
-    """Sound files of every kind."""
+    """Undamaged files of every kind."""
     folder.mkdir()
     workdir = folder / "workdir"
     small_run.run_or_stop(small_run.command(workdir))
@@ -232,7 +229,7 @@ def make_originals(folder: Path) -> dict[str, list[Path]]:
 
 
 def picture_formats() -> dict[str, dict]:
-    """Name and options of each format that can be written here."""
+    """Name and options of each picture format that Pillow can write here."""
     formats = {
         "baseline.jpg": {"quality": 90},
         "progressive.jpg": {"quality": 90, "progressive": True},
@@ -253,7 +250,7 @@ def picture_formats() -> dict[str, dict]:
 
 
 def write_pytorch(path: Path) -> Path:
-    """A checkpoint as PyTorch writes it, without PyTorch: a dict of two tensors in a zip file."""
+    """A checkpoint in PyTorch's format, written without it: a dict of two tensors in a zip file."""
     import zipfile
 
     arrays = {"head.weight": np.ones((2, 8), np.float32), "head.bias": np.zeros(2, np.float32)}
@@ -276,83 +273,22 @@ def write_pytorch(path: Path) -> Path:
     return path
 
 
-# --- how it is damaged -------------------------------------------------------------------------
-
-
-def flip_bits(content: bytes, rng: random.Random) -> bytes:
-    """A few bits anywhere."""
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 2, 8, 64))):
-        if changed:
-            changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-    return bytes(changed)
-
-
-def flip_header(content: bytes, rng: random.Random) -> bytes:
-    """A few bytes of the first 64."""
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 2, 4))):
-        if changed:
-            changed[rng.randrange(min(64, len(changed)))] = rng.randrange(256)
-    return bytes(changed)
-
-
-def cut(content: bytes, rng: random.Random) -> bytes:
-    """The end is missing."""
-    return content[: rng.randrange(len(content) + 1)]
-
-
-def insert(content: bytes, rng: random.Random) -> bytes:
-    """Random bytes somewhere."""
-    at = rng.randrange(len(content) + 1)
-    return content[:at] + rng.randbytes(rng.choice((1, 16, 1000))) + content[at:]
-
-
-def blank(content: bytes, rng: random.Random) -> bytes:
-    """A stretch of zeros or of ones, as a bad sector leaves it."""
-    at, length = rng.randrange(len(content) + 1), rng.choice((4, 512, 4096))
-    filling = rng.choice((b"\0", b"\xff")) * min(length, len(content) - at)
-    return content[:at] + filling + content[at + len(filling) :]
-
-
-def move(content: bytes, rng: random.Random) -> bytes:
-    """Two stretches exchanged."""
-    length = max(1, len(content) // rng.choice((4, 16, 64)))
-    a, b = sorted(rng.randrange(max(1, len(content) - length)) for _ in range(2))
-    b = max(b, a + length)
-    parts = content[:a], content[b : b + length], content[a + length : b], content[a : a + length]
-    return b"".join([*parts, content[b + length :]])
-
-
-def exaggerate(content: bytes, rng: random.Random) -> bytes:
-    """A number of four bytes made huge: sizes and offsets are such numbers."""
-    at = rng.randrange(max(1, min(len(content), 2000) - 4))
-    huge = rng.choice((b"\xff\xff\xff\x7f", b"\x7f\xff\xff\xff", b"\xff" * 4, b"\0" * 4))
-    return content[:at] + huge + content[at + 4 :]
-
-
-DAMAGES = (flip_bits, flip_header, cut, insert, blank, move, exaggerate)
-
-
-# --- who reads it ------------------------------------------------------------------------------
-
-
 class Worker:
-    """A process that reads one file at a time, started anew when it dies or hangs."""
+    """A process that reads one file at a time; restarted if it dies or hangs."""
 
     def __init__(self, originals: Path):
         self.originals, self.context = originals, multiprocessing.get_context("spawn")
         self.start()
 
     def start(self):
-        """Begin a process and wait until it has imported everything."""
+        """Start the process and wait until it has imported everything."""
         self.pipe, theirs = self.context.Pipe()
         self.process = self.context.Process(target=serve, args=(theirs, self.originals))
         self.process.start()
         assert self.pipe.recv() == "ready"
 
     def read(self, kind: str, path: Path) -> tuple[str, str, int]:
-        """What reading gave: verdict, what was said or found, and bytes of memory above before."""
+        """Read a file: the verdict, the message or result, and the additional memory in bytes."""
         self.pipe.send((kind, path))
         try:
             if self.pipe.poll(HANG):
@@ -372,7 +308,7 @@ class Worker:
 
 
 def serve(pipe, originals: Path) -> None:
-    """Read what the pipe names, and say how it went."""
+    """Read the files named through the pipe, and send back how it went."""
     import time
 
     from deepfidelity_jax.errors import InputError
@@ -381,14 +317,14 @@ def serve(pipe, originals: Path) -> None:
 
     global ORIGINALS
     ORIGINALS = originals
-    for kind in KINDS.values():  # whatever else is loaded on first use
+    for kind in KINDS.values():  # loads whatever is loaded on first use
         with contextlib.suppress(Exception):
             kind.read(originals / "nothing")
     read_checkpoint(originals / "workdir" / "checkpoints" / "x")
     pipe.send("ready")
     while True:
         kind, path = pipe.recv()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before, began = memory_now("VmRSS"), time.process_time()
         try:
             verdict, said = "result", KINDS[kind].read(path)
@@ -402,7 +338,7 @@ def serve(pipe, originals: Path) -> None:
 
 
 def memory_now(name: str) -> int:
-    """Bytes of this process by a name in /proc/self/status."""
+    """Memory of this process in bytes, by its name in /proc/self/status."""
     lines = io.StringIO(Path("/proc/self/status").read_text())
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 

@@ -1,11 +1,11 @@
-"""Every mode under names that shells, patterns, formats and file systems trip over.
+"""Every mode in folders whose names shells, patterns, formats and file systems trip over.
 
     python benchmarks/reliability/paths.py [--only=TEXT]
 
-Under each name lie the photographs, the workdir, the table of qualities and the output. A folder is
-prepared, trained on, trained on from a checkpoint in the middle, evaluated and predicted. All must
-come out as under a plain name, to the last figure; or the first command says in one line, status 2,
-why the name won't do, and has written nothing.
+A folder of each name holds the photographs, the workdir, the table of qualities and the output. The
+photographs are prepared, trained on, trained on from a checkpoint, evaluated and predicted. The
+results must equal those under a plain name, to the last digit; or the first command explains in
+one line, with status 2 and having written nothing, why the name cannot be used.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main():
     for name in dict.fromkeys(["plain", *names]):
         place = base / name
         place.mkdir()
-        # A neighbour that patterns would take for it.
+        # A neighbour that the name, read as a pattern, would match.
         for mark, plain in zip("[*?\\", "vxy/", strict=True):
             if mark in name:
                 (base / name.replace(mark, plain)).mkdir(parents=True, exist_ok=True)
@@ -94,8 +94,8 @@ def make_photographs(place: Path) -> None:
 
 
 def through_all(place: Path, base: Path) -> dict | str:
-    """The results of all modes in `place`; or what the first that failed said."""
-    # A path from the root never begins with a dash or tilde; one from `base` does.
+    """The results of all modes in `place`; or the message of the first that failed."""
+    # Only a relative path can begin with a dash or a tilde.
     near = place.relative_to(base) if place.name[0] in "-~" else place
     os.chdir(base)
     workdir = f"--workdir={near / 'run'}"
@@ -119,7 +119,7 @@ def through_all(place: Path, base: Path) -> dict | str:
         ],
     }
     for name, argv in commands.items():
-        if name == "resume":  # as if killed after the checkpoint in the middle
+        if name == "resume":  # as if killed after the first checkpoint
             shutil.rmtree(checkpoints / "4")
         status, _, stderr = small_run.finish(argv)
         if status:
@@ -142,7 +142,7 @@ def through_all(place: Path, base: Path) -> dict | str:
 
 
 def drop_places(values: dict) -> dict:
-    """Figures without where they are from."""
+    """Only the numbers, without paths."""
     return {k: v for k, v in values.items() if isinstance(v, (int, float))}
 
 

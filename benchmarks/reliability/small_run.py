@@ -1,4 +1,4 @@
-"""The smallest run that passes through every stage, and its commands as real processes."""
+"""The smallest run through every stage, and its commands as real processes."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ OPTIONS = {
 
 
 def command(workdir: Path, mode: str = "run", *options: str, **changed) -> list[str]:
-    """The argument list of one command on the small run; `changed` replaces its options."""
+    """The argument list of a command on the small run; `changed` replaces options."""
     argv = [sys.executable, str(TREE / "run.py"), f"--workdir={workdir}", f"--mode={mode}"]
     if mode != "predict":
         argv.append(f"--config={TREE / 'configs' / 'demo.py'}")
@@ -74,7 +74,7 @@ def run_or_stop(argv: Sequence[str]) -> str:
 
 
 def portrait(seed: int, size: int = 240) -> UInt8[np.ndarray, "h w 3"]:
-    """A rendered face in front of a wall, RGB, which the cascade finds."""
+    """A picture with a rendered face that the cascade finds, RGB."""
     rng = np.random.default_rng(seed)
     person, scene = renderer.sample_identity(rng), renderer.sample_scene(rng)
     picture = rng.integers(90, 130, (size * 2, size * 2 + 160, 3), dtype=np.uint8)

@@ -2,8 +2,8 @@
 
     python benchmarks/reliability/twins.py [--count=10]
 
-The second must say so in one line and stop at once, with status 2 and before it has changed
-anything; the first must end as if it had been alone.
+The second must stop at once with one line and status 2, before it has changed anything. The first
+must end as if it had been alone.
 """
 
 import argparse

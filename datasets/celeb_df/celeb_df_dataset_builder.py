@@ -20,7 +20,7 @@ from deepfidelity_jax.records.benchmark_video import Extractor
 
 
 class Builder(BenchmarkBuilder):
-    """TFDS builder of Celeb-DF v2."""
+    """TFDS builder for Celeb-DF v2."""
 
     VERSION = tfds.core.Version("1.1.0")
     # Measured without the faces' landmarks; read where they are there.
@@ -29,7 +29,7 @@ class Builder(BenchmarkBuilder):
 
     @classmethod
     def plan(cls, config: ConfigDict) -> Plan:
-        """The videos of the splits wanted."""
+        """The videos of the chosen splits."""
         share = validation_share(config)
         listed = partial(list_videos, validation=share, bench_json=config.data.bench_json)
         options = {

@@ -1,6 +1,6 @@
-"""The videos of Celeb-DF v2 that a copy holds: its own test list, and a validation split by person.
+"""The videos in a copy of Celeb-DF v2: the official test list, and a validation split by person.
 
-The list says 1 for real and 0 for fake.
+The official list has 1 for real and 0 for fake.
 """
 
 import re
@@ -17,25 +17,25 @@ from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL
 
 TEST_LIST = "List_of_testing_videos.txt"
 LISTED = 518
-# Of each folder the label, and how many videos the whole distribution has.
+# The label of each folder, and the number of videos in the full distribution.
 LABELS = {"Celeb-real": REAL, "YouTube-real": REAL, "Celeb-synthesis": FAKE}
 COUNTS = {"Celeb-real": 590, "YouTube-real": 300, "Celeb-synthesis": 5639}
 METHOD = "Celeb-synthesis"
 
-# id<target>_id<source>_<number> and id<person>_<number>; of YouTube-real nobody says who it is.
+# id<target>_id<source>_<number> and id<person>_<number>. People in YouTube-real are not named.
 NAME = re.compile(r"id(\d+)_(?:id(\d+)_)?\d+")
 
-# In a folder of the dataset: the name of a video -> its frames, none where it is a video file.
+# The videos in a folder of the dataset: name -> frames, none for a video file.
 Held = dict[str, tuple[str, ...]]
 
 
 def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Holding:
-    """All videos, in the splits `test` (the official list), `validation` and `train`.
+    """List all videos, in the splits `test` (the official list), `validation` and `train`.
 
     Args:
-      manual_dir: the copy as distributed, or with `bench_json` the root of DeepfakeBench's frames.
-      validation: share of the people outside of the list who are held out for validation.
-      bench_json: DeepfakeBench's list of frames, where these are held instead of videos.
+      manual_dir: the copy as distributed; with `bench_json`, the root of DeepfakeBench's frames.
+      validation: share for validation of the people outside the test list.
+      bench_json: DeepfakeBench's list of frames, if the copy has those instead of videos.
     """
     inside = manual_dir / "Celeb-DF-v2"
     root = find_root(inside if inside.is_dir() else manual_dir, tuple(LABELS), "celeb_df")
@@ -78,13 +78,13 @@ def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Ho
 
 
 def read_test_list(path: Path) -> set[tuple[str, str]]:
-    """Folder and name of the official test videos; InputError for a list that is not theirs."""
+    """Folder and name of the official test videos; InputError if it is not the official list."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         raise InputError(
-            f"{path}: the official test list is not there, but {name_some(path.parent)}; it comes "
-            "with the videos, put it beside their folders"
+            f"{path}: the official test list is missing (there is {name_some(path.parent)}); it "
+            "comes with the videos, put it beside their folders"
         ) from None
     tested = set()
     for number, line in enumerate(lines, 1):
@@ -97,16 +97,16 @@ def read_test_list(path: Path) -> set[tuple[str, str]]:
         if int(label) != (LABELS[folder] == REAL):
             raise InputError(
                 f"{path}, line {number}: {folder} has the label {label}, but in the official list "
-                "1 is real and 0 is fake: take that list, unchanged"
+                "1 is real and 0 is fake: use that list unchanged"
             )
         tested.add((folder, Path(file).stem))
     return tested
 
 
 def read_folders(root: Path) -> tuple[dict[str, Held], dict[str, str]]:
-    """The videos in the dataset's folders, and why all else in them is left out.
+    """The videos in the dataset's folders, and for each other file the reason it is left out.
 
-    InputError where one of them is not there.
+    InputError if a folder is missing.
     """
     held, left_out = {}, {}
     for folder in LABELS:
@@ -122,7 +122,7 @@ def read_folders(root: Path) -> tuple[dict[str, Held], dict[str, str]]:
 
 
 def read_listed(path: Path) -> dict[str, Held]:
-    """The frames of DeepfakeBench's list; of its splits, which overlap, nothing is taken over."""
+    """The frames in DeepfakeBench's list. Its splits overlap and are ignored."""
     held = {folder: {} for folder in LABELS}
     for video in deepfakebench.read(path, tuple(LABELS)):
         held[video.frames[0].split("/")[0]][video.name] = video.frames
@@ -130,7 +130,7 @@ def read_listed(path: Path) -> dict[str, Held]:
 
 
 def people_of(folder: str, name: str) -> tuple[str, ...]:
-    """Numbers of the people a video shows or was made of, target first."""
+    """Numbers of the people a video shows or was made from, target first."""
     match = NAME.fullmatch(name)
     return tuple(person for person in match.groups() if person) if match else ()
 
@@ -140,11 +140,11 @@ def divide(
 ) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
     """`train` or `validation` for each video, and notes on those that can be in neither.
 
-    Nobody is in both: a fake made of a person held out and of another is left out.
+    Nobody is in both splits: a fake made from a person in each is left out.
     """
     people = {video: people_of(*video) for video in videos}
     held_out = hold_out(people.values(), share)
-    # Of YouTube-real nobody is known: every n-th, each taken for a person of its own.
+    # People in YouTube-real are unknown. Every n-th video is held out, as if each were one person.
     strangers = sorted(video for video, own in people.items() if not own)
     count = round(share * len(strangers))
     validated = {strangers[(2 * i + 1) * len(strangers) // (2 * count)] for i in range(count)}
@@ -161,14 +161,14 @@ def divide(
 
 
 def hold_out(videos: Iterable[tuple[str, ...]], share: float) -> set[str]:
-    """A share of the people, so chosen that few fakes are made of one of them and of another.
+    """Choose a share of the people so that few fakes mix one of them with somebody else.
 
-    Begins with the two most bound to each other, and takes in whoever leaves the fewest fakes
-    between those inside and those outside, until there are enough. The same for the same videos.
+    Greedy: begins with the pair that shares the largest part of its fakes, then adds whoever leaves
+    the fewest fakes between the people inside and outside. Deterministic.
 
     Args:
-      videos: the people of each video: one of a real video, two of a fake.
-      share: of all people; at least two are held out where there are four or more.
+      videos: the people in each video: one for a real video, two for a fake.
+      share: of all people. At least two are chosen if there are four or more.
     """
     videos = list(videos)
     people = sorted({person for own in videos for person in own}, key=int)

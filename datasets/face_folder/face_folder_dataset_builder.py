@@ -1,4 +1,4 @@
-"""face_folder: any folder of photographs or videos, with the fakes in it or made of the real ones.
+"""face_folder: any folder of photographs or videos, with fakes in it or made from the real ones.
 
 python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR --mode=prepare
 """
@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from deepfidelity_datasets.face_folder.extractor import Extractor
 from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.sources import (
     CHOICE,
-    Extractor,
     Listed,
     Source,
     describe,
@@ -34,14 +34,15 @@ from deepfidelity_jax.workdir import fingerprint
 
 @dataclass(kw_only=True)
 class FaceFolderConfig(tfds.core.BuilderConfig):
-    """What was found in the folder, divided how, and prepared by which recipe.
+    """What was found in the folder, how it is split, and the recipe of the records.
 
-    notes: on files left out. made: whether the fakes are to be made. splits: those there are.
-    asked: the options of the division, and the folder, by which records are found again without it.
-    contents: a digest of what there is to train on; empty for records of an earlier version.
+    notes: why files were left out, by name. made: whether forgeries are to be made. splits: those
+    to prepare. asked: the folder and the options that decide the splits; records are found by them
+    if the folder is gone. contents: digest of the training data; empty for records of an earlier
+    version.
     """
 
-    # Not shown: TFDS logs a configuration, and there are thousands.
+    # repr=False: TFDS logs the configuration, and there may be thousands.
     sources: list[Source] = field(default_factory=list, repr=False)
     notes: dict[str, str] = field(default_factory=dict, repr=False)
     made: bool = False
@@ -52,11 +53,11 @@ class FaceFolderConfig(tfds.core.BuilderConfig):
 
 
 class Builder(RecordsBuilder):
-    """TFDS builder of a folder."""
+    """TFDS builder for a folder."""
 
     VERSION = tfds.core.Version("2.1.0")
-    # Read where they are there. Before 2.1.0 quality was measured without the faces' landmarks;
-    # before 2.0.0 records were divided by the number of files, and named by their times.
+    # Records of these versions are read if they exist. Before 2.1.0 quality was measured without
+    # landmarks. Before 2.0.0 the splits depended on the number of files, the names on their times.
     SUPPORTED_VERSIONS: ClassVar = [
         tfds.core.Version(version) for version in ("2.0.0", *(f"1.{n}.0" for n in range(4, -1, -1)))
     ]
@@ -64,15 +65,14 @@ class Builder(RecordsBuilder):
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
-        """The builder for a configuration, writing below `records_dir`."""
+        """The builder for a configuration; it writes below `records_dir`."""
         own = config.data
         if not own.dir:
-            raise InputError("config.data.dir is empty: name a folder of photographs or videos")
+            raise InputError("config.data.dir is empty: give a folder of photographs or videos")
         splits, shares = tuple(own.prepare), tuple(own.splits)
         if set(splits) not in ({"test"}, set(SPLITS)):
             raise InputError(
-                f"config.data.prepare is {splits}: a folder gives all of {', '.join(SPLITS)}, or "
-                "only test"
+                f"config.data.prepare is {splits}: give all of {', '.join(SPLITS)}, or only test"
             )
         folder, recipe = Path(own.dir).expanduser().absolute(), Recipe.from_config(config)
         test_only = set(splits) == {"test"}
@@ -94,7 +94,7 @@ class Builder(RecordsBuilder):
         if not test_only:
             stamped = _name_by_stamps(place, folder, shares, recipe, inventory)
             if stamped and cls.version_in(place / stamped) != str(cls.VERSION):
-                say(f"records of an earlier version, divided as they are: {place / stamped}")
+                say(f"using records of an earlier version: {place / stamped}")
                 return cls._read(records_dir, replace(found, name=stamped))
 
         listed = list_sources(
@@ -111,7 +111,7 @@ class Builder(RecordsBuilder):
         if measure.name == "csv":
             met = table.match_scores(measure.scores, [s.name for s in sources], folder)
             recipe = replace(recipe, measure=replace(measure, scores=met))
-        # By what they hold, so that the same files are the same records wherever they lie.
+        # Named by content, so that a moved folder gives the same records.
         rows = [(s.name, s.digest, s.label, s.method, s.split, s.video) for s in sources]
         kind = "test" if test_only else "files"
         found = replace(
@@ -132,17 +132,17 @@ class Builder(RecordsBuilder):
 
     @property
     def contents(self) -> str:
-        """What the records' training split holds, as a digest; empty where that is not known."""
+        """Digest of the training and validation files; empty if unknown."""
         return self.builder_config.contents
 
     @property
     def untold(self) -> str:
-        """Of earlier versions, whose contents are not known either."""
+        """Empty: the contents of earlier versions are unknown."""
         return ""
 
     @property
     def undecided(self) -> str:
-        """What there is to choose from, until it is chosen."""
+        """The choices for config.data.group, until one is made."""
         own = self.builder_config
         return CHOICE if own.contents and not own.asked["group"] else ""
 
@@ -157,7 +157,8 @@ class Builder(RecordsBuilder):
                 donors.setdefault(source.split, []).append(
                     (source.path, source.video or source.name)
                 )
-        # By which a picture of training is known again, and the records are without the folder.
+        # The digests identify training pictures later on; `asked` finds the records if the folder
+        # is gone.
         self.info.metadata.update(digests=digests, asked=own.asked, contents=own.contents)
         extractor = Extractor(
             own.recipe.faces,
@@ -177,7 +178,7 @@ class Builder(RecordsBuilder):
 
 
 def contents_of(listed: Listed) -> str:
-    """A digest of what a network learns of: the files of training and validation, their labels."""
+    """Digest of the training and validation files with their labels."""
     rows = [(s.split, s.digest, s.label) for s in listed.sources if s.split != "test"]
     return fingerprint(sorted(rows), listed.made) if rows else ""
 
@@ -185,7 +186,7 @@ def contents_of(listed: Listed) -> str:
 def _prepared(
     place: Path, versions: Sequence[tfds.core.Version]
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Finished records of these versions, the last ones first, and their metadata."""
+    """Finished records of these versions with their metadata, newest first."""
     infos = [
         path / str(version) / "dataset_info.json"
         for path in place.glob("*")
@@ -198,33 +199,33 @@ def _prepared(
 def _find_prepared(
     place: Path, own: FaceFolderConfig, versions: Sequence[tfds.core.Version]
 ) -> FaceFolderConfig:
-    """The records prepared of a folder that is no longer there."""
+    """The records prepared from a folder that no longer exists."""
     folder, options = own.asked["folder"], {k: v for k, v in own.asked.items() if k != "folder"}
     others = set()
     for path, metadata in _prepared(place, versions):
         asked = dict(metadata.get("asked", {}))
         source = asked.pop("folder", "")
-        # As JSON has them.
+        # The fingerprints, as JSON turns tuples into lists.
         if fingerprint(asked) != fingerprint(options):
             continue
         if source == folder:
-            say(f"{folder} is not there: going on from its records in {path}")
+            say(f"{folder} is gone: using its records in {path}")
             return replace(own, name=path.parent.name, contents=metadata["contents"])
         others.add(source)
     hint = ""
     if others:
         shown = " or ".join(f"--config.data.dir={other}" for other in sorted(others)[:3])
-        hint = f"; there are records of another folder, read by {shown}"
+        hint = f"; there are records of another folder: {shown}"
     raise InputError(
-        f"config.data.dir is {folder!r}, which is no folder or empty, and {place} has no records "
-        f"made of it by these options{hint}"
+        f"config.data.dir is {folder!r}, which is empty or not a folder, and {place} has no "
+        f"records made from it with these options{hint}"
     )
 
 
 def _name_by_stamps(
     place: Path, folder: Path, shares: tuple[float, ...], recipe: Recipe, inventory: Inventory
 ) -> str:
-    """The name that versions before 2.0.0 gave to the records of a folder; empty for none."""
+    """The name that versions before 2.0.0 gave to a folder's records; empty if there are none."""
     begin = f"{folder.name}-"
     if not any(path.name.startswith(begin) for path in place.glob("*")):
         return ""

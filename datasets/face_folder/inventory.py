@@ -1,4 +1,4 @@
-"""What is known of files that were read before, so that none is read through again."""
+"""Kinds and digests of files read in earlier runs, so that no file is read twice."""
 
 import contextlib
 import json
@@ -14,32 +14,32 @@ from deepfidelity_jax.hosts import count_cores
 from deepfidelity_jax.images import formats, media
 from deepfidelity_jax.progress import Progress
 
-# A file that was changed less than this ago may change again without its times telling.
+# A file changed more recently than this may change again without a visible change of its times.
 SETTLED = 2_000_000_000  # nanoseconds
 
 
 class Inventory:
-    """The kind and the SHA-256 of files, by their paths, sizes, times and inodes.
+    """The kind and SHA-256 of files, looked up by path, size, times and inode.
 
-    Kept in the file `place` from run to run; without a place, not at all.
+    Kept in the file `place` between runs; without a place, only in memory.
     """
 
     def __init__(self, place: Path | None = None):
         self.place, self._known, self._changed = place, {}, False
         if place and place.is_file():
-            # A damaged one is only slow.
+            # A damaged inventory only costs time.
             with contextlib.suppress(ValueError, OSError):
                 self._known = dict(json.loads(place.read_text(encoding="utf-8")))
 
     def kind(self, path: Path) -> str:
-        """`image` or `video`; MediaError as `media.identify` raises it."""
+        """`image` or `video`; MediaError for anything else, as in `media.identify`."""
         known = self._find(path)
         return known["kind"] if known else media.identify(path)
 
     def digests(self, kinds: dict[Path, str]) -> Iterator[tuple[Path, str | formats.MediaError]]:
-        """SHA-256 of each file, by path and kind, in order; for what cannot be read, why."""
+        """SHA-256 of each file, in the order of `kinds`; for an unreadable file, the error."""
         known = {path: found["digest"] for path in kinds if (found := self._find(path))}
-        progress = Progress(len(kinds), len(known), "files", did="read through")
+        progress = Progress(len(kinds), len(known), "files", did="read")
         with ThreadPoolExecutor(count_cores()) as pool:
             try:
                 todo = [path for path in kinds if path not in known]
@@ -58,7 +58,7 @@ class Inventory:
         yield from ((path, known[path]) for path in kinds)
 
     def save(self) -> None:
-        """Keep what is known, where anything is new; records may be another's, and read only."""
+        """Save what is new, if the place is writable: records may belong to someone else."""
         if self.place and self._changed and hosts.is_first():
             with (
                 contextlib.suppress(OSError),
@@ -75,7 +75,7 @@ class Inventory:
 
 
 def _read(path: Path) -> tuple[list[int] | None, str | formats.MediaError]:
-    """Stamp and digest of a file; no stamp where it may yet change unseen."""
+    """Stamp and digest of a file; no stamp if it may still change unnoticed."""
     try:
         with formats.open_file(path) as file:
             status = os.fstat(file.fileno())
@@ -88,5 +88,5 @@ def _read(path: Path) -> tuple[list[int] | None, str | formats.MediaError]:
 
 
 def _stamp(status: os.stat_result) -> list[int]:
-    # The time of the last change of all, which nobody sets back, beside that of the content.
+    # ctime as well as mtime, because programs can set mtime back but not ctime.
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]

@@ -1,4 +1,4 @@
-"""Which folders are the classes, by name or by option; what is doubtful is refused."""
+"""Which folders hold real and fake files, by name or by option. Labels are never guessed."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from pathlib import Path
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records.schema import FAKE, REAL, SPLITS
 
-CLASSES = {"real": REAL, "fake": FAKE}  # in any case
+CLASSES = {"real": REAL, "fake": FAKE}  # in upper or lower case
 SPLIT_FOLDERS = {
     "train": "train",
     "val": "validation",
@@ -17,19 +17,21 @@ SPLIT_FOLDERS = {
     "validation": "validation",
     "test": "test",
 }
-# Parts of names that speak of a class.
+# Parts of names that suggest a class.
 SPEAKING = {
     REAL: ("real", "original"),
     FAKE: ("fake", "manipulated", "altered", "synthetic", "forged"),
 }
-NUMBERED = re.compile(r"[01](?:[_\-. ].*)?", re.DOTALL)  # a class by number; 001 is none
+NUMBERED = re.compile(
+    r"[01](?:[_\-. ].*)?", re.DOTALL
+)  # numbers that may be a class; 001 is not one
 
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A folder whose photographs and videos are of one label.
+    """A folder of files with one label.
 
-    path: as listed. split: the one it says, empty where each file's is drawn.
+    split: the split it gives its files; empty if the split is drawn for each file.
     """
 
     path: Path
@@ -40,18 +42,18 @@ class ClassFolder:
 def find_classes(
     folder: Path, files: Iterable[Path], real: str = "", fake: str = "", *, test_only: bool = False
 ) -> list[ClassFolder]:
-    """The class folders of `folder`; the folder itself, as real, where it has none.
+    """The class folders in `folder`; the folder itself, as real, if there are none.
 
     Args:
       folder: of the data.
       files: the photographs and videos in it.
-      real: the folder of the real ones where its name is another, absolute or relative to `folder`.
-      fake: as `real`.
-      test_only: of the splits that folders say, only the test split is needed.
+      real: the folder of the real files if it has another name, absolute or relative to `folder`.
+      fake: the same for the fakes.
+      test_only: if folders give splits, only the test split is needed.
 
     Raises:
-      InputError: a folder's name speaks of a class and nothing says which it is, or it contradicts
-        the class it lies in; a class is missing; or folders give splits in part.
+      InputError: a folder's name suggests a class but nothing says which, or it contradicts the
+        class of the folder around it; a class is missing; or folders give splits only in part.
     """
     files = list(files)
     found = _by_option(folder, real, fake) if real or fake else _by_name(folder)
@@ -65,14 +67,14 @@ def find_classes(
         found = [ClassFolder(folder, REAL)]
     elif {one.label for one in found} == {FAKE}:
         raise InputError(
-            f"{folder} has fake/ but no real/: put real photographs or videos there, or name their "
-            "folder with --config.data.real_folder=FOLDER"
+            f"{folder} has fake/ but no real/: put real photographs or videos into real/, or give "
+            "their folder with --config.data.real_folder=FOLDER"
         )
     return found
 
 
 def class_of(path: Path, classes: Sequence[ClassFolder]) -> ClassFolder | None:
-    """The class folder a file lies in, the innermost of several."""
+    """The class folder that a file is in, the innermost of several; None if it is in none."""
     around = [one for one in classes if one.path == path or one.path in path.parents]
     return max(around, key=lambda one: len(one.path.parts), default=None)
 
@@ -83,16 +85,16 @@ def _by_option(folder: Path, real: str, fake: str) -> list[ClassFolder]:
         if given:
             path = folder if given == "." else folder / Path(given).expanduser()
             if not path.is_dir():
-                raise InputError(f"config.data.{option} is {given!r}, and {path} is no folder")
+                raise InputError(f"config.data.{option} is {given!r}, but {path} is not a folder")
             found.append(ClassFolder(path, label))
     if len(found) == 2 and found[0].path.resolve() == found[1].path.resolve():
-        raise InputError("config.data.real_folder and config.data.fake_folder name one folder")
+        raise InputError("config.data.real_folder and config.data.fake_folder are the same folder")
     others = [one for one in _named(folder) if one.label not in {own.label for own in found}]
     return found + others
 
 
 def _named(folder: Path) -> list[ClassFolder]:
-    """Folders named real or fake inside."""
+    """The folders named real or fake inside `folder`."""
     return [
         ClassFolder(path, CLASSES[path.name.casefold()])
         for path in _folders(folder)
@@ -113,7 +115,7 @@ def _by_name(folder: Path) -> list[ClassFolder]:
         for one in plain
         for path in _split_folders(one.path)
     ]
-    # One such folder may be somebody's album; with two they are splits.
+    # One such folder may be an album; train and test together are splits.
     if {"train", "test"} <= {one.split for one in below}:
         return above + below
     return above + plain
@@ -124,21 +126,21 @@ def _split_folders(folder: Path) -> list[Path]:
 
 
 def _require_splits(folder: Path, found: list[ClassFolder], test_only: bool) -> None:
-    """InputError where folders say splits in part, or one lacks a class that another has."""
+    """InputError if folders give splits only in part, or one lacks a class that another has."""
     inside = {one.path.parent: one for one in found if one.path.parent != folder}
     above = [path for path in _split_folders(folder) if path in inside]
     without = [path for path in _split_folders(folder) if path not in inside]
     beside = [one.path for one in found if one.path.parent not in above]
     if above and beside:
         raise InputError(
-            f"{folder} has {_show(folder, beside[:1])} and {_show(folder, above[:1])}: give the "
-            "splits for all of it, or for none"
+            f"{folder} has {_show(folder, beside[:1])} and {_show(folder, above[:1])}: give "
+            "splits for everything or for nothing"
         )
     names = {SPLIT_FOLDERS[path.name.casefold()] for path in without}
     if (above and without) or (not found and {"train", "test"} <= names):
         raise InputError(
             f"{_show(folder, without)} in {folder} look like splits: put real/ and fake/ into "
-            "each (real/ alone where forgeries are to be made)"
+            "each (only real/ if forgeries are to be made)"
         )
     given = {one.split for one in found} - {""}
     if not given:
@@ -150,17 +152,17 @@ def _require_splits(folder: Path, found: list[ClassFolder], test_only: bool) -> 
         if split in needed and lacking:
             name = next(name for name, label in CLASSES.items() if label in lacking)
             raise InputError(
-                f"{folder} has no {name}/ for the {split} split, as others have: give train/ and "
-                "test/, if you like val/, each with real/ and fake/ inside"
+                f"{folder} has no {name}/ for the {split} split, but has it for others: give "
+                "train/, test/ and optionally val/, each with real/ and fake/ inside"
             )
 
 
 def _doubts(
     folder: Path, files: Iterable[Path], found: list[ClassFolder], *, settled: bool
 ) -> list[str]:
-    """What is wrong with the names of folders that hold files, in lines for a person.
+    """What is doubtful about the names of folders with files in them, for a message.
 
-    `settled`: all classes are said, so that what lies outside of them is no matter of names.
+    settled: both classes are given by options, so names outside of them do not matter.
     """
     known = {one.path for one in found}
     around = {parent for path in known for parent in path.parents}
@@ -169,28 +171,28 @@ def _doubts(
         if path in known or path in around:
             continue
         if any(above in path.parents for above in (*outside, *contrary)):
-            continue  # told with what it lies in
+            continue  # reported with the folder around it
         own = class_of(path, found)
         if own is None and not settled and (speaks_of(path.name) or NUMBERED.fullmatch(path.name)):
             outside.append(path)
         elif own is not None and _contradicts(path.name, own.label):
             contrary.append(path)
-    told = []
+    doubts = []
     if outside:
-        told.append(
-            f"{_show(folder, outside)} in {folder} may speak of a class, and labels are never "
+        doubts.append(
+            f"{_show(folder, outside)} in {folder} may name a class, and labels are never "
             f"guessed: {_advise(folder, outside, found)}"
         )
     if contrary:
-        told.append(
+        doubts.append(
             f"{_show(folder, contrary)} in {folder} contradicts the class of the folder around "
-            "it: move it or rename it"
+            "it: move or rename it"
         )
-    return told
+    return doubts
 
 
 def _parents(folder: Path, files: Iterable[Path]) -> set[Path]:
-    """All folders below `folder` that hold some of the files."""
+    """All folders below `folder` with files in them, at any depth."""
     found: set[Path] = set()
     for path in {file.parent for file in files}:
         while path not in found and folder in path.parents:
@@ -200,7 +202,7 @@ def _parents(folder: Path, files: Iterable[Path]) -> set[Path]:
 
 
 def speaks_of(name: str) -> set[int]:
-    """The labels that a name speaks of."""
+    """The labels that a name suggests."""
     lower = name.casefold()
     return {label for label, parts in SPEAKING.items() if any(part in lower for part in parts)}
 
@@ -208,15 +210,15 @@ def speaks_of(name: str) -> set[int]:
 def _contradicts(name: str, label: int) -> bool:
     if label == REAL:
         return FAKE in speaks_of(name)
-    # As a word: a method may be called realistic_vision.
+    # Only whole words: a method may be called realistic_vision.
     words = re.split(r"[\W\d_]+", name.casefold())
     return any(word in (part, f"{part}s") for part in SPEAKING[REAL] for word in words)
 
 
 def _require_silent(folder: Path, files: Iterable[Path]) -> None:
-    """InputError where all would be taken as real, and a name speaks against it."""
+    """InputError if everything would count as real, but a name suggests otherwise."""
     meant = (
-        "put real ones into real/ and fakes into fake/, or say that all are real, with "
+        "put real files into real/ and fakes into fake/, or say that all are real with "
         "--config.data.real_folder=."
     )
     names = [name for name in {folder.name, folder.resolve().name} if name]
@@ -224,13 +226,13 @@ def _require_silent(folder: Path, files: Iterable[Path]) -> None:
         numbered = NUMBERED.fullmatch(name) and not speaks_of(name)
         if FAKE in speaks_of(name) or numbered:
             raise InputError(
-                f"config.data.dir is {folder}, a name that may speak of a class, and labels are "
+                f"config.data.dir is {folder}, a name that may mean a class, and labels are "
                 f"never guessed: {meant}"
             )
     fakes = [path for path in files if _says_fake(path.stem)]
     if fakes:
         raise InputError(
-            f"{len(fakes)} files in {folder} are named as fakes, such as {fakes[0].name!r}, and "
+            f"{len(fakes)} files in {folder} are named like fakes, such as {fakes[0].name!r}, and "
             f"labels are never guessed: {meant}"
         )
 
@@ -242,10 +244,10 @@ def _says_fake(stem: str) -> bool:
 
 
 def _advise(folder: Path, outside: list[Path], found: list[ClassFolder]) -> str:
-    """What to rename, or what to type."""
+    """What to rename, or which option to give."""
     options = {REAL: "real_folder", FAKE: "fake_folder"}
     taken = {one.label for one in found}
-    rename = "rename to real/ and fake/ what is meant (a folder inside fake/ names its method)"
+    rename = "rename the class folders to real/ and fake/ (a folder inside fake/ names its method)"
     if any(one.split for one in found) or any(
         path.parent != folder and path.parent.name.casefold() in SPLIT_FOLDERS for path in outside
     ):
@@ -263,9 +265,9 @@ def _advise(folder: Path, outside: list[Path], found: list[ClassFolder]) -> str:
         named = " ".join(
             f"--config.data.{options[one.label]}={_relative(folder, one.path)}" for one in found[:2]
         )
-        return f"{rename}, or say that there is nothing else to take, with {named}"
-    end = "" if found else "; where all of them are real, --config.data.real_folder=."
-    return f"{rename}, or say which with {' '.join(typed)}{end}"
+        return f"{rename}, or say that there are no others with {named}"
+    end = "" if found else "; if all of them are real, give --config.data.real_folder=."
+    return f"{rename}, or give {' '.join(typed)}{end}"
 
 
 def _relative(folder: Path, path: Path) -> str:
@@ -282,5 +284,5 @@ def _folders(folder: Path) -> list[Path]:
         return sorted(
             path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
         )
-    except OSError:  # what cannot be read is listed as left out
+    except OSError:  # an unreadable folder is listed as left out
         return []

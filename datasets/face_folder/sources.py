@@ -1,32 +1,22 @@
-"""What lies in a folder, its splits and labels, and how one photograph or video becomes faces."""
+"""The photographs and videos in a folder, with their labels and splits."""
 
 import os
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import UInt8
-
 from deepfidelity_datasets.face_folder import splits
 from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.labels import ClassFolder, class_of, find_classes
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.faces import detection, tracking
-from deepfidelity_jax.forgeries import forge
-from deepfidelity_jax.forgeries.forge import KINDS
 from deepfidelity_jax.images import formats, media
-from deepfidelity_jax.images.pictures import encode_image
 from deepfidelity_jax.progress import say
-from deepfidelity_jax.quality.measure import Measure
-from deepfidelity_jax.records.schema import FAKE, LABELS, ORIGINAL, REAL, SOURCES
-from deepfidelity_jax.records.source import Face, Produced
+from deepfidelity_jax.records.schema import FAKE, LABELS, ORIGINAL, REAL
 
-# Fewer photographs or videos of a class than this leave a split without any.
+# With fewer photographs or videos in a class, a split is likely to get none.
 FEWEST = 8
 
 
@@ -34,10 +24,10 @@ FEWEST = 8
 class Source:
     """A photograph or a video.
 
-    name: its path inside the folder, with forward slashes, fit to be read: control characters and
-    bytes that are no text are written out. method: `original`, or for a fake the folder it lies in.
-    split: where all of its frames go. digest: SHA-256 of the file. video and frame: for a picture
-    of a group, the video it is a frame of, and which; empty where it stands by itself.
+    name: its path inside the folder, with forward slashes; control characters and bytes that are
+    not text are escaped. method: `original`, or the folder that a fake is in. split: where all of
+    its frames go. digest: SHA-256 of the file. video, frame: for a picture that is a frame of a
+    video, the video and the number of the frame; empty otherwise.
     """
 
     name: str
@@ -51,7 +41,10 @@ class Source:
 
 
 class Listed(NamedTuple):
-    """What a folder holds: sources, notes on what is left out, whether fakes are to be made."""
+    """The contents of a folder.
+
+    notes: why files were left out, by name. made: whether forgeries are to be made.
+    """
 
     sources: list[Source]
     notes: dict[str, str]
@@ -69,34 +62,34 @@ def list_sources(
     test_only: bool = False,
     inventory: Inventory | None = None,
 ) -> Listed:
-    """All photographs and videos in a folder, with labels and splits.
+    """List all photographs and videos in a folder, with labels and splits.
 
-    `real/` and `fake/` are the labels, and a folder inside `fake/` names the method. Without them
-    every file is a real face, and its fakes are made. Folders `train/`, `val/` and `test/` around
-    them say the splits; otherwise each file's is drawn by what it holds, or by its group.
+    The folders `real/` and `fake/` give the labels, and a folder inside `fake/` names the method.
+    Without them every file is real, and forgeries are made from it. Folders `train/`, `val/` and
+    `test/` around them give the splits; otherwise the split is drawn by a file's content or group.
 
     Args:
-      folder: where they lie, at any depth.
-      shares: of training, validation and test, as `splits.draw` takes them.
-      seed: of the draw.
-      group: what stays together, `config.data.group`.
-      real_folder: the folder of the real ones, where it has another name.
-      fake_folder: that of the fakes.
-      test_only: all of it is the test split; where folders say splits, test/ alone is taken.
-      inventory: what is known of the files.
+      folder: searched at any depth.
+      shares: of training, validation and test.
+      seed: for drawing the splits.
+      group: which files stay together, `config.data.group`.
+      real_folder: the folder of the real files, if it has another name.
+      fake_folder: the folder of the fakes, if it has another name.
+      test_only: put everything in the test split; if folders give splits, use only `test/`.
+      inventory: the files read in earlier runs.
 
     Raises:
-      InputError: labels, splits or groups are in doubt; the same bytes have two labels or two
-        splits; or there is too little.
+      InputError: labels, splits or groups are in doubt; the same file has two labels or is in two
+        splits; or there are too few files.
     """
     if not folder.is_dir():
-        raise InputError(f"config.data.dir is {str(folder)!r}, which is no folder")
+        raise InputError(f"config.data.dir is {str(folder)!r}, which is not a folder")
     inventory = inventory or Inventory()
     kinds, left_out = _list_media(folder, (real_folder, fake_folder), inventory)
     classes = find_classes(folder, kinds, real_folder, fake_folder, test_only=test_only)
     made = all(one.label == REAL for one in classes)
     if made and test_only:
-        raise InputError(f"{folder} needs the folders real/ and fake/: they are the labels")
+        raise InputError(f"{folder} needs the folders real/ and fake/, which give the labels")
     given = any(one.split for one in classes)
     if given and test_only:
         classes = [one for one in classes if one.split == "test"]
@@ -130,14 +123,16 @@ def list_sources(
     for path in digests:
         inside = path.relative_to(owners[path].path)
         if owners[path].label == FAKE and len(inside.parts) > 2:
-            inside = inside.relative_to(inside.parts[0])  # the same video, by another method
+            inside = inside.relative_to(
+                inside.parts[0]
+            )  # one video forged by several methods stays together
         groups[path] = splits.group_of(group, inside)
         if groups[path] and group == "folder" and given:
-            # By that folder's own path: numbers may begin anew in each split.
+            # Folders of the same name in different splits are different groups.
             groups[path] = f"{owners[path].split}/{groups[path]}"
     if group.startswith("prefix:") and not any(groups.values()) and not test_only:
         raise InputError(
-            f"config.data.group is {group!r}, which no name in {folder} begins with, such as "
+            f"config.data.group is {group!r}, but no name in {folder} begins like that; one is "
             f"{next(iter(names.values()), 'none')!r}"
         )
     keys = {path: groups[path] or digests[path] for path in digests}
@@ -163,7 +158,7 @@ def list_sources(
 
 
 def describe(listed: Listed) -> list[str]:
-    """How many files of each class and method, from which folders, with an example of each."""
+    """For each class and method: the number of files, their folders, and one example."""
     kinds: dict[tuple[int, str], list[str]] = {}
     for source in listed.sources:
         kinds.setdefault((-source.label, source.method), []).append(source.name)
@@ -178,14 +173,16 @@ def describe(listed: Listed) -> list[str]:
         lines.append(f"{title}: {len(names)} files from {shown}, such as {names[0]}")
     if len(lines) > 30:
         lines[30:] = [f"and {len(lines) - 30} more methods"]
-    lines.append("forgeries are made of the real faces" if listed.made else "no forgeries are made")
+    lines.append(
+        "forgeries will be made from the real faces" if listed.made else "no forgeries will be made"
+    )
     return lines
 
 
 def _list_media(
     folder: Path, others: Iterable[str], inventory: Inventory
 ) -> tuple[dict[Path, str], dict[Path, str]]:
-    """The kind of every photograph and video in a folder and in others, and why not of the rest."""
+    """The kind of each photograph and video in all these folders; for other files, the reason."""
     kinds, left_out = {}, {}
     places = [folder, *(folder / Path(other).expanduser() for other in others if other)]
     outside = [place for place in places[1:] if place.is_dir() and folder not in place.parents]
@@ -203,19 +200,19 @@ def _list_media(
 def _names(
     folder: Path, paths: Iterable[Path], owners: Mapping[Path, ClassFolder]
 ) -> dict[Path, str]:
-    """A name for each path, no two alike."""
+    """A unique name for each path."""
     found, taken = {}, set()
     for path in sorted(paths):
         name = _readable(folder, path, owners.get(path))
         while name in taken:
-            name += "~"  # what was written out to be read is another's name
+            name += "~"  # escaping made it equal to another name
         taken.add(name)
         found[path] = name
     return found
 
 
 def _readable(folder: Path, path: Path, own: ClassFolder | None = None) -> str:
-    """A path inside the folder; elsewhere, of a class folder that an option names."""
+    """The path relative to the folder, or to the class folder of an option if it is elsewhere."""
     if path == folder or folder in path.parents:
         return _escaped(path.relative_to(folder).as_posix())
     if own:
@@ -224,32 +221,32 @@ def _readable(folder: Path, path: Path, own: ClassFolder | None = None) -> str:
 
 
 def _escaped(name: str) -> str:
-    """With control characters, and bytes that are no text, as Python writes them."""
+    """The name with control characters and bytes that are not text escaped as in Python."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda one: ascii(one[0])[1:-1], text)
 
 
 def _ask(folder: Path, frames: list[Path], *, test_only: bool) -> None:
-    """InputError on folders that look like videos; to score them, it is only told."""
+    """InputError if folders look like videos and nobody has said so; only a note for scoring."""
     shown = ", ".join(f"{_readable(folder, path)}/" for path in frames[:3])
     more = f" and {len(frames) - 3} more" if len(frames) > 3 else ""
-    told = f"{shown}{more} hold numbered pictures, as frames of videos are"
+    message = f"{shown}{more} hold numbered pictures that look like frames of videos"
     if not test_only:
-        raise InputError(f"{told}; say what must not be divided: {CHOICE}")
-    say(f"{told}: each is scored by itself, so that intervals over videos are over pictures")
+        raise InputError(f"{message}; choose what must stay in one split: {CHOICE}")
+    say(f"{message}: each picture is scored alone, and intervals are over pictures, not videos")
 
 
 CHOICE = (
-    "--config.data.group=folder, the files of a folder; "
-    "--config.data.group='prefix:REGEX', those whose names begin alike; "
-    "--config.data.group=file, each file is by itself"
+    "--config.data.group=folder, all files in a folder; "
+    "--config.data.group='prefix:REGEX', files whose names begin alike; "
+    "--config.data.group=file, every file alone"
 )
 
 
 def _require_one(
     twice: Mapping[Path, Path], owners: Mapping[Path, ClassFolder], names: Mapping[Path, str]
 ) -> None:
-    """InputError where the same bytes have two labels, or lie in two splits given by folders."""
+    """InputError if the same file has two labels, or is in the folders of two splits."""
     for what, of in (("classes", "label"), ("splits", "split")):
         both = [
             (names[first], names[path])
@@ -259,7 +256,8 @@ def _require_one(
         if both:
             shown = "; ".join(f"{first} and {path}" for first, path in both[:5])
             raise InputError(
-                f"{len(both)} files lie in two {what} by their bytes: {shown}: keep one of each"
+                f"{len(both)} files are in two {what} with the same content: {shown}; keep one of "
+                "each"
             )
 
 
@@ -271,12 +269,12 @@ def _divide(
     shares: Sequence[float],
     seed: int,
 ) -> dict[Path, str]:
-    """The split of each file, by what its folder says or by its key."""
+    """The split of each file: given by its folder, or drawn by its key."""
     found = {path: owners[path].split for path in keys}
     given = {one.split for one in classes} - {""}
     drawn = tuple(shares)
     if given:
-        # Where there is none for validation, it is of what there is to train.
+        # Without a folder for validation, validation is drawn from the training files.
         drawn = (1.0, 0.0, 0.0) if "validation" in given else (*drawn[:2], 0.0)
     todo = {path: keys[path] for path, split in found.items() if split in ("", "train")}
     by_class: dict[str, list[str]] = {LABELS[one.label]: [] for one in classes}
@@ -288,8 +286,8 @@ def _divide(
     for path, split in found.items():
         if places.setdefault(keys[path], split) != split:
             raise InputError(
-                f"the group {_escaped(keys[path])!r} lies in the folders of two splits in "
-                f"{folder}, {places[keys[path]]} and {split}: put it into one, or choose another "
+                f"the group {_escaped(keys[path])!r} is in the folders of two splits in {folder}, "
+                f"{places[keys[path]]} and {split}: move it into one, or choose another "
                 "config.data.group"
             )
     return found
@@ -302,20 +300,20 @@ def _require_some(
     *,
     test_only: bool,
 ) -> None:
-    """InputError where there are fewer than needed of a class, or of a class in a given split."""
+    """InputError if a class, or a class in a split given by folders, has too few files."""
     counts = Counter((owners[path].label, owners[path].split) for path in paths)
     for one in classes:
         count = counts[one.label, one.split]
         fewest = 1 if test_only or one.split else FEWEST
         if count < fewest:
             raise InputError(
-                f"{one.path} holds {count} photographs or videos, at least {fewest} are needed "
+                f"{one.path} holds {count} photographs or videos; at least {fewest} are needed "
                 + ("to score" if test_only else "to train, validate and test on different ones")
             )
 
 
 def _numbered(sources: list[Source]) -> list[Source]:
-    """The sources by name, the pictures of a video numbered in the order of their numbers."""
+    """The sources, with the pictures of each video numbered in the order of their names."""
 
     def natural(source: Source):
         parts = re.split("([0-9]+)", source.name)
@@ -327,92 +325,3 @@ def _numbered(sources: list[Source]) -> list[Source]:
         frames[source.name] = count[source.video]
         count[source.video] += 1
     return [replace(one, frame=frames.get(one.name, 0)) for one in sources]
-
-
-@dataclass(frozen=True)
-class Extractor:
-    """Turns one source into faces; picklable, as it runs in many processes.
-
-    donors: for each split, the real photographs and videos that a swap may take its face from, as
-    path and video; empty where the folder has fakes of its own.
-    """
-
-    settings: detection.FaceSettings
-    measure: Measure
-    donors: dict[str, tuple[tuple[str, str], ...]]
-    seed: int
-
-    def __call__(self, source: Source) -> Produced:
-        """The faces of one photograph or video, and forgeries of them where none are given."""
-        try:
-            extraction = tracking.extract(Path(source.path), self.settings)
-        except formats.MediaError as error:
-            return Produced([], str(error))
-        found = []
-        for number, person in enumerate(extraction.people):
-            # One video_id a person: of two people in one video one may be forged. People of
-            # several pictures are not followed: the most prominent counts as the same.
-            video_id = source.video or source.name
-            if number > 0 or (len(extraction.people) > 1 and not source.video):
-                video_id += f"#{number}"
-            for crop in person.crops:
-                face = Face(
-                    split=source.split,
-                    image=crop.image,
-                    label=source.label,
-                    method=source.method,
-                    video_id=video_id,
-                    frame=source.frame if source.video else crop.frame,
-                    path=source.name,
-                    quality=self.measure(crop.image, crop.landmarks, source.name),
-                    bbox=crop.bbox,
-                    landmarks=crop.landmarks,
-                )
-                found.append(face)
-                if self.donors and source.split == "train":
-                    # All but lossless: training encodes what it makes of it, as is done here.
-                    image = encode_image(crop.pixels, quality=100)
-                    found.append(replace(face, split=SOURCES, image=image))
-                if self.donors:
-                    found += self.forge(source, face, crop.pixels)
-        return Produced(found, extraction.note)
-
-    def forge(self, source: Source, face: Face, pixels: UInt8[np.ndarray, "s s 3"]) -> list[Face]:
-        """Fixed forgeries of a real face, one of each kind.
-
-        They are made before the one and only encoding that a real face goes through, too. Frames of
-        a video share their draw, so that a video is forged in one way.
-        """
-        name = zlib.crc32((source.video or source.name).encode())
-        made = []
-        for kind in KINDS:
-            rng = np.random.default_rng([self.seed, name, KINDS.index(kind)])
-            donor = self.find_donor(source, rng) if kind == "swap" else None
-            if kind == "swap" and donor is None:
-                continue
-            image = encode_image(forge.forge(kind, pixels, face.landmarks, rng, donor)[0])
-            made.append(
-                replace(
-                    face,
-                    image=image,
-                    label=FAKE,
-                    method=kind,
-                    video_id=f"{face.video_id}:{kind}",
-                    quality=self.measure(image, face.landmarks, source.name),
-                )
-            )
-        return made
-
-    def find_donor(self, source: Source, rng: np.random.Generator):
-        """Crop and landmarks of another face of the same split; None if none is found in a few."""
-        own = source.video or source.name
-        others = [path for path, video in self.donors[source.split] if video != own]
-        for index in rng.permutation(len(others))[:5]:
-            try:
-                extraction = tracking.extract(Path(others[index]), replace(self.settings, frames=1))
-            except formats.MediaError:
-                continue
-            if extraction.people:
-                crop = extraction.people[0].crops[0]
-                return crop.pixels, crop.landmarks
-        return None

@@ -1,4 +1,4 @@
-"""What belongs together in a folder, and the split that each file gets by itself."""
+"""Which files of a folder stay together, and how each one's split is drawn."""
 
 import re
 import unicodedata
@@ -10,15 +10,15 @@ from pathlib import Path
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records.schema import SPLITS
 
-FRAMES = 3  # numbered pictures in a folder that may be frames of one video, at least
-SEEDS = 500  # that are tried for one whose splits have both classes
+FRAMES = 3  # least number of numbered pictures in a folder to look like a video
+SEEDS = 500  # tried to find one that gives every split both classes
 
 
 def draw(key: str, shares: Sequence[float], seed: int) -> str:
-    """The split of what is called `key`, whatever else there is.
+    """The split of `key`, independent of all other keys.
 
-    A hash of seed and key is a number in [0, 1); `shares` of training, validation and test divide
-    that range, in proportion to their sum.
+    A hash of seed and key gives a number in [0, 1). The `shares` of training, validation and test
+    divide that range in proportion.
     """
     hashed = sha256(f"{seed}\0{key}".encode(errors="surrogateescape")).digest()
     place = int.from_bytes(hashed[:8], "big") / 2**64 * sum(shares)
@@ -30,12 +30,12 @@ def draw(key: str, shares: Sequence[float], seed: int) -> str:
 
 
 def group_of(rule: str, inside: Path) -> str:
-    """What a file belongs to, by `config.data.group`; empty where it stands by itself.
+    """The group of a file, by `config.data.group`; empty if the file stands alone.
 
     Args:
-      rule: empty or `file`; `folder`, the folder a file lies in; or `prefix:REGEX`, the part at
-        the start of its name that the pattern matches.
-      inside: the path below the class folder, for a fake below that of its method.
+      rule: empty or `file`; `folder`, the folder the file is in; or `prefix:REGEX`, the start of
+        its name that matches the pattern.
+      inside: the path relative to the class folder; for a fake, to the folder of its method.
     """
     found = ""
     if rule == "folder":
@@ -43,18 +43,18 @@ def group_of(rule: str, inside: Path) -> str:
     elif rule.startswith("prefix:"):
         match = re.match(rule.removeprefix("prefix:"), inside.name)
         found = match[0] if match else ""
-    # Of one name, whichever system wrote it down.
+    # Systems encode the same name differently.
     return unicodedata.normalize("NFC", found)
 
 
 def find_frames(pictures: Iterable[Path], classes: Iterable[Path]) -> list[Path]:
-    """Folders whose pictures are numbered, as frames of a video are; class folders are none."""
+    """Folders whose pictures are numbered like frames of a video; never a class folder."""
     folders: dict[Path, Counter[str]] = {}
     for path in pictures:
         numbered = re.fullmatch(r"(.*?)\d+", path.stem, re.DOTALL)
         prefix = numbered[1] if numbered else path.name
         folders.setdefault(path.parent, Counter())[prefix] += 1
-    # Most of them in one row of numbers; a cover picture may lie beside.
+    # At least half share one numbering; a cover picture may be among them.
     frames = [
         folder
         for folder, prefixes in folders.items()
@@ -64,7 +64,7 @@ def find_frames(pictures: Iterable[Path], classes: Iterable[Path]) -> list[Path]
 
 
 def lacking(keys: Mapping[str, Iterable[str]], shares: Sequence[float], seed: int):
-    """The first (split, class) without anything, of `{class: keys}`; None where all have some."""
+    """The first (split, class) that gets none of `{class: keys}`; None if all get some."""
     for name, own in keys.items():
         there = {draw(key, shares, seed) for key in own}
         for split, share in zip(SPLITS, shares, strict=True):
@@ -74,7 +74,7 @@ def lacking(keys: Mapping[str, Iterable[str]], shares: Sequence[float], seed: in
 
 
 def require_both(keys: Mapping[str, Sequence[str]], shares: Sequence[float], seed: int) -> None:
-    """InputError unless each split gets something of each class, of `{class: keys}`."""
+    """InputError unless each split gets some of each class, from `{class: keys}`."""
     found = lacking(keys, shares, seed)
     if not found:
         return
@@ -82,8 +82,8 @@ def require_both(keys: Mapping[str, Sequence[str]], shares: Sequence[float], see
     better = next((other for other in range(SEEDS) if not lacking(keys, shares, other)), None)
     advice = ""
     if better is not None:
-        advice = f"--config.seed={better} gives every split some of each class, or "
+        advice = f"use --config.seed={better}, which gives every split some of each class, or "
     raise InputError(
-        f"the {split} split gets none of {len(set(keys[name]))} {name} ones by the draw of "
-        f"config.seed={seed}: {advice}add more, or say the splits by folders train/, val/, test/"
+        f"the {split} split gets none of the {len(set(keys[name]))} {name} files or groups with "
+        f"config.seed={seed}: {advice}add more, or give the splits by folders train/, val/, test/"
     )

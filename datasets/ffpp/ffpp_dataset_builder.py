@@ -16,7 +16,7 @@ from deepfidelity_jax.records.benchmark_video import Extractor
 
 
 class Builder(BenchmarkBuilder):
-    """TFDS builder of FaceForensics++, with FaceShifter and DeepFakeDetection if asked for."""
+    """TFDS builder for FaceForensics++, with FaceShifter and DeepFakeDetection if asked for."""
 
     VERSION = tfds.core.Version("1.1.0")
     # Measured without the faces' landmarks; read where they are there.
@@ -25,7 +25,7 @@ class Builder(BenchmarkBuilder):
 
     @classmethod
     def plan(cls, config: ConfigDict) -> Plan:
-        """The videos of one compression and some methods, of the splits wanted."""
+        """The videos of the chosen methods, compression and splits."""
         own = config.data
         methods = tuple(own.methods)
         if own.compression not in COMPRESSIONS:
@@ -33,11 +33,11 @@ class Builder(BenchmarkBuilder):
                 f"config.data.compression is {own.compression!r}: one of {', '.join(COMPRESSIONS)}"
             )
         if not methods or set(methods) - set(METHODS):
-            raise InputError(f"config.data.methods is {methods}: name some of {', '.join(METHODS)}")
+            raise InputError(f"config.data.methods is {methods}: choose from {', '.join(METHODS)}")
         if methods == (DFD,) and tuple(own.prepare) != ("test",):
             raise InputError(
-                f"{DFD} has a test split alone: add other methods to train with, or prepare that "
-                "split with --config.data.prepare=\"('test',)\""
+                f"{DFD} has only a test split: add other methods to train on, or prepare that "
+                "split alone with --config.data.prepare=\"('test',)\""
             )
         options = {
             "compression": own.compression,

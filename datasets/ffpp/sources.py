@@ -1,4 +1,4 @@
-"""The videos of FaceForensics++ that a copy holds, each in its official split."""
+"""The videos in a copy of FaceForensics++, each in its official split."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from deepfidelity_jax.records.benchmark_video import Video, list_folder
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL
 
 CLASSIC = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
-DFD = "DeepFakeDetection"  # fakes of actors, by Google and Jigsaw; real videos of its own
+DFD = "DeepFakeDetection"  # by Google and Jigsaw: fakes of actors, with their own real videos
 METHODS = (*CLASSIC, "FaceShifter", DFD)
 COMPRESSIONS = ("raw", "c23", "c40")
 TOP = ("original_sequences", "manipulated_sequences")
@@ -32,26 +32,26 @@ LABELS = {
     "DFD_fake": DFD_FOLDER,
 }
 
-# In a folder of the dataset: the name of a video -> its frames, none where it is a video file.
+# The videos in a folder of the dataset: name -> frames, none for a video file.
 Held = dict[str, tuple[str, ...]]
 
 
 def list_videos(
     manual_dir: Path, compression: str, methods: Sequence[str], bench_json: str = ""
 ) -> Holding:
-    """The real videos and those of `methods`.
+    """List the real videos and the fakes of `methods`.
 
     Args:
-      manual_dir: the copy as distributed, or with `bench_json` the root of DeepfakeBench's frames.
+      manual_dir: the copy as distributed; with `bench_json`, the root of DeepfakeBench's frames.
       compression: one of COMPRESSIONS.
-      methods: some of METHODS.
-      bench_json: DeepfakeBench's list of frames, where these are held instead of videos.
+      methods: one or more of METHODS.
+      bench_json: DeepfakeBench's list of frames, if the copy has those instead of videos.
     """
     folders = [YOUTUBE] if set(methods) - {DFD} else []
     folders += [ACTORS] if DFD in methods else []
     folders += [f"manipulated_sequences/{method}" for method in methods]
     if bench_json:
-        # Paths in its list begin with the dataset's name, so either folder may have been given.
+        # Paths in the list begin with the dataset's name, so users may give either folder.
         inside = manual_dir / "FaceForensics++"
         root = find_root(inside if inside.is_dir() else manual_dir, TOP, "ffpp")
         held, notes = read_listed(Path(bench_json).expanduser(), compression, folders), {}
@@ -96,9 +96,9 @@ def list_official(
 ) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     """Folder, name, split and origins of every video there should be.
 
-    FaceForensics++ comes from the lists of its authors alone. DeepFakeDetection has none: its
-    videos are what is held, and all are for the test, as no division of its few actors leaves
-    many of their pairs.
+    For FaceForensics++ these come from the authors' lists alone. DeepFakeDetection has no lists:
+    its videos are those in the copy. All of them are for testing, as splitting its few actors would
+    leave few of its pairs.
     """
     of_pairs = [method for method in methods if method != DFD]
     for split, pairs in PAIRS.items():
@@ -117,9 +117,9 @@ def list_official(
 
 
 def read_folder(root: Path, folder: str, compression: str) -> tuple[Held, dict[str, str]]:
-    """The videos in a folder, and why all else there is left out.
+    """The videos in a folder, and for each other file the reason it is left out.
 
-    InputError where it is not there in this compression.
+    InputError if the folder does not exist in this compression.
     """
     place = root / folder / compression / "videos"
     if place.is_dir():
@@ -130,21 +130,21 @@ def read_folder(root: Path, folder: str, compression: str) -> tuple[Held, dict[s
 
 
 def read_listed(path: Path, compression: str, folders: Sequence[str]) -> dict[str, Held]:
-    """The frames of the videos of some folders; InputError where the file lists none of one."""
+    """The listed frames of the videos in `folders`; InputError if a folder has none."""
     held = {folder: {} for folder in folders}
     others = {folder: set() for folder in folders}
     for video in deepfakebench.read(path, TOP):
         folder = LABELS.get(video.label)
         if folder not in held:
             continue
-        # DeepFakeDetection's list has no levels of compression: its paths tell.
+        # DeepFakeDetection's list has no level for compression, so it is read from the path.
         level = video.frames[0].split("/")[2]
         if level == compression:
             held[folder][video.name] = video.frames
         others[folder].add(level)
     for folder, videos in held.items():
         if not videos:
-            listed = f"{len(others[folder])} levels of compression of it"
+            listed = f"{len(others[folder])} compressions of it"
             _refuse(path, compression, sorted(others[folder]), folder, listed)
     return held
 
@@ -153,11 +153,11 @@ def _refuse(place: Path, compression: str, others: Sequence[str], folder: str, f
     if others:
         raise InputError(
             f"{place}: nothing of {folder} in compression {compression}, but in "
-            f"{', '.join(others)}: set --config.data.compression={others[0]}, or get the other"
+            f"{', '.join(others)}: give --config.data.compression={others[0]}, or get {compression}"
         )
     method = folder.split("/")[1]
     advice = (
-        f"get it, or leave {DFD if method == 'actors' else method} out of config.data.methods"
+        f"get it, or remove {DFD if method == 'actors' else method} from config.data.methods"
         if method != "youtube"
         else "get the original videos"
     )

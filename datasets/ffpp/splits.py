@@ -1,7 +1,7 @@
 """The official split of FaceForensics++, as pairs.
 
-Each pair a+b stands for the originals a and b and, for every method, the fakes a_b and b_a. The
-three lists share no original.
+A pair a+b stands for the originals a and b and, for every method, the fakes a_b and b_a. No
+original is in two lists.
 """
 
 from deepfidelity_jax.records.schema import SPLITS

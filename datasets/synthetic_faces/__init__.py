@@ -1,1 +1,1 @@
-"""Rendered faces: the embedded dataset that needs no download."""
+"""Rendered faces: the built-in dataset that needs no download."""

@@ -1,4 +1,4 @@
-"""One rendered clip: a person in a scene, its forgeries, and a known loss of quality."""
+"""One rendered clip: a person in a scene, forgeries of the clip, and a known loss of quality."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,15 @@ from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, SOURCES
 from deepfidelity_jax.records.source import Face, Produced
 
-# Beyond this strength hardly anyone can still see a forgery in faces this small.
+# At a higher strength hardly anyone can see a forgery in faces this small.
 STRONGEST = 0.45
-CLEAN = 0.2  # share of frames that lose nothing
-NEXT = 4  # people in line of whom one is the donor of a swap
+CLEAN = 0.2  # share of frames that keep their full quality
+NEXT = 4  # the donor of a swap is one of the next so many people
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The source of a few frames. identity: number of the person; scene: of the clip."""
+    """One clip of one person. identity: number of the person. scene: number of the clip."""
 
     identity: int
     scene: int
@@ -35,10 +35,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Renderer:
-    """Turns a clip into faces; picklable, as it runs in many processes.
+    """Turns a clip into faces; picklable, for worker processes.
 
-    size: side of a frame in pixels. frames: of a clip. people: the identities of each split, for
-    swaps stay inside it.
+    size: side of a frame in pixels. frames: number per clip. people: the identities in each split;
+    the donor of a swap is from the same split.
     """
 
     size: int
@@ -61,7 +61,7 @@ class Renderer:
             donor = None
             if kind == "swap":
                 (donor,) = self.film(self.draw_donor(clip, rng), clip.scene, 1)
-            # All frames of a clip are forged alike, as by one program.
+            # All frames of a clip are forged in the same way, as by one program.
             draw = rng.integers(2**63)
             forged = [
                 (forge.forge(kind, image, points, np.random.default_rng(draw), donor)[0], points)
@@ -71,9 +71,9 @@ class Renderer:
         return Produced(faces)
 
     def draw_donor(self, clip: Clip, rng: np.random.Generator) -> int:
-        """Another person of the split, one of those next in line, who is drawn soon or was just.
+        """Another person in the split, one of the next few.
 
-        People do not depend on their place in line, and their textures are kept for a while.
+        Clips are rendered in order of the people, so the donor's textures are likely to be cached.
         """
         people = self.people[clip.split]
         steps = int(rng.integers(1, min(NEXT, len(people) - 1) + 1))
@@ -82,7 +82,7 @@ class Renderer:
     def film(
         self, identity: int, scene: int, count: int
     ) -> list[tuple[UInt8[np.ndarray, "s s 3"], Float32[np.ndarray, "5 2"]]]:
-        """The first clean frames of a clip with their landmarks."""
+        """The first `count` clean frames of a clip, with landmarks."""
         person = renderer.sample_identity(np.random.default_rng([self.seed, identity]))
         rng = np.random.default_rng([self.seed, identity, scene])
         place = renderer.sample_scene(rng)
@@ -91,7 +91,7 @@ class Renderer:
         return [(image, points.astype(np.float32)) for image, points in rendered]
 
     def finish(self, clip: Clip, method: str, frames, rng: np.random.Generator) -> list[Face]:
-        """Lose quality, drawn for each frame and alike for real and fake; encode once."""
+        """Degrade each frame by a random kind and strength, real and fake alike, and encode it."""
         faces = []
         for number, (image, points) in enumerate(frames):
             kind = str(rng.choice(list(DEGRADATIONS)))
@@ -106,7 +106,7 @@ class Renderer:
 
     def face(self, clip, split, method, number, image, points, known_quality) -> Face:
         """One face as recorded."""
-        # What training forges and encodes anew is kept all but lossless.
+        # Sources are nearly lossless, as training forges and encodes them again.
         encoded = pictures.encode_image(image, quality=100 if split == SOURCES else 95)
         video_id = clip.name if method == ORIGINAL else f"{clip.name}:{method}"
         return Face(

@@ -21,7 +21,7 @@ from deepfidelity_jax.workdir import fingerprint
 
 @dataclass(kw_only=True)
 class SyntheticFacesConfig(tfds.core.BuilderConfig):
-    """How many people, in how many clips, divided how, and prepared by which recipe."""
+    """The number of people and of clips of each, the shares of the splits, and the recipe."""
 
     identities: int
     clips: int
@@ -30,7 +30,7 @@ class SyntheticFacesConfig(tfds.core.BuilderConfig):
 
 
 class Builder(RecordsBuilder):
-    """TFDS builder of rendered faces; splits are disjoint by identity."""
+    """TFDS builder for rendered faces; no person is in two splits."""
 
     VERSION = tfds.core.Version("1.6.0")
     # Measured without the faces' landmarks; read where they are there.
@@ -39,14 +39,14 @@ class Builder(RecordsBuilder):
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
-        """The builder for a configuration, writing below `records_dir`."""
+        """The builder for a configuration; it writes below `records_dir`."""
         recipe = Recipe.from_config(config)
         identities, clips = config.data.identities, config.data.clips
         shares = tuple(config.data.splits)
         if identities < 6 or clips < 1:
             raise InputError(
-                f"config.data.identities is {identities} and config.data.clips {clips}: at least "
-                "6 people (two a split, for swaps) and one clip of each are needed"
+                f"config.data.identities is {identities} and config.data.clips {clips}: give at "
+                "least 6 people (two per split, for swaps) and one clip of each"
             )
         name = fingerprint(identities, clips, shares, recipe.to_json())
         own = SyntheticFacesConfig(

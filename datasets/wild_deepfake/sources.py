@@ -1,4 +1,4 @@
-"""The archives of WildDeepfake, read as a stream: nothing is unpacked to disk."""
+"""The archives in a copy of WildDeepfake, read as streams: nothing is unpacked to disk."""
 
 import io
 import tarfile
@@ -24,12 +24,12 @@ FOLDERS = {
 }
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ARCHIVES = 1120
-METHOD = "wild"  # forged by whatever its finders on the web had used
+METHOD = "wild"  # found on the web, forged by unknown methods
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One archive. name: its path inside the dataset; number: of its file name."""
+    """One archive. name: its path inside the dataset. number: from its file name."""
 
     name: str
     path: str
@@ -39,10 +39,10 @@ class Archive:
 
 
 def list_archives(manual_dir: Path, validation: float) -> Holding:
-    """All archives, a share of the training ones in the split `validation`.
+    """List all archives, with a share of the training archives in the split `validation`.
 
-    Sequences of one archive are never divided. Nor are the real and the fake archive of the same
-    number: whether they share a video is not told.
+    Sequences in one archive stay together. So do the real and the fake archive of the same number,
+    as nothing says whether they share a video.
     """
     root = find_root(manual_dir, tuple(FOLDERS), "wild_deepfake")
     found, missing, notes = {}, {}, {}
@@ -53,7 +53,7 @@ def list_archives(manual_dir: Path, validation: float) -> Holding:
         notes |= others
         if place.is_dir() and not names:
             raise InputError(
-                f"{place}: no archive such as 1.tar.gz in it, but {name_some(place)}; give the "
+                f"{place} has {name_some(place)} but no archive such as 1.tar.gz: give the "
                 "archives as distributed, not unpacked"
             )
         if not names:
@@ -76,12 +76,12 @@ def list_archives(manual_dir: Path, validation: float) -> Holding:
 
 
 def number_of(name: str) -> str:
-    """What stands before the suffixes."""
+    """The part of an archive's name before the suffixes."""
     return name.split(".")[0]
 
 
 def hold_out(classes: list[set[str]], share: float) -> set[str]:
-    """Every n-th number that both classes have, and every n-th of those that one has alone."""
+    """Every n-th number that both classes have, and every n-th that only one class has."""
     both = set.intersection(*classes)
     held_out = set()
     for numbers in (both, *(own - both for own in classes)):
@@ -93,13 +93,13 @@ def hold_out(classes: list[set[str]], share: float) -> set[str]:
 
 @dataclass(frozen=True)
 class Extractor:
-    """Turns one archive into the faces of its sequences; picklable."""
+    """Turns one archive into the faces of its sequences; picklable, for worker processes."""
 
     settings: detection.FaceSettings
     measure: Measure
 
     def __call__(self, archive: Archive) -> Produced:
-        """The faces of all sequences; none, and why, where the archive is damaged."""
+        """The faces of all sequences; for a damaged archive none, and the reason."""
         try:
             sequences = read_sequences(archive, self.settings.frames)
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -139,7 +139,7 @@ class Extractor:
 
 
 def decoded(images: dict[int, bytes]) -> Iterator[videos.Frame]:
-    """The frames that can be decoded, in their order."""
+    """The frames that can be decoded, in order."""
     for number, data in sorted(images.items()):
         try:
             yield videos.Frame(number, 0.0, pictures.read_image(io.BytesIO(data)))
@@ -148,12 +148,12 @@ def decoded(images: dict[int, bytes]) -> Iterator[videos.Frame]:
 
 
 def read_sequences(archive: Archive, count: int) -> dict[str, dict[int, bytes]]:
-    """Of each sequence `count` evenly spaced frames, still encoded: `{sequence: {frame: bytes}}`.
+    """Read `count` evenly spaced frames of each sequence, encoded: `{sequence: {frame: bytes}}`.
 
-    A compressed archive is passed through twice: for the names, and for the frames chosen of them.
+    A compressed archive is read twice: once for the names, once for the chosen frames.
     """
     label = "real" if archive.label == REAL else "fake"
-    with tarfile.open(archive.path, "r:*") as file:  # whatever its name says of compression
+    with tarfile.open(archive.path, "r:*") as file:  # whatever the name says about compression
         members: dict[str, dict[int, tarfile.TarInfo]] = {}
         for member in file:
             parts = PurePosixPath(member.name).parts
@@ -168,7 +168,7 @@ def read_sequences(archive: Archive, count: int) -> dict[str, dict[int, bytes]]:
             for index in videos.spread_indices(len(numbers), count):
                 wanted[sequence, numbers[index]] = frames[numbers[index]]
         found: dict[str, dict[int, bytes]] = {sequence: {} for sequence in members}
-        # In the order of the archive: going back would decompress it anew.
+        # In the order of the archive: going back would decompress it again.
         for (sequence, number), member in sorted(wanted.items(), key=lambda w: w[1].offset):
             with file.extractfile(member) as opened:
                 found[sequence][number] = opened.read()

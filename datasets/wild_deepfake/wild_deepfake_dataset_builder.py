@@ -19,7 +19,7 @@ from deepfidelity_jax.records.benchmark_builder import (
 
 
 class Builder(BenchmarkBuilder):
-    """TFDS builder of WildDeepfake."""
+    """TFDS builder for WildDeepfake."""
 
     VERSION = tfds.core.Version("1.1.0")
     # Measured without the faces' landmarks; read where they are there.
@@ -28,7 +28,7 @@ class Builder(BenchmarkBuilder):
 
     @classmethod
     def plan(cls, config: ConfigDict) -> Plan:
-        """The archives of the splits wanted."""
+        """The archives of the chosen splits."""
         share = validation_share(config)
         listed = partial(list_archives, validation=share)
         options = {"validation": share, "held": "archives"}

@@ -1,6 +1,7 @@
-"""What would make a test score a lie: a video, a person, or nearly a frame, in two splits.
+"""Leaks: test data that training has seen, which would make a test score meaningless.
 
-Before training, a video, a person, or the same picture in two splits stops the run. Frames of two
-splits that look alike are reported: they may be one video under two names. Before evaluation, no
-test picture may be one that the detector was trained on.
+- `shared_sources`, before training: a video, a person or a picture in two splits stops the run.
+- `look_alikes`: frames in different splits that look alike are reported; they may be one video
+  under two names.
+- `training_pictures`, before evaluation: a test picture that the detector was trained on stops it.
 """

@@ -1,4 +1,4 @@
-"""Pictures that look alike, by perceptual hash and thumbnail."""
+"""Find pictures that look alike, by perceptual hash and thumbnail."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,19 +9,20 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt64
 
-# Measured on 400 aligned photographs, no two of one person, as crops of 160 pixels: of the 79,800
-# pairs none is within 8 bits, and the highest correlation is 0.87. A copy coded as JPEG of quality
-# 30 or shrunk to 60 pixels is within 4 bits and above 0.99, one brightened by 15 % within 8 and
-# above 0.97; one moved or enlarged by 3 % may be 12 bits away.
-BITS = 8  # of 63 in which near-duplicates differ at most
-ALIKE = 0.95  # and the correlation of their thumbnails, at least
-SIDE = 32  # of the picture that is hashed
+# Thresholds chosen on 400 aligned photographs of different people, as crops of 160 pixels. Of their
+# 79,800 pairs none differs in 8 bits or fewer, and the highest correlation is 0.87. A copy at JPEG
+# quality 30 or 60 pixels differs in at most 4 bits and correlates above 0.99; a copy 15% brighter,
+# in at most 8 bits and above 0.97. A copy moved or enlarged by 3% may differ in 12 bits and is
+# missed.
+BITS = 8  # of 63: most in which look-alikes differ
+ALIKE = 0.95  # least correlation of their thumbnails
+SIDE = 32  # pixels of the picture that is hashed
 THUMBNAIL = 16
 
 
 @dataclass(frozen=True)
 class Resemblance:
-    """Two videos of two splits and how many frames of the second look like one of the first."""
+    """Two videos in two splits. frames: how many of the second look like one of the first."""
 
     splits: tuple[str, str]
     videos: tuple[str, str]
@@ -29,7 +30,7 @@ class Resemblance:
 
 
 class Looks(NamedTuple):
-    """What is kept of each frame of a split, to be compared: its hash, its thumbnail, its video."""
+    """The frames of a split, reduced to what is compared: hashes, thumbnails, video of each."""
 
     hashes: UInt64[np.ndarray, "n"]
     thumbnails: UInt8[np.ndarray, "n t t"]
@@ -37,7 +38,7 @@ class Looks(NamedTuple):
 
 
 def shrink(image: bytes) -> UInt8[np.ndarray, "32 32"]:
-    """The grey picture that is hashed; JPEG is decoded at the smallest scale that has as much."""
+    """The grey picture that is hashed; JPEG is decoded at the smallest scale that suffices."""
     coded = np.frombuffer(image, np.uint8)
     for scale in (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_GRAYSCALE_2):
         grey = cv2.imdecode(coded, scale)
@@ -49,7 +50,7 @@ def shrink(image: bytes) -> UInt8[np.ndarray, "32 32"]:
 
 
 def hash_pictures(pictures: UInt8[np.ndarray, "n 32 32"]) -> UInt64[np.ndarray, "n"]:
-    """Perceptual hashes: which of the 63 lowest frequencies are above their median."""
+    """Perceptual hashes (pHash): which of the 63 lowest DCT coefficients are above their median."""
     k, i = np.arange(8)[:, None], np.arange(SIDE)[None]
     cosines = np.cos(np.pi * k * (2 * i + 1) / (2 * SIDE)).astype(np.float32)
     waves = (cosines @ pictures.astype(np.float32) @ cosines.T).reshape(-1, 64)[:, 1:]
@@ -58,17 +59,17 @@ def hash_pictures(pictures: UInt8[np.ndarray, "n 32 32"]) -> UInt64[np.ndarray, 
 
 
 def thumbnails(pictures: UInt8[np.ndarray, "n 32 32"]) -> UInt8[np.ndarray, "n t t"]:
-    """The means of 2 by 2 pixels."""
+    """Thumbnails: the means of 2 by 2 pixels."""
     blocks = pictures.reshape(-1, THUMBNAIL, 2, THUMBNAIL, 2).astype(np.uint16)
     return ((blocks.sum((2, 4)) + 2) // 4).astype(np.uint8)
 
 
 def find_alike(looks: dict[str, Looks]) -> list[Resemblance]:
-    """Videos of two splits with frames that look alike, those with most such frames first."""
+    """Pairs of videos in two splits with frames that look alike, most such frames first."""
     frames: Counter[tuple] = Counter()
     for a, b in combinations(looks, 2):
         for row, hashed in enumerate(looks[b].hashes):
-            # All against all: 10^9 pairs take two seconds of a core.
+            # Brute force: comparing hashes is fast enough for any of the benchmarks.
             near = np.flatnonzero(np.bitwise_count(looks[a].hashes ^ hashed) <= BITS)
             if near.size:
                 sure = near[correlate(looks[a].thumbnails[near], looks[b].thumbnails[row]) >= ALIKE]
@@ -81,7 +82,7 @@ def find_alike(looks: dict[str, Looks]) -> list[Resemblance]:
 def correlate(
     pictures: UInt8[np.ndarray, "n t t"], picture: UInt8[np.ndarray, "t t"]
 ) -> Float32[np.ndarray, "n"]:
-    """Correlation of the pixels of each with one; 0 where either is flat, which tells nothing."""
+    """Pixel correlation of each picture with one; 0 if either is flat, which tells nothing."""
 
     def centred(pictures):
         flat = pictures.reshape(-1, THUMBNAIL**2).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Videos, people and pictures that stand in two splits."""
+"""Find videos, people and pictures that are in two splits, and stop the run."""
 
 import json
 from collections import Counter
@@ -16,18 +16,29 @@ from jaxtyping import UInt64
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.hosts import count_cores
-from deepfidelity_jax.leaks.look_alikes import Looks, find_alike, hash_pictures, shrink, thumbnails
+from deepfidelity_jax.leaks.look_alikes import (
+    Looks,
+    Resemblance,
+    find_alike,
+    hash_pictures,
+    shrink,
+    thumbnails,
+)
 from deepfidelity_jax.leaks.training_pictures import digests_of
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.schema import SOURCES, SPLITS, Records, splits_of
-from deepfidelity_jax.workdir import Stages, fingerprint, write_json
+from deepfidelity_jax.workdir import write_json
 
-CHUNK = 4096  # frames a process reads at a time
+CHUNK = 4096  # frames that a worker process reads at a time
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Something in two splits. kind: `video`, or that of the origin; paths: a record of each."""
+    """Something in two splits.
+
+    kind: `video`, `picture`, or the kind of an origin, such as `person`. paths: of one record with
+    it in each split.
+    """
 
     kind: str
     name: str
@@ -36,59 +47,56 @@ class Leak:
 
     @property
     def title(self) -> str:
-        """The name by which `config.leaks.allow` knows it, with all of its kind."""
+        """What `config.leaks.allow` calls all leaks of this kind between these splits."""
         return f"{self.kind}:{'-'.join(self.splits)}"
 
 
-def require_none(folder: Path, allow: Sequence[str], workdir: Path, *, undecided: str = "") -> None:
-    """Check the records in `folder`, once, and write `leaks.json` to the workdir.
+def require_none(folder: Path, allow: Sequence[str], report: Path, *, undecided: str = "") -> None:
+    """Check the records in `folder` for leaks, and write those that do not stop the run.
 
     Args:
       folder: of the records.
-      allow: titles of leaks to go on with.
-      workdir: of the run.
-      undecided: what to do where videos look alike across splits, which stops the run then; empty
-        where it is told and the figures are marked.
+      allow: titles of leaks that do not stop the run.
+      report: JSON file for the allowed leaks and the look-alikes.
+      undecided: what the user must decide if videos look alike across splits, which then stops the
+        run; if empty, look-alikes are only reported.
 
     Raises:
       InputError: something is in two splits, and its title is not in `allow`.
     """
-    path, stages = workdir / "leaks.json", Stages(workdir)
-    inputs = fingerprint(folder.parent.name, folder.name, sorted(allow), bool(undecided))
-    if stages.done("leaks", inputs, path):
-        return
     leaks, looks = read(folder)
     refused = [leak for leak in leaks if leak.title not in allow]
     if refused:
         first = refused[0]
         raise InputError(
-            f"the {first.kind} {first.name} is in two splits: in {first.splits[0]} by "
-            f"{first.paths[0]}, in {first.splits[1]} by {first.paths[1]} ({len(refused)} such "
-            "leaks in all); divide the data otherwise, or go on all the same with "
+            f"the {first.kind} {first.name} is in two splits, {first.splits[0]} "
+            f"({first.paths[0]}) and {first.splits[1]} ({first.paths[1]}); {len(refused)} such "
+            "leaks in all: split the data differently, or accept them with "
             f"--config.leaks.allow=\"('{first.title}',)\""
         )
     alike = find_alike(looks)
     for title, count in sorted(Counter(leak.title for leak in leaks).items()):
-        say(f"leaks allowed: {count} of {title}")
+        say(f"allowed leaks: {count} {title}")
     if alike:
-        most = alike[0]
-        told = (
-            f"{len(alike)} pairs of videos or photographs look alike across splits, such as "
-            f"{most.videos[0]} of {most.splits[0]} and {most.videos[1]} of {most.splits[1]} "
-            f"({most.frames} frames)"
-        )
+        message = _describe_look_alikes(alike)
         if undecided:
-            raise InputError(f"{told}: {undecided}")
-        say(f"{told}: see {path}")
+            raise InputError(f"{message}; {undecided}")
+        say(f"{message}; all pairs are in {report}")
     found = {"allowed": leaks, "alike": alike}
-    write_json(path, {name: [asdict(one) for one in ones] for name, ones in found.items()})
-    stages.finish("leaks", inputs)
+    write_json(report, {name: [asdict(one) for one in ones] for name, ones in found.items()})
 
 
-def count_alike(workdir: Path) -> int:
-    """How many videos of the test split look like one of another split, by `leaks.json`."""
-    path = workdir / "leaks.json"
-    alike = json.loads(path.read_text(encoding="utf-8"))["alike"] if path.exists() else []
+def _describe_look_alikes(alike: Sequence[Resemblance]) -> str:
+    first = alike[0]
+    a, b = (f"{video} ({split})" for video, split in zip(first.videos, first.splits, strict=True))
+    pairs = "1 pair" if len(alike) == 1 else f"{len(alike)} pairs"
+    frames = "" if first.frames == 1 else f", in {first.frames} frames"
+    return f"look-alikes in different splits: {pairs}, such as {a} and {b}{frames}"
+
+
+def count_alike(report: Path) -> int:
+    """The number of test videos that look like one in another split, by the file `report`."""
+    alike = json.loads(report.read_text(encoding="utf-8"))["alike"] if report.exists() else []
     return len(
         {
             video
@@ -100,13 +108,13 @@ def count_alike(workdir: Path) -> int:
 
 
 def read(folder: Path) -> tuple[list[Leak], dict[str, Looks]]:
-    """What is in two splits, by identifiers; and the looks of every frame of each split."""
+    """Read the records in `folder`: the leaks between splits, and the looks of each split."""
     counts = splits_of(folder)
     owners: dict[str, dict[tuple[str, str], str]] = {}
     looks, pictures = {}, {}
     for split in (*SPLITS, SOURCES):
         parts = _in_chunks(folder, split, counts.get(split, 0))
-        # Clean copies of training's faces: training by another name.
+        # `sources` holds clean copies of the training faces, so it counts as training.
         own = owners.setdefault("train" if split == SOURCES else split, {})
         for part in parts:
             for key, path in part.names.items():
@@ -127,7 +135,7 @@ def read(folder: Path) -> tuple[list[Leak], dict[str, Looks]]:
 
 
 def _find_pictures(folder: Path, split: str, wanted: set[int]) -> dict[tuple[str, str], str]:
-    """The crops of a split with such digests, as `{("picture", digest): path}`."""
+    """The crops of a split whose digest is in `wanted`, as `{("picture", digest): path}`."""
     parts = (split, SOURCES) if split == "train" and splits_of(folder).get(SOURCES) else (split,)
     return {
         ("picture", digest[:16]): path
@@ -138,7 +146,7 @@ def _find_pictures(folder: Path, split: str, wanted: set[int]) -> dict[tuple[str
 
 
 def compare(owners: dict[str, dict[tuple[str, str], str]]) -> list[Leak]:
-    """Leaks between splits, from `{split: {(kind, name): a record's path}}`."""
+    """The leaks between splits, from `{split: {(kind, name): path of a record}}`."""
     return [
         Leak(kind, name, (a, b), (owners[a][kind, name], owners[b][kind, name]))
         for a, b in combinations(owners, 2)
@@ -149,11 +157,11 @@ def compare(owners: dict[str, dict[tuple[str, str], str]]) -> list[Leak]:
 class _Part(NamedTuple):
     names: dict[tuple[str, str], str]
     looks: Looks
-    pictures: UInt64[np.ndarray, "n"]  # the first eight bytes of their SHA-256
+    pictures: UInt64[np.ndarray, "n"]  # first eight bytes of each SHA-256
 
 
 def _in_chunks(folder: Path, split: str, count: int) -> list[_Part]:
-    """All of a split; on all cores where that is worth starting processes for."""
+    """A whole split, on all cores if it is large enough to be worth starting processes for."""
     starts = list(range(0, count, CHUNK))
     if len(starts) <= 2:
         return [_read_chunk(folder, split, start) for start in starts]

@@ -1,4 +1,4 @@
-"""Digests of the pictures a detector was trained on, so that none is scored as unseen."""
+"""Remember which pictures a detector was trained on, so that none of them is tested as unseen."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,38 +7,39 @@ from pathlib import Path
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records.schema import SOURCES, Records, metadata_of, splits_of
-from deepfidelity_jax.workdir import Stages, fingerprint, write_json
+from deepfidelity_jax.workdir import write_json
 
 SEEN = "training_pictures.json"  # in the workdir
 
 
 def remember(folder: Path, workdir: Path, init_from: str = "") -> None:
-    """Keep the digests of what a detector is about to be trained on, beside those it was before.
+    """Add the pictures a detector is about to be trained on to those it was trained on before.
 
-    `init_from`: where its weights come from, a workdir with such digests or anything else.
-    InputError where test pictures are among them.
+    Args:
+      folder: of the records.
+      workdir: where the digests are kept.
+      init_from: where training starts from, `config.init_from`. If it is a workdir, its training
+        pictures count as seen too.
+
+    Raises:
+      InputError: the test split has pictures that `init_from` was trained on.
     """
-    stages, inputs = Stages(workdir), fingerprint(folder.parent.name, folder.name, init_from)
-    path = workdir / SEEN
-    if stages.done("seen", inputs, path):
-        return
     before = seen_by(Path(init_from)) if init_from else {}
     if before:
         require_unseen(_digests_of_test(folder), before, folder)
-    write_json(path, seen_by(workdir) | before | digests_of_training(folder))
-    stages.finish("seen", inputs)
+    write_json(workdir / SEEN, seen_by(workdir) | before | digests_of_training(folder))
 
 
 def seen_by(workdir: Path) -> dict[str, str]:
-    """The files and crops a detector was trained on, as digest to path; none where not kept."""
+    """The files and crops a detector was trained on, `{digest: path}`; empty if not known."""
     path = workdir / SEEN
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def digests_of_training(folder: Path) -> dict[str, str]:
-    """The files and the crops in `folder` that chose anything of a detector: digest to path.
+    """The files and crops in the training and validation splits, `{SHA-256: path}`.
 
-    Those of the training and validation splits, by SHA-256 of their bytes.
+    Validation counts as training, as it chooses the checkpoint and the threshold.
     """
     files = metadata_of(folder).get("digests", {})
     counts, seen = splits_of(folder), {}
@@ -50,16 +51,16 @@ def digests_of_training(folder: Path) -> dict[str, str]:
 
 
 def require_test_unseen(folder: Path, workdir: Path, allow: Sequence[str]) -> str:
-    """Check the test split of the records in `folder` against what the detector was trained on.
+    """Check that the detector in `workdir` was not trained on the test pictures in `folder`.
 
-    Pictures that these records themselves have in training as well are `require_none`'s affair
-    where `allow` names them.
+    Pictures in both training and test of these very records have been reported by
+    `shared_sources.require_none`; they pass if `allow` names them.
 
     Returns:
       A digest of the test faces.
 
     Raises:
-      InputError: some of the test pictures were pictures of training.
+      InputError: the detector was trained on some of the test pictures.
     """
     seen = seen_by(workdir) or digests_of_training(folder)
     if any(title.startswith("picture:") for title in allow):
@@ -70,18 +71,18 @@ def require_test_unseen(folder: Path, workdir: Path, allow: Sequence[str]) -> st
 
 
 def _digests_of_test(folder: Path) -> dict[str, str]:
-    """The files and the crops of the test split, digest to path."""
+    """The files and crops of the test split, `{digest: path}`."""
     files = metadata_of(folder).get("digests", {}).get("test", {})
     return {digest: path for path, digest in files.items()} | digests_of(folder, "test")
 
 
 def digest_of_faces(crops: Iterable[str]) -> str:
-    """One digest of many faces, by theirs, whatever their order."""
+    """One digest for many faces, from their digests in any order."""
     return sha256("".join(sorted(crops)).encode()).hexdigest()
 
 
 def digests_of(folder: Path, split: str) -> dict[str, str]:
-    """SHA-256 of each crop of a split, and the path it comes from."""
+    """The crops of a split, `{SHA-256: path of the source}`."""
     rows = Records(folder, split)
     return {
         sha256(row["image"]).hexdigest(): row["path"]
@@ -90,10 +91,10 @@ def digests_of(folder: Path, split: str) -> dict[str, str]:
 
 
 def require_unseen(test: Mapping[str, str], seen: Mapping[str, str], folder: Path) -> None:
-    """Check the pictures of `folder` against those of training, both as digest to path.
+    """Check the test pictures in `folder` against the training pictures, both `{digest: path}`.
 
     Raises:
-      InputError: some were seen in training.
+      InputError: some are in both.
     """
     known = sorted({test[digest]: seen[digest] for digest in test.keys() & seen.keys()}.items())
     if known:
@@ -103,5 +104,5 @@ def require_unseen(test: Mapping[str, str], seen: Mapping[str, str], folder: Pat
         more = f" and {len(known) - 5} more" if len(known) > 5 else ""
         raise InputError(
             f"{folder} holds {len(known)} of the pictures this detector was trained or calibrated "
-            f"on: {named}{more}; take them out, they prove nothing"
+            f"on: {named}{more}; take them out, their scores would prove nothing"
         )

@@ -1,1 +1,1 @@
-"""Every option: what it may be, and what it binds."""
+"""Options: `table` says what each may be, `checks` compares a configuration with it."""

@@ -1,4 +1,4 @@
-"""A configuration is checked before any work, and everything wrong with it is told together."""
+"""Check a configuration before any work starts, and report everything wrong with it at once."""
 
 import difflib
 import json
@@ -18,13 +18,16 @@ from deepfidelity_jax.workdir import flatten, read_config
 
 
 def checked(config: Any) -> ConfigDict:
-    """What a config file gave, locked, with its paths expanded; InputError unless it is right.
+    """The configuration from a config file, checked, locked, with `~` expanded.
 
-    A config of several datasets has options of its own, which are not checked here.
+    A config of several datasets has options of its own, which are checked when it runs.
+
+    Raises:
+      InputError: it is not a ConfigDict, or options are wrong.
     """
     if not isinstance(config, ConfigDict):
         raise InputError(
-            f"get_config() of --config gives {_show(config)}: let it give a ConfigDict"
+            f"get_config() in --config returns {_show(config)}: it must return a ConfigDict"
         )
     config.lock()
     if not config.get("cross"):
@@ -33,29 +36,31 @@ def checked(config: Any) -> ConfigDict:
 
 
 def check(config: ConfigDict) -> None:
-    """InputError that tells of every option that is wrong, missing or not one of ours."""
+    """InputError that names every option that is wrong, missing or unknown."""
     values = flatten_dict(config.to_dict(), sep=".")
     right = {
         name: values[name]
         for name, option in OPTIONS.items()
         if name in values and option.holds(values[name])
     }
-    told = [_refuse(name, values[name]) for name in OPTIONS if name in values and name not in right]
+    wrong = [
+        _refuse(name, values[name]) for name in OPTIONS if name in values and name not in right
+    ]
     for name in values.keys() - OPTIONS.keys():
         meant = difflib.get_close_matches(name, OPTIONS, 1, 0.8)
-        told.append(
-            f"config.{name} is no option{f'; did you mean config.{meant[0]}?' if meant else ''}"
+        wrong.append(
+            f"config.{name} is not an option{f'; did you mean config.{meant[0]}?' if meant else ''}"
         )
     missing = [f"config.{name}" for name in OPTIONS if name not in values]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        told.append(
-            f"missing: {', '.join(missing[:3])}{more}; begin with get_config() of "
+        wrong.append(
+            f"missing: {', '.join(missing[:3])}{more}; start from get_config() in "
             "configs/default.py"
         )
-    told += _conflicts(right)
-    if told:
-        raise InputError("; ".join(told))
+    wrong += _conflicts(right)
+    if wrong:
+        raise InputError("; ".join(wrong))
 
 
 def _refuse(name: str, value) -> str:
@@ -68,12 +73,12 @@ def _show(value) -> str:
 
 
 def _conflicts(right: Mapping[str, Any]) -> Iterator[str]:
-    """What does not go together, of options that are right by themselves."""
+    """Options that are right by themselves but do not fit together."""
     for names, find in RELATIONS.items():
         if all(name in right for name in names):
-            told = find(*(right[name] for name in names))
-            if told:
-                yield told
+            wrong = find(*(right[name] for name in names))
+            if wrong:
+                yield wrong
 
 
 def _apart(fake, real) -> str:
@@ -91,7 +96,7 @@ def _within_depth(symmetric, variant: str) -> str:
         return ""
     return (
         f"config.model.symmetric is {tuple(symmetric)}: the stages of {variant} have {depths} "
-        "blocks, give no more; -1 is all of them"
+        "blocks; give at most as many, or -1 for all"
     )
 
 
@@ -108,8 +113,8 @@ def _in_parts(accumulate: int, batch_size: int) -> str:
     if accumulate == 1 or batch_size % (2 * accumulate) == 0:
         return ""
     return (
-        f"config.train.accumulate is {accumulate}: give a number of parts into which the pairs of "
-        f"config.train.batch_size={batch_size} faces can be divided"
+        f"config.train.accumulate is {accumulate}: config.train.batch_size must be a multiple of "
+        f"{2 * accumulate}, as pairs of faces stay together, but is {batch_size}"
     )
 
 
@@ -117,10 +122,7 @@ def _not_above(name: str) -> Callable[..., str]:
     def find(value: float | int, peak: float | int) -> str:
         if value <= peak:
             return ""
-        return (
-            f"config.{name} is {value}: give no more than config.train.learning_rate, which is "
-            f"{peak}"
-        )
+        return f"config.{name} is {value}: give at most config.train.learning_rate, which is {peak}"
 
     return find
 
@@ -135,20 +137,20 @@ RELATIONS: Mapping[tuple[str, ...], Callable[..., str]] = {
 }
 
 
-def require_same(workdir: Path, config: ConfigDict) -> Path:
-    """The workdir, if it is new or this config's. InputError names what differs."""
+def require_same(workdir: Path, config: ConfigDict) -> None:
+    """InputError if the workdir belongs to another config; it names what differs."""
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir} is a file")
     if not (workdir / "config.json").exists():
-        return workdir
+        return
     there = flatten(expand_paths(read_config(workdir)).to_dict())
     here = flatten(json.loads(config.to_json()))
 
-    def told(key, values):
+    def shown(key, values):
         return repr(values[key]) if key in values else "no option"
 
     differing = [
-        f"{key} is {told(key, there)} there and {told(key, here)} here"
+        f"{key} is {shown(key, there)} there and {shown(key, here)} here"
         for key in sorted(there.keys() | here.keys())
         if there.get(key) != here.get(key) and binds(key)
     ]
@@ -156,15 +158,14 @@ def require_same(workdir: Path, config: ConfigDict) -> Path:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise InputError(
             f"{workdir} was made with another config: {'; '.join(differing[:3])}{more}. "
-            "Take another --workdir, or the same values"
+            "Take another --workdir, or use the same values"
         )
-    return workdir
 
 
 def require_used(config: ConfigDict, used: Collection[str]) -> None:
-    """InputError for a changed option of `config.data` that its dataset, which uses `used`, lacks.
+    """InputError if an option of `config.data` was changed that the dataset does not use.
 
-    It would be believed to have done something.
+    Otherwise the user would believe it had an effect. `used`: the options that the dataset uses.
     """
     from deepfidelity_configs import default
 
@@ -172,7 +173,7 @@ def require_used(config: ConfigDict, used: Collection[str]) -> None:
     for key in DATASETS_OWN:
         value = config.data[key]
         if isinstance(value, tuple):
-            value = list(value)  # as a workdir's config.json has it
+            value = list(value)  # a config read from config.json has lists
         changed = value != (list(usual[key]) if isinstance(value, list) else usual[key])
         if changed and key not in used:
             raise InputError(
@@ -182,12 +183,12 @@ def require_used(config: ConfigDict, used: Collection[str]) -> None:
 
 
 def binds(name: str) -> bool:
-    """Whether a workdir is bound to the value of this option; so to one that is not ours."""
+    """Whether a workdir is bound to the value of this option; an unknown option binds."""
     return name not in OPTIONS or OPTIONS[name].binds
 
 
 def expand_paths(config: ConfigDict) -> ConfigDict:
-    """The same configuration, `~` spelt out in all of its paths."""
+    """The same configuration, with `~` expanded in all of its paths."""
     for name, value in flatten_dict(config.to_dict(), sep=".").items():
         if name.split(".")[-1] in PATHS and isinstance(value, str) and value.startswith("~"):
             config.update_from_flattened_dict({name: expand(f"config.{name}", value)})
@@ -195,7 +196,7 @@ def expand_paths(config: ConfigDict) -> ConfigDict:
 
 
 def complete(config: ConfigDict) -> ConfigDict:
-    """The configuration of an earlier version, with the defaults of options that are newer."""
+    """A configuration written by an earlier version, with defaults for options added since."""
     from deepfidelity_configs import default
 
     def fill(own, defaults):
@@ -210,11 +211,11 @@ def complete(config: ConfigDict) -> ConfigDict:
 
 
 def explain(error: object) -> str:
-    """What the parser of the command line says, in the words of the option where it is ours."""
+    """An error of the command line parser; for one of our options in the words of the table."""
     text = str(error)
     given = re.match(r"flag --config\.([\w.]+)=(.*?): ", text, re.DOTALL)
     if given and given[1] in OPTIONS:
         return _refuse(given[1], given[2])
-    if "Traceback (most recent call last)" in text:  # of a config file
+    if "Traceback (most recent call last)" in text:  # raised by a config file
         text = f"{text.split(': ')[0].removeprefix('flag ')}: {text.strip().splitlines()[-1]}"
     return text

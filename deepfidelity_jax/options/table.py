@@ -1,4 +1,4 @@
-"""What each option of configs/default.py may be, and whether a workdir is bound to it."""
+"""What each option in configs/default.py may be, and whether a workdir is bound to it."""
 
 import os
 import re
@@ -12,16 +12,16 @@ from deepfidelity_jax.quality.measure import MEASURES
 from deepfidelity_jax.records import schema
 
 INT32 = 2**31 - 1  # steps are counted in 32 bits
-UINT32 = 2**32 - 1  # what every generator of random numbers takes as a seed
-MUCH = 1_000_000  # more is a slip of the keyboard
-LONGEST_PATH, LONGEST_NAME = 4095, 255  # bytes that Linux takes
+UINT32 = 2**32 - 1  # largest seed that every random generator takes
+MUCH = 1_000_000  # more must be a typing error
+LONGEST_PATH, LONGEST_NAME = 4095, 255  # bytes, on Linux
 
 
 class Option(NamedTuple):
-    """What an option takes, in words that follow 'give' and as a check of a value.
+    """What an option may be.
 
-    binds: whether the workdir of a run is bound to the value, since it changes results.
-    path: whether it names a file or folder.
+    words: completes the sentence "give ...". holds: whether a value is allowed. binds: whether a
+    workdir is bound to the value, because the value changes results. path: whether it is a path.
     """
 
     words: str
@@ -42,7 +42,7 @@ def _whole(low: int, high: int, multiple: int = 1) -> Option:
 def _number(
     low: float | int, high: float | int, *, above: bool = False, below: bool = False
 ) -> Option:
-    """`above` and `below`: the ends are left out. NaN compares false, so it is refused."""
+    """`above` and `below` exclude the ends. NaN compares false, so it is refused."""
 
     def holds(value):
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -79,7 +79,7 @@ def _each(option: Option, count: int) -> Option:
 
 
 def _span(option: Option) -> Option:
-    """A range: two values in order."""
+    """A range: two values in ascending order."""
     pair = _each(option, 2)
     return Option(
         f"(low, high), low not above high, each {option.words}",
@@ -88,7 +88,7 @@ def _span(option: Option) -> Option:
 
 
 def _some(*names: str) -> Option:
-    """A tuple of some of the names, each at most once."""
+    """A tuple of one or more of the names, each at most once."""
 
     def holds(value):
         return (
@@ -99,7 +99,7 @@ def _some(*names: str) -> Option:
         )
 
     shown = ", ".join(repr(name) for name in names)
-    return Option(f"some of ({shown}) in brackets, with a comma after a single one", holds)
+    return Option(f"some of ({shown}), in brackets and with a comma after a single one", holds)
 
 
 def _leaks() -> Option:
@@ -119,11 +119,11 @@ def _beam_options() -> Option:
             return False
         try:
             shlex.split(value)
-        except ValueError:  # a quotation without an end
+        except ValueError:  # an unclosed quotation mark
             return False
         return True
 
-    return Option("options as on a command line, each quotation closed", holds)
+    return Option("options as on a command line, with every quotation mark closed", holds)
 
 
 def _path() -> Option:
@@ -133,7 +133,7 @@ def _path() -> Option:
         size = [len(os.fsencode(name)) for name in value.split("/")]
         return sum(size) + len(size) - 1 <= LONGEST_PATH and max(size) <= LONGEST_NAME
 
-    words = f"a path, of at most {LONGEST_PATH} bytes and each name in it of at most {LONGEST_NAME}"
+    words = f"a path of at most {LONGEST_PATH} bytes, with names of at most {LONGEST_NAME} bytes"
     return Option(words, holds, path=True)
 
 
@@ -152,7 +152,7 @@ def _group() -> Option:
 
 
 def _free(option: Option) -> Option:
-    """The same, without a bearing on results: may differ from one command to the next."""
+    """The same option, but not bound to the workdir: it may change between commands."""
     return option._replace(binds=False)
 
 
@@ -160,24 +160,24 @@ _SHARE = _number(0, 1)
 _POSITIVE_SHARE = _number(0, 1, above=True)
 _WEIGHT = _number(0, MUCH)
 
-# In the order of configs/default.py, whose comments say what each option is.
+# In the order of configs/default.py, where comments explain each option.
 OPTIONS: Mapping[str, Option] = {
     "seed": _whole(0, UINT32),
     "init_from": _path(),
     #
     "data.dataset": _choice(*schema.datasets()),
-    # What was trained on is known by its content, wherever it lies and however it was told to be
-    # divided, see pipeline.require_trained_on.
+    # The paths and shares themselves do not bind: a workdir is bound to the content of its training
+    # data, see pipeline.require_trained_on.
     "data.dir": _free(_path()),
     "data.real_folder": _free(_path()),
     "data.fake_folder": _free(_path()),
     "data.group": _free(_group()),
     "data.records_dir": _free(_path()),
-    "data.identities": _whole(6, MUCH),  # two a split, for swaps
+    "data.identities": _whole(6, MUCH),  # two per split, for swaps
     "data.clips": _whole(1, MUCH),
     "data.splits": _each(_number(0, 100, above=True), len(schema.SPLITS)),
     "data.manual_dir": _free(_path()),
-    "data.bench_json": _path(),  # with a list, other records are made than without
+    "data.bench_json": _path(),  # changes the records
     "data.compression": _choice("raw", "c23", "c40"),
     "data.methods": _some(
         "Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "DeepFakeDetection"
@@ -186,7 +186,7 @@ OPTIONS: Mapping[str, Option] = {
     "data.incomplete": _flag(),
     "data.beam": _free(_beam_options()),
     "data.fresh_forgeries": _flag(),
-    "data.workers": _free(_whole(0, 1024)),  # the stream is the same, see data.training_batches
+    "data.workers": _free(_whole(0, 1024)),  # same batches, see training.batches
     #
     "faces.detector": _choice(*DETECTORS),
     "faces.yunet": _path(),
@@ -194,7 +194,7 @@ OPTIONS: Mapping[str, Option] = {
     "faces.size": _whole(pictures.MIN_SIDE, 4096),
     "faces.frames": _whole(1, MUCH),
     #
-    "leaks.allow": _free(_leaks()),  # the check stops a run or lets it be, and changes no figure
+    "leaks.allow": _free(_leaks()),  # may stop a run, never changes a result
     #
     "quality.measure": _choice(*MEASURES),
     "quality.weights": _path(),
@@ -245,15 +245,15 @@ OPTIONS: Mapping[str, Option] = {
     "train.fidelity_weight": _WEIGHT,
     "train.ranking_weight": _WEIGHT,
     "train.whitening": _flag(),
-    # How the same sums are spread and held; accumulate is another matter, see train.train_step.
+    # shard_state and remat do not change results; accumulate does, see training.step.
     "train.shard_state": _free(_flag()),
     "train.accumulate": _whole(1, 32768),
     "train.remat": _free(_flag()),
     "train.ema_decay": _number(0, 1, below=True),
     "train.ema_warmup": _flag(),
     "train.log_every": _free(_whole(1, INT32)),
-    # The best checkpoint is picked of those that were validated, which eval_every says. Those saved
-    # between are never picked, and the best is kept whatever `keep` is.
+    # The best checkpoint is one of those validated, every eval_every steps. Checkpoints saved in
+    # between are never picked, and the best one is kept whatever `keep` is.
     "train.eval_every": _whole(1, INT32),
     "train.checkpoint_every": _free(_whole(1, INT32)),
     "train.select_on": _choice("validation", "test"),
@@ -264,10 +264,10 @@ OPTIONS: Mapping[str, Option] = {
     "eval.official_scoring": _free(_flag()),
 }
 
-# The last parts of their names: a config of several datasets has some for each of its own groups.
-# Of config.data, what not every dataset uses: a builder's OPTIONS say which.
+# Options of config.data that only some datasets use; each builder lists its own in OPTIONS.
 DATASETS_OWN = (
     "dir", "real_folder", "fake_folder", "group", "identities", "clips", "splits", "manual_dir",
     "bench_json", "compression", "methods", "incomplete", "beam",
 )  # fmt: skip
+# Last parts of the names, as configs/cross.py has such options in groups of its own.
 PATHS = frozenset(name.split(".")[-1] for name, option in OPTIONS.items() if option.path)

@@ -1,10 +1,11 @@
-"""Faces found on a cluster: the work of `preparation.stage` as an Apache Beam pipeline.
+"""Staging on a cluster: `staging.stage` as an Apache Beam pipeline.
 
-Finding faces is nearly all of a preparation, and every source is worked on apart. So that is what a
-cluster does; the records are then written by the machine that gave the command. The videos and
-`--config.data.records_dir` must lie in a folder that all workers see under the same path (NFS,
-Lustre, Filestore, a mounted bucket), and this package must be installed on them with the extra
-`[beam]`. A killed run goes on, on the cluster or off it. The options are Beam's own:
+Finding faces takes nearly all the time of a preparation, and every source is independent of the
+others. So the cluster finds the faces, and the machine that runs the command then writes the
+records. The videos and `--config.data.records_dir` must be in a folder that all workers see under
+the same path (NFS, Lustre, Filestore, a mounted bucket), and this package must be installed on the
+workers with the extra `[beam]`. A killed run can be resumed on the cluster or without it. The
+options are Beam's own:
 
     pip install -e '.[beam]'
     COMMAND="python run.py --config=configs/ffpp.py --mode=prepare --workdir=/shared/run
@@ -18,15 +19,15 @@ Lustre, Filestore, a mounted bucket), and this package must be installed on them
     $COMMAND --config.data.beam="--runner=PortableRunner --job_endpoint=HOST:8099
         --environment_type=EXTERNAL --environment_config=localhost:50000"
 
-    # Google Dataflow, IMAGE made from Beam's SDK image with this package and the share mounted
+    # Google Dataflow; IMAGE is Beam's SDK image with this package and the share mounted
     $COMMAND --config.data.beam="--runner=DataflowRunner --project=PROJECT --region=REGION
         --temp_location=gs://BUCKET/tmp --sdk_container_image=IMAGE --experiments=use_runner_v2"
 
-    # This machine, to try it
+    # This machine, to try it out
     $COMMAND --config.data.beam="--runner=DirectRunner --direct_num_workers=2
         --direct_running_mode=multi_processing"
 
-Only the last was run here; the others are as Beam's documentation gives them.
+Only the last one has been run by us; the others follow Beam's documentation.
 """
 
 import shlex
@@ -48,9 +49,9 @@ except ImportError:
 
 
 class FindFaces(beam.DoFn):
-    """Stages the faces of a source in a file, written once however often its bundle is tried.
+    """Stages the faces of one source; safe to retry, as a source already staged is skipped.
 
-    produce: a picklable function of one source. folder: where `preparation` looks for the files.
+    produce: a picklable function of one source. folder: of the staged faces.
     """
 
     def __init__(self, produce: Callable[[Any], Produced], folder: Path):
@@ -58,19 +59,19 @@ class FindFaces(beam.DoFn):
         self.produce, self.folder = produce, folder
 
     def process(self, source):
-        """The source's name, when it is staged."""
+        """The name of the source, once it is staged."""
         produce_one(self.produce, source, self.folder)
         yield source.name
 
 
-def stage(
+def stage_on_cluster(
     sources: Sequence[Source], produce: Callable[[Any], Produced], folder: Path, options: str
 ) -> None:
-    """Run the pipeline on the runner that `options` name, and wait for it."""
+    """Run the pipeline on the runner named in `options`, and wait for it to end."""
     with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
         _ = (
             pipeline
             | "list sources" >> beam.Create(list(sources))
-            | "spread" >> beam.Reshuffle()  # or one worker would do all that it was handed
+            | "spread" >> beam.Reshuffle()  # otherwise one worker would process all of them
             | "find faces" >> beam.ParDo(FindFaces(produce, folder))
         )

@@ -1,6 +1,10 @@
-"""What the builders in datasets/ have in common: from a configuration to TFDS records."""
+"""What the TFDS builders in datasets/ share: from a configuration to records.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+`RecordsBuilder` is the base of every dataset's builder, `BenchmarkBuilder` that of the benchmarks,
+of which users bring a copy. A benchmark provides a `Plan`: which sources its records are made from.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +22,9 @@ from deepfidelity_jax.workdir import fingerprint
 
 
 class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A builder whose split generators yield records, of the one schema all datasets share.
+    """Base of every dataset's builder.
 
-    OPTIONS: what it uses of `config.data`, beside what is common to all.
+    OPTIONS: the options of `config.data` it uses, beside those common to all datasets.
     """
 
     OPTIONS: tuple[str, ...] = ()
@@ -38,27 +42,28 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @property
     def contents(self) -> str:
-        """What the training split holds, in a word: other contents are told apart by it.
+        """Identifies the training and validation data; a trained workdir is bound to it.
 
-        The same options give the same records, so it is their name. Empty where it is unknown.
+        By default the name of the records, as the same options give the same records. Empty if
+        unknown.
         """
         return f"{self.builder_config.name}/{self.version}"
 
     @property
     def untold(self) -> str:
-        """What earlier versions trained on, whose checkpoints do not tell: the same."""
+        """The `contents` assumed for checkpoints of earlier versions, which did not store any."""
         return self.contents
 
     @property
     def undecided(self) -> str:
-        """What to do where videos look alike across splits; empty where it is the dataset's own."""
+        """What the user must decide if videos look alike across splits; empty for a fixed split."""
         return ""
 
     def _info(self) -> tfds.core.DatasetInfo:
         info = self.dataset_info_from_configs(
             features=schema.features(), metadata=tfds.core.MetadataDict()
         )
-        # TFDS would look for these records in its bucket, and leave a folder in the temporary one.
+        # TFDS would search its own bucket for these records, and leave a temporary folder behind.
         info.initialize_from_bucket = lambda: None
         return info
 
@@ -68,15 +73,15 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 @dataclass(kw_only=True)
 class Plan(tfds.core.BuilderConfig):
-    """What a benchmark's records are made of.
+    """What a benchmark's records are made from.
 
-    name: TFDS's, of the folder of the records. sources: what `produce` turns into faces, of the
-    splits wanted. unit: what a source is called. options: the dataset's choices, for the metadata.
-    notes: on what was left out. absent: why there are no sources; records that are there already
-    can be read all the same.
+    name: folder of the records. sources: in the splits asked for. produce: turns a source into
+    faces. unit: what a source is called in messages. options: the dataset's own choices, for the
+    metadata. notes: why inputs were left out, by name. beam: as in `staging.stage`. absent: why
+    there are no sources; existing records can still be read.
     """
 
-    # Not shown: TFDS logs a configuration, and there are thousands.
+    # repr=False: TFDS logs the configuration, and there may be thousands.
     sources: Sequence[Source] = field(default=(), repr=False)
     produce: Callable[[Any], Produced] | None = None
     recipe: Recipe
@@ -89,16 +94,16 @@ class Plan(tfds.core.BuilderConfig):
 
 
 class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
-    """A builder of a benchmark that users have a copy of, in `config.data.manual_dir`."""
+    """Base of the benchmarks' builders; the user's copy is in `config.data.manual_dir`."""
 
     @classmethod
     def plan(cls, config: ConfigDict) -> Plan:
-        """What the records are made of."""
+        """What the records are made from."""
         raise NotImplementedError
 
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "BenchmarkBuilder":
-        """The builder for a configuration, writing below `records_dir`."""
+        """The builder for a configuration; it writes below `records_dir`."""
         plan = cls.plan(config)
         version = cls.version_in(records_dir / cls.name / plan.name)
         return cls(data_dir=records_dir, config=plan, version=version, file_format="array_record")
@@ -122,10 +127,10 @@ class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
 
 @dataclass(frozen=True)
 class Holding:
-    """What a manual directory holds of a benchmark.
+    """What a user's copy of a benchmark holds.
 
-    sources: what is there. missing: what should be there and is not, as split -> names.
-    notes: on what is there and left out.
+    sources: what was found. missing: names that should be there and are not, by split. notes: why
+    files were left out, by name.
     """
 
     sources: Sequence[Source]
@@ -142,32 +147,32 @@ def plan_benchmark(
     *,
     unit: str,
 ) -> Plan:
-    """The plan for the splits wanted of what `config.data.manual_dir` holds.
+    """Plan the records of the splits in `config.data.prepare` from the user's copy.
 
-    The same options give the same name wherever the copy lies, so that records can be used on a
-    machine that has no copy.
+    The name depends on the options and not on where the copy is, so that records can also be used
+    on a machine without a copy.
 
     Args:
       config: of the run.
-      label: begins the name of the records' folder.
-      options: the dataset's own choices, all that changes its records beside the recipe.
-      list_sources: what a manual directory holds.
+      label: first part of the name of the records' folder.
+      options: the dataset's own choices, whatever changes its records beside the recipe.
+      list_sources: lists what a copy holds.
       extractor: makes `produce` from the face settings and the quality measure.
-      unit: what a source is called.
+      unit: what a source is called in messages.
 
     Raises:
-      InputError: the directory is not what it should be, or parts of it are missing.
+      InputError: the folder is not a copy of the benchmark, or parts of it are missing.
     """
     own = config.data
     splits = tuple(own.prepare)
     if not splits or set(splits) - set(SPLITS):
-        raise InputError(f"config.data.prepare is {splits}: name some of {', '.join(SPLITS)}")
+        raise InputError(f"config.data.prepare is {splits}: choose from {', '.join(SPLITS)}")
     if own.bench_json and config.faces.detector != "none":
         raise InputError(
-            "config.data.bench_json lists face crops, cut and aligned already: add "
+            "config.data.bench_json lists crops that are already aligned: add "
             "--config.faces.detector=none"
         )
-    # The seed draws nothing here: runs of other seeds share the records.
+    # Nothing is drawn here, so runs with different seeds share their records.
     recipe = replace(Recipe.from_config(config), seed=0)
     options = {"splits": splits, "incomplete": own.incomplete} | options
     plan = Plan(
@@ -180,7 +185,7 @@ def plan_benchmark(
     )
     if not own.manual_dir:
         plan.absent = (
-            "config.data.manual_dir is empty: name the folder of your copy of the dataset; "
+            "config.data.manual_dir is empty: give the folder of your copy of the dataset; "
             f"datasets/{own.dataset}/README.md says how to get one"
         )
         return plan
@@ -191,7 +196,7 @@ def plan_benchmark(
     plan.notes = dict(holding.notes)
     measure = recipe.measure
     if measure.name == "csv":
-        # What lies in an archive is not known yet: there a path must be as the records have it.
+        # Files inside an archive are not listed yet: there the table must have the exact paths.
         listed = [name for source in plan.sources for name in getattr(source, "files", ())]
         if listed:
             scores = table.match_scores(measure.scores, listed, folder)
@@ -203,7 +208,7 @@ def plan_benchmark(
     if missing and not own.incomplete:
         raise InputError(
             f"{folder} lacks {len(missing)} {unit} of {own.dataset}, such as {missing[0]}, and "
-            f"holds {len(plan.sources)}: finish the download, or take what is there with "
+            f"holds {len(plan.sources)}: finish the download, or use what is there with "
             "--config.data.incomplete=true"
         )
     if missing:
@@ -213,36 +218,29 @@ def plan_benchmark(
 
 
 def validation_share(config: ConfigDict) -> float:
-    """Of what is not the official test split: the part for validation, by `config.data.splits`."""
+    """The share of validation in what is not the official test split, by `config.data.splits`."""
     train, validation, _ = config.data.splits
     return validation / (train + validation)
 
 
 def find_root(folder: Path, marks: Sequence[str], dataset: str) -> Path:
-    """`folder`, if one of `marks` lies in it; else InputError says what does, and what to give."""
+    """`folder`, if it contains one of `marks`; otherwise InputError says which folder to give."""
     looked_for = " or ".join(f"{mark}/" if "." not in mark else mark for mark in marks)
     where = f"config.data.manual_dir is {folder}"
     if not folder.is_dir():
-        raise InputError(f"{where}, which is no folder: give the one that holds {looked_for}")
+        raise InputError(f"{where}, which is not a folder: give the one with {looked_for} inside")
     if any((folder / mark).exists() for mark in marks):
         return folder
     near = [folder.parent, *sorted(path for path in folder.iterdir() if path.is_dir())]
     meant = [path for path in near if any((path / mark).exists() for mark in marks)]
     advice = (
-        f"give {meant[0]}"
-        if meant
-        else f"give the folder that holds it, as datasets/{dataset}/README.md shows"
+        f"give {meant[0]}" if meant else f"give the folder shown in datasets/{dataset}/README.md"
     )
-    raise InputError(f"{where}: no {looked_for} in it, but {name_some(folder)}; {advice}")
+    raise InputError(f"{where}, which has {name_some(folder)} but no {looked_for}: {advice}")
 
 
 def name_some(folder: Path, limit: int = 4) -> str:
-    """The first names in a folder, for a message."""
+    """The first few names in a folder, for a message."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    return _shorten(names, limit) or "nothing"
-
-
-def _shorten(names: Iterable[str], limit: int) -> str:
-    names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return (", ".join(names[:limit]) + more) or "nothing"

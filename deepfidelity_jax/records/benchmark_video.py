@@ -1,4 +1,7 @@
-"""One labelled video of a benchmark to the faces of the person followed through it."""
+"""One labelled video of a benchmark to faces: those of the person seen most in it.
+
+A video that cannot be read gives no faces and the reason (`Extractor`, `unreadable`).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +15,8 @@ from deepfidelity_jax.images import formats, pictures, videos
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.source import Face, Produced
 
-# Of the 81 points of a DeepfakeBench face, those of an eye at image left, of the one at image
-# right, of the nose's tip and of the mouth's corners.
+# Indices into DeepfakeBench's 81 landmarks: the eye on the left of the image, the eye on the right,
+# the tip of the nose, the corners of the mouth.
 EYES, NOSE, MOUTH = (slice(36, 42), slice(42, 48)), 30, (48, 54)
 
 
@@ -21,10 +24,10 @@ EYES, NOSE, MOUTH = (slice(36, 42), slice(42, 48)), 30, (48, 54)
 class Video:
     """A video of a benchmark.
 
-    name: its path inside the dataset, with forward slashes. path: the file, or for a video that is
-    held as frames the folder that `frames` start from. label, method, video_id, split: as in
-    `records.features`, the same for all of its frames. origins: `kind/name` of the people in it
-    and of the videos it was made of. frames: files of ready face crops, in their order.
+    name: its path inside the dataset, with forward slashes. path: the file, or the folder that
+    `frames` are relative to. label, method, video_id, split: as in `schema.features`, the same for
+    all frames. origins: `kind/name` of the people shown and of the videos it was made from. frames:
+    files of ready face crops, in order; empty for a video file.
     """
 
     name: str
@@ -38,16 +41,18 @@ class Video:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The paths its faces are recorded with."""
+        """The paths that its records name."""
         return self.frames or (self.name,)
 
 
 def list_folder(
     root: Path, folder: str, suffixes: tuple[str, ...]
 ) -> tuple[list[str], dict[str, str]]:
-    """Names in a folder of a dataset that end so, sorted.
+    """List a folder of a dataset.
 
-    Also, by their path inside the dataset, why all others in this folder are left out.
+    Returns:
+      The names that end in one of `suffixes`, sorted; and for every other file the reason it is
+      left out, by its path inside the dataset.
     """
     names, left_out = [], {}
     for name in sorted(path.name for path in (root / folder).iterdir()):
@@ -62,13 +67,13 @@ def list_folder(
 
 @dataclass(frozen=True)
 class Extractor:
-    """Turns one video into faces; picklable, as it runs in many processes."""
+    """Turns one video into faces; picklable, for worker processes."""
 
     settings: detection.FaceSettings
     measure: Measure
 
     def __call__(self, video: Video) -> Produced:
-        """The faces of the person seen most; none, and why, where the video cannot be read."""
+        """The faces of the person seen most; for an unreadable video none, and the reason."""
         try:
             if video.frames:
                 extraction, paths = read_crops(video, self.settings)
@@ -82,7 +87,7 @@ class Extractor:
 def read_crops(
     video: Video, settings: detection.FaceSettings
 ) -> tuple[tracking.Extraction, dict[int, str]]:
-    """The person in evenly spaced ready crops, and the file of each frame."""
+    """The person in evenly spaced frames of ready crops, and the file of each frame number."""
     chosen = {}
     for index in videos.spread_indices(len(video.frames), settings.frames):
         chosen[frame_number(video.frames[index])] = video.frames[index]
@@ -112,17 +117,17 @@ def frame_number(name: str) -> int:
 
 
 def read_landmarks(frame: Path) -> Float32[np.ndarray, "5 2"] | None:
-    """The five landmarks of `frames/VIDEO/N.png`, from `landmarks/VIDEO/N.npy` if that is there."""
+    """The five landmarks of `frames/VIDEO/N.png`, from `landmarks/VIDEO/N.npy` if it exists."""
     path = frame.parents[2] / "landmarks" / frame.parent.name / f"{frame.stem}.npy"
     try:
         points = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # missing or damaged: the crop is as good without
+    except (OSError, ValueError, EOFError):  # missing or damaged: the crop is used without
         return None
     return five_points(points) if points.shape == (81, 2) else None
 
 
 def five_points(points: Float[np.ndarray, "81 2"] | np.ndarray) -> Float32[np.ndarray, "5 2"]:
-    """Eyes, nose and mouth corners of 81 landmarks, in pixels as they are."""
+    """Eyes, nose and mouth corners from 81 landmarks, in the same pixels."""
     eyes = [points[eye].mean(0) for eye in EYES]
     return np.array([*eyes, points[NOSE], *points[list(MOUTH)]], np.float32)
 
@@ -133,9 +138,9 @@ def recorded(
     measure: Measure,
     paths: Mapping[int, str],
 ) -> Produced:
-    """The faces of the person seen most, largest in sum, with what was counted on the way.
+    """The faces of the person seen most, and the tally of the video.
 
-    paths: the file of each frame, where it is not the video's.
+    paths: the file of each frame number, if the frames are files of their own.
     """
     counted = tally(extraction)
     if not extraction.people:
@@ -160,7 +165,7 @@ def recorded(
 
 
 def tally(extraction: tracking.Extraction) -> dict[str, int]:
-    """What was seen: frames with nobody where a face was looked for, and with several people."""
+    """Counts for one video: its frames, those without the face, those with several faces, ..."""
     frames = [{crop.frame for crop in person.crops} for person in extraction.people]
     followed = frames[0] if frames else set()
     several = {frame for own in frames[1:] for frame in own} & followed
@@ -176,5 +181,5 @@ def tally(extraction: tracking.Extraction) -> dict[str, int]:
 
 
 def unreadable(video_id: str, reason: str) -> Produced:
-    """Nothing of a video that cannot be read, and why."""
+    """No faces, and the reason, for a video that cannot be read."""
     return Produced([], reason, {video_id: {"videos": 1, "unreadable videos": 1}})

@@ -1,7 +1,7 @@
-"""Datasets as DeepfakeBench holds them: face crops in a tree of frames, listed in a JSON file.
+"""Datasets in DeepfakeBench's format: folders of face crops, listed in a JSON file.
 
-Only what a file says of labels, compression and frames is taken over. Its splits are not: its
-Celeb-DF training list holds the test videos, and its validation list is its test list.
+Labels, compression and frames are taken from that file, but not its splits: its training list of
+Celeb-DF contains the test videos, and its validation lists are its test lists.
 """
 
 import json
@@ -19,8 +19,8 @@ class Listed:
     """A video in the JSON file.
 
     label: DeepfakeBench's, such as `FF-DF`. levels: the keys between label and video, such as
-    split and compression. name: of the video. frames: paths with forward slashes, beginning with
-    the folder that `anchors` named, in the order of their numbers.
+    split and compression. name: of the video. frames: paths with forward slashes, relative to the
+    dataset's folder, ordered by frame number.
     """
 
     label: str
@@ -30,15 +30,15 @@ class Listed:
 
 
 def read(path: Path, anchors: Sequence[str]) -> list[Listed]:
-    """The videos of a DeepfakeBench JSON file, each once however many of its splits name it.
+    """The videos in a DeepfakeBench JSON file, each once even if several splits list it.
 
     Args:
-      path: of the file.
-      anchors: names of the dataset's own top folders; whatever stands before one in a path, on
-        whichever machine, is dropped.
+      path: the JSON file.
+      anchors: the dataset's top folders. A path is cut before one of these, as the part before it
+        belongs to the machine that wrote the list.
 
     Raises:
-      InputError: it is missing, or not such a file.
+      InputError: the file is missing or is not a DeepfakeBench list.
     """
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
@@ -48,27 +48,27 @@ def read(path: Path, anchors: Sequence[str]) -> list[Listed]:
             for levels, name, frames in _walk(inside):
                 paths = [cut_before(frame, anchors) for frame in frames]
                 paths.sort(key=frame_number)
-                # The splits overlap: one video, whichever of them names it.
+                # The splits overlap: keep one entry per video, the one with most frames.
                 key = label, levels[1:], name
                 if len(paths) > len(found[key].frames if key in found else ()):
                     found[key] = Listed(label, levels, name, tuple(paths))
     except OSError as error:
         raise InputError(
-            f"config.data.bench_json is {path}: {(error.strerror or str(error)).lower()}; name "
-            "DeepfakeBench's JSON file of this dataset"
+            f"config.data.bench_json is {path}: {(error.strerror or str(error)).lower()}; give "
+            "DeepfakeBench's JSON file for this dataset"
         ) from None
     except (ValueError, AttributeError, TypeError, KeyError, MediaError) as error:
         raise InputError(
             f"config.data.bench_json is {path}: not a DeepfakeBench list of videos and frames "
-            f"({' '.join(str(error).split())}); name its JSON file of this dataset"
+            f"({' '.join(str(error).split())}); give its JSON file for this dataset"
         ) from None
     if not found:
-        raise InputError(f"config.data.bench_json is {path}: there is no video with frames in it")
+        raise InputError(f"config.data.bench_json is {path}: it lists no video with frames")
     return list(found.values())
 
 
 def _walk(inside: dict, levels: tuple[str, ...] = ()) -> Iterator[tuple[tuple, str, list]]:
-    """Levels, name and frames of all videos below, at whatever depth."""
+    """Levels, name and frames of all videos, at any depth."""
     for name, entry in inside.items():
         if "frames" in entry:
             yield levels, name, entry["frames"]
@@ -77,7 +77,7 @@ def _walk(inside: dict, levels: tuple[str, ...] = ()) -> Iterator[tuple[tuple, s
 
 
 def cut_before(path: str, anchors: Sequence[str]) -> str:
-    """A path of either separator from the last of `anchors` in it on, with forward slashes."""
+    """The path from the last of `anchors` in it, with forward slashes; `path` may have either."""
     parts = PurePosixPath(path.replace("\\", "/")).parts
     starts = [index for index, part in enumerate(parts) if part in anchors]
     if not starts or ".." in parts:

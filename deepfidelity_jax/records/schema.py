@@ -1,7 +1,8 @@
-"""What every dataset's records look like, whoever built them, and how they are opened.
+"""The schema of a record, and how records are opened.
 
-A record is one aligned face crop with its label, its quality and its fidelity target. Records are
-TFDS datasets in the array_record format, written and read without TensorFlow.
+A record is one aligned face crop with its label, its quality and its fidelity target. All datasets
+share the schema. Records are TFDS datasets in the array_record format, written and read without
+TensorFlow.
 """
 
 import contextlib
@@ -21,23 +22,23 @@ LABELS = ("fake", "real")  # index 0 and 1, everywhere
 FAKE, REAL = 0, 1
 ORIGINAL = "original"  # the method of a real face
 SPLITS = ("train", "validation", "test")
-# Clean real faces of the training split, where a dataset makes its own forgeries: training draws
-# new ones from them each epoch, while the other splits hold fixed ones.
+# A further split of datasets that make their own forgeries: the clean real training faces, from
+# which training draws new forgeries each epoch. The forgeries in the other splits are fixed.
 SOURCES = "sources"
-CHECKSUM = "checksum"  # of the other metadata
+CHECKSUM = "checksum"  # key in the metadata, of all other entries
 
 
 def features() -> tfds.features.FeaturesDict:
     """The schema of a record.
 
-    image: JPEG bytes of the aligned crop, kept as they are. label: 0 fake, 1 real. method: how it
-    was forged, `original` for a real face. video_id: unique in the dataset; frames of one share
-    it. frame: index in the video. quality: raw value of the measure named in the metadata.
-    fidelity: target in [0, 1]. bbox: x, y, width, height in pixels of the source, NaN where
-    unknown. landmarks: eyes, nose, mouth corners (x, y in pixels of the crop), NaN where unknown.
-    path: the source file. known_quality: quality by construction where the dataset knows it, NaN
-    elsewhere. origins: what must not be in two splits, as `kind/name` with spaces between: the
-    people in it, the videos it was made of; empty where unknown.
+    image: encoded aligned crop, never re-encoded. label: 0 fake, 1 real. method: how it was forged,
+    `original` for a real face. video_id: unique in the dataset, shared by all frames of a video.
+    frame: index in the video. quality: raw value of the measure named in the metadata. fidelity:
+    target in [0, 1]. bbox: x, y, width, height in pixels of the source; NaN if unknown. landmarks:
+    eyes, nose, mouth corners (x, y in pixels of the crop); NaN if unknown. path: the source file.
+    known_quality: the true quality, of rendered faces; NaN otherwise. origins: the people shown and
+    the videos it was made from, none of which may be in two splits; as `kind/name`, separated by
+    spaces; empty if unknown.
     """
     return tfds.features.FeaturesDict(
         {
@@ -58,7 +59,7 @@ def features() -> tfds.features.FeaturesDict:
 
 
 def builder_class(dataset: str) -> type[tfds.core.GeneratorBasedBuilder]:
-    """The TFDS builder of `datasets/<dataset>`; an unknown name raises InputError."""
+    """The TFDS builder in `datasets/<dataset>`; InputError for an unknown name."""
     module = f"deepfidelity_datasets.{dataset}.{dataset}_dataset_builder"
     try:
         return importlib.import_module(module).Builder
@@ -71,15 +72,15 @@ def builder_class(dataset: str) -> type[tfds.core.GeneratorBasedBuilder]:
 
 
 def datasets() -> list[str]:
-    """The names of all datasets there is a builder of."""
+    """The names of all datasets that have a builder in datasets/."""
     folder = Path(importlib.import_module("deepfidelity_datasets").__path__[0])
     return sorted(path.parent.name for path in folder.glob("*/*_dataset_builder.py"))
 
 
 class Records:
-    """One split as a random-access sequence of records with encoded images.
+    """One split as a random-access sequence of records; images stay encoded.
 
-    Opened per process on first use, so that it travels to input workers.
+    Picklable, for input workers: each process opens the files on first use.
     """
 
     def __init__(self, folder: str | Path, split: str):
@@ -109,35 +110,35 @@ class Records:
 
 
 def splits_of(folder: str | Path) -> dict[str, int]:
-    """How many records each split in `folder` holds. InputError if they are damaged."""
+    """The number of records in each split of `folder`; InputError if they are damaged."""
     with _read_whole(folder):
         info = tfds.builder_from_directory(str(folder)).info
         return {name: split.num_examples for name, split in info.splits.items()}
 
 
 def metadata_of(folder: str | Path) -> Mapping[str, Any]:
-    """What the builder noted: quality range, faces' settings, skipped inputs.
+    """The dataset's metadata: recipe, fidelity scale, inputs left out.
 
-    InputError if the file is damaged, or is not what the builder wrote.
+    InputError if the file is damaged or was changed after the builder wrote it.
     """
     path = Path(folder) / "metadata.json"
     with _read_whole(folder):
         metadata = json.loads(path.read_text(encoding="utf-8"))
-        # Records of earlier versions have none.
+        # Earlier versions wrote no checksum.
         if metadata.get(CHECKSUM, checksum(metadata)) != checksum(metadata):
             raise ValueError(f"{path.name} has changed")
     return metadata
 
 
 def checksum(metadata: Mapping[str, Any]) -> int:
-    """CRC-32 of a dataset's metadata, which is kept in it: a changed digit would go unnoticed."""
+    """CRC-32 of a dataset's metadata without the checksum itself: detects a changed digit."""
     values = {name: value for name, value in metadata.items() if name != CHECKSUM}
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
 @contextlib.contextmanager
 def _read_whole(folder: str | Path) -> Iterator[None]:
-    """What TFDS and ArrayRecord say of damaged files, as an InputError."""
+    """Turn the errors of TFDS and ArrayRecord on damaged files into an InputError."""
     try:
         yield
     except Exception as error:
@@ -146,5 +147,5 @@ def _read_whole(folder: str | Path) -> Iterator[None]:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(
             f"the records in {folder} are damaged or incomplete ({reason}): delete that folder, "
-            "and the same command prepares them anew"
+            "and the same command prepares them again"
         ) from None

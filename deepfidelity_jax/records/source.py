@@ -1,4 +1,8 @@
-"""What a dataset is made of: a source, and the faces it gives."""
+"""A source of faces, the faces produced from it, and how they are summed up for a person.
+
+A source is whatever a dataset reads at a time: a video, a photograph, an archive. A damaged source
+produces no faces and a note that says why.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +15,7 @@ from jaxtyping import Float32
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records.schema import ORIGINAL, SPLITS
 
-EXPECTED = {"videos", "frames"}  # in a tally, beside what went wrong
+EXPECTED = {"videos", "frames"}  # all other keys of a tally count what went wrong
 CRASHED = "the process that read it crashed"
 NO_BOX = np.full(4, np.nan, np.float32)
 NO_LANDMARKS = np.full((5, 2), np.nan, np.float32)
@@ -19,9 +23,9 @@ NO_LANDMARKS = np.full((5, 2), np.nan, np.float32)
 
 @dataclass(frozen=True)
 class Face:
-    """One face as it will be recorded, before its fidelity is known.
+    """One face as it will be recorded, but without its fidelity target.
 
-    split: the split it belongs to. image: encoded crop. The rest as in `records.features`.
+    split: where it goes. image: encoded crop. The other fields are those of `schema.features`.
     """
 
     split: str
@@ -40,10 +44,10 @@ class Face:
 
 @dataclass(frozen=True)
 class Produced:
-    """The faces of one source, and in `note` what kept it from giving (more of) them.
+    """The faces of one source.
 
-    tally: for each of its videos what was counted, as `{"a/b.mp4": {"frames": 32, ...}}`; see
-    `videos.tally`.
+    note: why there are none, or fewer than there should be; empty if all went well. tally: counts
+    for each of its videos, `{"a/b.mp4": {"frames": 32, ...}}`; see `benchmark_video.tally`.
     """
 
     faces: list[Face]
@@ -53,7 +57,7 @@ class Produced:
 
 @runtime_checkable
 class Source(Protocol):
-    """Anything with a name that stays the same from run to run."""
+    """Whatever a dataset reads at a time, with a name that is the same in every run."""
 
     @property
     def name(self) -> str:
@@ -61,17 +65,16 @@ class Source(Protocol):
 
     @property
     def split(self) -> str:
-        """Where all of its faces go."""
+        """The split that all of its faces go to."""
 
 
 def sum_tallies(
     seen: Iterable[tuple[Source, Produced]],
 ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, dict[str, int]]]]:
-    """What was counted in each split, and of what is not well, in which videos.
+    """Sum the tallies in each split, and list the videos in which something went wrong.
 
     Returns:
-      `{split: {what: how many}}` and `{split: {what: {video: how many}}}`; the second without what
-      videos are supposed to have, see EXPECTED.
+      `{split: {what: count}}`, and `{split: {what: {video: count}}}` without the EXPECTED counts.
     """
     total, listed = {}, {}
     for source, produced in seen:
@@ -84,21 +87,20 @@ def sum_tallies(
 
 
 def require_both_classes(found: dict[str, dict[str, int]], splits: Sequence[str] = SPLITS) -> None:
-    """InputError unless each of the splits has a real and a fake face."""
+    """InputError unless each split has a real and a fake face, by `{split: {method: count}}`."""
     for split in splits:
         methods = found.get(split, {})
         real = methods.get(ORIGINAL, 0)
         for name, count in (("real", real), ("fake", sum(methods.values()) - real)):
             if count == 0:
                 raise InputError(
-                    f"no {name} face was found for the {split} split: more input is needed, or "
-                    "another config.faces.detector, other shares in config.data.splits, or another "
-                    "config.seed"
+                    f"no {name} face was found for the {split} split: add data, or change "
+                    "config.faces.detector, config.data.splits or config.seed"
                 )
 
 
 def count_reasons(notes: dict[str, str], limit: int = 6) -> str:
-    """How often each note was made, in one line, the most frequent first."""
+    """Each note with its count, in one line, most frequent first."""
     counted = Counter(notes.values()).most_common()
     parts = [f"{count} {note}" for note, count in counted[:limit]]
     if len(counted) > limit:
@@ -107,7 +109,7 @@ def count_reasons(notes: dict[str, str], limit: int = 6) -> str:
 
 
 def describe(notes: dict[str, str], limit: int = 10) -> str:
-    """Notes as lines for a person, `limit` of them, the rarest first."""
+    """The first `limit` notes as lines for a person, rarest first."""
     often = Counter(notes.values())
     ordered = sorted(notes.items(), key=lambda item: (often[item[1]], item))
     lines = [f"  {name}: {note}" for name, note in ordered[:limit]]

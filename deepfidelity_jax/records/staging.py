@@ -1,7 +1,8 @@
-"""Sources to staged faces: in parallel, resumable, nothing lost.
+"""Sources to staged faces, in parallel and resumable.
 
-Each source's faces are staged in one file, so that a killed preparation goes on where it stopped
-and ends with the same records.
+The faces of each source are kept in one file until the records are written. A killed preparation
+continues with the sources that have no file yet, and ends with the same records. A source that
+crashes its process (a decoder on a damaged file, say) is staged without faces and with a note.
 """
 
 import json
@@ -23,7 +24,7 @@ from deepfidelity_jax.hosts import count_cores
 from deepfidelity_jax.progress import Progress
 from deepfidelity_jax.records.source import CRASHED, Face, Produced, Source
 
-FACES_AT_ONCE = 64  # given to a measure that wants many
+FACES_AT_ONCE = 64  # least number of faces given to a measure that runs on batches
 
 
 def stage(
@@ -40,22 +41,20 @@ def stage(
     Args:
       sources: what to turn into faces.
       produce: a picklable function of one source.
-      folder: where staged faces are kept until the records are written.
+      folder: where staged faces are kept.
       unit: what a source is called in the progress line.
-      workers: processes; None for one per core.
-      beam: options of an Apache Beam pipeline that does it; empty: this machine's cores.
+      workers: number of processes; None for one per core.
+      beam: options of an Apache Beam pipeline to run instead; empty for this machine.
 
     Returns:
-      For each source what was noted and tallied: as produced, but without the faces.
+      Each source with its note and its tally, without its faces.
     """
     folder.mkdir(parents=True, exist_ok=True)
     todo = [source for source in sources if not staged_path(folder, source).exists()]
     workers = min(workers or count_cores(), len(todo)) or 1
     progress = Progress(len(sources), len(sources) - len(todo), unit)
     if todo and beam:
-        from deepfidelity_jax.records.beam import (
-            stage as stage_on_cluster,  # its requirements are an extra
-        )
+        from deepfidelity_jax.records.beam import stage_on_cluster  # needs the extra [beam]
 
         stage_on_cluster(todo, produce, folder, beam)
         progress.done = len(sources)
@@ -70,13 +69,12 @@ def stage(
 
 
 def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
-    """Produce with a process a core; a source that kills its process is noted and left behind."""
+    """Produce in worker processes; a source that crashes its process gets the note CRASHED."""
     while todo:
         try:
             return _in_pool(todo, produce, folder, workers, progress)
         except BrokenProcessPool:
-            # Say, a decoder has crashed on a damaged file. Those in hand are tried again one by
-            # one, and whichever does it again is the one.
+            # Any of the sources in progress may be to blame. Each is tried again alone.
             for source in todo:
                 path = staged_path(folder, source)
                 if path.with_suffix(".begun").exists() and not path.exists():
@@ -90,13 +88,14 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
 def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
-        # Not while workers start, which they would complain of; they inherit it until they have.
-        held_back = {signal.SIGINT, signal.SIGTERM}
-        signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
+        # A worker interrupted while it starts prints a traceback. Workers inherit the blocked
+        # signals and unblock them in `begin_worker`.
+        blocked = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         try:
             futures = [pool.submit(produce_one, produce, source, folder) for source in todo]
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
         try:
             for future in as_completed(futures):
                 future.result()
@@ -107,7 +106,7 @@ def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> N
 
 
 def _begin_worker() -> None:
-    """One thread a worker, as there is a worker a core."""
+    """One OpenCV thread per worker, as there is one worker per core."""
     cv2.setNumThreads(1)
     hosts.begin_worker()
 
@@ -119,12 +118,12 @@ def rate(
     *,
     unit: str,
 ) -> None:
-    """Measure the staged faces of every source not yet measured, and keep the qualities by them.
+    """Measure the quality of all staged faces, for a measure that runs on batches; resumable.
 
     Args:
       sources: all of them staged in `folder`.
-      folder: where the qualities are kept as well, a file a source.
-      measure: quality of many faces, by their encoded images and landmarks.
+      folder: of the staged faces; the qualities are kept beside them, one file per source.
+      measure: the qualities of many faces, from their encoded images and landmarks.
       unit: what a source is called in the progress line.
     """
     todo = [source for source in sources if not _quality_path(folder, source).exists()]
@@ -134,7 +133,7 @@ def rate(
         waiting.append((source, _read_staged(folder, source).faces))
         if sum(len(own) for _, own in waiting) < FACES_AT_ONCE and number < len(todo):
             continue
-        # A face may stand in two splits: clean ones that training forges are training faces, too.
+        # The same picture may be in two splits, `train` and `sources`: it is measured once.
         landmarks = {face.image: face.landmarks for _, own in waiting for face in own}
         found = measure(list(landmarks), list(landmarks.values()))
         qualities = dict(zip(landmarks, found, strict=True))
@@ -147,24 +146,24 @@ def rate(
 
 
 def staged(sources: Iterable[Source], folder: Path) -> Iterator[Face]:
-    """All staged faces, in the order of their sources."""
+    """All staged faces, in the order of the sources."""
     for source in sources:
         yield from _read_staged(folder, source).faces
 
 
 def produce_one(produce: Callable[[Any], Produced], source: Source, folder: Path) -> None:
-    """Stage one source's faces in `folder`, unless they are there."""
+    """Stage the faces of one source in `folder`, unless they are staged already."""
     path = staged_path(folder, source)
     if path.exists():
         return
     begun = path.with_suffix(".begun")
-    begun.touch()  # who was in hand, should this process die
+    begun.touch()  # marks the source as in progress, should this process crash
     _write_staged(path, produce(source))
     begun.unlink(missing_ok=True)
 
 
 def staged_path(folder: Path, source: Source) -> Path:
-    """The file in which a source's faces wait."""
+    """The file of a source's staged faces."""
     return folder / f"{sha256(source.name.encode()).hexdigest()[:24]}.npz"
 
 
@@ -174,7 +173,7 @@ def _write_staged(path: Path, produced: Produced) -> None:
         for name in Face.__dataclass_fields__
         if name != "image"
     }
-    # Encoded images as one run of bytes: object arrays would need pickle.
+    # All images in one array of bytes: an array of objects would need pickle.
     images = [face.image for face in produced.faces]
     columns["image_bytes"] = np.frombuffer(b"".join(images), np.uint8)
     columns["image_sizes"] = np.array([len(image) for image in images], np.int64)
@@ -185,7 +184,7 @@ def _write_staged(path: Path, produced: Produced) -> None:
 
 
 def _read_staged(folder: Path, source: Source, *, faces: bool = True) -> Produced:
-    """What was staged; without `faces`, which are most of it, only the note and the tally."""
+    """What was staged; with faces=False only the note and the tally, which are quick to read."""
     with np.load(staged_path(folder, source), allow_pickle=False) as file:
         note, tally = str(file["note"]), json.loads(str(file["tally"]))
         if not faces:

@@ -1,4 +1,9 @@
-"""Staged faces to TFDS records: splits, fidelity targets, metadata."""
+"""Staged faces to TFDS records: splits, fidelity targets, metadata.
+
+A face gets its fidelity target in `record`: its quality, scaled within its class to the range of
+that class, by the scale that `fit_targets` fits to the training split. Fakes end in
+`config.fidelity.fake` (0 to 0.4), real faces in `config.fidelity.real` (0.6 to 1).
+"""
 
 import contextlib
 import io
@@ -6,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -30,10 +35,43 @@ from deepfidelity_jax.records.source import (
 )
 from deepfidelity_jax.records.staging import rate, stage, staged
 
+NO_SCORE = "no quality score for it"
+
+
+def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
+    """Write the records, unless they exist.
+
+    Also copies the YuNet file into the workdir, so that a workdir can be moved and still predict.
+    """
+    if config.faces.detector == "yunet" and not (workdir / "yunet.onnx").exists():
+        with open(config.faces.yunet, "rb") as file, written_whole(workdir / "yunet.onnx") as copy:
+            shutil.copyfileobj(file, copy)
+    if not (Path(builder.data_path) / "dataset_info.json").exists():
+        tfds.disable_progress_bar()
+        # TFDS prints about downloads, on stdout, which is for results.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+        say(f"records in {builder.data_path}")
+    shutil.rmtree(staging_folder(builder), ignore_errors=True)
+    # Left behind by TFDS when an earlier run was killed.
+    for partial in Path(builder.data_path).parent.glob(f"incomplete.*_{builder.version}"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def records_dir(config: ConfigDict, workdir: Path) -> Path:
+    """The folder of the TFDS records: `config.data.records_dir`, or `records` in the workdir."""
+    given = config.data.records_dir
+    return Path(given).expanduser().absolute() if given else workdir.absolute() / "records"
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How faces are found, measured and given their fidelity: what a dataset's metadata tells."""
+    """The settings that turn raw data into records; part of a dataset's metadata.
+
+    faces: how faces are found and cropped. measure: the quality measure. fake, real: range of the
+    fidelity target in each class. percentile: share of the qualities clipped at either end, in
+    percent. seed: for drawing splits and forgeries.
+    """
 
     faces: FaceSettings
     measure: Measure
@@ -44,7 +82,7 @@ class Recipe:
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Recipe":
-        """The recipe of a configuration; InputError for values that cannot be."""
+        """The recipe in a configuration; InputError if the measure cannot be set up."""
         return cls(
             faces=FaceSettings(**config.faces),
             measure=Measure.from_config(config.quality),
@@ -55,7 +93,7 @@ class Recipe:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for metadata and fingerprints."""
+        """JSON values, for metadata and fingerprints."""
         return {
             "faces": self.faces.to_dict(),
             "quality": self.measure.to_json(),
@@ -75,27 +113,30 @@ def split_generators(
     splits: Sequence[str] = SPLITS,
     beam: str = "",
 ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-    """Stage all sources, fit fidelity on the training split, and give TFDS its examples.
+    """Stage all sources, fit the fidelity scale to the training split, and give TFDS its examples.
 
-    What was found, left out and clipped goes to the builder's metadata and to the terminal.
+    What was found, left out and clipped is printed and goes into the builder's metadata.
 
     Args:
-      builder: whose metadata is filled in.
+      builder: its metadata is filled in.
       sources: of all splits.
       produce: as in `stage`.
-      recipe: for the fidelity ranges, and for the metadata.
-      unit: what a source is called.
-      notes: on sources already left out.
-      splits: those that must be there.
+      recipe: how faces are measured and given their targets.
+      unit: what a source is called in messages.
+      notes: why some inputs were left out before, by name.
+      splits: each must end up with a real and a fake face.
       beam: as in `stage`.
 
     Returns:
       For each split an iterator of (key, record).
+
+    Raises:
+      InputError: no face has a quality, or a split lacks a class.
     """
     folder = staging_folder(builder)
     ser_fiq = None
     if recipe.measure.name == "ser_fiq":
-        # Here, since workers need no network; and first, lest bad weights be told hours later.
+        # Loaded first, so that a bad weights file fails now and not after hours of staging.
         from deepfidelity_jax.quality.ser_fiq import load
 
         ser_fiq = load(recipe.measure.weights)
@@ -103,79 +144,109 @@ def split_generators(
     if ser_fiq:
         rate(sources, folder, ser_fiq, unit=unit)
     notes = notes | {source.name: produced.note for source, produced in seen if produced.note}
-    tally, listed = sum_tallies(seen)
-    unscored = {}
-    rows, found = [], {}
-    for face in staged(sources, folder):
-        if not np.isfinite(face.quality):
-            unscored[face.path] = NO_EYES if ser_fiq else "no quality score for it"
-            continue
-        rows.append((face.split, face.quality, face.label))
-        methods = found.setdefault(face.split, {})
-        methods[face.method] = methods.get(face.method, 0) + 1
+    scored, unscored = count_faces(sources, folder, NO_EYES if ser_fiq else NO_SCORE)
     notes = notes | unscored
     if notes:
-        say(f"{len(notes)} left out or noted: {count_reasons(notes)}\n{describe(notes)}")
-    if unscored and not rows:
-        told = next(iter(unscored.values()))
-        if scores := recipe.measure.scores:
-            told += f"; the table has {', '.join([*scores][:3])}, and faces are of "
-            told += ", ".join([*unscored][:3])
-        raise InputError(
-            f"no face got a quality ({told}): choose another config.faces.detector or another "
-            "config.quality.measure"
-        )
+        say(f"{len(notes)} inputs left out or incomplete: {count_reasons(notes)}")
+        say(describe(notes))
+    if unscored and not scored.rows:
+        raise InputError(_explain_no_quality(unscored, recipe.measure))
+    tally, listed = sum_tallies(seen)
     for split, counted in tally.items():
-        counts = (f"{count} {what}" for what, count in counted.items() if count)
-        say(f"{split}: {', '.join(counts)}")
-    require_both_classes(found, splits)
+        say(f"{split}: {', '.join(f'{count} {what}' for what, count in counted.items() if count)}")
+    require_both_classes(scored.methods, splits)
 
-    split, raw, label = (np.array(column) for column in zip(*rows, strict=True))
-    train, fitted = split == "train", None
-    if train.any():
-        fitted = fit_scale(
-            raw[train],
-            label[train],
-            fake=recipe.fake,
-            real=recipe.real,
-            percentile=recipe.percentile,
-        )
-        clipped = {
-            name: outside(fitted, raw[split == name], label[split == name]) for name in SPLITS
-        }
-        for name, count in clipped.items():
-            if count:
-                say(f"{name}: {count} faces are better or worse than any in training: clipped")
+    fitted, clipped = fit_targets(scored.rows, recipe)
+    if fitted:
         builder.info.metadata.update(fidelity_scale=fitted.to_dict(), clipped=clipped)
     builder.info.metadata.update(
         recipe.to_json() | {"quality": recipe.measure.note()},
-        faces_found=found,
+        faces_found=scored.methods,
         notes=notes,
         tally=tally,
         listed=listed,
     )
     builder.info.metadata[CHECKSUM] = checksum(builder.info.metadata)
-    for name, methods in found.items():
+    for split, count in clipped.items():
+        if count:
+            say(f"{split}: {count} faces outside the quality range of training; fidelity clipped")
+    for split, methods in scored.methods.items():
         shown = ", ".join(f"{count} {method}" for method, count in sorted(methods.items()))
-        say(f"{name}: {shown} faces")
+        say(f"{split}: {shown} faces")
 
-    def examples(name):
-        parent = "train" if name == SOURCES else name
+    def examples(split):
+        parent = "train" if split == SOURCES else split
         for face in staged((source for source in sources if source.split == parent), folder):
-            if face.split == name and np.isfinite(face.quality):
+            if face.split == split and np.isfinite(face.quality):
                 yield f"{face.video_id}/{face.frame}", record(face, fitted)
 
-    return {name: examples(name) for name in found}
+    return {split: examples(split) for split in scored.methods}
 
 
-def staging_folder(builder: tfds.core.DatasetBuilder) -> Path:
-    """Where faces wait until the records are written."""
-    # Beside the records. While TFDS writes, `data_path` has another name, a new one each time.
-    return Path(builder.data_path).with_name(f"{builder.version}.staging")
+class Scored(NamedTuple):
+    """Faces with a quality. rows: split, quality, label. methods: {split: {method: count}}."""
+
+    rows: list[tuple[str, float, int]]
+    methods: dict[str, dict[str, int]]
+
+
+def count_faces(
+    sources: Sequence[Source], folder: Path, reason: str
+) -> tuple[Scored, dict[str, str]]:
+    """The staged faces with a quality, and `reason` for each path with a face without."""
+    scored, unscored = Scored([], {}), {}
+    for face in staged(sources, folder):
+        if not np.isfinite(face.quality):
+            unscored[face.path] = reason
+            continue
+        scored.rows.append((face.split, face.quality, face.label))
+        methods = scored.methods.setdefault(face.split, {})
+        methods[face.method] = methods.get(face.method, 0) + 1
+    return scored, unscored
+
+
+def fit_targets(
+    rows: Sequence[tuple[str, float, int]], recipe: Recipe
+) -> tuple[FidelityScale | None, dict[str, int]]:
+    """Fit the fidelity scale to the training faces, and count the faces outside it, per split.
+
+    Args:
+      rows: split, quality and label of each face.
+      recipe: with the ranges and the percentile.
+
+    Returns:
+      The scale and the counts; None and nothing if there is no training face.
+    """
+    split, quality, label = (np.array(column) for column in zip(*rows, strict=True))
+    train = split == "train"
+    if not train.any():
+        return None, {}
+    fitted = fit_scale(
+        quality[train],
+        label[train],
+        fake=recipe.fake,
+        real=recipe.real,
+        percentile=recipe.percentile,
+    )
+    clipped = {
+        name: outside(fitted, quality[split == name], label[split == name]) for name in SPLITS
+    }
+    return fitted, clipped
+
+
+def _explain_no_quality(unscored: dict[str, str], measure: Measure) -> str:
+    reason = next(iter(unscored.values()))
+    if measure.scores:
+        reason += f"; the table has {', '.join([*measure.scores][:3])}, and faces are of "
+        reason += ", ".join([*unscored][:3])
+    return (
+        f"no face got a quality ({reason}): choose another config.faces.detector or another "
+        "config.quality.measure"
+    )
 
 
 def record(face: Face, fitted: FidelityScale | None) -> dict[str, Any]:
-    """A face as a record: with its fidelity target, NaN where no training split was fitted."""
+    """A face as a record, with its fidelity target; NaN if there is no training split to fit."""
     target = np.float32("nan")
     if fitted:
         target = scale(fitted, np.array([face.quality]), np.array([face.label]))[0]
@@ -183,26 +254,7 @@ def record(face: Face, fitted: FidelityScale | None) -> dict[str, Any]:
     return fields | {"fidelity": target, "label": LABELS[face.label]}
 
 
-def records_dir(config: ConfigDict, workdir: Path) -> Path:
-    """Where TFDS records are: `config.data.records_dir`, or inside the workdir."""
-    given = config.data.records_dir
-    return Path(given).expanduser().absolute() if given else workdir.absolute() / "records"
-
-
-def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
-    """Write the records, unless they are there."""
-    if config.faces.detector == "yunet" and not (workdir / "yunet.onnx").exists():
-        # The workdir must score faces wherever it is taken.
-        with open(config.faces.yunet, "rb") as file, written_whole(workdir / "yunet.onnx") as copy:
-            shutil.copyfileobj(file, copy)
-    there = (Path(builder.data_path) / "dataset_info.json").exists()
-    if not there:
-        tfds.disable_progress_bar()
-        # TFDS speaks of downloads, and to stdout, which is for results.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare()
-        say(f"records in {builder.data_path}")
-    shutil.rmtree(staging_folder(builder), ignore_errors=True)
-    # What TFDS had begun when an earlier run was killed.
-    for left in Path(builder.data_path).parent.glob(f"incomplete.*_{builder.version}"):
-        shutil.rmtree(left, ignore_errors=True)
+def staging_folder(builder: tfds.core.DatasetBuilder) -> Path:
+    """Where staged faces are kept until the records are written: beside the records."""
+    # Not inside `data_path`: while TFDS writes, that has a new temporary name on every attempt.
+    return Path(builder.data_path).with_name(f"{builder.version}.staging")

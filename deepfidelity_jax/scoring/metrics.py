@@ -89,7 +89,7 @@ def summarize(
     }
     for level, name, prefix in ((frames, "frame", ""), (videos, "video", "video_")):
         put_in_order(result, level, draws, {
-            f"{name}auc": auc,
+            f"{name}_auc": auc,
             f"{name}_acc": accuracy,
             f"real_{name}_acc": real_accuracy,
             f"fake_{name}_acc": fake_accuracy,

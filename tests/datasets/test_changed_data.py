@@ -83,7 +83,7 @@ def test_records_serve_without_their_folder_and_elsewhere(folder, tmp_path, caps
     shutil.rmtree(folder)
     again = Builder.configured(configured(folder), tmp_path / "records")
     assert (again.data_path, again.contents) == (first.data_path, first.contents)
-    assert "is not there: going on from its records in" in capsys.readouterr().err
+    assert "is gone: using its records in" in capsys.readouterr().err
     folder.mkdir()  # as where a disk is not mounted
     shutil.copytree(tmp_path / "records", tmp_path / "elsewhere")
     again = Builder.configured(configured(folder), tmp_path / "elsewhere")
@@ -92,7 +92,7 @@ def test_records_serve_without_their_folder_and_elsewhere(folder, tmp_path, caps
     # Not those of another folder, or by other options.
     with pytest.raises(InputError, match=f"read by --config.data.dir={folder}"):
         Builder.configured(configured(tmp_path / "nowhere"), tmp_path / "records")
-    with pytest.raises(InputError, match="no records made of it by these options$"):
+    with pytest.raises(InputError, match="no records made from it with these options$"):
         Builder.configured(configured(folder, seed=1), tmp_path / "records")
 
 
@@ -303,7 +303,7 @@ def test_the_same_pixels_in_two_splits_stop_a_run(tmp_path):
     allow = "--config.leaks.allow=('picture:train-test',)"
     status, said = command(tmp_path / "run", folder, allow, "--config.data.group=file")
     assert status == 0, said
-    assert "leaks allowed: 1 of picture:train-test" in said
+    assert "allowed leaks: 1 picture:train-test" in said
     assert "these figures flatter: 1 of the test" in said
 
 
@@ -368,7 +368,7 @@ def test_look_alikes_ask_for_a_choice_and_mark_the_figures(tmp_path):
             (folder / label / name).write_bytes(noisy(clip, number))
     status, said = command(tmp_path / "run", folder, mode="prepare")
     assert status == 2, said
-    assert "look alike across splits" in said
+    assert "look-alikes in different splits" in said
     for option in ("group=folder", "group='prefix:REGEX'", "group=file"):
         assert f"--config.data.{option}" in said
     # Said: the clip stays together, and nothing is alike any more.

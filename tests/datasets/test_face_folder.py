@@ -98,12 +98,12 @@ def test_the_same_bytes_are_taken_once(tmp_path):
     assert notes == {"real/again.png": "the same bytes as real/003.png"}
     assert len(sources) == 40
     shutil.copy(tmp_path / "real" / "004.png", tmp_path / "fake" / "lie.png")
-    with pytest.raises(InputError, match=r"1 files lie in two classes .* real/004.png"):
+    with pytest.raises(InputError, match=r"1 files are in two classes .* real/004.png"):
         list_sources(tmp_path, SHARES, 0)
 
 
 def test_folders_that_will_not_do(tmp_path):
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         list_sources(tmp_path / "missing", SHARES, 0)
     with pytest.raises(InputError, match="holds 0 photographs"):
         list_sources(tmp_path, SHARES, 0)

@@ -178,7 +178,7 @@ def test_deep_fake_detection_is_for_the_test(tmp_path, tiny):
     assert np.isnan([row["fidelity"] for row in rows["test"]]).all()
     assert "fidelity_scale" not in metadata
     config.data.prepare = SPLITS
-    with pytest.raises(InputError, match="DeepFakeDetection has a test split alone"):
+    with pytest.raises(InputError, match="DeepFakeDetection has only a test split"):
         Builder.configured(config, tmp_path / "out")
 
 
@@ -226,7 +226,7 @@ def test_what_a_copy_lacks_is_said(tmp_path, tiny, whole):
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    assert "no folder" in message(tmp_path / "none")
+    assert "not a folder" in message(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     text = message(tmp_path / "empty")
     assert "no original_sequences/ or manipulated_sequences/" in text
@@ -243,10 +243,10 @@ def test_what_a_copy_lacks_is_said(tmp_path, tiny, whole):
     assert "config.data.compression is 'c24': one of raw, c23, c40" in message(
         whole, compression="c24"
     )
-    assert "name some of Deepfakes" in message(whole, methods=("Deepfake",))
+    assert "choose from Deepfakes" in message(whole, methods=("Deepfake",))
     text = message(whole, methods=METHODS)
     assert "actors" in text
-    assert "leave DeepFakeDetection out of config.data.methods" in text
+    assert "remove DeepFakeDetection from config.data.methods" in text
     half = touch_all(tmp_path / "half", ("Deepfakes",))
     for path in sorted((half / "manipulated_sequences/Deepfakes/c23/videos").iterdir())[500:]:
         path.unlink()

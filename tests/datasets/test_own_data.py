@@ -181,10 +181,12 @@ def test_the_first_lines_say_what_is_taken_for_what(tmp_path):
         "real: 30 files from Real/, such as Real/pa.png",
         "fake: 10 files from fake/, such as fake/qa.png",
         "fake, gan: 20 files from fake/gan/, such as fake/gan/pa.png",
-        "no forgeries are made",
+        "no forgeries will be made",
     ]
     shutil.rmtree(tmp_path / "fake")
-    assert sources.describe(list_sources(tmp_path, SHARES, 0))[-1].startswith("forgeries are made")
+    assert sources.describe(list_sources(tmp_path, SHARES, 0))[-1].startswith(
+        "forgeries will be made"
+    )
 
 
 # Splits
@@ -300,10 +302,10 @@ def test_frames_that_are_only_scored_are_told(tmp_path, capsys):
     )
     found, _, _ = list_sources(tmp_path, SHARES, 0, test_only=True)
     assert {source.video for source in found} == {""}
-    assert "each is scored by itself" in capsys.readouterr().err
+    assert "each picture is scored alone" in capsys.readouterr().err
     found, _, _ = list_sources(tmp_path, SHARES, 0, test_only=True, group="folder")
     assert len({source.video for source in found}) == 6
-    assert "scored by itself" not in capsys.readouterr().err
+    assert "scored alone" not in capsys.readouterr().err
     # A rule that training had, and no name here follows.
     assert len(list_sources(tmp_path, SHARES, 0, test_only=True, group="prefix:id").sources) == 24
 
@@ -332,7 +334,7 @@ def test_groups_by_what_names_begin_with(tmp_path):
     assert {source.video for source in found if source.label == FAKE} == {
         f"fake/{person}_" for person in "abcdefghij"
     }
-    assert "which no name" in refusal(tmp_path, group="prefix:[0-9]+_")
+    assert "but no name in" in refusal(tmp_path, group="prefix:[0-9]+_")
 
 
 def test_numbers_of_frames_are_in_their_natural_order(tmp_path):
@@ -351,7 +353,7 @@ def test_a_group_in_two_given_splits_is_refused(tmp_path):
         for n in range(2)
     ]
     fill(tmp_path, *paths)
-    assert "the group 'a_' lies in the folders of two splits" in refusal(
+    assert "the group 'a_' is in the folders of two splits" in refusal(
         tmp_path, group="prefix:[a-z]_"
     )
 

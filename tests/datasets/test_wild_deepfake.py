@@ -143,7 +143,7 @@ def test_what_a_copy_lacks_is_said(copied, tmp_path, tiny):
     assert "real_train/ or fake_train/" in message(tmp_path)
     unpacked = tmp_path / "unpacked"
     (unpacked / "real_train" / "1").mkdir(parents=True)
-    assert "no archive such as 1.tar.gz in it, but 1; give the archives" in message(unpacked)
+    assert "has 1 but no archive such as 1.tar.gz: give the archives" in message(unpacked)
     partly = tmp_path / "partly"
     partly.mkdir()
     for name in ("real_train", "fake_train", "real_test"):

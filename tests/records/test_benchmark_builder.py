@@ -83,7 +83,7 @@ def test_splits_wanted_alone_are_prepared(copied, tmp_path, one_core):
     rows, metadata = trees.build(Builder, config, tmp_path)
     assert rows.keys() == metadata["tally"].keys() == {"test"}
     config.data.prepare = ("testing",)
-    with pytest.raises(InputError, match="name some of train, validation, test"):
+    with pytest.raises(InputError, match="choose from train, validation, test"):
         Builder.configured(config, tmp_path)
 
 
@@ -116,9 +116,9 @@ def test_where_a_copy_lies_may_change(tmp_path):
 def test_a_root_is_found_or_pointed_at(tmp_path):
     (tmp_path / "a" / "real").mkdir(parents=True)
     assert find_root(tmp_path / "a", ("real",), "x") == tmp_path / "a"
-    with pytest.raises(InputError, match=r"no real/ in it, but a; give .*/a$"):
+    with pytest.raises(InputError, match=r"which has a but no real/: give .*/a$"):
         find_root(tmp_path, ("real",), "x")
-    with pytest.raises(InputError, match=r"no fake/ in it, but a; .* datasets/x/README\.md"):
+    with pytest.raises(InputError, match=r"which has a but no fake/: .* datasets/x/README\.md"):
         find_root(tmp_path, ("fake",), "x")
 
 

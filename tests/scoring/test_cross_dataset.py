@@ -95,10 +95,10 @@ def test_what_is_wrong_is_said_first(tmp_path, finished, evaluated):
         cross_dataset.run(cross_config.get_config(), finished)
     config = cross_config.get_config()
     config.wild.manual_dir = good.wild.manual_dir
-    with pytest.raises(InputError, match=r"is no workdir"):
+    with pytest.raises(InputError, match=r"is not a workdir"):
         cross_dataset.run(config, tmp_path)
     config.celeb_df_v2.manual_dir = str(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="nowhere, which is no folder"):
+    with pytest.raises(InputError, match="nowhere, which is not a folder"):
         cross_dataset.run(config, finished)
 
 
@@ -249,7 +249,7 @@ def test_folders_that_will_not_do(finished, tmp_path):
     folder = write_folder(tmp_path / "photos", seed=5)
     with pytest.raises(InputError, match="nowhere is no folder"):
         cross_dataset.evaluate_folder(finished, tmp_path / "nowhere", READY)
-    with pytest.raises(InputError, match="is no workdir"):
+    with pytest.raises(InputError, match="is not a workdir"):
         cross_dataset.evaluate_folder(tmp_path, folder, READY)
     with pytest.raises(InputError, match="detector 'magic' is unknown"):
         cross_dataset.evaluate_folder(finished, folder, {"detector": "magic"})

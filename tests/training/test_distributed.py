@@ -138,7 +138,7 @@ import sys
 from pathlib import Path
 import jax
 import numpy as np
-from deepfidelity_jax import cli, hosts
+from deepfidelity_jax import console, hosts
 from deepfidelity_jax.training import sharding
 from deepfidelity_jax.training.checkpoint import Checkpoints
 
@@ -156,7 +156,7 @@ def meet():
         sys.stdin.read()  # for ever
     hosts.wait()
 
-sys.exit(cli.end(meet, str))
+sys.exit(console.end(meet, str))
 """
 
 

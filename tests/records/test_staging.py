@@ -1,29 +1,18 @@
-"""Preparation: parallel, killed and resumed without a trace, nothing left out in silence."""
+"""Staging: in parallel, killed and resumed without a trace, nothing left out in silence."""
 
 import os
 import signal
 import time
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deepfidelity_datasets.synthetic_faces.synthetic_faces_dataset_builder import Builder
-from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.scale import FidelityScale
-from deepfidelity_jax.records import schema, write
-from deepfidelity_jax.records.schema import FAKE, REAL
 from deepfidelity_jax.records.source import (
     Face,
     Produced,
-    count_reasons,
-    describe,
-    require_both_classes,
 )
 from deepfidelity_jax.records.staging import rate, stage, staged
-from deepfidelity_jax.records.write import Recipe
 
 
 @dataclass(frozen=True)
@@ -168,109 +157,6 @@ def test_the_same_picture_is_rated_once(tmp_path):
     assert measure.given == [1]
     first, second = staged([Number("a", 1)], tmp_path)
     assert first.quality == second.quality == len(first.image)
-
-
-def test_a_record_of_a_face():
-    scale = FidelityScale(fake_quality=(0.0, 1.0), real_quality=(10.0, 20.0))
-    face = make_face("a", 1, quality=15.0, label=REAL)
-    record = write.record(face, scale)
-    assert record["fidelity"] == pytest.approx(0.8)
-    assert record["label"] == "real"
-    assert "split" not in record
-    face = make_face("a", 1, quality=0.5, label=FAKE)
-    assert write.record(face, scale)["fidelity"] == pytest.approx(0.2)
-
-
-def test_each_split_needs_both_classes():
-    full = {"original": 1, "swap": 1}
-    require_both_classes({name: full for name in ("train", "validation", "test")})
-    for missing in ("original", "swap"):
-        lacking = {key: value for key, value in full.items() if key != missing}
-        found = {"train": full, "validation": full, "test": lacking}
-        name = "real" if missing == "original" else "fake"
-        with pytest.raises(InputError, match=f"no {name} face was found for the test split"):
-            require_both_classes(found)
-    with pytest.raises(InputError, match="validation"):
-        require_both_classes({"train": full, "test": full})
-
-
-def test_long_lists_of_notes_are_cut():
-    text = describe({f"{n:02d}.jpg": "truncated JPEG" for n in range(25)})
-    assert text.count("truncated JPEG") == 10
-    assert "and 15 more" in text
-
-
-def test_notes_are_counted_in_one_line():
-    notes = dict.fromkeys(map(str, range(5)), "hidden") | {"x": "no face", "a": "truncated JPEG"}
-    assert count_reasons(notes) == "5 hidden, 1 no face, 1 truncated JPEG"
-    assert count_reasons(notes, limit=1) == "5 hidden, 2 for other reasons"
-    assert describe(notes, limit=2).startswith("  a: truncated JPEG\n  x: no face\n")
-
-
-def test_recipes_that_cannot_be(tiny):
-    tiny.quality.measure = "beauty"
-    with pytest.raises(InputError, match="'beauty': one of"):
-        Recipe.from_config(tiny)
-    tiny.quality.measure, tiny.quality.csv = "csv", "/no/such.csv"
-    with pytest.raises(InputError, match="/no/such.csv"):
-        Recipe.from_config(tiny)
-    tiny.quality.measure = "ser_fiq"
-    with pytest.raises(InputError, match="config.quality.weights is '', which is no file"):
-        Recipe.from_config(tiny)
-
-
-def test_a_recipe_tells_its_measure(tiny, tmp_path):
-    """By the content of the weights, wherever they lie."""
-    tiny.quality.measure = "ser_fiq"
-    told = []
-    for name, content in (("a.pth", b"1"), ("b.pth", b"1"), ("c.pth", b"2")):
-        (tmp_path / name).write_bytes(content)
-        tiny.quality.weights = str(tmp_path / name)
-        told.append(Recipe.from_config(tiny).to_json()["quality"])
-    assert told[0]["measure"] == "ser_fiq"
-    assert told[0]["weights"] == sha256(b"1").hexdigest()
-    assert told[0] == told[1] != told[2]
-    tiny.quality.measure = "iso"
-    assert "weights" not in Recipe.from_config(tiny).to_json()["quality"]
-
-
-def read_all(folder):
-    """Every record of every split, in order, and the files that people read."""
-    splits = {}
-    for split in schema.splits_of(folder):
-        opened = schema.Records(folder, split)
-        splits[split] = [opened[index] for index in range(len(opened))]
-    return splits, schema.metadata_of(folder)
-
-
-def test_killed_and_started_again_leaves_the_same_records(command, tiny, records_folder, tmp_path):
-    """A real process with its workers, killed while faces wait for the records."""
-    preparing = command(tmp_path, "--mode=prepare")
-    process = preparing.start()
-    place = tmp_path / "records" / "synthetic_faces"
-    end = time.monotonic() + 120
-    while len(list(place.glob("*/*.staging/*.npz"))) < 1:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    waiting = {p: p.stat().st_mtime_ns for p in place.glob("*/*.staging/*.npz")}
-    assert 1 <= len(waiting) < 6
-    staging = write.staging_folder(Builder.configured(tiny, tmp_path / "records"))
-    assert {path.parent for path in waiting} == {staging}, "where the next run looks for them"
-    assert not list(place.glob("*/*/dataset_info.json"))
-    done = preparing.finish()
-    assert done.returncode == 0, done.stderr
-    assert "prepared 6 of 6 clips" in done.stderr
-    (found,) = place.glob("*/[0-9]*.*.*")  # TFDS leaves what the killed one began
-    assert found.parent.name == records_folder.parent.name
-    (splits, metadata), (expected, expected_metadata) = read_all(found), read_all(records_folder)
-    np.testing.assert_equal(splits, expected)  # to the byte of every image; NaN is NaN
-    assert metadata == expected_metadata
-    left = [path.name for path in place.rglob("*") if "staging" in path.name]
-    assert not left, "staged faces are removed with the last record"
-    assert Path(tmp_path / "config.json").exists()
 
 
 def test_workers_do_not_outlive_a_killed_preparation(command, tmp_path):

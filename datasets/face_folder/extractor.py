@@ -1,0 +1,107 @@
+"""One photograph or video to faces, and to forgeries of them if the folder has no fakes."""
+
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from deepfidelity_datasets.face_folder.sources import Source
+from deepfidelity_jax.faces import detection, tracking
+from deepfidelity_jax.forgeries import forge
+from deepfidelity_jax.forgeries.forge import KINDS
+from deepfidelity_jax.images import formats
+from deepfidelity_jax.images.pictures import encode_image
+from deepfidelity_jax.quality.measure import Measure
+from deepfidelity_jax.records.schema import FAKE, SOURCES
+from deepfidelity_jax.records.source import Face, Produced
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Turns one source into faces; picklable, for worker processes.
+
+    donors: for each split, the path and the video of every real source that a swap may take a face
+    from; empty if the folder has fakes of its own.
+    """
+
+    settings: detection.FaceSettings
+    measure: Measure
+    donors: dict[str, tuple[tuple[str, str], ...]]
+    seed: int
+
+    def __call__(self, source: Source) -> Produced:
+        """The faces of one photograph or video; if it is damaged none, and the reason."""
+        try:
+            extraction = tracking.extract(Path(source.path), self.settings)
+        except formats.MediaError as error:
+            return Produced([], str(error))
+        found = []
+        for number, person in enumerate(extraction.people):
+            # One video_id per person, as only one of two people in a video may be forged. People
+            # are not followed across pictures: the most prominent is taken to be the same.
+            video_id = source.video or source.name
+            if number > 0 or (len(extraction.people) > 1 and not source.video):
+                video_id += f"#{number}"
+            for crop in person.crops:
+                face = Face(
+                    split=source.split,
+                    image=crop.image,
+                    label=source.label,
+                    method=source.method,
+                    video_id=video_id,
+                    frame=source.frame if source.video else crop.frame,
+                    path=source.name,
+                    quality=self.measure(crop.image, crop.landmarks, source.name),
+                    bbox=crop.bbox,
+                    landmarks=crop.landmarks,
+                )
+                found.append(face)
+                if self.donors and source.split == "train":
+                    # Nearly lossless, as training encodes the forgeries it makes from this.
+                    image = encode_image(crop.pixels, quality=100)
+                    found.append(replace(face, split=SOURCES, image=image))
+                if self.donors:
+                    found += self.forge(source, face, crop.pixels)
+        return Produced(found, extraction.note)
+
+    def forge(self, source: Source, face: Face, pixels: UInt8[np.ndarray, "s s 3"]) -> list[Face]:
+        """Fixed forgeries of a real face, one of each kind.
+
+        A forgery is encoded once, like a real face. All frames of a video share their random draw,
+        so that the whole video is forged in the same way.
+        """
+        name = zlib.crc32((source.video or source.name).encode())
+        made = []
+        for kind in KINDS:
+            rng = np.random.default_rng([self.seed, name, KINDS.index(kind)])
+            donor = self.find_donor(source, rng) if kind == "swap" else None
+            if kind == "swap" and donor is None:
+                continue
+            image = encode_image(forge.forge(kind, pixels, face.landmarks, rng, donor)[0])
+            made.append(
+                replace(
+                    face,
+                    image=image,
+                    label=FAKE,
+                    method=kind,
+                    video_id=f"{face.video_id}:{kind}",
+                    quality=self.measure(image, face.landmarks, source.name),
+                )
+            )
+        return made
+
+    def find_donor(self, source: Source, rng: np.random.Generator):
+        """Crop and landmarks of another face in the split; None if five sources give no face."""
+        own = source.video or source.name
+        others = [path for path, video in self.donors[source.split] if video != own]
+        for index in rng.permutation(len(others))[:5]:
+            try:
+                extraction = tracking.extract(Path(others[index]), replace(self.settings, frames=1))
+            except formats.MediaError:
+                continue
+            if extraction.people:
+                crop = extraction.people[0].crops[0]
+                return crop.pixels, crop.landmarks
+        return None

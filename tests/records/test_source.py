@@ -1,0 +1,36 @@
+"""What was found in the sources, summed up for a person."""
+
+import pytest
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.records.source import (
+    count_reasons,
+    describe,
+    require_both_classes,
+)
+
+
+def test_each_split_needs_both_classes():
+    full = {"original": 1, "swap": 1}
+    require_both_classes({name: full for name in ("train", "validation", "test")})
+    for missing in ("original", "swap"):
+        lacking = {key: value for key, value in full.items() if key != missing}
+        found = {"train": full, "validation": full, "test": lacking}
+        name = "real" if missing == "original" else "fake"
+        with pytest.raises(InputError, match=f"no {name} face was found for the test split"):
+            require_both_classes(found)
+    with pytest.raises(InputError, match="validation"):
+        require_both_classes({"train": full, "test": full})
+
+
+def test_long_lists_of_notes_are_cut():
+    text = describe({f"{n:02d}.jpg": "truncated JPEG" for n in range(25)})
+    assert text.count("truncated JPEG") == 10
+    assert "and 15 more" in text
+
+
+def test_notes_are_counted_in_one_line():
+    notes = dict.fromkeys(map(str, range(5)), "hidden") | {"x": "no face", "a": "truncated JPEG"}
+    assert count_reasons(notes) == "5 hidden, 1 no face, 1 truncated JPEG"
+    assert count_reasons(notes, limit=1) == "5 hidden, 2 for other reasons"
+    assert describe(notes, limit=2).startswith("  a: truncated JPEG\n  x: no face\n")

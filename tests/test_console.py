@@ -1,0 +1,135 @@
+"""The process of a command: exit status, one line for an error, what Ctrl-C leaves."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from deepfidelity_jax import console
+from deepfidelity_jax.errors import InputError
+
+
+def fails(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError("two\n  lines"), 2, "two lines"),
+        (KeyboardInterrupt(), 1, "interrupted: more to do"),
+        (BrokenPipeError(), 1, ""),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.npz"),
+            1,
+            "failed: no space left on device: a.npz; once that is fixed, more to do",
+        ),
+    ],
+)
+def test_an_expected_error_is_one_line(error, status, line, capfd):
+    assert console.end(fails(error), lambda: "more to do") == status
+    assert capfd.readouterr() == ("", f"deepfidelity: {line}\n" if line else "")
+
+
+def test_an_unexpected_error_has_a_traceback(capfd):
+    assert console.end(fails(RuntimeError("odd")), str) == 1
+    error = capfd.readouterr().err
+    assert error.startswith("Traceback")
+    assert error.endswith("deepfidelity: failed: odd\n")
+
+
+def test_a_status_is_returned(capfd):
+    assert console.end(lambda: 5, str) == 5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_disk_error_is_found_behind_others():
+    full = OSError(errno.ENOSPC, "full")
+    try:
+        try:
+            raise full
+        except OSError as error:
+            raise ValueError("writing failed") from error
+    except ValueError as error:
+        assert console.disk_error(error) == "no space left on device"
+    quoted = RuntimeError(f"RESOURCE_EXHAUSTED: {os.strerror(errno.ENOSPC)}; a/b")
+    assert console.disk_error(quoted) == "no space left on device"
+    assert console.disk_error(ValueError("no space")) == ""
+    assert console.disk_error(OSError(errno.ENOENT, "none")) == ""
+
+
+WAIT = """
+import sys, time, warnings
+from deepfidelity_jax import console
+
+def command():
+    warnings.warn("of a library")
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleared", flush=True)
+        time.sleep(float(sys.argv[1]))
+
+console.take_over_process()
+sys.exit(console.end(command, lambda: "more to do"))
+"""
+
+
+def start(clearing):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAIT, str(clearing)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_clears_away_first(number):
+    process = start(clearing=0)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=30)
+    assert (out, error) == ("cleared\n", "deepfidelity: interrupted: more to do\n")
+    assert process.returncode == 1
+
+
+def test_a_second_signal_ends_at_once():
+    process = start(clearing=60)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "cleared\n"
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGTERM
+    assert time.monotonic() - began < 10
+
+
+def test_an_interrupt_during_an_import_is_not_swallowed(tmp_path):
+    """A module that swallows whatever is raised while it is imported, as many libraries do."""
+    (tmp_path / "swallows.py").write_text(
+        "import time\n"
+        "try:\n    print('ready', flush=True)\n    time.sleep(1)\nexcept BaseException:\n    pass\n"
+    )
+    code = WAIT.replace('warnings.warn("of a library")', "import swallows")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "0"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert error == "deepfidelity: interrupted: more to do\n"

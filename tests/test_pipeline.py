@@ -1,0 +1,208 @@
+"""The stages of a run: none repeated, each checked before it starts."""
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+import trees
+from conftest import DEMO, OPTIONS, TINY, TREE, assert_told
+from PIL import Image
+
+from deepfidelity_configs import default
+from deepfidelity_jax import pipeline
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.options import checks
+
+FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
+
+
+def test_damaged_checkpoints(run, finished, tmp_path):
+    work = tmp_path / "work"
+    shutil.copytree(finished, work)
+    for path in work.glob("checkpoints/*/state/manifest.ocdbt"):
+        path.write_bytes(b"")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    result = run("--mode=predict", f"--workdir={work}", f"--input={tmp_path / 'a.png'}")
+    assert_told(result, work / "checkpoints", "damaged", "delete that folder")
+    (work / "fidelity.npz").unlink()
+    shutil.rmtree(work / "features")
+    result = run(DEMO, f"--workdir={work}", *OPTIONS)
+    assert_told(result, work / "checkpoints", "damaged")
+    (work / "config.json").write_text('{"half')
+    assert_told(run(DEMO, f"--workdir={work}", *OPTIONS), "config.json", "damaged")
+
+
+def test_the_same_command_again_repeats_nothing(run, finished):
+    """Real command, finished workdir: no file but the event log is touched."""
+    watched = ["checkpoints", "features", "eval", "report", "records", "fidelity.npz",
+               "metrics.jsonl", "config.json", "stages.json"]  # fmt: skip
+
+    def stamps():
+        return {
+            path: path.stat().st_mtime_ns
+            for name in watched
+            for path in [finished / name, *(finished / name).rglob("*")]
+            if path.is_file()
+        }
+
+    before, start = stamps(), time.monotonic()
+    status, out, error = run(DEMO, f"--workdir={finished}", *OPTIONS)
+    assert status == 0, error
+    assert time.monotonic() - start < 30
+    assert out == ""
+    assert "frame_auc" in error
+    assert "prepared" not in error
+    assert stamps() == before
+
+
+def test_a_finished_run_holds_what_is_promised(finished):
+    place = finished / "eval" / "synthetic_faces"
+    metrics = json.loads((place / "metrics.json").read_text())
+    assert {
+        "frame_auc", "video_auc", "frame_acc", "video_acc", "threshold", "threshold_from", "eer",
+        "ap", "n_frames", "n_videos", "ci", "by_method", "by_quality", "fidelity_quality_spearman",
+    } <= metrics.keys()  # fmt: skip
+    header = (place / "predictions.csv").read_text().splitlines()[0]
+    assert header == (
+        "path,dataset,split,method,video_id,frame,label,quality,fidelity_target,fidelity,p_fake"
+    )
+    assert json.loads((finished / "config.json").read_text())["train"]["steps"] == 20
+    for split in ("train", "validation", "test"):
+        assert (finished / "features" / f"synthetic_faces-{split}.npz").is_file()
+    page = (finished / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<link" not in page.replace('<link rel="icon" href="data:', "")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_papers_peculiarities_are_told(command, finished, tiny, tmp_path):
+    """A whole run with them: what was picked and searched on the test split says so everywhere."""
+    options = {
+        "data.records_dir": finished / "records",
+        "data.fresh_forgeries": False,
+        "train.steps": 2,
+        "train.eval_every": 1,
+        "train.token_mixing": "unlabelled",
+        "train.token_weight": 0.0,
+        "train.fidelity_weight": 0.0,
+        "train.ema_warmup": False,
+        "train.select_on": "test",
+        "eval.official_scoring": True,
+    }
+    done = command(
+        tmp_path, *(f"--config.{key}={value}" for key, value in options.items())
+    ).finish()
+    assert done.returncode == 0, done.stderr
+    assert "step 2: test frame AUC" in done.stderr
+    assert "picked on this very split" in done.stderr
+    assert "official scoring" in done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "test_frame_auc" in line] == [1, 2]
+    assert not any("val_frame_auc" in line for line in lines)
+    metrics = json.loads((tmp_path / "eval" / "synthetic_faces" / "metrics.json").read_text())
+    assert metrics["checkpoint_picked_here"] is True
+    assert metrics["official_scoring"]["threshold_from"] == "the best of 21 on these scores"
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "picked on this very split" in page
+    assert "Official scoring" in page
+    assert "Test AUC" in page
+
+
+def test_bad_files_among_good_are_left_out(run, tmp_path):
+    """A folder is prepared in spite of them, and they are named."""
+    folder = tmp_path / "in"
+    for label, seed in (("real", 0), ("fake", 100)):
+        (folder / label).mkdir(parents=True)
+        for number in range(14):
+            noise = np.random.default_rng(seed + number).integers(0, 255, (40, 40, 3), np.uint8)
+            Image.fromarray(noise).save(folder / label / f"{number}.png")
+    reasons = trees.bad_files(folder / "real")
+    status, out, error = run(
+        FOLDER, f"--workdir={tmp_path / 'work'}", "--mode=prepare", f"--config.data.dir={folder}",
+        "--config.faces.detector=none", "--config.faces.size=48",
+        "--config.data.splits=(0.4,0.3,0.3)",
+    )  # fmt: skip
+    assert status == 0, error
+    assert out == ""
+    for name, reason in reasons.items():
+        assert any(f"real/{name}: " in line and reason in line for line in error.splitlines())
+
+
+def test_no_steps_are_for_converted_weights(run, tmp_path):
+    work = tmp_path / "work"
+    for mode in ("run", "train", "fit", "evaluate"):
+        status, _, error = run(
+            DEMO, f"--workdir={work}", f"--mode={mode}", "--config.train.steps=0"
+        )
+        assert (status, error.count("\n")) == (2, 1), error
+        assert "config.train.steps is 0" in error
+        assert "--mode=convert" in error
+        assert not work.exists()
+    config = default.get_config()
+    config.train.steps = 0
+    checks.check(config)
+    pipeline.check_place(config, work, "prepare")
+    (work / "checkpoints" / "0" / "state").mkdir(parents=True)
+    for name in ("_CHECKPOINT_METADATA", "state/_METADATA"):
+        (work / "checkpoints" / "0" / name).write_text("{}")
+    pipeline.check_place(config, work, "run")
+
+
+def test_files_that_options_name(run, tmp_path):
+    work = tmp_path / "work"
+    (tmp_path / "file").write_text("")
+    for given, part in (
+        (["faces.detector=yunet"], "config.faces.yunet is ''"),
+        (["faces.detector=yunet", f"faces.yunet={tmp_path}"], f"{tmp_path}', which is not a file"),
+        ([f"data.records_dir={tmp_path / 'file'}"], "which is a file: give a folder"),
+    ):
+        status, _, error = run(DEMO, f"--workdir={work}", *(f"--config.{x}" for x in given))
+        assert (status, error.count("\n")) == (2, 1), error
+        assert part in error
+        assert not work.exists()
+
+
+def test_intervals_and_workers_of_a_finished_run_may_change(run, finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    changed = {"train.log_every": 7, "train.checkpoint_every": 3, "train.keep": 9}
+    both = TINY | changed | {"data.workers": 2}
+    status, _, error = run(
+        DEMO, f"--workdir={workdir}", *(f"--config.{key}={value}" for key, value in both.items())
+    )
+    assert status == 0, error
+    assert "frame_auc" in error
+    assert "step " not in error
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "value"),
+    [
+        ("face_folder", "manual_dir", "/a"), ("face_folder", "beam", "--runner=DirectRunner"),
+        ("ffpp", "dir", "/a"), ("ffpp", "splits", (0.5, 0.2, 0.3)),
+        ("celeb_df", "compression", "raw"),
+        ("wild_deepfake", "methods", ("Deepfakes",)), ("synthetic_faces", "group", "folder"),
+        ("synthetic_faces", "incomplete", True), ("celeb_df", "identities", 9),
+    ],
+)  # fmt: skip
+def test_what_a_dataset_does_not_use_is_refused(tmp_path, dataset, name, value):
+    """It would be believed to have done something."""
+    config = default.get_config()
+    config.data.dataset = dataset
+    config.data[name] = value
+    with pytest.raises(InputError, match=f"config.data.{name} is .* does not use it") as error:
+        pipeline.run(config, tmp_path / "work", "prepare")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "work").exists()
+
+
+def test_leaks_are_looked_for_once(finished, records_folder, tiny, tmp_path):
+    """Not again for the same records and options; the records need not even be there."""
+    work = shutil.copytree(finished, tmp_path / "work")
+    gone = tmp_path / records_folder.parent.name / records_folder.name
+    pipeline.check_leaks(tiny, gone, work, "")
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        pipeline.check_leaks(tiny, gone, work, "choose a group")
+    tiny.leaks.allow = ("person:train-test",)
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        pipeline.check_leaks(tiny, gone, work, "")
