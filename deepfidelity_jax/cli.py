@@ -371,7 +371,7 @@ def predict(values: flags.FlagValues) -> int:
         detection.detect(
             np.zeros((64, 64, 3), np.uint8), detector.faces
         )  # the detector's file is good
-        lines.take_up(inputs, detector)
+        lines.resume(inputs, detector)
         quiet = values.quiet or not sys.stderr.isatty()
         progress = Progress(len(inputs), len(lines.kept), "inputs", "predicted", quiet=quiet)
         counts = predict_all(detector, inputs, lines, progress)

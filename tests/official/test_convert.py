@@ -272,7 +272,7 @@ def test_starting_from_imagenet_weights():
     np.testing.assert_array_equal(arrays["params", "stage3", "symmetric", "w"], np.ones((2, 2)))
     assert len(lines) == 4 + 3
     assert "head.weight is [1000, 192] there and [2, 192] here: it starts anew" in lines
-    assert "blocks3.1.w is not there: it starts at ones, an equal mix" in lines
+    assert "blocks3.1.w is missing: it starts at ones, an equal mix" in lines
     back = arrays["params", "stage3", "symmetric", "mlp", "fc1", "kernel"][1]
     np.testing.assert_array_equal(back, weights["blocks3.1.mlp.fc1.weight"].T)
 
@@ -377,10 +377,10 @@ def test_imagenet_weights(tmp_path, capfd):
     convert.import_official(path, None, tmp_path / "work")
     told = capfd.readouterr().err
     for part in (
-        "heads are of 1000 classes, as ImageNet weights' are: a start for training",
+        "heads have 1000 classes, like those of ImageNet weights: a starting point for training",
         "head.weight is [1000, 192] there and [2, 192] here",
         "aux_head.bias is [1000]",
-        "blocks1.0.w is not there",
+        "blocks1.0.w is missing",
     ):
         assert part in told
     config, variables, _ = loop.read_trained(tmp_path / "work")
@@ -476,8 +476,8 @@ def test_training_starts_from_a_file(tiny, records_folder, tmp_path, capfd):
     told = capfd.readouterr().err
     for name in ("head.weight", "head.bias", "aux_head.weight", "aux_head.bias"):
         assert f"  {name} is [1000" in told
-    assert "  blocks1.0.w is not there" in told
-    assert "  fidelity_head.weight is not there" in told
+    assert "  blocks1.0.w is missing" in told
+    assert "  fidelity_head.weight is missing" in told
     np.testing.assert_array_equal(params["norm"]["scale"], weights["norm.weight"])
     embed = weights["patch_embed1.proj.weight"].transpose(2, 3, 1, 0).reshape(48, 48)
     np.testing.assert_array_equal(params["stage1"]["patch_embed"]["proj"]["kernel"], embed)

@@ -91,7 +91,9 @@ def test_nothing_is_done_twice(evaluated, capsys):
 
 def test_what_is_wrong_is_said_first(tmp_path, finished, evaluated):
     _, good = evaluated
-    with pytest.raises(InputError, match=r"no dataset is given: .* NAME one of celeb_df_v2, dfd"):
+    with pytest.raises(
+        InputError, match=r"no dataset is given: .* NAME is one of celeb_df_v2, dfd"
+    ):
         cross_dataset.run(cross_config.get_config(), finished)
     config = cross_config.get_config()
     config.wild.manual_dir = good.wild.manual_dir
@@ -165,7 +167,7 @@ def test_what_is_named_is_what_is_scored(two_folders):
     assert "real/broken.jpg" in found[0]["notes"]
     assert found[1]["notes"] == {}
     report = (workdir / "report" / "index.html").read_text()
-    assert "pictures were not at hand" not in report, "those of earlier evaluations, too"
+    assert "pictures were not available" not in report, "those of earlier evaluations, too"
 
 
 def test_the_scores_are_the_detectors(two_folders):
@@ -242,7 +244,9 @@ def test_what_could_not_be_checked_is_said(finished, tmp_path, capsys):
     found = cross_dataset.evaluate_folder(workdir, write_folder(tmp_path / "photos", seed=4), READY)
     assert found["training_checked"] is False
     assert "not checked against the training pictures" in capsys.readouterr().err
-    assert "not checked against those of training" in (workdir / "report/index.html").read_text()
+    assert (
+        "not checked against the training pictures" in (workdir / "report/index.html").read_text()
+    )
 
 
 def test_folders_that_will_not_do(finished, tmp_path):
