@@ -109,7 +109,7 @@ def draw_scores(table: Predictions, metrics: Mapping, videos: bool = False) -> C
 def draw_quality(table: Predictions, metrics: Mapping) -> Chart:
     """Fidelity against the measured quality of each face."""
     spearman = metrics["fidelity_quality_spearman"]
-    words = both_classes(spearman)
+    words = format_correlations(spearman)
     return Chart(
         "Fidelity against face quality",
         _draw(partial(_paint_scatter, table=table, spearman=spearman)),

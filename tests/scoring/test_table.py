@@ -108,7 +108,7 @@ def test_a_damaged_csv_is_named(tmp_path, text):
 
 
 def test_columns_must_be_equally_long():
-    with pytest.raises(ValueError, match="equally long"):
+    with pytest.raises(ValueError, match="equal length"):
         replace(table([0, 1], [0.1, 0.9]), frame=[1])
-    with pytest.raises(ValueError, match="labels"):
+    with pytest.raises(ValueError, match="labels must be"):
         table([0, 2], [0.1, 0.9])
