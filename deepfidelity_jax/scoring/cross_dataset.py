@@ -66,7 +66,7 @@ def evaluate_folder(
     place = folder.resolve()
     # The digest of its path tells it from other folders of the same name.
     name = re.sub(r"[^\w.-]+", "_", place.name)[:80] + f"-{fingerprint(str(place))[:6]}"
-    changed = change(own, workdir, {"dataset": "face_folder", "dir": str(folder)}, faces or {})
+    changed = adapt_config(own, workdir, {"dataset": "face_folder", "dir": str(folder)}, faces or {})
     builder = schema.builder_class("face_folder").configured(
         changed, workdir.absolute() / "records"
     )
@@ -104,7 +104,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         require_used(name, group, builder_class)
         data = {key: value for key, value in group.items() if key != "detector"}
         faces = {"detector": group.detector} if group.get("detector") else {}
-        changed = change(own, workdir, data, faces)
+        changed = adapt_config(own, workdir, data, faces)
         builders[name] = changed, builder_class.configured(changed, records_dir(own, workdir))
     detector = load_fitted(workdir)
 
@@ -132,7 +132,7 @@ def require_used(name: str, group: ConfigDict, builder_class) -> None:
             )
 
 
-def change(
+def adapt_config(
     own: ConfigDict, workdir: Path, data: Mapping[str, Any], faces: Mapping[str, Any]
 ) -> ConfigDict:
     """The config of the trained run, changed to the test split of other data."""

@@ -16,6 +16,7 @@ from deepfidelity_jax import cli
 from deepfidelity_jax.detector.load import load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.fidelity.scale import scale
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.records.schema import Records
 from deepfidelity_jax.scoring import cross_dataset
@@ -71,9 +72,9 @@ def test_only_test_splits_are_prepared(evaluated):
 
 def test_targets_are_on_the_detectors_own_scale(evaluated):
     workdir, _ = evaluated
-    scale = stored.load(workdir / "fidelity.npz").scale
+    fitted = stored.load(workdir / "fidelity.npz").scale
     predictions = Predictions.read_csv(workdir / "eval" / "wild" / "predictions.csv")
-    expected = scale.scale(scale, predictions.quality.astype(np.float64), predictions.label)
+    expected = scale(fitted, predictions.quality.astype(np.float64), predictions.label)
     np.testing.assert_allclose(predictions.fidelity_target, expected, atol=1e-6)
 
 
