@@ -185,7 +185,7 @@ def predict(values: flags.FlagValues) -> int:
             raise InputError("--config.faces.yunet needs --config.faces.detector=yunet")
         # Fails before the first line if the face detector cannot be loaded.
         detection.detect(np.zeros((64, 64, 3), np.uint8), detector.faces)
-        lines.take_up(inputs, detector)
+        lines.resume(inputs, detector)
         quiet = values.quiet or not sys.stderr.isatty()
         progress = Progress(len(inputs), len(lines.kept), "inputs", "predicted", quiet=quiet)
         counts = predict_all(detector, inputs, lines, progress)

@@ -1,4 +1,8 @@
-"""The lines of `--mode=predict`: written as they come, and taken up again where they ended."""
+"""The output of `--mode=predict`: one line per input, which an interrupted command can go on from.
+
+Each line says which detector made it, and the size and time of the file it is about. The output
+file alone therefore tells which lines are still valid.
+"""
 
 import contextlib
 import csv
@@ -23,7 +27,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line there is: where it lies in the file, and what it says."""
+    """A line in the output file: where it is, and what tells whether it is still valid."""
 
     start: int
     end: int
@@ -34,17 +38,17 @@ class Line:
 
 
 class Lines:
-    """Where predictions go, as a context manager: to stdout, or to a file of one line an input.
+    """Where predictions are written, stdout or a file; a context manager.
 
-    Lines say which detector made them and which state of the file they are of, so all that is
-    needed to go on is in the file itself. `.csv` has a header and these COLUMNS. What is no regular
-    file, a pipe say, is only written to.
+    A file that ends in `.csv` gets a header and COLUMNS, any other JSON. Output that is no regular
+    file, such as a pipe, is only written to.
 
     Attributes:
-      kept: the status of each input that `take_up` found a line of.
+      kept: status of each input whose line `resume` kept.
 
-    Raises InputError where the file cannot be written, holds anything else, or is being written by
-    another process.
+    Raises:
+      InputError: the file cannot be written, holds something else, or is being written by another
+        process.
     """
 
     def __init__(self, output: str | None):
@@ -70,7 +74,7 @@ class Lines:
             return
         if not lock(self._file):
             self._file.close()
-            raise InputError(f"another command is writing {output}: take another --output")
+            raise InputError(f"another command is writing {output}: choose another --output")
         self._read()
 
     def __enter__(self):
@@ -84,7 +88,7 @@ class Lines:
         self._file.close()
 
     def _read(self) -> None:
-        """Find the lines there are. What a killed command left of its last one does not count."""
+        """Find the lines in the file. Half a line at the end, from a killed command, is ignored."""
         header = self._header()
         with open(self._path, "rb") as file:
             for number, (start, content, whole) in enumerate(_split(file, self._csv), 1):
@@ -97,8 +101,8 @@ class Lines:
                     ours = self._csv or content.startswith(b'{"input": '[: len(content)])
                 if not ours:
                     raise InputError(
-                        f"{self._path}, line {number} is none of --mode=predict's: take another "
-                        "--output, or delete the file"
+                        f"{self._path}, line {number} was not written by --mode=predict: choose "
+                        "another --output, or delete the file"
                     )
                 if not whole:
                     break
@@ -107,18 +111,17 @@ class Lines:
                     name, *rest = values
                     self._there[name] = Line(start, self._end, *rest)
 
-    def take_up(self, inputs: Iterable[Input], detector) -> None:
-        """Keep the lines of inputs that would come out the same, and drop those that would not.
+    def resume(self, inputs: Iterable[Input], detector) -> None:
+        """Keep the lines of these inputs that are still valid, and drop the others.
 
-        What could not be read is tried again. Lines of inputs that are not asked for stay.
+        Files that could not be read are tried again. Lines of other inputs stay.
         """
-        asked, other, changed = 0, 0, 0
+        other, changed = 0, 0
         for given in inputs:
             name = str(given.path)
             line = self._there.get(name)
             if line is None:
                 continue
-            asked += 1
             if line.detector != detector.fingerprint:
                 other += 1
                 del self._there[name]
@@ -130,18 +133,21 @@ class Lines:
                 del self._there[name]
             else:
                 self.kept[name] = line.status
-        for count, why in ((other, "made by another detector"), (changed, "of files now changed")):
+        for count, why in (
+            (other, "were made by another detector"),
+            (changed, "are about files that have changed"),
+        ):
             if count:
                 say(f"{self._path}: {count} lines {why}: these inputs are scored again")
         if self.kept:
             say(f"{self._path}: {len(self.kept)} inputs are in it already")
-        if unasked := len(self._there) - len(self.kept):
-            say(f"{self._path}: {unasked} lines of inputs that are not asked for stay in it")
+        if others := len(self._there) - len(self.kept):
+            say(f"{self._path}: {others} lines about other inputs stay in it")
         if self._regular:
-            self._drop_the_rest()
+            self._rewrite()
 
-    def _drop_the_rest(self) -> None:
-        """Leave in the file the lines that are there, and no half one after them."""
+    def _rewrite(self) -> None:
+        """Remove dropped lines, and half a line at the end, from the file."""
         lines = self._there.values()
         start = len(self._header()) if self._end else 0
         if start + sum(line.end - line.start for line in lines) == self._end:
@@ -154,14 +160,14 @@ class Lines:
                 file.write(self._at(line))
             file.flush()
             self._end = file.tell()
-            # Locked before it takes the other's place, and open when `file` is closed.
+            # Locked before it replaces the old file, and still open when `file` is closed.
             descriptor = os.dup(file.fileno())
             lock(descriptor)
         self._file.close()
         self._file = os.fdopen(descriptor, "wb", 0)
 
     def write(self, prediction: Prediction) -> None:
-        """Add a line, all of it or nothing."""
+        """Add a line. A failed write leaves none of it."""
         if self._path is None:
             print(prediction.to_json(), flush=True)
             return
@@ -194,7 +200,7 @@ class Lines:
         return _row([len(values["faces"]) if c == "people" else values[c] for c in COLUMNS])
 
     def _decode(self, content: bytes) -> tuple | None:
-        """Input, status, detector, bytes and modified; None for what is no line of ours."""
+        """Input, status, detector, bytes and modified; None if it is not one of our lines."""
         try:
             if self._csv:
                 (cells,) = csv.reader([content.decode("utf-8", "surrogateescape")], strict=True)
@@ -211,12 +217,12 @@ class Lines:
 
 def _row(cells: Iterable) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # quotes cells with either in them
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # quotes cells that hold \r or \n
     return text.getvalue()[:-2].encode("utf-8", "surrogateescape") + b"\n"
 
 
 def _split(file: io.BufferedIOBase, quoted: bool) -> Iterator[tuple[int, bytes, bool]]:
-    """The lines of a file: where they start, and whether they end; `quoted` cells hold newlines."""
+    """Start, content, and whether it is complete, of each line; `quoted` cells hold newlines."""
     start, content = 0, b""
     for piece in file:
         content += piece

@@ -1,4 +1,4 @@
-"""A trained detector: face crops to features, logits and fidelity, and files to verdicts.
+"""A trained detector: features, logits and fidelity of face crops, and verdicts on files.
 
 import deepfidelity_jax as df
 detector = df.load(workdir)
@@ -33,17 +33,17 @@ from deepfidelity_jax.training import checkpoint, sharding, trained
 from deepfidelity_jax.training.step import build_model
 from deepfidelity_jax.workdir import fingerprint
 
-# Batches are padded to one of these, so that no other shape is ever compiled.
+# Every batch is padded to one of these sizes, so that nothing else is ever compiled.
 BATCH_SIZES = (1, 8, 64)
 
 Images = UInt8[np.ndarray, "n h w 3"]
 
 
 class Detector:
-    """A network with its averaged weights, and the regressor once there is one.
+    """A network with averaged weights, and its regressor once that is fitted. `load` makes one.
 
     Attributes:
-      config: the configuration it was trained with.
+      config: the config it was trained with.
       step: the training step of its weights.
       faces: how faces are found and cropped.
       fidelity_model: regressor and calibration; None before the fit stage.
@@ -79,7 +79,7 @@ class Detector:
         self._forward, self._score = jax.jit(forward), jax.jit(score)
 
     def on_all_devices(self) -> "Detector":
-        """The same, its batches split over this process's devices; for many faces at once."""
+        """The same detector with its batches split over all devices of this process."""
         spread = copy.copy(self)
         spread._mesh = sharding.local_mesh(BATCH_SIZES[1])
         spread._variables, spread._regressor = jax.device_put(
@@ -88,21 +88,21 @@ class Detector:
         return spread
 
     def features(self, images: Images) -> Float32[np.ndarray, "n d"]:
-        """What the regressor is fitted on: mean over tokens + 0.5 * max over tokens."""
+        """Mean over tokens + 0.5 * max over tokens: what the regressor is fitted on."""
         return self.features_of_prepared(self.prepare(images))
 
     def features_of_prepared(
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> Float32[np.ndarray, "n d"]:
-        """The same of crops that went through `prepare`, or were read so by `data`."""
+        """`features` of crops that are already at the network's size, as `prepare` returns them."""
         return self._batched(prepared, lambda x: self._forward(self._variables, x)[0])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
-        """Both class heads together; index 0 fake, 1 real."""
+        """Sum of the class head and the token head; index 0 fake, 1 real."""
         return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[1])
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
-        """Perceptual forgery fidelity, high is real; InputError before a regressor was fitted."""
+        """Perceptual forgery fidelity, high is real. Raises InputError if there is no regressor."""
         if self.fidelity_model is None:
             raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
         return self._batched(
@@ -110,16 +110,16 @@ class Detector:
         )
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        """Probability of fake for fidelities, at equal odds beforehand; 0.5 at the threshold."""
+        """Probability of a fake from fidelity, if real and fake are equally likely a priori."""
         return calibration.p_fake(self.fidelity_model.calibration, scores)
 
     def quality(
         self, images: Sequence[bytes], landmarks: Sequence[Float32[np.ndarray, "5 2"]]
     ) -> tuple[Float[np.ndarray, "n"], str]:
-        """Quality of encoded crops, measured as that of the training faces was.
+        """Quality of encoded crops, by the measure that was used for the training faces.
 
         Returns:
-          The raw qualities, NaN where a face has none; and why, empty where all have one.
+          Raw quality of each crop, NaN if it cannot be measured; and the reason, if any is NaN.
         """
         own = self._measure
         if own.name == "iso":
@@ -131,20 +131,20 @@ class Detector:
                 found = measure(images, landmarks)
                 return found, "" if np.isfinite(found).all() else NO_EYES
         elif own.name == "csv":
-            reason = "the training faces had theirs from a table"
+            reason = "that of the training faces came from a table"
         else:
-            reason = "the training faces had none"
+            reason = "that of the training faces was not measured"
         return np.full(len(images), np.nan), reason
 
     @property
     def _measure(self) -> Measure:
-        """How the quality of the training faces was measured."""
+        """The quality measure of the training faces."""
         noted = self.fidelity_model.provenance if self.fidelity_model else {}
         return Measure.from_note(noted.get("quality", {"measure": self.config.quality.measure}))
 
     @cached_property
     def _ser_fiq(self) -> tuple[ser_fiq.SerFiq | None, str]:
-        """The measure, if its weights are here; else None and why not. Read on first use."""
+        """SER-FIQ with its weights, read on first use; or None and the reason."""
         if self._arcface is None:
             return None, f"{self.config.quality.weights} is not here"
         if digest(self._arcface) != self._measure.digest:
@@ -153,7 +153,7 @@ class Detector:
 
     @property
     def fingerprint(self) -> str:
-        """What a prediction depends on beside the file: weights, regressor, how faces are found."""
+        """Identifies what a prediction depends on besides the file: weights, regressor, faces."""
         own = self.faces.to_dict()
         if Path(own["yunet"]).is_file():
             own["yunet"] = digest(own["yunet"])
@@ -161,15 +161,15 @@ class Detector:
 
     @property
     def threshold(self) -> float:
-        """Fidelity at and above which a face is called real."""
+        """Fidelity at and above which a face is real."""
         return self.fidelity_model.calibration.threshold
 
     def predict(self, path: str | Path) -> Prediction:
-        """Find, track and score the people in a photograph or video."""
+        """Find, track and score the people in an image or a video."""
         return predict(self, Path(path))
 
     def prepare(self, images: Images) -> UInt8[np.ndarray, "n s s 3"]:
-        """Crops of any size as the network takes them: the central share, at its size."""
+        """Crops of any size as the network takes them: the central part, resized to its input."""
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise InputError(
                 f"images are {images.dtype} {list(images.shape)}: give uint8 [N, H, W, 3] in RGB"
@@ -197,9 +197,10 @@ class Detector:
 
 
 def load(workdir: str | Path) -> Detector:
-    """The detector in a workdir: the weights best on validation, on whatever device is here.
+    """The detector in a workdir, with the weights that did best on validation.
 
-    Needs no dataset. InputError where the workdir is none, untrained or damaged.
+    Works on any platform and needs no dataset. Raises InputError if the folder is no workdir, is
+    not trained, or is damaged.
     """
     workdir = Path(workdir)
     config, variables, step = trained.read_trained(workdir)
@@ -208,7 +209,7 @@ def load(workdir: str | Path) -> Detector:
     origin = fingerprint(
         config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
     )
-    # Where it was, or beside the detector: nobody but the user may copy it.
+    # At its own path or in the workdir, where only the user may put it: it is not ours to copy.
     weights = Path(config.quality.get("weights", ""))
     arcface = [place for place in (weights, workdir / weights.name) if place.is_file()]
     return Detector(

@@ -1,4 +1,8 @@
-"""Verdicts on photographs and videos: people found, tracked and scored apart."""
+"""From an image or a video to a verdict: people are found, tracked, and scored one by one.
+
+`list_inputs` finds the files, `predict_all` goes through them, `predict` takes one. The input as a
+whole gets the verdict of its least real person.
+"""
 
 import json
 import math
@@ -13,18 +17,26 @@ import numpy as np
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import tracking
+from deepfidelity_jax.fidelity.calibration import is_real
 from deepfidelity_jax.images import formats, media, pictures
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+STATUSES = ("real", "fake", "uncertain", "no face", "unreadable")
 
 
 @dataclass(frozen=True)
 class PersonScore:
-    """One person in a photograph or video.
+    """One person in an image or a video.
 
-    person: a number inside the input. fidelity: mean over the person's frames, high is real.
-    p_fake: the same as a probability. quality: mean, as the training faces' was measured; None
-    where it cannot be. spread: standard deviation of the fidelity over frames. frames: how many
-    were scored. bbox and time: x, y, width, height in pixels and seconds, where the face is
-    largest.
+    Attributes:
+      person: number within the input, from 0.
+      fidelity: mean over the frames of this person, high is real.
+      p_fake: probability of a fake.
+      quality: mean face quality, by the measure of the training faces; None if not measured.
+      spread: standard deviation of fidelity over the frames.
+      frames: how many frames were scored.
+      bbox: x, y, width, height in pixels where the face is largest.
+      time: when that is, in seconds.
     """
 
     person: int
@@ -39,13 +51,20 @@ class PersonScore:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One input's verdict, and one line of `--mode=predict`.
+    """The verdict on one input; one line of `--mode=predict`.
 
-    status: one of STATUSES. fidelity and p_fake: its least real person's; None where nothing could
-    be scored, and `note` says why. threshold: fidelity at and above which a person is called real.
-    frames: sampled frames that could be read. detector: `Detector.fingerprint`. bytes, modified:
-    of the file when it was read, None where there is none; UTC. By these three it is told whether a
-    line still stands.
+    Attributes:
+      input: its path.
+      status: one of STATUSES.
+      fidelity: that of the least real person; None if nothing could be scored.
+      p_fake: the same.
+      threshold: fidelity at and above which a person is real.
+      frames: sampled frames that could be read.
+      faces: the people.
+      note: why there is no score, or no quality.
+      detector: `Detector.fingerprint`. It and the next two tell whether the line is still valid.
+      bytes: size of the file when it was read; None if there is no file.
+      modified: when it was last written, in UTC.
     """
 
     input: str
@@ -61,24 +80,22 @@ class Prediction:
     modified: str | None = None
 
     def to_dict(self) -> dict:
-        """Plain values of strict JSON."""
+        """The line as plain values that strict JSON can hold."""
         return _rounded(asdict(self))
 
     def to_json(self) -> str:
-        """One line of strict JSON."""
+        """The line as strict JSON."""
         return json.dumps(self.to_dict(), allow_nan=False)
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-STATUSES = ("real", "fake", "uncertain", "no face", "unreadable")
 
 
 @dataclass(frozen=True)
 class Input:
     """A file to predict.
 
-    named: given by itself, not found in a folder. reason: why it cannot be read, where that shows
-    without opening it.
+    Attributes:
+      path: the file.
+      named: the user named it; otherwise it was found in a folder.
+      reason: why it cannot be read, if that is known without opening it.
     """
 
     path: Path
@@ -87,13 +104,13 @@ class Input:
 
 
 def list_inputs(given: Sequence[str]) -> tuple[list[Input], int]:
-    """Files as they are, folders as what lies below them; nothing is opened.
+    """The files to predict: those named, and all below a named folder. None is opened.
 
     Returns:
       Each file once; and how many were left out because they are hidden.
 
     Raises:
-      InputError: a path does not exist, or a folder is empty.
+      InputError: a path does not exist, or a folder has no image or video.
     """
     found, hidden = {}, 0
     for name in given:
@@ -115,13 +132,13 @@ def list_inputs(given: Sequence[str]) -> tuple[list[Input], int]:
 
 @dataclass
 class Counts:
-    """How many inputs have each status; of files in folders that are no media, each extension."""
+    """Inputs by status, and files that are no image or video by extension."""
 
     statuses: Counter = field(default_factory=Counter)
     left_out: Counter = field(default_factory=Counter)
 
     def describe(self) -> str:
-        """One line for a person."""
+        """One line of text for the terminal."""
         seen = ", ".join(f"{self.statuses[status]} {status}" for status in STATUSES)
         if not self.left_out:
             return seen
@@ -131,13 +148,13 @@ class Counts:
 
 
 def predict_all(detector, inputs: Sequence[Input], lines, progress) -> Counts:
-    """Predict every input that has no line yet, with a `Detector`, and write its line.
+    """Predict every input that has no line yet, and write its line.
 
     Args:
-      detector: the `Detector`.
-      inputs: in their order.
+      detector: a `Detector`.
+      inputs: the files, in order.
       lines: a `Lines`.
-      progress: a `Progress` of the inputs.
+      progress: a `Progress` that counts the inputs.
     """
     counts = Counts()
     for each in inputs:
@@ -169,9 +186,12 @@ def _is_no_media(given: Input) -> bool:
 
 
 def predict(detector, path: Path, reason: str = "") -> Prediction:
-    """Score every person in one photograph or video with a `Detector`.
+    """Find and score every person in one image or video.
 
-    `reason`: why it cannot be read, if that is known.
+    Args:
+      detector: a `Detector`.
+      path: the file.
+      reason: why it cannot be read, if that is known.
     """
     about = {"input": str(path), "threshold": detector.threshold, "detector": detector.fingerprint}
     about |= stamp(path)
@@ -193,7 +213,7 @@ def predict(detector, path: Path, reason: str = "") -> Prediction:
             notes.append(note)
     least_real = min(people, key=lambda person: person.fidelity)
     return Prediction(
-        status="real" if least_real.fidelity >= detector.threshold else "fake",
+        status="real" if is_real(least_real.fidelity, detector.threshold) else "fake",
         fidelity=least_real.fidelity,
         p_fake=least_real.p_fake,
         faces=people,
@@ -203,7 +223,7 @@ def predict(detector, path: Path, reason: str = "") -> Prediction:
 
 
 def stamp(path: Path) -> dict[str, int | str | None]:
-    """What a file is known again by: its size, and when it was last written; None for no file."""
+    """Size of a file, and when it was last written; None if it is no regular file."""
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode):
@@ -215,8 +235,8 @@ def stamp(path: Path) -> dict[str, int | str | None]:
 
 
 def _score_person(detector, number: int, person: tracking.Person) -> tuple[PersonScore, str]:
-    """The score, and why faces have no quality where some have none."""
-    # Encoded and decoded as recorded faces are: the network sees the same pixels.
+    """The score, and why a face has no quality if one has none."""
+    # The crops are encoded as JPEG and decoded again, as recorded faces are.
     images = [pictures.decode_image(crop.image) for crop in person.crops]
     scores = detector.fidelity(np.stack(images)).astype(np.float64)
     mean = float(scores.mean())
@@ -239,7 +259,7 @@ def _score_person(detector, number: int, person: tracking.Person) -> tuple[Perso
 
 
 def _rounded(value):
-    """Six decimals are more than a score is worth, and NaN is no JSON."""
+    """Numbers with six decimals, and None for NaN, which JSON does not have."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     if isinstance(value, dict):

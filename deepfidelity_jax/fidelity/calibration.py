@@ -1,27 +1,35 @@
-"""Fidelity to a verdict: the threshold, and the probability of a fake.
+"""From fidelity to a verdict: the threshold, and the probability of a fake.
 
-The one place that knows which way is real: high.
+High fidelity is real. This is the only module that compares fidelity with a threshold: a face or a
+video is real if its fidelity is at or above it. The threshold comes from Platt scaling of the
+validation videos ('validation'), or is the middle of the gap between the two target ranges where
+validation cannot decide ('fixed').
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.regressor import FAKE
+from deepfidelity_jax.fidelity.scale import FAKE
 
-# ------------------------------------------------------------------ fidelity -> verdict
+Scores = Float[np.ndarray, "*n"] | float
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """p_fake = sigmoid(slope * (fidelity - threshold)), slope < 0; real at or above the threshold.
+    """The threshold, and the slope of p_fake = sigmoid(slope * (fidelity - threshold)).
 
-    Written around the threshold, so that p_fake passes 0.5 exactly where the verdict changes.
-    `threshold_from` is 'validation' or 'fixed', and `note` says why it had to be fixed.
+    Written around the threshold, p_fake crosses 0.5 exactly where the verdict changes.
+
+    Attributes:
+      slope: negative, as p_fake falls when fidelity rises.
+      threshold: fidelity at and above which a face is real.
+      threshold_from: 'validation' or 'fixed'.
+      note: why the threshold is fixed.
     """
 
     slope: float
@@ -33,39 +41,37 @@ class Calibration:
         if not (self.slope < 0 and np.isfinite([self.slope, self.threshold]).all()):
             raise InputError(f"not a calibration: slope {self.slope}, threshold {self.threshold}")
 
-    @property
-    def intercept(self) -> float:
-        """The b of sigmoid(slope * fidelity + b)."""
-        return -self.slope * self.threshold
+
+def is_real(
+    fidelity: Scores, threshold: Float[np.ndarray, "*k"] | float
+) -> Bool[np.ndarray, "..."] | np.bool_:
+    """The verdict: True where fidelity is at or above the threshold.
+
+    Compared in float64: if the threshold were rounded to the float32 of the scores, a face right at
+    the threshold could get a verdict here that its p_fake contradicts.
+    """
+    return np.asarray(fidelity, np.float64) >= threshold
 
 
-def p_fake(calibration: Calibration, fidelity: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """Probability of being fake, float64, when both classes are equally likely beforehand."""
+def p_fake(calibration: Calibration, fidelity: Scores) -> Float[np.ndarray, "*n"]:
+    """Probability of a fake (float64) when real and fake are equally likely a priori."""
     distance = np.asarray(fidelity, np.float64) - calibration.threshold
     return np.asarray(expit(calibration.slope * distance))
 
 
-def is_real(calibration: Calibration, fidelity: Float[np.ndarray, "*n"]) -> np.ndarray:
-    """The verdict, bool: fidelity at or above the threshold, that is p_fake at most 0.5."""
-    return np.asarray(fidelity, np.float64) >= calibration.threshold
-
-
-def fixed_calibration(note: str, middle: float = 0.5) -> Calibration:
-    """The threshold in the middle of the gap, and p_fake 0.9 and 0.1 at 0.3 below and above it.
-
-    With the paper's ranges these are the centres of the fake and of the real range.
-    """
-    return Calibration(-float(np.log(9)) / 0.3, float(middle), "fixed", note)
-
-
 def calibrate(
-    fidelity: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"], *, middle: float = 0.5
+    fidelity: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"], *, middle: float
 ) -> Calibration:
-    """Platt scaling of the validation videos' mean fidelities, both classes weighing the same.
+    """Platt scaling (Platt, "Probabilistic outputs for SVMs", 1999), both classes weighted alike.
 
-    Falls back to `fixed_calibration(middle=...)` where validation cannot place a threshold: one
-    class only, all fidelities equal, or fakes that score no lower than real faces.
-    Raises InputError for non-finite fidelities. Platt, "Probabilistic outputs for SVMs", 1999.
+    Args:
+      fidelity: mean fidelity of each validation video.
+      label: 0 fake, 1 real.
+      middle: the threshold to fall back on if validation cannot place one: there is only one class,
+        all fidelities are equal, or fakes score no lower than real faces.
+
+    Raises:
+      InputError: a fidelity is not finite.
     """
     f = np.asarray(fidelity, np.float64)
     if not np.isfinite(f).all():
@@ -81,3 +87,11 @@ def calibrate(
         return fixed_calibration("validation fakes score no lower than real faces", middle)
     threshold = float(f.mean() - f.std() * intercept / slope)
     return Calibration(slope / float(f.std()), threshold, "validation")
+
+
+def fixed_calibration(note: str, middle: float = 0.5) -> Calibration:
+    """The threshold in the middle of the gap, with p_fake 0.9 and 0.1 at 0.3 below and above it.
+
+    With the paper's ranges, 0.3 from the middle are the centres of the fake and the real range.
+    """
+    return Calibration(-float(np.log(9)) / 0.3, float(middle), "fixed", note)

@@ -1,4 +1,10 @@
-"""Features to fidelity: a support vector regressor, fitted by scikit-learn, run by JAX."""
+"""From a feature to fidelity: support vector regression, fitted by scikit-learn and run by JAX.
+
+    f(x) = b + sum_i a_i exp(-gamma |x - v_i|^2)
+
+`regress` computes it on the device. `fit_regressor` finds the support vectors v_i, the coefficients
+a_i and the intercept b (Smola and Schoelkopf, "A tutorial on support vector regression", 2004).
+"""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,24 +20,22 @@ from sklearn.svm import SVR
 
 from deepfidelity_jax.errors import InputError
 
-FAKE, REAL = 0, 1
-
-# Training rows whose error is reported.
+ROWS = 256  # features whose kernel values are held at once
+# Training rows that train_mae is computed on: at full size, all of them take as long as the fit.
 ERROR_ROWS = 2000
-# Megabytes of kernel rows the solver may keep, taken as they are needed; what is not kept it
-# computes again. scikit-learn-intelex on two cores, 16,000 rows of 640, in double precision: 15 s,
-# 34 s with the 200 that are the default.
+# Megabytes of kernel rows the solver may cache. It allocates them as it needs them, and computes
+# again what it could not keep; scikit-learn's default of 200 makes large fits slow.
 CACHE_MB = 5000
-
-
-# ------------------------------------------------------------------ feature -> fidelity
+# What `tune` tries; gamma in units of 'scale'.
+GRID = {"C": [0.1, 0.3, 1.0, 3.0, 10.0, 30.0], "epsilon": [0.05, 0.1]}
+GAMMAS = (0.1, 0.3, 1.0, 3.0)
 
 
 class SupportVectors(NamedTuple):
     """A fitted RBF regressor as a pytree, so that a jitted function takes it as an argument.
 
-    `vectors` are stored relative to `centre`: squared distances come from a matmul, and a common
-    offset in the features would otherwise eat the float32 digits that tell two faces apart.
+    `vectors` are stored relative to `centre`. Squared distances come from a matrix product, where a
+    common offset of all features would use up the float32 digits that tell two faces apart.
     """
 
     vectors: Float[Array, "m d"]
@@ -43,23 +47,23 @@ class SupportVectors(NamedTuple):
 
 @dataclass(frozen=True)
 class Regressor:
-    """Support vectors, and the settings and figures they were fitted with (JSON-able)."""
+    """Support vectors, and how they were fitted: settings and figures that JSON can hold."""
 
     arrays: SupportVectors
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def regress(arrays: SupportVectors, features: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """Fidelity of each feature: b + sum_i a_i exp(-gamma |x - v_i|^2), not clipped.
+# ------------------------------------------------------------------ predict
 
-    Pure and jit-able; float32 in and out, any common offset in the features included. Within 1e-5
-    of scikit-learn's double precision; on a TPU, with 47,000 vectors, within 5e-5. Memory is
-    bounded: 256 rows at a time.
+
+def regress(arrays: SupportVectors, features: Float[Array, "n d"]) -> Float[Array, " n"]:
+    """Fidelity of each feature (float32), not clipped to [0, 1].
+
+    Pure and jittable. Within 1e-5 of scikit-learn's double precision; on a TPU, with 47,000
+    vectors, within 5e-5. Memory is bounded: 256 features at a time.
     """
-    # Thousands of terms cancel. Off from scikit-learn, C = 1: with 8,300 vectors 1.0e-5 in single
-    # and 5e-7 in double precision, with 47,000 4.2e-5 and 2e-7. TPUs have no double precision. Two
-    # CPU cores, 8,000 vectors: 256 faces take 105 ms instead of 53, one takes 26 instead of 4.
-    # On a GPU the time has not been measured.
+    # Thousands of terms of both signs cancel, so CPU and GPU add them in double precision, which a
+    # TPU does not have. docs/speed.md has what that costs.
     return lax.platform_dependent(
         arrays, features, cpu=regress_in_double, cuda=regress_in_double, default=regress_in_single
     )
@@ -77,16 +81,16 @@ def regress_in_double(arrays: SupportVectors, features: Float[Array, "n d"]) -> 
 
 
 def regress_in_single(arrays: SupportVectors, features: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """`regress` in single precision, ordered so that little of it is lost."""
-    # The coefficients sum to zero, so a constant may be taken off the kernel. Far apart in many
-    # dimensions all kernel values are alike, and what they share would only add rounding. Where
-    # they are all near zero nothing is shared, and 10 keeps the exponential within float32.
+    """`regress` in single precision, ordered so that little precision is lost."""
+    # The coefficients sum to zero, so a constant may be subtracted from every kernel value. In many
+    # dimensions all distances are alike, and what the values share would only add rounding. Where
+    # all values are near zero they share nothing, and the limit of 10 keeps exp within float32.
     mean = jnp.sum(arrays.vectors**2) / max(len(arrays.vectors), 1)
     typical = jnp.minimum(2 * arrays.gamma * mean, 10)
 
     def weigh(squared):
         kernel = jnp.exp(-typical) * jnp.expm1(typical - arrays.gamma * squared)
-        # In rows of 128: a sum of thousands one after the other rounds off twice as much.
+        # In rows of 128: one running sum over thousands of terms has twice the rounding error.
         terms = kernel * arrays.coefficients
         return jnp.pad(terms, (0, -len(terms) % 128)).reshape(-1, 128).sum(axis=0).sum()
 
@@ -94,7 +98,7 @@ def regress_in_single(arrays: SupportVectors, features: Float[Array, "n d"]) -> 
 
 
 def _sum_kernels(weigh, arrays, features):
-    """`weigh` of each feature's squared distances to the vectors, and the intercept."""
+    """Intercept plus `weigh` of the squared distances from a feature to all vectors."""
     norms = jnp.sum(arrays.vectors**2, axis=-1)
 
     def one(feature):
@@ -102,21 +106,12 @@ def _sum_kernels(weigh, arrays, features):
         cross = jnp.matmul(arrays.vectors, x, precision=lax.Precision.HIGHEST)
         return weigh(jnp.maximum(jnp.sum(x**2) + norms - 2 * cross, 0))
 
-    few = len(features) <= 256
-    sums = jax.vmap(one)(features) if few else lax.map(one, features, batch_size=256)
+    few = len(features) <= ROWS
+    sums = jax.vmap(one)(features) if few else lax.map(one, features, batch_size=ROWS)
     return (sums + arrays.intercept).astype(jnp.float32)
 
 
-def balance(label: Int[np.ndarray, " n"], degree: float = 1.0) -> Float[np.ndarray, " n"]:
-    """Weights [n], 1 on average: under degree 1 both classes count the same, under 0 all faces do.
-
-    Where each real face has several forgeries, an unweighted fit gives a face it is unsure of the
-    fidelity of a fake. That costs some of the classes' separation and gains some of the order by
-    quality within the fakes, whose worst pictures are the ones it is unsure of.
-    """
-    count = np.bincount(label, minlength=2).astype(np.float64)
-    weights = count[label] ** -degree
-    return weights / weights.mean()
+# ------------------------------------------------------------------ fit
 
 
 def fit_regressor(
@@ -132,14 +127,29 @@ def fit_regressor(
     tune_rows: int = 2000,
     seed: int = 0,
 ) -> Regressor:
-    """Support vector regression (RBF) from features to fidelity targets, with scikit-learn.
+    """Fit support vector regression with an RBF kernel; features are not scaled.
 
-    `gamma` is in units of scikit-learn's 'scale', 1 / (d * variance of all feature values); no
-    feature is scaled. The defaults are the paper's. `tune` picks C, epsilon and gamma by
-    cross-validation on at most `tune_rows` rows, drawn by `seed`; `groups` [n] (one id a video)
-    keeps a video inside one fold; `weights` [n] multiply C row by row. Fitting time grows with n
-    squared, see `benchmarks/regressor.py`; `settings` of the result name the solver.
-    Raises InputError for non-finite values, mismatched rows or too few of them.
+    Fitting time grows with the square of n, see `benchmarks/regressor.py`. The defaults are the
+    paper's.
+
+    Args:
+      features: exported features.
+      targets: fidelity targets.
+      C: penalty of an error outside the tube.
+      epsilon: half width of the tube inside which an error costs nothing.
+      gamma: kernel width in units of scikit-learn's 'scale', 1 / (d * variance of all values).
+      tune: choose C, epsilon and gamma by cross-validation instead.
+      groups: the video of each row; cross-validation keeps a video inside one fold.
+      weights: factor of C for each row.
+      tune_rows: how many random rows cross-validation uses at most.
+      seed: draws these rows, and the folds where there are no groups.
+
+    Returns:
+      The regressor. Its settings name the solver and hold `train_mae`, the mean absolute error on
+      at most 2000 training rows.
+
+    Raises:
+      InputError: a value is not finite, rows do not match or are too few.
     """
     x, y = np.asarray(features, np.float64), np.asarray(targets, np.float64)
     if len(x) != len(y) or len(x) < 2:
@@ -156,27 +166,26 @@ def fit_regressor(
         rows = np.random.default_rng(seed).permutation(len(x))[:tune_rows]
         own_groups = None if groups is None else np.asarray(groups)[rows]
         settings |= _tune(x[rows], y[rows], weights[rows], unit, own_groups, seed)
-    # Targets that all fit in the tube need no support vector, which Intel's solver cannot do.
-    estimator = SVR if np.ptp(y) <= 2 * settings["epsilon"] else svr_class()
-    own = {name: settings[name] for name in ("C", "epsilon", "gamma")}
+    # If all targets fit into the tube there is no support vector, which Intel's solver cannot do.
+    solver = SVR if np.ptp(y) <= 2 * settings["epsilon"] else choose_solver()
     centre = x.mean(axis=0)
-    # The fast solver computes in the precision of what it is given, scikit-learn's in double. By
-    # how much their predictions differ, the tolerance of the solvers decides: 16,000 rows, 6.5e-4
-    # in single and 6.1e-4 in double precision. 100,000 rows: 8 minutes instead of over 16.
-    rows = x if estimator is SVR else (x - centre).astype(np.float32)
-    svr = estimator(**own, cache_size=CACHE_MB)
+    # Intel's solver works in the precision of its input. In single precision it is as close to
+    # scikit-learn's solution as in double (6e-4 at 16,000 rows, within the solvers' tolerance), and
+    # faster. scikit-learn's always works in double.
+    rows = x if solver is SVR else (x - centre).astype(np.float32)
+    own = {name: settings[name] for name in ("C", "epsilon", "gamma")}
+    svr = solver(**own, cache_size=CACHE_MB)
     svr.fit(rows, y.astype(rows.dtype), sample_weight=weights.astype(rows.dtype))
-    arrays = support_vectors(
+    arrays = to_arrays(
         x[svr.support_],
         svr.dual_coef_[0],
         float(np.ravel(svr.intercept_)[0]),
         settings["gamma"],
         centre,
     )
-    # Not on all rows: at full size predicting them takes as long as fitting.
     some = np.linspace(0, len(x) - 1, min(len(x), ERROR_ROWS)).astype(int)
     settings |= {
-        "solver": estimator.__module__.partition(".")[0],
+        "solver": solver.__module__.partition(".")[0],
         "tuned": tune,
         "seed": seed,
         "rows": len(x),
@@ -186,10 +195,23 @@ def fit_regressor(
     return Regressor(arrays, settings)
 
 
-def svr_class() -> type[SVR]:
-    """scikit-learn's SVR, or scikit-learn-intelex's of the same interface where it is installed.
+def balance(label: Int[np.ndarray, " n"], degree: float = 1.0) -> Float[np.ndarray, " n"]:
+    """Weights with mean 1: degree 1 gives both classes the same total, degree 0 all faces 1.
 
-    Both solve to the same tolerance; their predictions differ by less than 1e-3.
+    Where each real face has several forgeries, an unweighted fit gives a face it is unsure of the
+    fidelity of a fake. That separates the classes a little worse, and ranks fakes by quality a
+    little better, as the fakes it is unsure of are the poorest pictures.
+    """
+    count = np.bincount(label, minlength=2).astype(np.float64)
+    weights = count[label] ** -degree
+    return weights / weights.mean()
+
+
+def choose_solver() -> type[SVR]:
+    """scikit-learn-intelex's SVR where it is installed, else scikit-learn's.
+
+    Both have the same interface and solve to the same tolerance; predictions differ by less than
+    1e-3.
     """
     try:
         from sklearnex.svm import SVR as FastSVR
@@ -198,14 +220,14 @@ def svr_class() -> type[SVR]:
     return FastSVR
 
 
-def support_vectors(
+def to_arrays(
     vectors: Float[np.ndarray, "m d"],
     coefficients: Float[np.ndarray, " m"],
     intercept: float,
     gamma: float,
     centre: Float[np.ndarray, " d"],
 ) -> SupportVectors:
-    """A regressor fitted in double precision as the float32 that `regress` takes."""
+    """The float32 arrays of `regress` from a regressor fitted in double precision."""
     centre = centre.astype(np.float32)
     return SupportVectors(
         vectors=(vectors - centre).astype(np.float32),
@@ -217,18 +239,17 @@ def support_vectors(
 
 
 def _tune(x, y, weights, unit: float, groups: np.ndarray | None, seed: int) -> dict[str, Any]:
-    """C, epsilon and gamma with the least cross-validated squared error."""
+    """C, epsilon and gamma with the lowest mean squared error in cross-validation."""
     folds = min(5, len(x) if groups is None else len(np.unique(groups)))
     if folds < 2:
         raise InputError("cannot tune the regressor on a single video: cross-validation needs two")
     cv = KFold(folds, shuffle=True, random_state=seed) if groups is None else GroupKFold(folds)
-    grid = {"C": [0.1, 0.3, 1.0, 3.0, 10.0, 30.0], "epsilon": [0.05, 0.1]}
     best: dict[str, Any] = {"cv_mse": np.inf}
-    for gamma in (0.1, 0.3, 1.0, 3.0):
-        # The kernel is shared by every C, epsilon and fold: the distances cost more than the fit.
+    for gamma in GAMMAS:
+        # One kernel for every C, epsilon and fold: the distances cost more than the fits.
         kernel = rbf_kernel(x, gamma=gamma * unit)
         search = GridSearchCV(
-            SVR(kernel="precomputed"), grid, cv=cv, scoring="neg_mean_squared_error", refit=False
+            SVR(kernel="precomputed"), GRID, cv=cv, scoring="neg_mean_squared_error", refit=False
         ).fit(kernel, y, groups=groups, sample_weight=weights)
         if -search.best_score_ < best["cv_mse"]:
             best = {

@@ -1,4 +1,11 @@
-"""Image quality to a fidelity target, class by class (paper, section 3.2)."""
+"""The fidelity target of a training face: its quality, scaled within its class (paper, section 3).
+
+    target = low_c + (high_c - low_c) * (q - q_min_c) / (q_max_c - q_min_c)
+
+q is the quality of the face and c its class. q_min_c and q_max_c come from the training split, and
+[low_c, high_c] is [0, 0.4] for fake faces and [0.6, 1] for real ones. A good fake therefore gets a
+higher target than a poor fake, but never as high as any real face.
+"""
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -8,24 +15,30 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.regressor import FAKE, REAL
 
-# ------------------------------------------------------------------ quality -> fidelity target
+FAKE, REAL = 0, 1  # the labels, everywhere
+LABELS = ("fake", "real")  # their names, by label
+FAKE_TARGETS, REAL_TARGETS = (0.0, 0.4), (0.6, 1.0)  # the paper's ranges
 
 
 @dataclass(frozen=True)
 class FidelityScale:
-    """The class-wise quality range of a training split, and the fidelity range it is mapped into.
+    """The quality range of each class, and the range of targets it is mapped to.
 
-    `fake` and `real` are target ranges inside [0, 1], fakes below; `fake_quality` and
-    `real_quality` the fitted (low, high) of the raw quality. Raises InputError for ranges that are
-    out of order or overlap. The paper's equation for the fidelity score.
+    Attributes:
+      fake_quality: lowest and highest raw quality of the fake training faces.
+      real_quality: the same of the real ones.
+      fake: lowest and highest target of a fake face.
+      real: the same of a real one.
+
+    Raises:
+      InputError: the target ranges are not inside [0, 1], overlap, or do not have fake below real.
     """
 
     fake_quality: tuple[float, float]
     real_quality: tuple[float, float]
-    fake: tuple[float, float] = (0.0, 0.4)
-    real: tuple[float, float] = (0.6, 1.0)
+    fake: tuple[float, float] = FAKE_TARGETS
+    real: tuple[float, float] = REAL_TARGETS
 
     def __post_init__(self):
         ends = (0.0, *self.fake, *self.real, 1.0)
@@ -40,16 +53,16 @@ class FidelityScale:
 
     @property
     def middle(self) -> float:
-        """The middle of the gap between the two ranges: the threshold before any calibration."""
+        """The middle of the gap between the classes: the threshold before any calibration."""
         return (self.fake[1] + self.real[0]) / 2
 
     def to_dict(self) -> dict[str, list[float]]:
-        """The four ranges as JSON-able lists."""
+        """The four ranges as lists that JSON can hold."""
         return {name: list(ends) for name, ends in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, ranges: dict[str, Any]) -> "FidelityScale":
-        """What `to_dict` gave; raises InputError when it is anything else."""
+        """The scale that `to_dict` wrote. Raises InputError for anything else."""
         try:
             pairs = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
             return cls(**pairs)
@@ -57,26 +70,58 @@ class FidelityScale:
             raise InputError(f"not a fidelity scale: {ranges!r}") from error
 
 
+def scale(
+    fitted: FidelityScale, quality: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Target of each face (float32) from its raw quality and its label, 0 fake or 1 real.
+
+    Quality outside the fitted range is clipped to it. If all training faces of a class have the
+    same quality (no measure, or a single face), there is nothing to rank: the class gets the outer
+    end of its range, so that constant quality in both classes gives the plain labels 0 and 1.
+    Raises InputError for non-finite quality.
+    """
+    _require_finite(quality)
+    target = np.empty(quality.shape, np.float64)
+    for kind, (q_min, q_max), (low, high), outer in (
+        (FAKE, fitted.fake_quality, fitted.fake, fitted.fake[0]),
+        (REAL, fitted.real_quality, fitted.real, fitted.real[1]),
+    ):
+        own = label == kind
+        if q_min == q_max:
+            target[own] = outer
+        else:
+            share = np.clip((quality[own].astype(np.float64) - q_min) / (q_max - q_min), 0, 1)
+            target[own] = low + (high - low) * share
+    return target.astype(np.float32)
+
+
 def fit_scale(
     quality: Float[np.ndarray, " n"],
     label: Int[np.ndarray, " n"],
     *,
-    fake: tuple[float, float] = (0.0, 0.4),
-    real: tuple[float, float] = (0.6, 1.0),
+    fake: tuple[float, float] = FAKE_TARGETS,
+    real: tuple[float, float] = REAL_TARGETS,
     percentile: float = 0.0,
 ) -> FidelityScale:
-    """The quality range of each class, from the training split alone.
+    """The scale of a training split.
 
-    Args: raw quality [n]; label [n], 0 fake and 1 real; the two target ranges; `percentile` p takes
-    the p-th and (100 - p)-th percentile for the ends, so that a few outliers do not set the scale.
-    Raises InputError for non-finite qualities, a class without faces or an impossible percentile.
+    Args:
+      quality: raw quality of each face.
+      label: 0 fake, 1 real.
+      fake: target range of fake faces.
+      real: target range of real faces.
+      percentile: p takes the p-th and (100 - p)-th percentile as the ends of a quality range, so
+        that a few outliers do not set the scale. 0 takes the lowest and highest quality.
+
+    Raises:
+      InputError: quality is not finite, a class has no face, or the percentile is impossible.
     """
-    check_finite(quality)
+    _require_finite(quality)
     if not 0 <= percentile < 50:
         raise InputError(f"percentile must be in [0, 50), not {percentile}")
     ends = {}
-    for value, name in ((FAKE, "fake"), (REAL, "real")):
-        own = quality[label == value]
+    for kind, name in ((FAKE, "fake"), (REAL, "real")):
+        own = quality[label == kind]
         if own.size == 0:
             raise InputError(f"no {name} face in the training split: fidelity needs both classes")
         low, high = np.percentile(own, [percentile, 100 - percentile])
@@ -84,35 +129,10 @@ def fit_scale(
     return FidelityScale(ends["fake"], ends["real"], _pair(fake), _pair(real))
 
 
-def scale(
-    fitted: FidelityScale, quality: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, " n"]:
-    """Fidelity targets [n] float32 of faces with this quality and label, min-max within the class.
-
-    Qualities outside the fitted range land on its end. A class whose quality was constant in
-    training (no quality measure, or a single face) has no order to keep: it gets the outer end of
-    its range, so that constant quality in both classes gives the plain labels 0 and 1.
-    Raises InputError for non-finite qualities.
-    """
-    check_finite(quality)
-    fidelity = np.empty(quality.shape, np.float64)
-    for value, (q_low, q_high), (low, high), outer in (
-        (FAKE, fitted.fake_quality, fitted.fake, fitted.fake[0]),
-        (REAL, fitted.real_quality, fitted.real, fitted.real[1]),
-    ):
-        own = label == value
-        if q_low == q_high:
-            fidelity[own] = outer
-        else:
-            share = np.clip((quality[own].astype(np.float64) - q_low) / (q_high - q_low), 0, 1)
-            fidelity[own] = low + (high - low) * share
-    return fidelity.astype(np.float32)
-
-
 def outside(
     fitted: FidelityScale, quality: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"]
 ) -> int:
-    """How many faces have a quality beyond their class's fitted range (`scale` clips those)."""
+    """How many faces have a quality outside the range of their class, which `scale` clips."""
     low, high = np.where(
         (label == REAL)[None],
         np.array(fitted.real_quality)[:, None],
@@ -121,8 +141,7 @@ def outside(
     return int(np.sum((quality < low) | (quality > high)))
 
 
-def check_finite(quality: Float[np.ndarray, " n"]) -> None:
-    """Raises InputError that counts the non-finite qualities."""
+def _require_finite(quality) -> None:
     bad = int(np.sum(~np.isfinite(quality)))
     if bad:
         raise InputError(

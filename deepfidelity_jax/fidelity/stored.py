@@ -1,4 +1,7 @@
-"""`fidelity.npz`: regressor, calibration and scale as plain arrays."""
+"""`fidelity.npz`: scale, regressor and calibration in one file of plain arrays, without pickle.
+
+The support vectors are stored as arrays, everything else as JSON in the array `meta`.
+"""
 
 import json
 import os
@@ -14,15 +17,18 @@ from deepfidelity_jax.fidelity.regressor import Regressor, SupportVectors
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.files import written_whole
 
-# ------------------------------------------------------------------ the whole, on disk
+FORMAT = "deepfidelity regressor 1"
 
 
 @dataclass(frozen=True)
 class FidelityModel:
-    """Everything between a feature and a verdict: what `fidelity.npz` holds.
+    """Everything between a feature and a verdict.
 
-    `scale` is None where the quality range is not known, as with a regressor fitted elsewhere.
-    `provenance` is any JSON-able dict: what the model was fitted on, by which checkpoint.
+    Attributes:
+      scale: how training targets were made; None for a regressor that was fitted elsewhere.
+      regressor: feature to fidelity.
+      calibration: fidelity to verdict.
+      provenance: any dict that JSON can hold, such as how quality was measured.
     """
 
     scale: FidelityScale | None
@@ -31,11 +37,8 @@ class FidelityModel:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-FORMAT = "deepfidelity regressor 1"
-
-
 def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
-    """Writes the model as an npz of plain arrays (no pickle), in one step: whole or not at all."""
+    """Write the model. A failed write leaves the file that was there."""
     text = json.dumps(
         {
             "format": FORMAT,
@@ -52,7 +55,11 @@ def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> FidelityModel:
-    """What `save` wrote, bit for bit. Raises InputError: missing, damaged, truncated or foreign."""
+    """Read what `save` wrote, bit for bit.
+
+    Raises:
+      InputError: the file is missing, damaged, or something else.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no fidelity regressor at {path}: fit one first")
@@ -68,7 +75,7 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
             Calibration(**meta["calibration"]),
             meta["provenance"],
         )
-    except Exception as error:  # damage surfaces as anything; for the user it is one thing
+    except Exception as error:  # damage can raise anything
         raise InputError(
             f"{path} is not a fidelity regressor, or is damaged: delete it and fit again"
         ) from error

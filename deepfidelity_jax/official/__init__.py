@@ -1,1 +1,4 @@
-"""The official project's checkpoint and regressor, to ours and back."""
+"""The official project's PyTorch checkpoint and scikit-learn regressor, to ours and back.
+
+`network` translates tensors, `regressor` reads the SVR, `convert` does both for whole workdirs.
+"""

@@ -1,4 +1,8 @@
-"""Official weights into a workdir, a workdir's weights into a file."""
+"""Official weights into a workdir, and the weights of a workdir into a file.
+
+`import_official`, `export_official` and `rewrite` are `--mode=convert`; `initial_arrays` is
+`config.init_from`. Everything is read and checked before anything is written.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -32,21 +36,28 @@ from deepfidelity_jax.training import step, trained
 from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step
 from deepfidelity_jax.weight_files.named_tensors import Weights, about, read_weights, write_weights
 
-# ------------------------------------------------------------------ --mode=convert, init_from
-
 
 def import_official(
     path: Path, svr: Path | None, folder: Path, config: ConfigDict | None = None, ema: bool = True
 ) -> None:
-    """Official weights, and the regressor in `svr` where there is one, as a workdir in `folder`.
+    """Turn official weights, and a regressor if there is one, into a workdir.
 
-    Without `config` one is made: the network is the tensors', the preprocessing the official one as
-    far as it is known. With it, its network must be the tensors', and the workdir is as if it had
-    been trained by it. ImageNet weights get new heads and symmetric weights at their start.
-    All is read and checked before anything is written. Raises InputError.
+    ImageNet weights get new heads and initial symmetric weights.
+
+    Args:
+      path: the weights.
+      svr: the regressor, scikit-learn's joblib file.
+      folder: the workdir.
+      config: makes the workdir look as if it had been trained with this config, whose network must
+        be that of the weights. Without it a config is made from the weights, with the official
+        preprocessing as far as it is known.
+      ema: take the averaged weights if the file has them.
+
+    Raises:
+      InputError: the workdir holds a detector already, or a file does not fit.
     """
     if latest_step(folder / "checkpoints") is not None:
-        raise InputError(f"{folder} holds a detector already: take another --workdir")
+        raise InputError(f"{folder} holds a detector already: choose another --workdir")
     key, weights = read_weights(path, ema)
     with about(path):
         made, variables, lines = _as_trained(weights, config)
@@ -54,7 +65,7 @@ def import_official(
     model = None if svr is None else _read_regressor(svr, width, {"weights": path.name})
     checks.require_same(folder, made)
 
-    # The checkpoint is what makes it a detector, so it comes last.
+    # The checkpoint comes last: it is what makes the folder a detector.
     if model:
         stored.save(model, folder / "fidelity.npz")
     workdir.claim(folder, made)
@@ -71,61 +82,61 @@ def import_official(
         say(f"  {line}")
     if config is None:
         say(
-            f"  not in the file, taken as the official code has it: images of {own.image_size}, "
+            f"  not in the file, taken from the official code: images of {own.image_size} pixels, "
             f"the central {own.eval_crop} of a crop, pixels from -1 to 1; not known: its face "
-            f"detector and margin, so {made.faces.detector} and {made.faces.margin} here"
+            f"detector and margin, here {made.faces.detector} and {made.faces.margin}"
         )
     if model:
         count = len(model.regressor.arrays.coefficients)
         say(f"{svr}: {count} support vectors; threshold {model.calibration.threshold}, fixed")
     else:
-        say("no regressor: --mode=predict needs one; the official one is a second --input=FILE.pkl")
+        say("no regressor, which --mode=predict needs: give it as --input=FILE.pkl")
     say(f"converted into {folder}")
 
 
 def _as_trained(weights: Weights, config: ConfigDict | None):
-    """The configuration, the variables, and a line on each tensor that was not in the file."""
+    """The config, the variables, and a line on each tensor that was not in the file."""
     network = infer(weights)
     if network.num_classes == 2:
         made, lines = config or make_config(network), []
         _check_network(made, network)
         if "aux_head.weight" not in weights:
-            lines.append("aux_head is not there: it is of zeros, so the logits are head's alone")
+            lines.append("aux_head is missing: it is set to zeros, so the logits are those of head")
         return made, from_state_dict(weights)[1], lines
-    told = f"its heads are of {network.num_classes} classes, as ImageNet weights' are"
+    told = f"its heads have {network.num_classes} classes, like those of ImageNet weights"
     if config is not None:
         raise InputError(f"{told}: train from it with --config.init_from=, or give no --config")
     network = replace(network, symmetric=None, num_classes=2, fidelity_head=False)
     made = make_config(network)
     arrays, lines = start_from(weights, network)
     arrays |= _draw(made, shapes_of(network).keys() - arrays.keys())
-    return made, unflatten_dict(arrays), [f"{told}: a start for training", *lines]
+    return made, unflatten_dict(arrays), [f"{told}: a starting point for training", *lines]
 
 
 def _read_regressor(path: Path, width: int, provenance: dict) -> stored.FidelityModel:
-    """A regressor of features of this width, with what is known beside it."""
+    """The official regressor with a fixed threshold; its features must have this width."""
     regressor = read(path)
     if len(regressor.arrays.centre) != width:
         raise InputError(
             f"{path} takes features of {len(regressor.arrays.centre)} numbers, and the network "
-            f"gives {width}"
+            f"has {width}"
         )
-    calibration = fixed_calibration("converted, so without validation faces")
+    calibration = fixed_calibration("converted, without validation faces")
     provenance = {**provenance, "regressor": path.name}
     return stored.FidelityModel(None, regressor, calibration, provenance)
 
 
 def export_official(source: Path, output: Path) -> None:
-    """The averaged weights of a workdir as an official state dict, .safetensors or .npz."""
+    """Write the averaged weights of a workdir as an official state dict, .safetensors or .npz."""
     config, variables, _ = trained.read_trained(source)
     write_weights(output, to_state_dict(step.build_model(config).config, variables))
-    say(f"{output}: the averaged weights of {source}, by their official names")
+    say(f"{output}: the averaged weights of {source}, under their official names")
 
 
 def rewrite(source: Path, output: Path, ema: bool = True) -> None:
-    """Official weights, SSAAFormer's or an iResNet's, as .safetensors or .npz of the same names.
+    """Rewrite the weights of an SSAAFormer or iResNet as .safetensors or .npz, names unchanged.
 
-    InputError where they do not make up one of these networks.
+    Raises InputError if they belong to neither.
     """
     _, weights = read_weights(source, ema)
     with about(source):
@@ -136,13 +147,13 @@ def rewrite(source: Path, output: Path, ema: bool = True) -> None:
             config, variables = from_state_dict(weights)
             weights, name = to_state_dict(config, variables), variant_of(config)
     write_weights(output, weights)
-    say(f"{output}: the weights of {name} in {source}, by the same names")
+    say(f"{output}: the weights of {name} from {source}, under the same names")
 
 
 def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
-    """What training takes over from `config.init_from`, a workdir or a file of official names.
+    """The arrays that `config.init_from` gives to training: a workdir, or official weights.
 
-    Each tensor that differs is told. Raises InputError.
+    Says each tensor that differs. Raises InputError if they do not fit.
     """
     path = Path(config.init_from).expanduser()
     if path.is_dir():
@@ -159,14 +170,14 @@ def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
 
 
 def make_config(network: SSAAFormerConfig) -> ConfigDict:
-    """The configuration of a converted network: as the official code prepares its images."""
+    """The config of a converted network, with the preprocessing of the official code."""
     config = default.get_config()
     config.model.variant = variant_of(network)
     config.model.symmetric = network.symmetric
     config.model.drop_path = network.drop_path
     config.model.image_size = 224
     config.model.eval_crop = 0.9
-    config.faces.size = 248  # so that the central 0.9 of a crop is 224 pixels wide
+    config.faces.size = 248  # the central 0.9 of which is 224 pixels
     config.train.steps = 0
     if not network.fidelity_head:
         config.train.fidelity_weight = 0.0
@@ -174,7 +185,7 @@ def make_config(network: SSAAFormerConfig) -> ConfigDict:
 
 
 def _check_network(config: ConfigDict, network: SSAAFormerConfig) -> None:
-    """InputError where the configuration names another network than the tensors make up."""
+    """Raise InputError if the config describes another network than the weights."""
     own = step.build_model(config).config
     asked = {
         "config.model.variant": (variant_of(own), variant_of(network)),
@@ -190,7 +201,7 @@ def _check_network(config: ConfigDict, network: SSAAFormerConfig) -> None:
 
 
 def _draw(config: ConfigDict, places: Iterable[Place]) -> dict[Place, np.ndarray]:
-    """These arrays of a network started from `config.seed`."""
+    """These arrays of a new network, initialised from `config.seed`."""
     places, model = sorted(places), step.build_model(config)
 
     def draw():

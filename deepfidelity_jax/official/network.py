@@ -1,4 +1,8 @@
-"""The official network: names and shapes of its tensors, to our parameters and back."""
+"""Tensors of the official checkpoint to our variables, and back: names, shapes, values.
+
+`name_tensors` is the table both directions use. The official layout is PyTorch's: convolutions are
+[out, in, height, width], matrices [out, in]. Ours stacks the blocks of a stage on a leading axis.
+"""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -17,12 +21,14 @@ from deepfidelity_jax.weight_files.named_tensors import Weights
 VARIANTS = ("large", "base", "small", "tiny")
 STAGES = (1, 2, 3, 4)
 NUMBERS = {str(number) for number in range(1000)}  # of blocks
-# Official names of what a module of ours holds; all other names are the same.
+# Official names of our arrays; all other names are the same.
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-HEADS = ("head", "aux_head", "fidelity_head")  # the last is ours alone
-COUNTER = "num_batches_tracked"  # of PyTorch's BatchNorm, which makes no use of it here
+HEADS = ("head", "aux_head", "fidelity_head")  # the official network lacks the last
+COUNTER = "num_batches_tracked"  # PyTorch's BatchNorm has it, and does not use it with a momentum
 
-Place = tuple[str, ...]  # an array of ours: ("params", "stage1", "plain", "conv1", "kernel")
+Place = tuple[
+    str, ...
+]  # path of one of our arrays: ("params", "stage1", "plain", "conv1", "kernel")
 
 
 # ------------------------------------------------------------------ the table of names
@@ -30,9 +36,13 @@ Place = tuple[str, ...]  # an array of ours: ("params", "stage1", "plain", "conv
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of the official state dict, and where its numbers are in our variables.
+    """One tensor of the official state dict, and where its values are in our variables.
 
-    block is the index on the leading block axis of our array, None where it has none.
+    Attributes:
+      name: official name.
+      shape: official shape.
+      place: path of our array.
+      block: index on the leading block axis of our array; None if it has no such axis.
     """
 
     name: str
@@ -42,10 +52,10 @@ class Tensor:
 
 
 def name_tensors(config: SSAAFormerConfig) -> list[Tensor]:
-    """Every tensor of the official state dict but BatchNorm's counters.
+    """Every tensor of the official state dict, except BatchNorm's counters.
 
-    Blocks are numbered within their stage: `stage1/symmetric` holds the first, `stage1/plain` the
-    others.
+    The official code numbers the blocks of a stage from 0: our `stage1/symmetric` holds the first
+    blocks of stage 1, `stage1/plain` the rest.
     """
     tensors = []
     for place, shape in shapes_of(config).items():
@@ -74,7 +84,7 @@ def shapes_of(config: SSAAFormerConfig) -> dict[Place, tuple[int, ...]]:
 
 
 def official_shape(place: Place, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Of one block's array: matrices are [out, in] there, convolutions OIHW, 1x1 ones included."""
+    """The official shape of one block's array; a 1x1 convolution has four axes there, two here."""
     leaf, local = place[-1], place[1] in ("stage1", "stage2")
     if leaf in ("gamma_1", "gamma_2") and local:
         return (1, *shape, 1, 1)
@@ -89,13 +99,13 @@ def official_shape(place: Place, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _to_ours(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """OIHW to HWIO and [out, in] to [in, out], as we shape it."""
+    """OIHW to HWIO, [out, in] to [in, out], then to our shape."""
     array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
     return array.reshape(shape)
 
 
 def _to_official(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The way back; a copy."""
+    """The inverse of `_to_ours`; a copy."""
     if len(shape) == 4:
         out, into, height, width = shape
         array = array.reshape(height, width, into, out).transpose(3, 2, 0, 1)
@@ -108,22 +118,22 @@ def _to_official(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def infer(weights: Weights) -> SSAAFormerConfig:
-    """The network whose tensors these are: variant, symmetric blocks, classes.
+    """The network that these tensors belong to: variant, symmetric blocks, number of classes.
 
-    InputError where they are of no SSAAFormer or UniFormer there is here.
+    Raises InputError if it is no SSAAFormer or UniFormer of a known variant.
     """
     shapes = {name: np.shape(array) for name, array in weights.items()}
     widths = tuple(_rows(shapes, f"patch_embed{n}.proj.weight") for n in STAGES)
     depths = tuple(1 + max(_blocks(shapes, n), default=-1) for n in STAGES)
     if 0 in depths or 0 in widths:
         raise InputError(
-            "the weights are of another architecture than SSAAFormer and UniFormer: "
+            "the weights belong to another architecture than SSAAFormer and UniFormer: "
             f"they hold {_listed(sorted(shapes), 5)}"
         )
     mixing = [_blocks((name for name in shapes if name.endswith(".w")), n) for n in STAGES]
     for stage, blocks in zip(STAGES, mixing, strict=True):
         if blocks != set(range(len(blocks))):
-            raise InputError(f"blocks{stage}.*.w is not there for the first blocks of the stage")
+            raise InputError(f"blocks{stage}.*.w is missing for some of the first blocks")
     classes = _rows(shapes, "head.weight") or _rows(shapes, "aux_head.weight") or 2
     return getattr(SSAAFormerConfig, _find_variant(depths, widths))(
         symmetric=[len(blocks) for blocks in mixing],
@@ -147,22 +157,22 @@ def _find_variant(depths: tuple[int, ...], widths: tuple[int, ...]) -> str:
         if (own.depths, own.widths) == (depths, widths):
             return variant
     raise InputError(
-        f"the weights are of stages of {depths} blocks and {widths} channels: "
+        f"the weights have stages of {depths} blocks and {widths} channels, which is "
         f"none of {', '.join(VARIANTS)}"
     )
 
 
 def _blocks(names: Iterable[str], stage: int) -> set[int]:
-    """The numbers of the blocks that these names are of."""
+    """The block numbers of a stage that occur in these names."""
     parts = [name.split(".") for name in names if name.startswith(f"blocks{stage}.")]
     return {int(part[1]) for part in parts if len(part) > 2 and part[1] in NUMBERS}
 
 
 def from_state_dict(weights: Weights) -> tuple[SSAAFormerConfig, dict[str, Any]]:
-    """Our network and its variables (float32) from a state dict with the official names.
+    """Our network and its variables (float32) from an official state dict.
 
-    A UniFormer without token head gets one of zeros: its logits stay those of its only head.
-    InputError as `fill` raises it.
+    A UniFormer without a token head gets one of zeros, so its logits stay those of its only head.
+    Raises InputError like `fill`.
     """
     config = infer(weights)
     head = {name: x for name, x in weights.items() if name in ("head.weight", "head.bias")}
@@ -172,7 +182,7 @@ def from_state_dict(weights: Weights) -> tuple[SSAAFormerConfig, dict[str, Any]]
 
 
 def to_state_dict(config: SSAAFormerConfig, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The official state dict (float32) of our variables; BatchNorm's counters are zero."""
+    """The official state dict (float32) from our variables, with BatchNorm's counters at zero."""
     arrays = {place: np.asarray(array) for place, array in flatten_dict(variables).items()}
     weights = {}
     for tensor in name_tensors(config):
@@ -187,16 +197,16 @@ def to_state_dict(config: SSAAFormerConfig, variables: Mapping[str, Any]) -> dic
 def start_from(
     weights: Weights, config: SSAAFormerConfig
 ) -> tuple[dict[Place, np.ndarray], list[str]]:
-    """What another network takes over of these weights, and a line on each tensor that differs.
+    """The arrays that training can start from, and a line on each tensor that differs.
 
-    Only heads and symmetric weights may differ. A head that does not fit is not among the arrays:
-    it is for the caller to start; a symmetric weight that is not there starts at ones, as it always
-    does. InputError where the weights are of another variant or incomplete.
+    Only heads and symmetric weights may differ. A head that does not fit is left out of the arrays
+    and has to be initialised by the caller; a missing symmetric weight starts at ones, as in a new
+    network. Raises InputError if the weights belong to another variant or are incomplete.
     """
     found, tensors = infer(weights), {tensor.name: tensor for tensor in name_tensors(config)}
     if variant_of(found) != variant_of(config):
         raise InputError(
-            f"the weights are of the variant {variant_of(found)}, and the network is "
+            f"the weights are of variant {variant_of(found)}, and the network is "
             f"{variant_of(config)}"
         )
     weights, lines = dict(weights), []
@@ -204,16 +214,16 @@ def start_from(
         shape = list(np.shape(weights[name])) if name in weights else None
         if name.endswith(".w") and shape is None:
             weights[name] = np.ones(tensor.shape, np.float32)
-            lines.append(f"{name} is not there: it starts at ones, an equal mix")
+            lines.append(f"{name} is missing: it starts at ones, an equal mix")
         elif _is_head(name) and shape != list(tensor.shape):
             del tensors[name]
             weights.pop(name, None)
-            there = "not there" if shape is None else f"{shape} there and {list(tensor.shape)} here"
+            there = "missing" if shape is None else f"{shape} there and {list(tensor.shape)} here"
             lines.append(f"{name} is {there}: it starts anew")
     for name in sorted(weights.keys() - tensors.keys()):
         if _is_head(name) or name.endswith(".w"):
             del weights[name]
-            lines.append(f"{name} is left out: the network here has none")
+            lines.append(f"{name} is left out: the network here does not have it")
     return fill(weights, config, list(tensors.values())), lines
 
 
@@ -224,9 +234,10 @@ def _is_head(name: str) -> bool:
 def fill(
     weights: Weights, config: SSAAFormerConfig, tensors: list[Tensor]
 ) -> dict[Place, np.ndarray]:
-    """Our arrays (float32) that these tensors make up, by their place.
+    """Our arrays (float32), by their place, from official tensors.
 
-    InputError names all tensors that are missing, unexpected, misshapen or not finite, together.
+    Raises:
+      InputError: it lists all tensors that are missing, unexpected, misshapen or not finite.
     """
     expected = {tensor.name: tensor.shape for tensor in tensors}
     unexpected = weights.keys() - expected.keys()
@@ -243,7 +254,7 @@ def fill(
     }
     told = [f"{problem}: {_listed(names, 20)}" for problem, names in problems.items() if names]
     if told:
-        raise InputError(f"the weights do not make up {variant_of(config)}; {'; '.join(told)}")
+        raise InputError(f"the weights do not fit {variant_of(config)}; {'; '.join(told)}")
     shapes = shapes_of(config)
     arrays = {place: np.empty(shapes[place], np.float32) for place in {t.place for t in tensors}}
     for tensor in tensors:

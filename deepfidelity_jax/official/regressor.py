@@ -1,6 +1,7 @@
-"""scikit-learn's support vector regressor, read from its joblib file without running it.
+"""scikit-learn's support vector regressor, read from its joblib file as data.
 
-Of the file's class only the attributes are read; neither scikit-learn nor joblib takes part.
+A pickle can run any code when it is loaded. This one is not loaded: `weight_files.unpickle` reads
+the attributes of the SVR, and neither scikit-learn nor joblib is involved.
 """
 
 import math
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.regressor import Regressor, support_vectors
+from deepfidelity_jax.fidelity.regressor import Regressor, to_arrays
 from deepfidelity_jax.weight_files.unpickle import (
     NUMPY,
     PLAIN,
@@ -25,19 +26,20 @@ WRAPPER = (
     "sklearn.externals.joblib.numpy_pickle.NumpyArrayWrapper",
 )
 KNOWN = {**PLAIN, **NUMPY, **{name: attributes_of(name) for name in (*SVR, *WRAPPER)}}
-COMPRESSED = (b"x", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"]\x00")  # what joblib may compress with
+COMPRESSED = (b"x", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"]\x00")  # zlib, gzip, bz2, xz, lzma
 
 
 def read(path: str | Path) -> Regressor:
-    """The regressor that `joblib.dump` or `pickle.dump` wrote to `path`, of any scikit-learn.
+    """The regressor that `joblib.dump` or `pickle.dump` wrote, by any version of scikit-learn.
 
-    Raises InputError where the file is missing, empty, damaged, compressed or asks for a class or
-    function that such a file does not need, and where it holds another model than an RBF SVR.
+    Raises:
+      InputError: the file is missing, empty, damaged or compressed, asks for a class or function
+        that an SVR does not need, or holds another model than an SVR with an RBF kernel.
     """
     path = Path(path)
     content = map_file(path)
     if content[:6].startswith(COMPRESSED):
-        raise InputError(f"{path} is compressed: write it again by joblib.dump without compress")
+        raise InputError(f"{path} is compressed: write it again with joblib.dump, without compress")
 
     def complete(instance):
         return _read_array(content, instance) if instance.kind in WRAPPER else instance
@@ -46,17 +48,19 @@ def read(path: str | Path) -> Regressor:
     if not isinstance(svr, Instance) or svr.kind not in SVR:
         raise InputError(f"{path} holds no scikit-learn SVR")
     if svr.get("kernel") != "rbf":
-        raise InputError(f"{path} holds an SVR of kernel {svr.get('kernel')!r}: only rbf is read")
+        raise InputError(
+            f"{path} holds an SVR with kernel {svr.get('kernel')!r}: only rbf is supported"
+        )
     try:
         return _regressor(svr)
     except KeyError as error:
         raise InputError(f"{path} holds an SVR that was not fitted: it has no {error}") from None
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged: its support vectors do not fit: {error}") from None
+        raise InputError(f"{path} is damaged: its arrays do not fit together: {error}") from None
 
 
 def _read_array(content, wrapper):
-    """The array whose bytes joblib put into the file right behind its description."""
+    """The array whose bytes follow its description in the file."""
     dtype, shape = wrapper["dtype"], tuple(wrapper["shape"])
     if "numpy_array_alignment_bytes" in wrapper:  # joblib 1.2 and later
         content.seek(content.read(1)[0], 1)
@@ -66,7 +70,7 @@ def _read_array(content, wrapper):
 
 def _regressor(svr):
     def numbers(name):
-        # As the solver left them, underscored, in scikit-learn's own prediction.
+        # Older versions store them under a name with a leading underscore.
         value = np.asarray(svr[name if name in svr else f"_{name}"], np.float64)
         if not np.isfinite(value).all():
             raise ValueError(f"{name} is not finite")
@@ -80,8 +84,8 @@ def _regressor(svr):
     settings = {name: svr.get(name) for name in ("C", "epsilon")} | {
         "gamma": gamma,
         "tuned": False,
-        "rows": svr.get("shape_fit_", [None])[0],  # what it was fitted to
+        "rows": svr.get("shape_fit_", [None])[0],
         "support_vectors": len(vectors),
     }
-    arrays = support_vectors(vectors, coefficients, intercept, gamma, vectors.mean(axis=0))
+    arrays = to_arrays(vectors, coefficients, intercept, gamma, vectors.mean(axis=0))
     return Regressor(arrays, settings)

@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity import scale
 
-LABELS = ("fake", "real")  # index 0 and 1, everywhere
-FAKE, REAL = 0, 1
+FAKE, REAL, LABELS = scale.FAKE, scale.REAL, scale.LABELS
 ORIGINAL = "original"  # the method of a real face
 SPLITS = ("train", "validation", "test")
 # A further split of datasets that make their own forgeries: the clean real training faces, from

@@ -1,4 +1,8 @@
-"""The charts of the report."""
+"""The charts of the report, each as a matplotlib figure with a caption.
+
+A `draw_` function gives a figure, a `_paint_` function fills its axes. The report and the notebook
+show the same charts.
+"""
 
 import contextlib
 import json
@@ -15,16 +19,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.calibration import is_real
+from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.scoring.metrics import roc_curve
-from deepfidelity_jax.scoring.table import LABELS, Predictions, Videos, group_videos
+from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
 
+# From row numbers of predictions.csv to as many face crops, encoded as JPEG or PNG.
 Pictures = Callable[[Sequence[int]], list[bytes]]
-POINTS = 400  # of a training curve; means over equal stretches of steps beyond that
+POINTS = 400  # of a training curve; more steps than that are averaged in equal groups
 
-# The charts are drawn in these colours, and each is then replaced by a variable of the page, so
-# that one drawing suits the light and the dark scheme. Points of the scatter are pixels and keep
-# theirs, which therefore stand out from white and from black.
+# The report replaces each colour by a variable of the page, so that one drawing suits its light and
+# its dark scheme. The points of the scatter plot are pixels and keep their colour, which is why
+# these stand out from white and from black.
 COLOURS = {
     "ink": "#1d2129",
     "muted": "#7a818d",
@@ -33,29 +40,30 @@ COLOURS = {
     "fake": "#d2622a",
     "accent": "#6a5acd",
 }
-INK, MUTED, GRID, REAL, FAKE, ACCENT = COLOURS.values()
-OF_CLASS = (FAKE, REAL)
+INK, MUTED, GRID, ACCENT = (COLOURS[name] for name in ("ink", "muted", "grid", "accent"))
+CLASS_COLOURS = tuple(COLOURS[name] for name in LABELS)
 PERCENTAGES = ("acc", "eer", "tpr")
-
-
-def format_number(value: float | None, name: str = "auc") -> str:
-    """A figure as people read it: a percentage by its name, else three decimals."""
-    if value is None:
-        return "–"
-    percentage = any(part in PERCENTAGES for part in name.split("_"))
-    return f"{100 * value:.1f}%" if percentage else f"{value:.3f}"
-
-
-def short(value: float) -> str:
-    """Four digits at most."""
-    return f"{value:.4g}"
+# What can be drawn of the training: title, curves, and a note.
+TRAINING = {
+    "loss": ("Loss", ("loss", "val_loss", "test_loss"), "Lower is better."),
+    "val_frame_auc": (
+        "Validation AUC", ("val_frame_auc",), "On the validation split; chance is 0.5."
+    ),
+    "test_frame_auc": (
+        "Test AUC", ("test_frame_auc",), "On the test split, which the checkpoint was chosen on."
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of the report.
+    """One chart.
 
-    alternative: what it shows, for those who do not see it. caption: how to read it.
+    Attributes:
+      title: shown above it.
+      figure: the drawing.
+      alternative: what it shows, for readers who cannot see it.
+      caption: how to read it.
     """
 
     title: str
@@ -65,69 +73,58 @@ class Chart:
 
 
 def draw_roc(table: Predictions, metrics: Mapping) -> Chart:
-    """Fakes caught against false alarms; ValueError where a class is missing."""
+    """The ROC curve. Raises ValueError if a class is missing."""
     levels = _levels(table)
     aucs = [format_number(metrics[name]) for name in ("frame_auc", "video_auc")]
-    words = ", ".join(f"{auc} of {level}" for level, auc in zip(levels, aucs, strict=False))
+    words = ", ".join(f"{auc} for {level}" for level, auc in zip(levels, aucs, strict=False))
     return Chart(
         "Fakes caught against false alarms (ROC)",
-        _draw(partial(_paint_roc, levels=levels, threshold=_threshold(metrics))),
+        _draw(partial(_paint_roc, levels=levels, threshold=metrics["threshold"])),
         f"ROC curve. AUC: {words}.",
-        "The further to the upper left, the better; the diagonal is chance. "
-        f"Dots mark the threshold in use. AUC: {words}.",
+        "Closer to the upper left is better; the diagonal is chance. "
+        f"Dots mark the threshold. AUC: {words}.",
     )
 
 
 def draw_scores(table: Predictions, metrics: Mapping, videos: bool = False) -> Chart:
-    """Histogram of the fidelity of each class: of faces, or of whole videos."""
+    """Histograms of fidelity, one per class, over faces or over videos."""
     name, level = list(_levels(table).items())[-1 if videos else 0]
-    threshold = _threshold(metrics)
-    called_real = level.fidelity >= threshold
+    threshold = metrics["threshold"]
+    called_real = is_real(level.fidelity, threshold)
     shares = {
         LABELS[kind]: format_number(called_real[level.label == kind].mean(), "acc")
         for kind in np.unique(level.label)
     }
-    words = " and ".join(f"{share} of the {label}" for label, share in shares.items())
+    words = " and ".join(f"{share} of the {label} ones" for label, share in shares.items())
     return Chart(
-        f"Scores of {name} by class",
+        f"Fidelity of {name}, by class",
         _draw(partial(_paint_histogram, level=level, threshold=threshold)),
-        f"Histogram of the fidelity of {name}: {words} lie at the threshold "
+        f"Histogram of the fidelity of {name}: {words} are at the threshold "
         f"{threshold:.3f} or above.",
-        "Real should lie right of the threshold, fake left of it; what overlaps is "
-        "confused. Bars are shares of their own class.",
+        "Real should be right of the threshold and fake left of it; the rest is misjudged. "
+        "The bars of each class add up to 100%.",
     )
 
 
 def draw_quality(table: Predictions, metrics: Mapping) -> Chart:
-    """Fidelity against the measured quality of the face."""
+    """Fidelity against the measured quality of each face."""
     spearman = metrics["fidelity_quality_spearman"]
-    words = both_classes(spearman)
+    words = format_correlations(spearman)
     return Chart(
         "Fidelity against face quality",
         _draw(partial(_paint_scatter, table=table, spearman=spearman)),
-        f"Fidelity of faces against their raw quality. Spearman: {words}.",
-        "Within a class, a better picture should get a higher fidelity: rank "
-        f"correlation (Spearman) {words}. Lines are running medians.",
+        f"Fidelity of faces against their raw quality. Spearman correlation: {words}.",
+        "Within a class, a better picture should get a higher fidelity (Spearman rank "
+        f"correlation: {words}). Lines are running medians.",
     )
 
 
-TRAINING = {
-    "loss": ("Loss", ("loss", "val_loss", "test_loss"), "Lower is better."),
-    "val_frame_auc": (
-        "Validation AUC", ("val_frame_auc",), "On data held out from training; chance is 0.5."
-    ),
-    "test_frame_auc": (
-        "Test AUC", ("test_frame_auc",), "On the split that is reported: it picked the weights."
-    ),
-}  # fmt: skip
-
-
 def draw_training(curves: Mapping, what: str) -> Chart | None:
-    """A curve over the steps of training; None where there is none of it.
+    """A curve over the training steps; None if it was not recorded.
 
     Args:
-      curves: of `read_curves`.
-      what: one of `TRAINING`.
+      curves: from `read_curves`.
+      what: a key of `TRAINING`.
     """
     title, names, caption = TRAINING[what]
     drawn = {name: curves[name] for name in names if name in curves}
@@ -143,18 +140,17 @@ def draw_training(curves: Mapping, what: str) -> Chart | None:
 
 
 def find_mistakes(table: Predictions, threshold: float, count: int = 12) -> list[int]:
-    """Rows of the faces furthest on the wrong side of the threshold, one of a video at most."""
-    beyond = np.where(table.label == 0, 1, -1) * (table.fidelity - np.float64(threshold))
-    wrong = (table.fidelity >= np.float64(threshold)) != (table.label == 1)
-    order = np.argsort(-beyond, kind="stable")
+    """Rows of the faces furthest on the wrong side of the threshold, at most one per video."""
+    wrong = is_real(table.fidelity, threshold) != (table.label == REAL)
+    order = np.argsort(-np.abs(table.fidelity - np.float64(threshold)), kind="stable")
     return one_per_video(table, order[wrong[order]])[:count]
 
 
 def draw_faces(table: Predictions, rows: Sequence[int], pictures: Pictures) -> Figure:
-    """The faces of some rows, numbered from 1, with their class and fidelity."""
+    """The faces of these rows, numbered from 1, with class and fidelity."""
     columns = 6
     lines = max(1, -(-len(rows) // columns))
-    with charts_alike():
+    with chart_style():
         figure = Figure(figsize=(8.4, 1.85 * lines), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for place in axes:
@@ -166,33 +162,29 @@ def draw_faces(table: Predictions, rows: Sequence[int], pictures: Pictures) -> F
             place.imshow(decode_image(picture), interpolation="antialiased")
             place.set_title(
                 f"{number}: {LABELS[kind]}, {table.fidelity[row]:.3f}",
-                fontsize=9.5, color=OF_CLASS[kind],
+                fontsize=9.5, color=CLASS_COLOURS[kind],
             )  # fmt: skip
         figure.draw_without_rendering()
     return figure
 
 
 def one_per_video(table: Predictions, order: Int[np.ndarray, "k"]) -> list[int]:
-    """Rows in their order, the first of each video, so that they differ."""
+    """The first row of each video, in the order given."""
     first = {}
     for row in order:
         first.setdefault((table.dataset[row], table.video_id[row]), int(row))
     return list(first.values())
 
 
-def _levels(table: Predictions) -> dict[str, Predictions | Videos]:
-    """What is counted: faces and videos, or pictures alone where the two are one."""
-    videos = group_videos(table)
-    if len(videos.label) == len(table):
-        return {"pictures": table}
-    return {"frames": table, "videos": videos}
+def format_number(value: float | None, name: str = "auc") -> str:
+    """A percentage with one decimal if the name is that of a rate, else three decimals."""
+    if value is None:
+        return "–"
+    percentage = any(part in PERCENTAGES for part in name.split("_"))
+    return f"{100 * value:.1f}%" if percentage else f"{value:.3f}"
 
 
-def _threshold(metrics: Mapping) -> np.float64:
-    return np.float64(metrics["threshold"])  # a plain float would be rounded to float32
-
-
-def both_classes(spearman: dict) -> str:
+def format_correlations(spearman: Mapping) -> str:
     """The rank correlation within each class."""
     return ", ".join(f"{label} {_signed(spearman[label])}" for label in ("real", "fake"))
 
@@ -201,11 +193,19 @@ def _signed(value: float | None) -> str:
     return "unknown" if value is None or np.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
+def _levels(table: Predictions) -> dict[str, Predictions | Videos]:
+    """Frames and videos, or only pictures if every video has a single frame."""
+    videos = group_videos(table)
+    if len(videos.label) == len(table):
+        return {"pictures": table}
+    return {"frames": table, "videos": videos}
+
+
 @contextlib.contextmanager
-def charts_alike() -> Iterator[None]:
-    """The look of every figure."""
+def chart_style() -> Iterator[None]:
+    """The style of every figure, whatever style the user has set."""
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's own style would change the page
+        matplotlib.rcdefaults()
         matplotlib.rcParams |= {
             "svg.fonttype": "none",
             "text.parse_math": False,
@@ -233,10 +233,10 @@ def charts_alike() -> Iterator[None]:
 
 
 def _draw(paint: Callable[[Axes], None]) -> Figure:
-    with charts_alike():
+    with chart_style():
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         paint(figure.add_subplot())
-        figure.draw_without_rendering()  # makes the ticks, which have the style of that moment
+        figure.draw_without_rendering()  # makes the ticks while the style is set
     return figure
 
 
@@ -245,14 +245,14 @@ def _paint_roc(axes: Axes, levels: Mapping, threshold: float) -> None:
     for name, level in levels.items():
         colour = ACCENT if name == "videos" else INK
         axes.plot(*roc_curve(level.label, level.fidelity), color=colour, label=name)
-        called_fake = level.fidelity < threshold
+        called_fake = ~is_real(level.fidelity, threshold)
         axes.plot(
-            np.mean(called_fake[level.label == 1]), np.mean(called_fake[level.label == 0]),
+            np.mean(called_fake[level.label == REAL]), np.mean(called_fake[level.label == FAKE]),
             "o", color=colour, markersize=6, clip_on=False,
         )  # fmt: skip
     axes.set(
         xlim=(-0.01, 1.01), ylim=(-0.01, 1.01),
-        xlabel="reals called fake", ylabel="fakes caught",
+        xlabel="false alarms (reals called fake)", ylabel="fakes caught",
     )  # fmt: skip
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.yaxis.set_major_formatter("{x:.0%}")
@@ -261,12 +261,12 @@ def _paint_roc(axes: Axes, levels: Mapping, threshold: float) -> None:
 
 def _paint_histogram(axes: Axes, level: Predictions | Videos, threshold: float) -> None:
     bins = np.linspace(min(0, level.fidelity.min()), max(1, level.fidelity.max()), 41)
-    for kind in (0, 1):
+    for kind in (FAKE, REAL):
         scores = level.fidelity[level.label == kind]
         if not scores.size:
             continue
         shares = np.full(scores.size, 1 / scores.size)
-        colour = OF_CLASS[kind]
+        colour = CLASS_COLOURS[kind]
         axes.hist(scores, bins, weights=shares, color=colour, alpha=0.3, label=LABELS[kind])
         axes.hist(scores, bins, weights=shares, histtype="step", color=colour, linewidth=1.4)
     words = f"threshold {threshold:.3f}"
@@ -279,13 +279,13 @@ def _paint_histogram(axes: Axes, level: Predictions | Videos, threshold: float) 
 
 def _paint_scatter(axes: Axes, table: Predictions, spearman: dict) -> None:
     size = float(np.clip(6000 / max(1, len(table)), 2, 14))
-    for kind in (0, 1):
+    for kind in (FAKE, REAL):
         rows = (table.label == kind) & np.isfinite(table.quality)
         quality, fidelity = table.quality[rows], table.fidelity[rows]
         if not quality.size:
             continue
         axes.scatter(
-            quality, fidelity, s=size, color=OF_CLASS[kind], alpha=0.5, linewidths=0,
+            quality, fidelity, s=size, color=CLASS_COLOURS[kind], alpha=0.5, linewidths=0,
             rasterized=True,
         )  # fmt: skip
         order = np.argsort(quality, kind="stable")
@@ -293,7 +293,7 @@ def _paint_scatter(axes: Axes, table: Predictions, spearman: dict) -> None:
         axes.plot(
             [np.median(quality[part]) for part in groups],
             [np.median(fidelity[part]) for part in groups],
-            color=OF_CLASS[kind], marker="o", markersize=4,
+            color=CLASS_COLOURS[kind], marker="o", markersize=4,
             label=f"{LABELS[kind]}, Spearman {_signed(spearman[LABELS[kind]])}",
         )  # fmt: skip
     axes.set(xlabel="raw quality of the face", ylabel="fidelity")
@@ -301,7 +301,11 @@ def _paint_scatter(axes: Axes, table: Predictions, spearman: dict) -> None:
 
 
 def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Steps and values of every number in a file of JSON lines, in the order of steps."""
+    """Steps and values of every number in metrics.jsonl, sorted by step.
+
+    Raises:
+      InputError: a line other than the last is damaged.
+    """
     found: dict[str, dict[int, float]] = {}
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, 1):
@@ -309,12 +313,12 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             entry = json.loads(line)
             step = int(entry["step"])
         except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):  # a run that was killed leaves half a line
+            if number == len(lines):  # a killed run leaves half a line
                 break
             raise InputError(f"{path}, line {number} is damaged: {line[:80]}") from error
         for name, value in entry.items():
             if isinstance(value, int | float) and np.isfinite(value) and name != "step":
-                # A resumed run repeats steps: what it wrote last is what it kept.
+                # A resumed run repeats steps, and the last value is the one it kept.
                 found.setdefault(name, {})[step] = float(value)
     return {
         name: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
@@ -325,7 +329,7 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def _paint_curves(axes: Axes, curves: Mapping) -> None:
     names = {"loss": "training", "val_loss": "validation", "test_loss": "test"}
     for (name, (steps, values)), colour in zip(
-        curves.items(), (INK, ACCENT, REAL, FAKE) * len(curves), strict=False
+        curves.items(), (INK, ACCENT, *CLASS_COLOURS[::-1]) * len(curves), strict=False
     ):
         pieces = min(POINTS, len(steps))
         steps, values = (

@@ -1,6 +1,7 @@
-"""A trained detector on data other than its own: a labelled folder, or several datasets in a table.
+"""A trained detector on data it was not trained on: a labelled folder, or a table of datasets.
 
-Only test splits are prepared, with the detector's own way of finding faces unless told otherwise.
+Only test splits are prepared. Faces are found and cropped as they were for training, unless an
+option says otherwise.
 """
 
 import copy
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.scale import scale
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.options import checks
@@ -31,29 +33,30 @@ from deepfidelity_jax.training import checkpoint
 from deepfidelity_jax.workdir import fingerprint, read_config
 
 COLUMNS = ("dataset", "videos", "frames", "frame_auc", "video_auc", "video_acc", "video_eer")
-# Where a dataset's data lies, by the option that says it.
+# The options that say where a dataset's files are.
 PLACES = ("dir", "manual_dir")
 
 
 def evaluate_folder(
     workdir: str | Path, folder: str | Path, faces: Mapping[str, Any] | None = None
 ) -> dict:
-    """Score a folder labelled by `real/` and `fake/` with the detector in `workdir`.
+    """Score a folder with `real/` and `fake/` inside, using the detector in `workdir`.
 
-    Writes eval/NAME/ with metrics.json and predictions.csv, NAME being the metrics' `dataset`, and
-    the report; its records lie in the workdir, too.
+    Writes metrics.json and predictions.csv to eval/NAME/, where NAME is the `dataset` of the
+    returned metrics, and the report. The records of the folder are kept in the workdir as well.
 
     Args:
-      workdir: of a finished run.
-      folder: of photographs and videos; a folder inside `fake/` names the method.
-      faces: options of `config.faces` that differ from training, as `{"detector": "none"}`.
+      workdir: a finished run.
+      folder: photographs and videos; a folder inside `fake/` names the method.
+      faces: options of `config.faces` that differ from training, such as `{"detector": "none"}`.
 
     Returns:
-      The metrics. Beside those of every evaluation: `folder`, `n_files`, `faces_digest`, `notes` on
-      files left out, and `training_checked`, whether the detector's training pictures were at hand.
+      The metrics of every evaluation, and also: `folder`, `n_files`, `faces_digest`, `notes` about
+      files that were left out, and `training_checked`, whether the pictures could be compared with
+      those the detector was trained on.
 
     Raises:
-      InputError: there is no such folder or no finished run, a label is missing, or some of the
+      InputError: the folder or a finished run is missing, a label is missing, or some of the
         pictures were seen in training.
     """
     workdir, folder = Path(workdir), Path(folder).expanduser().absolute()
@@ -61,9 +64,11 @@ def evaluate_folder(
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: give one with real/ and fake/ inside")
     place = folder.resolve()
-    # Folders of one name are told apart by where they lie.
+    # The digest of its path tells it from other folders of the same name.
     name = re.sub(r"[^\w.-]+", "_", place.name)[:80] + f"-{fingerprint(str(place))[:6]}"
-    changed = change(own, workdir, {"dataset": "face_folder", "dir": str(folder)}, faces or {})
+    changed = adapt_config(
+        own, workdir, {"dataset": "face_folder", "dir": str(folder)}, faces or {}
+    )
     builder = schema.builder_class("face_folder").configured(
         changed, workdir.absolute() / "records"
     )
@@ -76,29 +81,32 @@ def evaluate_folder(
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-    """Evaluate the detector in `workdir` on each dataset of `config` whose data is given.
+    """Evaluate the detector in `workdir` on every dataset whose place is given.
 
-    Writes eval/NAME/ for each, eval/cross.csv and the report. Raises InputError where the workdir
-    holds no finished run, none of the datasets is given, or one has an option it does not use.
+    Writes eval/NAME/ for each dataset, the table eval/cross.csv, and the report.
+
+    Raises:
+      InputError: the workdir holds no finished run, no dataset is given, or a dataset has an option
+        it does not use.
     """
     own = checks.complete(read_config(workdir))
     groups = {name: group for name, group in config.items() if isinstance(group, ConfigDict)}
     given = {name: group for name, group in groups.items() if any(group.get(key) for key in PLACES)}
     if not given:
         raise InputError(
-            f"no dataset is given: name a copy of one by --config.NAME.manual_dir=COPY, NAME one "
-            f"of {', '.join(groups)}; or a folder of your own by its dir"
+            "no dataset is given: set --config.NAME.manual_dir=COPY, where NAME is one of "
+            f"{', '.join(groups)}; or --config.folder.dir for a folder of your own"
         )
-    # Told before hours of preparation: what is wrong with any of them.
+    # All of them are checked before hours of preparation.
     builders = {}
     for name, group in given.items():
         if name == own.data.dataset:
-            raise InputError(f"{name} is the run's own dataset: call the other one otherwise")
+            raise InputError(f"{name} is the run's own dataset: give the other one another name")
         builder_class = schema.builder_class(group.dataset)
         require_used(name, group, builder_class)
         data = {key: value for key, value in group.items() if key != "detector"}
         faces = {"detector": group.detector} if group.get("detector") else {}
-        changed = change(own, workdir, data, faces)
+        changed = adapt_config(own, workdir, data, faces)
         builders[name] = changed, builder_class.configured(changed, records_dir(own, workdir))
     detector = load_fitted(workdir)
 
@@ -115,7 +123,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def require_used(name: str, group: ConfigDict, builder_class) -> None:
-    """InputError for an option of a dataset in the table that means nothing to it."""
+    """Raise InputError if a dataset has an option that it does not use."""
     used = {*builder_class.OPTIONS, "dataset", "detector"}
     for key, value in group.items():
         if value and key not in used:
@@ -126,12 +134,12 @@ def require_used(name: str, group: ConfigDict, builder_class) -> None:
             )
 
 
-def change(
+def adapt_config(
     own: ConfigDict, workdir: Path, data: Mapping[str, Any], faces: Mapping[str, Any]
 ) -> ConfigDict:
-    """The trained run's configuration for the test split of other data, found in other ways."""
+    """The config of the trained run, changed to the test split of other data."""
     changed = copy.deepcopy(own).unlock()
-    # Nothing of where the run's own data lies: it would be scored in place of what is named.
+    # Without the places of the run's own data, which would be scored instead.
     nowhere = dict.fromkeys((*PLACES, "real_folder", "fake_folder", "bench_json"), "")
     changed.data = own.data.to_dict() | nowhere | dict(data) | {"prepare": ("test",), "beam": ""}
     changed.faces.update(faces)
@@ -140,7 +148,7 @@ def change(
         if not Path(changed.faces.yunet).is_file():
             raise InputError(f"the face detector yunet needs {changed.faces.yunet}: no such file")
     if own.quality.measure == "csv":
-        changed.quality.measure = "none"  # that table is of other faces
+        changed.quality.measure = "none"  # that table is about other faces
     if own.quality.measure == "ser_fiq":
         given = Path(own.quality.weights)
         here = [path for path in (given, workdir / given.name) if path.is_file()]
@@ -148,12 +156,12 @@ def change(
             changed.quality.weights = str(here[0])
         else:
             changed.quality.measure = "none"
-            say(f"quality is not measured: {given} is not here")
+            say(f"quality is not measured: {given} is missing")
     return changed
 
 
 def load_fitted(workdir: Path) -> Detector:
-    """The detector in a workdir, once it can tell fidelity."""
+    """The detector in a workdir. Raises InputError if it has no regressor yet."""
     detector = load(workdir)
     if detector.fidelity_model is None:
         raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit with its own config first")
@@ -163,13 +171,13 @@ def load_fitted(workdir: Path) -> Detector:
 def score(
     detector: Detector, own: ConfigDict, changed: ConfigDict, builder, name: str, workdir: Path
 ) -> dict:
-    """Prepare, export and evaluate the test split of one dataset, `name` in the workdir."""
+    """Prepare, export and evaluate the test split of one dataset, called `name` in the workdir."""
     about = {"folder": next(changed.data[key] for key in PLACES if changed.data[key])}
     is_folder = changed.data.dataset == "face_folder"
     seen = seen_in_training(own, workdir)
     about["training_checked"] = bool(seen)
     if is_folder:
-        # Before hours of preparation.
+        # Whole files first: this needs no preparation, which can take hours.
         files = {source.digest: source.name for source in builder.builder_config.sources}
         training_pictures.require_unseen(files, seen, Path(about["folder"]))
     prepare(changed, builder, workdir)
@@ -182,17 +190,17 @@ def score(
     about["faces"] = changed.faces.to_dict()
     features = export_once(lambda: detector, detector.step, folder, name, "test", workdir)
     features = retarget(features, detector, folder)
-    changed.data.dataset = name  # as tables call it
+    changed.data.dataset = name  # its name in the tables
     place = workdir / "eval" / name
     return evaluate.evaluate(changed, detector.fidelity_model, features, "test", place, about=about)
 
 
 def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
-    """Digests of what the detector was trained and calibrated on, where they are at hand.
+    """Digests of the pictures the detector was trained and calibrated on; empty if unknown.
 
-    Those kept in the workdir. Where an earlier version trained: of all records inside the workdir
-    that have a training split, and of a folder that may be shared with other runs, of those whose
-    features this one exported.
+    The workdir keeps them. One that an earlier version trained does not: then they come from all
+    records in the workdir that have a training split. A folder of records outside may belong to
+    other runs as well, so there only records whose features this run exported count.
     """
     seen = training_pictures.seen_by(workdir)
     if seen:
@@ -206,7 +214,7 @@ def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
 
 
 def pictures_of(workdir: Path) -> dict[str, Pictures]:
-    """For each evaluation in the workdir, its faces by row, where its records are at hand."""
+    """A function from rows to face crops, for each evaluation whose records are available."""
     own, found = read_config(workdir), {}
     for metrics in sorted(workdir.glob("eval/*/metrics.json")):
         folder = _records_behind(own, workdir, metrics.parent.name, "test")
@@ -225,9 +233,10 @@ def _records_behind(own: ConfigDict, workdir: Path, name: str, split: str) -> Pa
 
 
 def retarget(features: Features, detector: Detector, folder: Path) -> Features:
-    """With the targets that the detector's own quality range gives, where it is of one measure.
+    """The features with targets from the detector's own scale.
 
-    Where no quality was measured, none is told.
+    Targets are NaN where quality was measured in another way than for training. Quality is NaN
+    where it was not measured.
     """
     measure = schema.metadata_of(folder)["quality"]["measure"]
     fitted = detector.fidelity_model.scale
@@ -240,7 +249,7 @@ def retarget(features: Features, detector: Detector, folder: Path) -> Features:
 
 
 def write_table(found: dict[str, dict], path: Path) -> None:
-    """One row a dataset; an interval beside each value that has one."""
+    """Write one row per dataset, with the interval of each value that has one."""
     rows = []
     for name, metrics in found.items():
         row = {
@@ -261,7 +270,7 @@ def write_table(found: dict[str, dict], path: Path) -> None:
 
 
 def describe(found: dict[str, dict]) -> str:
-    """The table for a person."""
+    """The table as text for the terminal."""
     lines = [COLUMNS]
     for name, metrics in found.items():
         values = (metrics[column] for column in COLUMNS[3:])

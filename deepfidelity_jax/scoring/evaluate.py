@@ -1,4 +1,4 @@
-"""From exported features to a fitted regressor, and to predictions and their metrics."""
+"""From exported features to a fitted regressor, and from there to predictions and metrics."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +12,8 @@ from scipy.stats import spearmanr
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.calibration import calibrate, p_fake
 from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regressor, regress
-from deepfidelity_jax.fidelity.scale import FidelityScale
+from deepfidelity_jax.fidelity.scale import FAKE, REAL, FidelityScale
 from deepfidelity_jax.progress import say
-from deepfidelity_jax.records import schema
 from deepfidelity_jax.scoring import metrics, official
 from deepfidelity_jax.scoring.exported_features import Features
 from deepfidelity_jax.scoring.table import Predictions
@@ -24,7 +23,7 @@ from deepfidelity_jax.workdir import write_json
 def fit(
     config: ConfigDict, training: Features, validation: Features, scale: FidelityScale
 ) -> stored.FidelityModel:
-    """Fit the regressor on training features, and calibrate it on validation videos."""
+    """Fit the regressor on training faces, and calibrate it on validation videos."""
     own = config.fidelity
     regressor = fit_regressor(
         training.feature,
@@ -42,8 +41,7 @@ def fit(
     size = np.bincount(video)
     mean = np.bincount(video, scores) / size
     label = np.bincount(video, validation.label) / size
-    middle = (max(own.fake) + min(own.real)) / 2
-    calibration = calibrate(mean, label.astype(np.int64), middle=middle)
+    calibration = calibrate(mean, label.astype(np.int64), middle=scale.middle)
     say(
         f"regressor: {regressor.settings['support_vectors']} support vectors of "
         f"{regressor.settings['rows']} faces; threshold {calibration.threshold:.4f} from "
@@ -53,7 +51,7 @@ def fit(
 
 
 def score(regressor: Regressor, features: Features) -> np.ndarray:
-    """Fidelity of every row, float32 [n]."""
+    """Fidelity of each row (float32)."""
     return np.asarray(regress(regressor.arrays, jnp.asarray(features.feature)))
 
 
@@ -67,10 +65,19 @@ def evaluate(
     picked_here: bool = False,
     about: Mapping[str, Any] | None = None,
 ) -> dict:
-    """Predict a split and write `predictions.csv` and `metrics.json` to `folder`; the metrics.
+    """Score a split, and write predictions.csv and metrics.json to `folder`.
 
-    `picked_here`: whether the checkpoint was picked on this split, which is noted. `about`: what
-    else metrics.json says of the data.
+    Args:
+      config: seed, bootstrap replicates, and the name of the dataset.
+      model: regressor and calibration.
+      features: of the split.
+      split: its name.
+      folder: where the files go.
+      picked_here: the checkpoint was chosen on this very split, which metrics.json will say.
+      about: more entries for metrics.json.
+
+    Returns:
+      The metrics, as in metrics.json.
     """
     scores = score(model.regressor, features)
     n = len(scores)
@@ -111,7 +118,7 @@ def evaluate(
                 scores[known & (features.label == label)],
                 features.known_quality[known & (features.label == label)],
             )
-            for name, label in (("real", schema.REAL), ("fake", schema.FAKE))
+            for name, label in (("real", REAL), ("fake", FAKE))
         }
     table.write_csv(folder / "predictions.csv")
     write_json(folder / "metrics.json", found)
@@ -119,12 +126,12 @@ def evaluate(
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Spearman's; None where either is constant."""
+    """Spearman's correlation; None if either is constant."""
     return float(spearmanr(a, b).statistic) if len(set(a)) > 1 and len(set(b)) > 1 else None
 
 
 def describe(found: dict, dataset: str, split: str) -> str:
-    """The headline numbers as lines for a person."""
+    """The main figures as lines of text for the terminal."""
 
     def value(name, entry=found):
         if entry[name] is None:
@@ -141,23 +148,23 @@ def describe(found: dict, dataset: str, split: str) -> str:
         f"at threshold {found['threshold']:.4f} from {found['threshold_from']}",
     ]
     if found["checkpoint_picked_here"]:
-        lines.append("  these figures flatter: the checkpoint was picked on this very split")
+        lines.append("  these figures are optimistic: the checkpoint was chosen on this very split")
     if found.get("look_alikes"):
         lines.append(
-            f"  these figures flatter: {found['look_alikes']} of the test videos or photographs "
-            "look like one of training or validation, see leaks.json"
+            f"  these figures are optimistic: {found['look_alikes']} of the test videos or "
+            "photographs look like one in training or validation, see leaks.json"
         )
     if found.get("training_checked") is False:
-        lines.append("  not checked against the training pictures, whose records are not at hand")
+        lines.append("  not checked against the training pictures: their records are not available")
     if "official_scoring" in found:
         own = found["official_scoring"]
         auc, acc = ("none" if own[name] is None else f"{own[name]:.4f}" for name in ("auc", "acc"))
         lines.append(
-            f"  official scoring, only to compare: auc {auc}   acc {acc}   at threshold "
+            f"  official scoring, for comparison only: auc {auc}   acc {acc}   at threshold "
             f"{own['threshold']:.2f}, the best on these scores; {own['n_groups']} groups by name"
         )
     for method, entry in found["by_method"].items():
-        lines.append(f"  {method}: {value('frame_auc', entry)} of {entry['n_frames']} faces")
+        lines.append(f"  {method}: {value('frame_auc', entry)}   {entry['n_frames']} faces")
     for name, title in (
         ("fidelity_quality_spearman", "measured quality"),
         ("fidelity_known_quality_spearman", "quality known by construction"),

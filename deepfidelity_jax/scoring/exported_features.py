@@ -1,4 +1,7 @@
-"""Features of a whole split, exported in the order of its records."""
+"""Features of a whole split: computed once, kept in `features/<dataset>-<split>.npz`.
+
+Rows are in the order of the records. With several processes each computes a contiguous part.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -18,7 +21,7 @@ from deepfidelity_jax.workdir import Stages, fingerprint
 
 @dataclass(frozen=True)
 class Features:
-    """One row a record: the feature, and what is known of the face; `features/<...>.npz`."""
+    """One row per record: the feature, and what the record says about the face."""
 
     feature: Float32[np.ndarray, "n d"]
     label: Int32[np.ndarray, "n"]
@@ -31,7 +34,7 @@ class Features:
     path: np.ndarray
 
     def save(self, path: Path) -> None:
-        """Write atomically, without pickle."""
+        """Write an npz without pickle. A failed write leaves the file that was there."""
         with written_whole(path) as file:
             np.savez(file, **{column.name: getattr(self, column.name) for column in fields(self)})
 
@@ -45,9 +48,15 @@ class Features:
 def export_once(
     load: Callable[[], Detector], step: int, folder: Path, dataset: str, split: str, workdir: Path
 ) -> Features:
-    """The features of a split of the records in `folder`, exported unless they are in `workdir`.
+    """The features of one split, computed only if `workdir` does not have them yet.
 
-    `load` gives the detector, whose weights are of `step`, where it is needed.
+    Args:
+      load: returns the detector; called only when it is needed.
+      step: the training step of its weights.
+      folder: the records.
+      dataset: their name in the workdir.
+      split: the split.
+      workdir: where the features are kept.
     """
     path = workdir / "features" / f"{dataset}-{split}.npz"
     name, inputs = _stage(folder, step, dataset, split)
@@ -62,10 +71,7 @@ def export_once(
 def find_records(
     workdir: Path, places: Iterable[Path], step: int, dataset: str, split: str
 ) -> Path | None:
-    """The records that the exported features of a split come from, below one of `places`.
-
-    None where they are not at hand.
-    """
+    """The records that a split's features were computed from; None if they are not in `places`."""
     stages = Stages(workdir)
     for place in places:
         for info in sorted(place.glob("*/*/*/dataset_info.json"), reverse=True):
@@ -75,15 +81,12 @@ def find_records(
 
 
 def _stage(folder: Path, step: int, dataset: str, split: str) -> tuple[str, str]:
-    """Name and inputs of the stage that exports a split of the records in `folder`."""
+    """Name and inputs of the stage that exports one split."""
     return f"features {dataset} {split}", fingerprint(folder.parent.name, step, split)
 
 
 def export(detector: Detector, folder: Path, split: str, path: Path) -> None:
-    """Write the features of every record of a split to `path`, in the order of the records.
-
-    Several processes each take a stretch of the records; the first puts them together.
-    """
+    """Write the features of a split to `path`; the first process joins the parts of all."""
     records = Records(folder, split)
     count = min(hosts.count(), len(records))
     process = (hosts.index(), count)
@@ -100,22 +103,22 @@ def export(detector: Detector, folder: Path, split: str, path: Path) -> None:
 
 
 def join(parts: list[Features]) -> Features:
-    """The rows of all parts, one after another."""
+    """All parts, one after another."""
     names = [column.name for column in fields(Features)]
     return Features(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
 
 def compute(detector: Detector, records: Records, process: tuple[int, int] = (0, 1)) -> Features:
-    """Features of one process's stretch of the records, in their order, on all its devices.
+    """Features of one process's part of the records, computed on all its devices.
 
-    `process` is its index and their number.
+    `process` is its index and the number of processes.
     """
     own, detector = detector.config, detector.on_all_devices()
     columns = {column.name: [] for column in fields(Features)}
     for batch in evaluation_batches(
         records, own.model.image_size, own.model.eval_crop, own.eval.batch_size, process
     ):
-        # Without the images: of a large split only the features are held.
+        # The images are dropped here, so that a large split fits into memory.
         batch["feature"] = detector.features_of_prepared(batch.pop("image"))
         for name, column in columns.items():
             column.append(batch[name])

@@ -1,24 +1,30 @@
-"""Figures as the official code computes them, for comparison with published ones."""
+"""The figures as the official code computes them, only to compare with the published ones.
+
+They are optimistic for two reasons: videos whose names begin alike are averaged into one, and the
+threshold is the best of 21 on the very scores it is judged on.
+"""
 
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from deepfidelity_jax.scoring.intervals import Level, Sample
-from deepfidelity_jax.scoring.metrics import auc, count_level
+from deepfidelity_jax.fidelity.calibration import is_real
+from deepfidelity_jax.fidelity.scale import REAL
+from deepfidelity_jax.scoring.intervals import Sample
+from deepfidelity_jax.scoring.metrics import auc, count_classes
 from deepfidelity_jax.scoring.table import Predictions
 
 
 def official_scoring(table: Predictions) -> dict:
-    """Score as the paper's code does, to compare with its published numbers and for nothing else.
+    """AUC and accuracy over groups of frames, by the official code's rules.
 
-    Within a class, all frames whose folder (here: video) has the same name up to the first
-    underscore are one group and score their mean; so FF++ videos of one target, by whatever method,
-    and Celeb-DF videos of one person are merged. `auc` is over groups. `acc` is over groups at
-    whichever of the 21 thresholds 0.40, 0.41 ... 0.60 suits these very scores best, the lowest of
-    equals. What cannot be had because a class is missing is None.
+    A group is all frames of a class whose folder (here: video) has the same name up to the first
+    underscore. This merges the FF++ videos of one target, whatever the method, and the Celeb-DF
+    videos of one person. A group scores the mean of its frames. `acc` is taken at whichever of the
+    thresholds 0.40, 0.41 ... 0.60 gives the highest accuracy on these scores, the lowest of equals.
+    `auc` and `acc` are None where a class is missing.
     """
-    names = [_official_name(video) for video in table.video_id]
+    names = [_group_name(video) for video in table.video_id]
     keys = list(zip(table.dataset, table.label.tolist(), names, strict=True))
     number = {key: index for index, key in enumerate(sorted(set(keys)))}
     of_frame = np.array([number[key] for key in keys], np.int64)
@@ -26,7 +32,7 @@ def official_scoring(table: Predictions) -> dict:
     label = np.array([kind for _, kind, _ in number], np.int64)
     both = len(set(label.tolist())) == 2
     thresholds = np.linspace(0.4, 0.6, 21)
-    accuracy = ((mean >= thresholds[:, None]) == label).mean(axis=1)
+    accuracy = (is_real(mean, thresholds[:, None]) == (label == REAL)).mean(axis=1)
     best = int(accuracy.argmax())
     sample = Sample(label, mean, np.ones((1, len(label))))
     return {
@@ -34,12 +40,12 @@ def official_scoring(table: Predictions) -> dict:
         "acc": float(accuracy[best]) if both else None,
         "threshold": float(thresholds[best]),
         "threshold_from": "the best of 21 on these scores",
-        **count_level("n_groups", Level(label, mean, np.arange(len(label)))),
+        **count_classes("n_groups", label),
     }
 
 
-def _official_name(video_id: str) -> tuple[str, ...]:
-    """Path of a video below its folder of one class or method, its name cut at an underscore."""
+def _group_name(video_id: str) -> tuple[str, ...]:
+    """The path of a video inside the folder of its class or method, cut at an underscore."""
     path = PurePosixPath(video_id)
     inside = path.parts[1:] or path.parts
     return (*inside[:-1], path.stem.split("_")[0])

@@ -1,8 +1,7 @@
-"""One self-contained page on a run: what was trained, how well it does, which faces are hard.
+"""The report: one self-contained page on what was trained, how good it is, which faces are hard.
 
-Everything on the page comes from the files of a workdir, apart from the pictures of the faces,
-which a callable hands over. The page needs no network and no script, and is the same, byte for
-byte, for the same files.
+The page is made from the files of a workdir, and from face crops that a callable returns. It needs
+no network and no script. The same files give the same page, byte for byte.
 """
 
 import base64
@@ -18,44 +17,52 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.calibration import is_real
+from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.scoring.charts import (
     COLOURS,
     TRAINING,
     Chart,
     Pictures,
-    both_classes,
-    charts_alike,
+    chart_style,
     draw_quality,
     draw_roc,
     draw_scores,
     draw_training,
+    format_correlations,
     format_number,
     one_per_video,
     read_curves,
-    short,
 )
-from deepfidelity_jax.scoring.table import LABELS, Predictions
+from deepfidelity_jax.scoring.table import Predictions
 
-FACES = 6  # shown of each class at either end
+FACES = 6  # shown in each group
 
-# What the headline says of each number, in the order of the page.
+# Title and meaning of each headline number, in the order of the page.
 HEADLINES = {
-    "video_auc": ("Video AUC", "a real video scores above a fake one this often"),
-    "frame_auc": ("Frame AUC", "a real face scores above a fake one this often"),
-    "video_acc": ("Video accuracy", "videos called rightly at the threshold"),
-    "frame_acc": ("Frame accuracy", "faces called rightly at the threshold"),
-    "eer": ("Equal error rate", "faces; as many reals called fake as fakes missed"),
-    "tpr_at_fpr_10pct": ("Caught at 10% false alarms", "fake faces found; 1 real in 10 is lost"),
+    "video_auc": ("Video AUC", "how often a real video scores above a fake one"),
+    "frame_auc": ("Frame AUC", "how often a real face scores above a fake one"),
+    "video_acc": ("Video accuracy", "videos judged correctly"),
+    "frame_acc": ("Frame accuracy", "faces judged correctly"),
+    "eer": ("Equal error rate", "misjudged faces, where both classes fare alike"),
+    "tpr_at_fpr_10pct": ("Caught at 10% false alarms", "fake faces caught"),
 }
 PHOTO_HEADLINES = {
-    "frame_auc": ("AUC", "a real face scores above a fake one this often"),
-    "frame_acc": ("Accuracy", "faces called rightly at the threshold"),
-    "real_frame_acc": ("Reals recognised", "real faces called real at the threshold"),
-    "fake_frame_acc": ("Fakes caught", "fake faces called fake at the threshold"),
-    "eer": ("Equal error rate", "as many reals called fake as fakes missed"),
-    "tpr_at_fpr_10pct": ("Caught at 10% false alarms", "fake faces found; 1 real in 10 is lost"),
+    "frame_auc": ("AUC", "how often a real face scores above a fake one"),
+    "frame_acc": ("Accuracy", "faces judged correctly"),
+    "real_frame_acc": ("Reals recognised", "real faces called real"),
+    "fake_frame_acc": ("Fakes caught", "fake faces called fake"),
+    "eer": HEADLINES["eer"],
+    "tpr_at_fpr_10pct": HEADLINES["tpr_at_fpr_10pct"],
 }
+# Groups of faces: title, class, whether the highest fidelity comes first.
+GROUPS = (
+    ("Real, most convincing", REAL, True),
+    ("Real, least convincing", REAL, False),
+    ("Fake, least convincing", FAKE, False),
+    ("Fake, most convincing", FAKE, True),
+)
 NEEDED = {
     *HEADLINES, *PHOTO_HEADLINES, "n_frames", "n_videos", "n_frames_real", "n_frames_fake",
     "n_videos_real", "n_videos_fake", "threshold", "threshold_from", "ci", "ci_from", "note",
@@ -64,15 +71,15 @@ NEEDED = {
 
 
 def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
-    """Write `report/index.html` from what the workdir holds.
+    """Write `report/index.html` from the files of a workdir.
 
-    Reads config.json, metrics.jsonl and each eval/<dataset>/ with its metrics.json and
-    predictions.csv. What is missing is left out, and the page says so.
+    Reads config.json, metrics.jsonl, and metrics.json and predictions.csv of each eval/<dataset>/.
+    If a file is missing, the page says so.
 
     Args:
-      workdir: folder of the run.
-      pictures: for a dataset, a callable that takes row numbers of its predictions.csv and
-        returns as many face crops, encoded as JPEG or PNG.
+      workdir: a run.
+      pictures: for each dataset whose faces can be shown, a function from row numbers of its
+        predictions.csv to face crops.
 
     Returns:
       The path of the page.
@@ -92,7 +99,7 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
         training=_describe_training(workdir / "metrics.jsonl"),
     )
     path = workdir / "report" / "index.html"
-    # Names of files need not be valid text; what cannot be shown becomes a question mark.
+    # File names need not be valid text; a character that cannot be shown becomes a question mark.
     with written_whole(path) as file:
         file.write(page.encode("utf-8", "replace"))
     return path
@@ -109,8 +116,8 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "count": lambda n: f"{n:,}",
         "number": format_number,
-        "short": short,
-        "both": both_classes,
+        "short": lambda value: f"{value:.4g}",
+        "correlations": format_correlations,
     }
     return environment
 
@@ -133,14 +140,14 @@ def _flatten(settings: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _describe(folder: Path, pictures: Pictures | None) -> dict:
-    """What the page says of one dataset."""
+    """What the page says about one dataset."""
     metrics = _read_json(folder / "metrics.json")
     missing = sorted(NEEDED - metrics.keys())
     if missing:
         raise InputError(
-            f"{folder / 'metrics.json'} lacks {', '.join(missing)}; delete it and evaluate again"
+            f"{folder / 'metrics.json'} lacks {', '.join(missing)}: delete it and evaluate again"
         )
-    # Photographs: every video is one picture, and the two levels are one.
+    # Photographs: every video is a single picture, so frames and videos are the same.
     one_each = metrics["n_frames"] == metrics["n_videos"]
     spearman = {
         f"fidelity_quality_spearman_{name}": value
@@ -176,7 +183,7 @@ def _describe(folder: Path, pictures: Pictures | None) -> dict:
 
 
 def _rows(metrics: dict, name: str) -> list[dict]:
-    """Rows of a table, each with the start of the axis on which its AUC is drawn."""
+    """Rows of a table, each with the start of the axis that its AUC is drawn on."""
     rows = [{"name": key, **entry} for key, entry in metrics[name].items()]
     aucs = ("frame_auc", "video_auc")
     lows = [row["ci"][auc][0] for row in rows for auc in aucs if row["ci"].get(auc)]
@@ -185,14 +192,9 @@ def _rows(metrics: dict, name: str) -> list[dict]:
 
 
 def _pick_faces(table: Predictions, pictures: Pictures, threshold: float) -> list[dict]:
-    """The faces at either end of each class, at most one of a video so that they differ."""
+    """The highest and lowest scores of each class, at most one face per video."""
     groups = []
-    for title, kind, best_first in (
-        ("Real, and clearly so", 1, True),
-        ("Real, yet hard to believe", 1, False),
-        ("Fake, and clearly so", 0, False),
-        ("Fake, yet convincing", 0, True),
-    ):
+    for title, kind, best_first in GROUPS:
         order = np.argsort(-table.fidelity if best_first else table.fidelity, kind="stable")
         rows = one_per_video(table, order[table.label[order] == kind])[:FACES]
         encoded = pictures(rows) if rows else []
@@ -203,7 +205,7 @@ def _pick_faces(table: Predictions, pictures: Pictures, threshold: float) -> lis
                 "source": _as_data(picture),
                 "label": LABELS[kind],
                 "fidelity": float(table.fidelity[row]),
-                "wrong": (float(table.fidelity[row]) >= threshold) != (kind == 1),
+                "wrong": is_real(table.fidelity[row : row + 1], threshold)[0] != (kind == REAL),
                 "method": table.method[row],
                 "video": table.video_id[row],
                 "path": table.path[row],
@@ -221,9 +223,9 @@ def _as_data(picture: bytes) -> str:
 
 
 def _to_page(chart: Chart) -> dict:
-    """A chart for the page: as inline SVG whose colours and font are the page's."""
+    """The chart as inline SVG with the colours and the font of the page."""
     file = io.StringIO()
-    with charts_alike():
+    with chart_style():
         chart.figure.savefig(file, format="svg", transparent=True, dpi=160, metadata={"Date": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -232,7 +234,7 @@ def _to_page(chart: Chart) -> dict:
     opening = f'<svg {view} role="img" aria-label="{escape(chart.alternative)}">'
     svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
     svg = svg.replace("xlink:href", "href")
-    # Names that nothing refers to go; the others must not clash with those of other drawings.
+    # Ids that nothing refers to are removed; the others must differ from those of other drawings.
     own = hashlib.sha256(svg.encode()).hexdigest()[:8]
     used = set(re.findall(r'(?:url\(|href=")#(\w+)', svg))
     svg = re.sub(r' id="([^"]*)"', lambda found: found.group() if found[1] in used else "", svg)
@@ -243,7 +245,7 @@ def _to_page(chart: Chart) -> dict:
 
 
 def _describe_training(path: Path) -> dict | None:
-    """What the page says of the training; None when there is no record of it."""
+    """What the page says about the training; None if nothing was recorded."""
     if not path.exists():
         return None
     curves = read_curves(path)

@@ -1,4 +1,7 @@
-"""Predictions as a table: by frame and by video."""
+"""Predictions as a table, one row per face, and their means over each video.
+
+`Predictions` is predictions.csv. `group_videos` averages it: a video scores the mean of its frames.
+"""
 
 import csv
 from collections.abc import Sequence
@@ -9,33 +12,35 @@ import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.scale import LABELS
 from deepfidelity_jax.files import written_whole
-
-LABELS = ("fake", "real")
 
 Column = Shaped[np.ndarray, "n"] | Sequence
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """One row per scored face; the columns of predictions.csv, in its order.
+    """The columns of predictions.csv, in its order; one row per scored face.
 
-    Any sequences of one length n are taken and held as arrays: texts as objects, `frame` and
-    `label` as int64, scores as float32 as the model gives them, so that a table read back
-    equals the table written.
+    Takes sequences of equal length and holds them as arrays: text as objects, `frame` and `label`
+    as int64, scores as float32, which is what the model gives. So a table that is read back equals
+    the one that was written.
 
     Attributes:
-      path: the picture or video the face comes from.
+      path: the image or video file the face comes from.
       dataset: its dataset.
       split: its split.
       method: the forgery method, 'original' for a real face.
-      video_id: unique in the dataset.
-      frame: number of the frame in its video.
+      video_id: unique within the dataset.
+      frame: index of the frame in its video.
       label: 0 fake, 1 real.
-      quality: raw quality of the face; NaN where unknown.
-      fidelity_target: the fidelity that its quality and class ask for; NaN where unknown.
-      fidelity: the predicted fidelity, high is real.
-      p_fake: the calibrated probability of fake; NaN where unknown.
+      quality: raw quality of the face, NaN if unknown.
+      fidelity_target: target from its quality and class, NaN if unknown.
+      fidelity: predicted fidelity, high is real.
+      p_fake: calibrated probability of a fake, NaN if unknown.
+
+    Raises:
+      ValueError: the columns differ in length, or a label is neither 0 nor 1.
     """
 
     path: Column
@@ -52,27 +57,29 @@ class Predictions:
 
     def __post_init__(self):
         for field in fields(self):
-            column = np.asarray(getattr(self, field.name), _dtype(field.name))
+            column = np.asarray(getattr(self, field.name), _dtype_of(field.name))
             object.__setattr__(self, field.name, column)
         lengths = {field.name: getattr(self, field.name).shape for field in fields(self)}
         if len(set(lengths.values())) > 1 or self.label.ndim != 1:
-            raise ValueError(f"the columns must be equally long lists, not of shapes {lengths}")
+            raise ValueError(f"columns must be lists of equal length, not of shapes {lengths}")
         if not np.isin(self.label, (0, 1)).all():
-            raise ValueError(f"labels are 0 fake or 1 real, not {np.unique(self.label).tolist()}")
+            raise ValueError(
+                f"labels must be 0 (fake) or 1 (real), not {np.unique(self.label).tolist()}"
+            )
 
     def __len__(self) -> int:
         return len(self.label)
 
     def write_csv(self, path: Path) -> None:
-        """Write predictions.csv: all of it or, when interrupted, nothing of it."""
+        """Write predictions.csv. An interrupted write leaves the file that was there."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         columns["label"] = np.array(LABELS, object)[self.label]
-        # File names need not be valid UTF-8: surrogates carry their bytes through.
+        # File names need not be valid UTF-8; surrogate escapes keep their bytes.
         text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
         with written_whole(path, "w", **text) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
-            # str of a NumPy float32 is the shortest text that reads back as the same float32.
+            # str(np.float32) is the shortest text that reads back as the same float32.
             writer.writerows(zip(*(map(str, column) for column in columns.values()), strict=True))
 
     @classmethod
@@ -80,7 +87,7 @@ class Predictions:
         """Read what `write_csv` wrote, row for row.
 
         Raises:
-          InputError: the file is missing, lacks a column or holds a value of the wrong kind.
+          InputError: the file is missing, lacks a column, or holds a value of the wrong type.
         """
         path = Path(path)
         try:
@@ -107,7 +114,7 @@ class Predictions:
             raise InputError(f"{path} is not a table of predictions: {error}") from error
 
 
-def _dtype(column: str) -> type:
+def _dtype_of(column: str) -> type:
     if column in ("frame", "label"):
         return np.int64
     return np.float32 if column in ("quality", "fidelity_target", "fidelity", "p_fake") else object
@@ -115,16 +122,16 @@ def _dtype(column: str) -> type:
 
 @dataclass(frozen=True, eq=False)
 class Videos:
-    """The videos of a table, ordered by dataset and video_id.
+    """The videos of a table, sorted by dataset and video_id.
 
     Attributes:
-      dataset: dataset of each video.
+      dataset: its dataset.
       video_id: its name there.
-      method: forgery method of each video.
+      method: its forgery method.
       label: 0 fake, 1 real.
       fidelity: mean over its frames.
       p_fake: mean over its frames.
-      of_frame: for each of the n rows of the table, which of the v videos it belongs to.
+      of_frame: index of the video that each row of the table belongs to.
     """
 
     dataset: Shaped[np.ndarray, "v"]
@@ -137,11 +144,11 @@ class Videos:
 
 
 def group_videos(table: Predictions) -> Videos:
-    """Mean scores of each video, told apart by dataset and video_id.
+    """Mean scores of each video; videos are told apart by dataset and video_id.
 
     Raises:
-      InputError: one video_id stands for several labels or methods, so that different videos
-        would be averaged into one.
+      InputError: a video_id has more than one label or method, so that different videos would be
+        averaged into one.
     """
     keys = list(zip(table.dataset, table.video_id, strict=True))
     names = sorted(set(keys))

@@ -1,4 +1,4 @@
-"""Weights by name, from files of PyTorch, .safetensors and .npz, and into the last two."""
+"""Weights by name: read from PyTorch, .safetensors and .npz files, written to the last two."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -15,9 +15,14 @@ Weights = Mapping[str, np.ndarray]
 
 
 def read_weights(path: Path, ema: bool = True) -> tuple[str, dict[str, np.ndarray]]:
-    """The state dict in a PyTorch, .safetensors or .npz file, after the key it was found under.
+    """The weights in a PyTorch, .safetensors or .npz file, with the key they were found under.
 
-    Raises InputError.
+    Args:
+      path: the file.
+      ema: take the averaged weights if the file has them.
+
+    Raises:
+      InputError: the file is missing, damaged, or holds no weights.
     """
     try:
         if path.suffix == ".safetensors":
@@ -29,28 +34,29 @@ def read_weights(path: Path, ema: bool = True) -> tuple[str, dict[str, np.ndarra
             content = torch_file.read(path)
     except InputError:
         raise
-    except Exception as error:  # damage surfaces as anything
+    except Exception as error:  # damage can raise anything
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     with about(path):
         return torch_file.locate(content, ema)
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """A state dict as .safetensors or .npz, whole or not at all. InputError for other names."""
+    """Write weights as .safetensors or .npz. Raises InputError for any other suffix."""
     if path.suffix not in (".safetensors", ".npz"):
         raise InputError(f"--output={path}: give a name that ends in .safetensors or .npz")
     with written_whole(path) as file:
         if path.suffix == ".npz":
             np.savez(file, **weights)
         else:
-            # It writes the bytes as they lie, so those of a transposed array in a wrong order.
-            laid = {name: np.asarray(array, order="C") for name, array in weights.items()}
-            file.write(safetensors.numpy.save(laid, {"format": "pt"}))
+            # safetensors writes the bytes as they are in memory, which is wrong for a transposed
+            # array.
+            rows_first = {name: np.asarray(array, order="C") for name, array in weights.items()}
+            file.write(safetensors.numpy.save(rows_first, {"format": "pt"}))
 
 
 @contextlib.contextmanager
 def about(path: str | Path) -> Iterator[None]:
-    """Errors begin with the file they are about."""
+    """Put the path in front of the message of any InputError inside."""
     try:
         yield
     except InputError as error:

@@ -1,7 +1,7 @@
-"""PyTorch's checkpoint files without PyTorch, and without running what they hold.
+"""PyTorch's checkpoint files, read without PyTorch and without running what is in them.
 
-`read` gives what was saved: plain containers, tensors as read-only NumPy arrays that lie in the
-mapped file. `state_dict` finds the weights in it.
+`read` returns what was saved, with tensors as read-only NumPy arrays that share the mapped file.
+`state_dict` finds the weights in it.
 """
 
 import io
@@ -25,7 +25,7 @@ from deepfidelity_jax.weight_files.unpickle import (
     unpickle,
 )
 
-# PyTorch's names of an element type: its dtype, and its storage's class.
+# By PyTorch's name of a dtype: the prefix of its storage class, and NumPy's dtype.
 DTYPES = {
     "float32": ("Float", np.float32),
     "float64": ("Double", np.float64),
@@ -39,20 +39,22 @@ DTYPES = {
     "bool": ("Bool", np.bool_),
 }
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-NO_FILE = "no PyTorch checkpoint"
+NO_CHECKPOINT = "no PyTorch checkpoint"
 
-# In the order in which they are looked for.
+# Keys of the weights, in the order in which they are tried.
 AVERAGED = ("state_dict_ema", "model_ema")
 TRAINED = ("state_dict", "model")
 
 
 def read(path: str | Path) -> Any:
-    """What `torch.save` wrote to `path`, by the zip format or the one before it.
+    """What `torch.save` wrote to `path`, in the zip format or the legacy one.
 
     Tensors and parameters become NumPy arrays (bfloat16 as JAX's), argparse.Namespace a dict.
-    Arrays are read-only and share the mapped file: copy what has to outlive it.
-    Raises InputError where the file is missing, empty, truncated, damaged or of another kind, and
-    where it asks for any other class or function, which it names.
+    Arrays are read-only and share the mapped file.
+
+    Raises:
+      InputError: the file is missing, empty, truncated, damaged or of another type, or asks for any
+        other class or function, which the message names.
     """
     path = Path(path)
     content = map_file(path)
@@ -62,16 +64,16 @@ def read(path: str | Path) -> Any:
 
 
 def state_dict(content: Any, ema: bool = True) -> dict[str, np.ndarray]:
-    """The weights by name, out of whatever they are nested in.
+    """The weights by name, wherever they are nested, without the prefix `module.`.
 
-    Averaged weights (`state_dict_ema`) are taken where there are any, unless `ema` is False; the
-    prefix `module.` is taken off. Raises InputError where there are no weights.
+    Averaged weights (`state_dict_ema`) come first, unless `ema` is False. Raises InputError if
+    there are no weights.
     """
     return locate(content, ema)[1]
 
 
 def locate(content: Any, ema: bool = True) -> tuple[str, dict[str, np.ndarray]]:
-    """The key under which the weights are, '' where they are bare, and the weights."""
+    """The weights, and the key they were found under, '' at the top level."""
     place = ""
     for key in (*(AVERAGED if ema else ()), *TRAINED):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping) and content[key]:
@@ -81,11 +83,11 @@ def locate(content: Any, ema: bool = True) -> tuple[str, dict[str, np.ndarray]]:
         there = ", ".join(map(str, content)) if isinstance(content, Mapping) else ""
         raise InputError(
             f"the checkpoint holds no weights, bare or under {' or '.join(TRAINED)}; "
-            f"what it holds: {there[:100] or 'nothing'}"
+            f"it holds: {there[:100] or 'nothing'}"
         )
     other = [str(key) for key, value in content.items() if not _is_array(value)]
     if other:
-        raise InputError(f"no tensors among the checkpoint's weights: {', '.join(other[:5])}")
+        raise InputError(f"not tensors among the checkpoint's weights: {', '.join(other[:5])}")
     prefixed = all(str(name).startswith("module.") for name in content)
     return place, {
         str(k).removeprefix("module." if prefixed else ""): v for k, v in content.items()
@@ -100,7 +102,7 @@ def _is_array(value) -> bool:
 
 
 def _known(rebuild: Callable) -> dict[str, Any]:
-    """What a checkpoint's pickle may ask for; `rebuild` makes a tensor of its storage."""
+    """What the pickle of a checkpoint may ask for; `rebuild` makes a tensor from its storage."""
     dtypes = {f"torch.{name}": np.dtype(dtype) for name, (_, dtype) in DTYPES.items()}
     storages = {f"torch.{name}Storage": np.dtype(dtype) for name, dtype in DTYPES.values()}
     return {
@@ -118,7 +120,7 @@ def _known(rebuild: Callable) -> dict[str, Any]:
 
 
 def _rebuild(storage, offset, shape, strides, *_):
-    """A tensor as a view of its storage; NumPy checks that it lies inside."""
+    """A tensor as a view of its storage; NumPy checks that it is inside."""
     if min((offset, *shape, *strides)) < 0 or len(shape) != len(strides):
         raise ValueError(f"a tensor of shape {shape} and strides {strides}")
     size = storage.dtype.itemsize
@@ -129,7 +131,7 @@ def _rebuild(storage, offset, shape, strides, *_):
 
 
 def _numbers(path, content, dtype, count, start):
-    """`count` numbers at byte `start` of the file, not copied."""
+    """`count` numbers from byte `start` of the file, without a copy."""
     if not 0 <= count * dtype.itemsize <= len(content) - start:
         raise InputError(f"{path} is truncated: {count} numbers at byte {start} are missing")
     return np.ndarray(count, dtype, content, start)
@@ -139,14 +141,14 @@ def _numbers(path, content, dtype, count, start):
 
 
 def _read_zip(path, content):
-    """One record holds the pickle, `data/<key>` the numbers of each storage."""
+    """`data.pkl` is the pickle, `data/<key>` the numbers of each storage."""
     try:
         with zipfile.ZipFile(path) as archive:
             records = {info.filename.partition("/")[2]: info for info in archive.infolist()}
-    except Exception as error:  # a damaged archive raises whatever its fields lead to
+    except Exception as error:  # a damaged archive can raise anything
         raise InputError(f"{path} is damaged or truncated: {error}") from None
     if "data.pkl" not in records:
-        raise InputError(f"{path} is {NO_FILE}: a zip archive without data.pkl")
+        raise InputError(f"{path} is {NO_CHECKPOINT}: a zip archive without data.pkl")
 
     def bytes_of(record):
         return content[slice(*_place(path, content, records[record]))]
@@ -171,10 +173,10 @@ def _read_zip(path, content):
 
 
 def _place(path, content, info):
-    """Where a record's bytes start and end in the file; they are stored as they are."""
+    """Where the bytes of a record start and end in the file; they are not compressed."""
     if info.compress_type != zipfile.ZIP_STORED:
         raise InputError(f"{path} holds {info.filename} compressed, which PyTorch never writes")
-    # The local header's own lengths: PyTorch pads it so that numbers are aligned.
+    # From the local header: PyTorch pads it to align the numbers, the central directory does not.
     lengths = content[info.header_offset + 26 : info.header_offset + 30]
     start = info.header_offset + 30 + sum(np.frombuffer(lengths, "<u2").tolist())
     end = start + info.file_size
@@ -183,14 +185,14 @@ def _place(path, content, info):
     return start, end
 
 
-# ------------------------------------------------------------------ the format before it
+# ------------------------------------------------------------------ the legacy format
 
 
 def _read_legacy(path, content):
-    """Pickles in a row: magic number, version, system, content, keys; then each storage."""
+    """Five pickles (magic number, version, system, content, keys), then the storages."""
     names_only = _known(lambda *_: None)
     if unpickle(content, path, names_only) != LEGACY_MAGIC:
-        raise InputError(f"{path} is {NO_FILE}: a pickle of something else")
+        raise InputError(f"{path} is {NO_CHECKPOINT}: a pickle of something else")
     unpickle(content, path, names_only)
     system = unpickle(content, path, names_only)
     start, needed = content.tell(), {}
@@ -202,7 +204,7 @@ def _read_legacy(path, content):
         needed[key] = dtype, count
         return key, view
 
-    # The numbers come last, so the pickle is read for their places first.
+    # The numbers come last. A first pass over the pickle finds out where they are.
     unpickle(content, path, names_only, persistent=note)
     keys = unpickle(content, path, names_only)
     storages, place = {}, content.tell()
@@ -211,7 +213,7 @@ def _read_legacy(path, content):
         dtype, count = needed[key]
         (found,) = _numbers(path, content, np.dtype(">i8" if big else "<i8"), 1, place).tolist()
         if found != count:
-            raise InputError(f"{path} is damaged: a storage of {count} numbers says {found}")
+            raise InputError(f"{path} is damaged: a storage of {count} numbers claims {found}")
         dtype = dtype.newbyteorder(">") if big else dtype
         storages[key] = _numbers(path, content, dtype, count, place + 8)
         place += 8 + count * dtype.itemsize

@@ -1,8 +1,8 @@
 """The data in a pickle, without running it.
 
-A pickle is a program that may call anything. This is an interpreter of its own for that program:
-values are built by the opcodes, and a class or function is only what the caller's table says it
-is. Nothing is imported, no method of a built object is called, any other name is refused.
+A pickle is a program that can call anything. `unpickle` interprets that program itself: opcodes
+build plain values, and a class or function is whatever the caller's table says. Nothing is
+imported, no method of a built object is called, and any other name is refused.
 """
 
 import mmap
@@ -17,19 +17,8 @@ import numpy as np
 from deepfidelity_jax.errors import InputError
 
 
-def map_file(path: Path) -> mmap.mmap:
-    """A file's bytes, not copied, read as a file is. InputError where it is missing or empty."""
-    try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError:
-        raise InputError(f"{path} is empty") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-
-
 class Instance(dict):
-    """The attributes of an object whose class is only known by name, `kind`."""
+    """The attributes of an object; `kind` is the name of its class, which is never imported."""
 
     def __init__(self, kind: str):
         super().__init__()
@@ -38,13 +27,13 @@ class Instance(dict):
 
 @dataclass(frozen=True)
 class Call:
-    """A class or function a pickle may call: `make` gets its arguments and gives the value."""
+    """A class or function that a pickle may call; `make` takes the arguments, returns the value."""
 
     make: Callable
 
 
 def attributes_of(kind: str) -> Call:
-    """Stands for a class of which only the attributes are wanted."""
+    """Stands in for a class whose attributes are all that is wanted."""
     return Call(lambda *arguments: Instance(kind))
 
 
@@ -54,7 +43,7 @@ def _latin1(text, encoding):
     return text.encode("latin1")
 
 
-# Every pickle may hold these: containers, and bytes as protocol 2 writes them.
+# What any pickle may call: containers, and bytes as protocol 2 writes them.
 PLAIN: Mapping[str, Any] = {
     "collections.OrderedDict": Call(dict),
     "builtins.set": Call(set),
@@ -72,22 +61,41 @@ def unpickle(
     persistent: Callable | None = None,
     built: Callable[[Instance], Any] | None = None,
 ) -> Any:
-    """The next pickle in `file`, which is left behind its end.
+    """Read the next pickle in `file`, up to its end.
 
-    Args: `file` has read, readline and tell; `path` is for messages. `known` maps 'module.name' to
-    a value, or to a `Call`. `persistent` resolves what the pickle refers to outside itself. `built`
-    may put something else in the place of an instance whose attributes are complete, and may read
-    on in `file`.
-    Raises InputError that names the class or function the pickle asks for and `known` lacks,
-    and where the pickle is damaged.
+    Args:
+      file: has read, readline and tell.
+      path: for messages.
+      known: from 'module.name' to a value or a `Call`.
+      persistent: resolves references to something outside the pickle.
+      built: takes an instance whose attributes are complete, and returns the value to use instead.
+        It may read on in `file`.
+
+    Raises:
+      InputError: the pickle is damaged, or asks for a class or function that is not in `known`,
+        which the message names.
     """
     try:
         return _run(file, path, known, persistent, built)
     except InputError:
         raise
-    except Exception as error:  # damage surfaces as anything; for the user it is one thing
+    except Exception as error:  # damage can raise anything
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{path} is damaged or of another kind: {reason}") from None
+        raise InputError(f"{path} is damaged or of another type: {reason}") from None
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """The bytes of a file without a copy. Raises InputError if it is missing or empty."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError:
+        raise InputError(f"{path} is empty") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+# ------------------------------------------------------------------ the interpreter
 
 
 def _run(file, path, known, persistent, built):
@@ -104,18 +112,18 @@ def _run(file, path, known, persistent, built):
         if full not in known:
             shown = (full if full.isprintable() else repr(full))[:100]
             raise InputError(
-                f"{path} asks for {shown}, which is no data: refused, and nothing in it was run"
+                f"{path} asks for {shown}, which is not data: refused, and nothing in it was run"
             )
         return known[full]
 
     def call(function, arguments):
         if not isinstance(function, Call) or not isinstance(arguments, (tuple, list)):
-            raise ValueError("a call of what cannot be called")
+            raise ValueError("a call to something that cannot be called")
         return function.make(*arguments)
 
     def set_items(target, items):
         if not isinstance(target, dict):
-            raise ValueError("items for what is no dictionary")
+            raise ValueError("items for something that is no dictionary")
         target.update(zip(items[::2], items[1::2], strict=True))
 
     for opcode, value, _ in pickletools.genops(file):
@@ -125,7 +133,7 @@ def _run(file, path, known, persistent, built):
             case "STOP":
                 (result,) = stack
                 return result
-            # Values that the opcode itself carries.
+            # Values inside the opcode.
             case "NONE":
                 stack.append(None)
             case "NEWTRUE":
@@ -178,7 +186,7 @@ def _run(file, path, known, persistent, built):
             case "ADDITEMS":
                 items = since_mark()
                 set.update(stack[-1], items)
-            # What was seen before.
+            # The stack and the memo.
             case "POP":
                 if marks and marks[-1] == len(stack):
                     marks.pop()
@@ -194,7 +202,7 @@ def _run(file, path, known, persistent, built):
                 memo[len(memo)] = stack[-1]
             case "GET" | "BINGET" | "LONG_BINGET":
                 stack.append(memo[value])
-            # Classes, functions and their objects: only what the table knows.
+            # Classes, functions and objects: only those in the table.
             case "GLOBAL":
                 stack.append(look_up(*value.split(" ", 1)))
             case "STACK_GLOBAL":
@@ -228,10 +236,11 @@ def _run(file, path, known, persistent, built):
     raise ValueError("it ends too early")
 
 
-# ------------------------------------------------------------------ what BUILD completes
+# ------------------------------------------------------------------ attributes and arrays
 
 
 def _build(value, state):
+    """The value with its attributes, as the opcode BUILD sets them."""
     if isinstance(value, Instance):
         if isinstance(state, tuple):  # attributes, and those kept in slots
             state = (state[0] or {}) | (state[1] or {})
@@ -250,11 +259,11 @@ def _build(value, state):
 def _dtype(name, *_):
     dtype = np.dtype(name) if isinstance(name, str) else np.dtype(object)
     if dtype.kind not in "biufc":
-        raise ValueError(f"a NumPy array of {dtype.name}, and only numbers are read")
+        raise ValueError(f"a NumPy array of {dtype.name}: only numbers are supported")
     return dtype
 
 
-# NumPy arrays and scalars inside a pickle, under the module names of NumPy 1 and 2.
+# What NumPy arrays and scalars call, under the module names of NumPy 1 and 2.
 NUMPY: Mapping[str, Any] = {
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": Call(_dtype),

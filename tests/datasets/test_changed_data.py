@@ -304,7 +304,7 @@ def test_the_same_pixels_in_two_splits_stop_a_run(tmp_path):
     status, said = command(tmp_path / "run", folder, allow, "--config.data.group=file")
     assert status == 0, said
     assert "allowed leaks: 1 picture:train-test" in said
-    assert "these figures flatter: 1 of the test" in said
+    assert "these figures are optimistic: 1 of the test" in said
 
 
 def test_what_trained_before_is_told_in_whatever_was_prepared(place):
@@ -379,7 +379,7 @@ def test_look_alikes_ask_for_a_choice_and_mark_the_figures(tmp_path):
     assert "look alike" not in said
     status, said = command(tmp_path / "marked", folder, "--config.data.group=file")
     assert status == 0, said
-    assert "these figures flatter" in said
+    assert "these figures are optimistic" in said
     metrics = json.loads((tmp_path / "marked/eval/face_folder/metrics.json").read_text())
     assert metrics["look_alikes"] > 0
     assert "look like one of training" in (tmp_path / "marked/report/index.html").read_text()

@@ -38,7 +38,7 @@ def predict(given, detector=DETECTOR):
 def write(path, inputs, detector=DETECTOR):
     """One command, to its end: how many lines it had to write."""
     with Lines(str(path)) as lines:
-        lines.take_up(inputs, detector)
+        lines.resume(inputs, detector)
         todo = [given for given in inputs if str(given.path) not in lines.kept]
         for given in todo:
             lines.write(predict(given, detector))
@@ -71,11 +71,11 @@ def test_what_changed_is_done_again_and_told(output, inputs, capsys):
     write(output, inputs)
     inputs[1].path.write_text("another content")
     assert write(output, inputs) == 1
-    assert "1 lines of files now changed" in capsys.readouterr().err
+    assert "1 lines are about files that have changed" in capsys.readouterr().err
     assert write(output, inputs) == 0
     other = SimpleNamespace(**vars(DETECTOR) | {"fingerprint": "two"})
     assert write(output, inputs, other) == len(NAMES)
-    assert f"{len(NAMES)} lines made by another detector" in capsys.readouterr().err
+    assert f"{len(NAMES)} lines were made by another detector" in capsys.readouterr().err
     # The same as of a command that had nothing to go on from.
     content = output.read_bytes()
     output.unlink()
@@ -100,7 +100,7 @@ def test_lines_of_other_inputs_stay(output, inputs, capsys):
     write(output, inputs[:2])
     inputs[2].path.write_text("another content")
     assert write(output, inputs[1:]) == len(NAMES) - 2
-    assert "1 lines of inputs that are not asked for" in capsys.readouterr().err
+    assert "1 lines about other inputs" in capsys.readouterr().err
     before = output.read_bytes()
     assert write(output, inputs) == 0
     assert output.read_bytes() == before
@@ -119,7 +119,7 @@ def test_lines_of_other_inputs_stay(output, inputs, capsys):
 def test_another_file_is_left_alone(name, content, tmp_path):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"none of --mode=predict's"):
+    with pytest.raises(InputError, match=r"not written by --mode=predict"):
         Lines(str(path))
     assert path.read_bytes() == content
 
@@ -129,7 +129,7 @@ def test_one_command_at_a_time(tmp_path, inputs):
     write(path, inputs)
     inputs[0].path.write_text("changed")
     with Lines(str(path)) as lines:
-        for prepare in (lambda: None, lambda: lines.take_up(inputs, DETECTOR)):
+        for prepare in (lambda: None, lambda: lines.resume(inputs, DETECTOR)):
             prepare()  # the second time another file takes its place
             with pytest.raises(InputError, match="another command is writing"):
                 Lines(str(path))

@@ -125,7 +125,7 @@ def test_quality_is_that_of_the_training_faces_or_none(detector, records_folder)
     (measured,), reason = detector.quality([record["image"]], [record["landmarks"]])
     assert measured == pytest.approx(record["quality"], abs=1e-6)
     assert reason == ""
-    for measure, told in (("csv", "from a table"), ("none", "had none")):
+    for measure, told in (("csv", "from a table"), ("none", "was not measured")):
         noted = replace(detector.fidelity_model, provenance={"quality": {"measure": measure}})
         other = copy(detector)
         other.fidelity_model = noted
@@ -145,7 +145,7 @@ def test_a_prediction_without_quality_says_why(detector, tmp_path):
     line = json.loads(other.predict(tmp_path / "a.png").to_json())
     assert line["status"] in ("real", "fake")
     assert line["faces"][0]["quality"] is None
-    assert line["note"] == "quality not measured: the training faces had none"
+    assert line["note"] == "quality not measured: that of the training faces was not measured"
 
 
 def test_crops_of_any_size(detector):

@@ -104,7 +104,7 @@ def test_other_models_and_files(fitted, tmp_path):
     path.write_bytes(b"")
     assert_told(path, "is empty")
     path.write_bytes(b"\x00\x01")
-    assert_told(path, "of another kind")
+    assert_told(path, "of another type")
     joblib.dump(fitted, path, compress=3)
     assert_told(path, "compressed")
     joblib.dump(SVR(), path)

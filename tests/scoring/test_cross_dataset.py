@@ -16,6 +16,7 @@ from deepfidelity_jax import cli
 from deepfidelity_jax.detector.load import load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.fidelity.scale import scale
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.records.schema import Records
 from deepfidelity_jax.scoring import cross_dataset
@@ -71,9 +72,9 @@ def test_only_test_splits_are_prepared(evaluated):
 
 def test_targets_are_on_the_detectors_own_scale(evaluated):
     workdir, _ = evaluated
-    scale = stored.load(workdir / "fidelity.npz").scale
+    fitted = stored.load(workdir / "fidelity.npz").scale
     predictions = Predictions.read_csv(workdir / "eval" / "wild" / "predictions.csv")
-    expected = scale.scale(scale, predictions.quality.astype(np.float64), predictions.label)
+    expected = scale(fitted, predictions.quality.astype(np.float64), predictions.label)
     np.testing.assert_allclose(predictions.fidelity_target, expected, atol=1e-6)
 
 
@@ -91,7 +92,9 @@ def test_nothing_is_done_twice(evaluated, capsys):
 
 def test_what_is_wrong_is_said_first(tmp_path, finished, evaluated):
     _, good = evaluated
-    with pytest.raises(InputError, match=r"no dataset is given: .* NAME one of celeb_df_v2, dfd"):
+    with pytest.raises(
+        InputError, match=r"no dataset is given: .* NAME is one of celeb_df_v2, dfd"
+    ):
         cross_dataset.run(cross_config.get_config(), finished)
     config = cross_config.get_config()
     config.wild.manual_dir = good.wild.manual_dir
@@ -165,7 +168,7 @@ def test_what_is_named_is_what_is_scored(two_folders):
     assert "real/broken.jpg" in found[0]["notes"]
     assert found[1]["notes"] == {}
     report = (workdir / "report" / "index.html").read_text()
-    assert "pictures were not at hand" not in report, "those of earlier evaluations, too"
+    assert "pictures were not available" not in report, "those of earlier evaluations, too"
 
 
 def test_the_scores_are_the_detectors(two_folders):
@@ -242,7 +245,9 @@ def test_what_could_not_be_checked_is_said(finished, tmp_path, capsys):
     found = cross_dataset.evaluate_folder(workdir, write_folder(tmp_path / "photos", seed=4), READY)
     assert found["training_checked"] is False
     assert "not checked against the training pictures" in capsys.readouterr().err
-    assert "not checked against those of training" in (workdir / "report/index.html").read_text()
+    assert (
+        "not checked against the training pictures" in (workdir / "report/index.html").read_text()
+    )
 
 
 def test_folders_that_will_not_do(finished, tmp_path):

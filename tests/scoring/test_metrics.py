@@ -1,54 +1,24 @@
+"""Metrics against hand computation, scikit-learn and SciPy."""
+
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import norm, spearmanr
+from scipy.stats import spearmanr
+from score_tables import simulated, table
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.scoring.intervals import Sample
 from deepfidelity_jax.scoring.metrics import (
-    _average_precision,
-    _equal_error_rate,
-    _spearman,
+    auc,
+    average_precision,
+    equal_error_rate,
     roc_curve,
+    spearman,
     summarize,
 )
-from deepfidelity_jax.scoring.metrics import auc as _auc
-from deepfidelity_jax.scoring.official import official_scoring
-from deepfidelity_jax.scoring.table import Predictions, group_videos
-
-
-def table(label, fidelity, video=None, method=None, quality=None, dataset="d"):
-    n = len(label)
-    video = [f"v{i}" for i in range(n)] if video is None else video
-    default = ["original" if kind else "swap" for kind in label]
-    return Predictions(
-        path=[f"{v}/{i}.png" for i, v in enumerate(video)],
-        dataset=[dataset] * n,
-        split=["test"] * n,
-        method=default if method is None else method,
-        video_id=video,
-        frame=list(range(n)),
-        label=label,
-        quality=np.arange(n) if quality is None else quality,
-        fidelity_target=[0.5] * n,
-        fidelity=fidelity,
-        p_fake=1 - np.asarray(fidelity),
-    )
-
-
-def simulated(rng, videos=60, frames=4, shift=1.0):
-    """Frames of one video share much of their score; fidelity follows quality a little."""
-    label = np.repeat(np.arange(videos) % 2, frames)
-    common = np.repeat(rng.normal(size=videos), frames)
-    quality = rng.normal(size=videos * frames)
-    fidelity = shift * label + common + 0.5 * quality + 0.5 * rng.normal(size=videos * frames)
-    video = np.repeat([f"v{i}" for i in range(videos)], frames)
-    kinds = np.where(label == 1, "original", np.repeat(["", "a", "", "b"] * (videos // 4), frames))
-    return table(label, fidelity, video, kinds, quality)
 
 
 def test_values_that_a_hand_can_compute():
@@ -75,59 +45,15 @@ def test_high_fidelity_is_real_and_the_threshold_itself_is_real():
     assert summarize(table([0, 1], [0.2, 0.7]), 0.7, "fixed", replicates=10)["frame_acc"] == 0.5
 
 
-def test_a_video_scores_the_mean_of_its_frames():
-    label = [1, 1, 1, 0, 0]
-    found = summarize(
-        table(label, [0.9, 0.9, 0.1, 0.4, 0.5], ["r", "r", "r", "f", "f"]), 0.5, "fixed"
-    )
-    assert found["video_auc"] == found["video_acc"] == 1
-    assert found["frame_auc"] == pytest.approx(4 / 6)
-    assert found["n_videos"] == 2
-
-
-def test_same_names_in_different_methods_stay_apart():
-    """The trap of averaging 000_003 of four methods into one video."""
-    label = [1, 1, 0, 0, 0, 0]
-    method = ["original", "original", "deepfakes", "deepfakes", "faceswap", "faceswap"]
-    names = ["real/000", "real/001", *(f"{m}/000_003" for m in method[2:])]
-    videos = group_videos(table(label, [0.9, 0.8, 0.1, 0.3, 0.5, 0.7], names, method))
-    assert videos.video_id.tolist() == [
-        "deepfakes/000_003",
-        "faceswap/000_003",
-        "real/000",
-        "real/001",
-    ]
-    np.testing.assert_allclose(videos.fidelity, [0.2, 0.6, 0.9, 0.8], rtol=1e-6)
-    assert videos.label.tolist() == [0, 0, 1, 1]
-    assert videos.of_frame.tolist() == [2, 3, 0, 0, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("label", "method"), [([1, 0], ["original", "swap"]), ([0, 0], ["swap", "blend"])]
-)
-def test_a_name_that_stands_for_two_videos_is_refused(label, method):
-    with pytest.raises(InputError, match=r"000_003.*unique"):
-        group_videos(table(label, [0.9, 0.1], ["000_003"] * 2, method))
-
-
-def test_same_names_in_different_datasets_stay_apart():
-    one = table([1, 0], [0.9, 0.2], ["000", "001"])
-    columns = {field.name: np.tile(getattr(one, field.name), 2) for field in fields(one)}
-    columns["dataset"] = ["d", "d", "e", "e"]
-    columns["label"] = [1, 0, 0, 1]
-    columns["method"] = ["original", "swap", "swap", "original"]
-    assert len(group_videos(Predictions(**columns)).label) == 4
-
-
 def test_weighted_statistics_equal_scikit_learn_ties_included():
     rng = np.random.default_rng(0)
     for levels in (3, 10, 1000):
         label = rng.integers(0, 2, 200)
         score = rng.integers(0, levels, 200) / levels
         weights = rng.integers(0, 4, (5, 200)).astype(float)
-        auc = _auc(Sample(label, score, weights))
-        precision = _average_precision(Sample(label, score, weights))
-        for row, a, p in zip(weights, auc, precision, strict=True):
+        area = auc(Sample(label, score, weights))
+        precision = average_precision(Sample(label, score, weights))
+        for row, a, p in zip(weights, area, precision, strict=True):
             assert a == pytest.approx(roc_auc_score(label, score, sample_weight=row), abs=1e-12)
             assert p == pytest.approx(
                 average_precision_score(1 - label, -score, sample_weight=row), abs=1e-12
@@ -138,16 +64,16 @@ def test_weights_count_as_repetition():
     rng = np.random.default_rng(1)
     label, score = rng.integers(0, 2, 50), rng.integers(0, 20, 50) / 20
     other, weights = rng.integers(0, 9, 50) / 9, rng.integers(0, 4, (4, 50)).astype(float)
-    rate = _equal_error_rate(Sample(label, score, weights))
-    correlation = _spearman(Sample(label, score, weights), other)
+    rate = equal_error_rate(Sample(label, score, weights))
+    correlation = spearman(Sample(label, score, weights), other)
     for i, row in enumerate(weights):
         drawn = np.repeat(np.arange(50), row.astype(int))
         again = Sample(label[drawn], score[drawn], np.ones((1, len(drawn))))
-        assert rate[i] == pytest.approx(_equal_error_rate(again)[0], abs=1e-12)
+        assert rate[i] == pytest.approx(equal_error_rate(again)[0], abs=1e-12)
         assert correlation[i] == pytest.approx(spearmanr(score[drawn], other[drawn])[0], abs=1e-12)
 
 
-def test_equal_error_rate_lies_where_the_roc_meets_the_diagonal():
+def testequal_error_rate_lies_where_the_roc_meets_the_diagonal():
     found = simulated(np.random.default_rng(2))
     rate = summarize(found, 0.5, "fixed", replicates=10)["eer"]
     false_alarm, caught, _ = sklearn_roc_curve(1 - found.label, -found.fidelity)
@@ -211,45 +137,6 @@ def test_fidelity_follows_quality_within_each_class():
         assert low < expected < high
 
 
-def test_intervals_cover_the_truth():
-    """Of 95% intervals about 95% hold the true AUC, although frames of a video are alike."""
-    # Two frames' difference across classes: normal, variance 2 * (1 + .25 + .25).
-    truth = norm.cdf(1 / np.sqrt(3))
-    inside = 0
-    for trial in range(60):
-        data = simulated(np.random.default_rng(trial), videos=80, frames=3)
-        low, high = summarize(data, 0.5, "fixed", replicates=200)["ci"]["frame_auc"]
-        inside += low <= truth <= high
-    assert inside >= 52
-
-
-def test_more_frames_of_the_same_videos_are_no_more_evidence():
-    data = simulated(np.random.default_rng(4))
-    more = Predictions(**{f.name: np.repeat(getattr(data, f.name), 3) for f in fields(data)})
-    one, three = (summarize(t, 0.5, "fixed", replicates=100) for t in (data, more))
-    for name in ("frame_auc", "frame_acc", "eer", "video_auc", "fidelity_quality_spearman_real"):
-        np.testing.assert_allclose(three["ci"][name], one["ci"][name], rtol=1e-6)
-
-
-def test_seed_and_nothing_else_decides_the_intervals():
-    data = simulated(np.random.default_rng(5))
-    shuffled = np.random.default_rng(6).permutation(len(data))
-    again = Predictions(**{f.name: getattr(data, f.name)[shuffled] for f in fields(data)})
-    first = summarize(data, 0.5, "fixed", seed=7, replicates=100)
-    assert json.dumps(first) == json.dumps(summarize(data, 0.5, "fixed", seed=7, replicates=100))
-    reordered = summarize(again, 0.5, "fixed", seed=7, replicates=100)
-    assert reordered["ci"]["frame_auc"] == first["ci"]["frame_auc"]
-    other = summarize(data, 0.5, "fixed", seed=8, replicates=100)
-    assert other["ci"]["frame_auc"] != first["ci"]["frame_auc"]
-
-
-def test_chunks_of_replicates_make_no_difference(monkeypatch):
-    data = simulated(np.random.default_rng(7))
-    whole = summarize(data, 0.5, "fixed", replicates=50)
-    monkeypatch.setattr("deepfidelity_jax.scoring.intervals.CHUNK", 1000)
-    assert summarize(data, 0.5, "fixed", replicates=50) == whole
-
-
 def test_what_cannot_be_had_is_null_and_says_why():
     only_fakes = summarize(table([0] * 8, np.arange(8) / 8), 0.5, "fixed", replicates=10)
     for name in ("frame_auc", "video_auc", "eer", "ap", "tpr_at_fpr_10pct", "real_frame_acc"):
@@ -284,109 +171,3 @@ def test_what_cannot_be_had_is_null_and_says_why():
 def test_a_score_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="1 of 2"):
         summarize(table([0, 1], [0.1, np.nan]), 0.5, "fixed")
-
-
-def test_csv_round_trip(tmp_path):
-    rng = np.random.default_rng(8)
-    names = [
-        "a,b.png",
-        'line\nbreak "quoted".png',
-        "<script>.png",
-        "naïve 顔.png",
-        "byte\udcff.png",
-    ]
-    written = replace(
-        table([0, 1, 0, 1, 0], rng.random(5)),
-        path=names,
-        quality=[np.nan, 1e-30, 1e30, -0.1, 1 / 3],
-    )
-    path = tmp_path / "eval" / "predictions.csv"
-    written.write_csv(path)
-    read = Predictions.read_csv(path)
-    for field in fields(written):
-        np.testing.assert_array_equal(getattr(read, field.name), getattr(written, field.name))
-    header, first = path.read_bytes().split(b"\n")[:2]
-    assert header == (
-        b"path,dataset,split,method,video_id,frame,label,quality,fidelity_target,fidelity,p_fake"
-    )
-    assert b",fake," in first
-    assert [file.name for file in path.parent.iterdir()] == ["predictions.csv"]
-
-
-def test_csv_round_trip_of_no_rows(tmp_path):
-    table([], []).write_csv(tmp_path / "p.csv")
-    assert len(Predictions.read_csv(tmp_path / "p.csv")) == 0
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        None,
-        "",
-        "path,label\na,fake\n",
-        "{header}\na,d,test,swap,v,0,fake,1,1,1\n",
-        "{header}\na,d,test,swap,v,0,false,1,1,1,1\n",
-        "{header}\na,d,test,swap,v,0,fake,1,1,high,1\n",
-    ],
-)
-def test_a_damaged_csv_is_named(tmp_path, text):
-    path = tmp_path / "p.csv"
-    if text is not None:
-        header = ",".join(field.name for field in fields(Predictions))
-        path.write_text(text.format(header=header), encoding="utf-8")
-    with pytest.raises(InputError, match=r"p\.csv"):
-        Predictions.read_csv(path)
-
-
-def test_columns_must_be_equally_long():
-    with pytest.raises(ValueError, match="equally long"):
-        replace(table([0, 1], [0.1, 0.9]), frame=[1])
-    with pytest.raises(ValueError, match="labels"):
-        table([0, 2], [0.1, 0.9])
-
-
-def test_official_scoring_merges_videos_by_name_and_the_honest_one_does_not():
-    """FF++: the fakes 000_003 of two methods and 000_010 share a target, and an original its name.
-
-    Groups: real 000 .7, real 001 .42; fake 000 (.2 + .2 + .5 + .9) / 4 = .45, fake 001 .1.
-    """
-    video = [
-        "original/000",
-        "original/001",
-        *["a/000_003"] * 2,
-        "b/000_003",
-        "c/000_010",
-        "a/001_7",
-    ]
-    found = table(
-        [1, 1, 0, 0, 0, 0, 0],
-        [0.7, 0.42, 0.2, 0.2, 0.5, 0.9, 0.1],
-        video,
-        method=["original"] * 2 + ["a", "a", "b", "c", "a"],
-    )
-    official = official_scoring(found)
-    assert (official["n_groups"], official["n_groups_real"], official["n_groups_fake"]) == (4, 2, 2)
-    assert official["auc"] == 3 / 4  # real 001 loses to fake 000
-    # 0.40 and above 0.45 are wrong once each; between, twice; 0.40 is the lowest of equals.
-    assert (official["acc"], official["threshold"]) == (0.75, 0.4)
-    honest = summarize(found, 0.5, "fixed", replicates=2)
-    assert (honest["n_videos"], honest["n_videos_fake"]) == (6, 4)
-    assert honest["video_auc"] == 5 / 8  # .7 beats all but .9, .42 beats .2 and .1
-    assert "official_scoring" not in honest
-
-
-def test_official_scoring_searches_its_threshold_on_the_scores_at_hand():
-    rng = np.random.default_rng(0)
-    label = np.arange(200) % 2
-    fidelity = np.where(label == 1, 0.55, 0.45) + 0.1 * rng.normal(size=200)
-    found = official_scoring(table(label, fidelity, [f"{i}_x.mp4" for i in range(200)]))
-    scores = fidelity.astype(np.float32).astype(np.float64)
-    best = max(((scores >= t) == label).mean() for t in 0.4 + 0.01 * np.arange(21))
-    assert found["acc"] == best
-    assert found["auc"] == pytest.approx(roc_auc_score(label, scores))
-    assert found["n_groups"] == 200
-    wild = [f"real_test/{archive}/real/{sequence}" for archive in (7, 8) for sequence in (0, 1)]
-    assert official_scoring(table([1] * 4, [0.5] * 4, wild))["n_groups"] == 4
-    alone = official_scoring(table([0, 0], [0.2, 0.3]))
-    assert (alone["auc"], alone["acc"]) == (None, None)
-    json.dumps([found, alone], allow_nan=False)

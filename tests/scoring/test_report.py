@@ -1,51 +1,24 @@
+"""The page shows what the files hold, needs nothing from outside, and says what is missing."""
+
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from score_tables import EVIL, pictures, predictions
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.scoring.charts import (
-    draw_faces,
     draw_quality,
     draw_roc,
     draw_scores,
     draw_training,
-    find_mistakes,
     read_curves,
 )
 from deepfidelity_jax.scoring.metrics import summarize
 from deepfidelity_jax.scoring.report import write_report
-from deepfidelity_jax.scoring.table import Predictions
-
-EVIL = '<script>alert("x")</script>'
-
-
-def predictions(videos=24, frames=3, seed=0, label=None):
-    rng = np.random.default_rng(seed)
-    n = videos * frames
-    kind = np.arange(videos) % 2 if label is None else np.full(videos, label)
-    method = np.where(kind == 1, "original", np.where(np.arange(videos) % 4 == 0, "swap", "blend"))
-    quality = rng.random(n)
-    labels = np.repeat(kind, frames)
-    fidelity = 0.2 + 0.3 * labels + 0.3 * quality + 0.1 * rng.normal(size=n)
-    return Predictions(
-        path=[f"{EVIL}/{i}.png" for i in range(n)],
-        dataset=["faces"] * n,
-        split=["test"] * n,
-        method=np.repeat(method, frames),
-        video_id=np.repeat([f"{EVIL}{i}" for i in range(videos)], frames),
-        frame=list(range(n)),
-        label=labels,
-        quality=quality,
-        fidelity_target=quality,
-        fidelity=fidelity,
-        p_fake=1 - fidelity,
-    )
 
 
 def add_evaluation(workdir, name, table):
@@ -54,12 +27,6 @@ def add_evaluation(workdir, name, table):
     metrics = summarize(table, 0.5, "validation", replicates=50)
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     return metrics
-
-
-def pictures(rows):
-    """A picture whose grey value is the number of its row."""
-    faces = [np.full((8, 8, 3), row, np.uint8) for row in rows]
-    return [cv2.imencode(".jpg", face)[1].tobytes() for face in faces]
 
 
 @pytest.fixture
@@ -180,23 +147,6 @@ def test_faces_are_the_ends_of_each_class_one_of_a_video(workdir):
         assert table.fidelity[rows].tolist() == best_first
 
 
-def test_mistakes_are_the_wrong_ones_the_worst_first():
-    table = predictions()
-    rows = find_mistakes(table, 0.5, count=100)
-    wrong = (table.fidelity >= 0.5) != (table.label == 1)
-    assert rows
-    assert all(wrong[rows])
-    assert set(table.video_id[rows]) == set(table.video_id[wrong])
-    assert len(set(table.video_id[rows])) == len(rows), "one of a video"
-    distance = np.abs(table.fidelity - 0.5)
-    assert distance[rows].tolist() == sorted(distance[rows], reverse=True)
-    for row in rows:
-        assert distance[row] == distance[wrong & (table.video_id == table.video_id[row])].max()
-    assert find_mistakes(table, 0.5, count=2) == rows[:2]
-    separate = replace(table, fidelity=table.label.astype(np.float32))
-    assert find_mistakes(separate, 0.5) == []
-
-
 def test_the_page_and_the_functions_draw_the_same(workdir):
     table = predictions()
     metrics = add_evaluation(workdir, "faces", table)
@@ -219,24 +169,13 @@ def test_the_page_and_the_functions_draw_the_same(workdir):
     np.testing.assert_allclose(point, expected)
 
 
-def test_faces_are_drawn_with_their_scores():
-    table = predictions()
-    figure = draw_faces(table, [5, 0, 7], pictures)
-    shown = [axes for axes in figure.axes if axes.images]
-    assert len(shown) == 3
-    for axes, row, number in zip(shown, (5, 0, 7), (1, 2, 3), strict=True):
-        label = "real" if table.label[row] else "fake"
-        assert axes.get_title() == f"{number}: {label}, {table.fidelity[row]:.3f}"
-        assert np.abs(axes.images[0].get_array().astype(int) - row).max() <= 2
-
-
 def test_each_dataset_has_its_section(workdir):
     add_evaluation(workdir, "faces", predictions())
     add_evaluation(workdir, "others", predictions(seed=1))
     text = write_report(workdir, {"faces": pictures}).read_text(encoding="utf-8")
     assert text.index('<section id="dataset-1">') < text.index('<section id="dataset-2">')
-    assert "pictures were not at hand" in text.split('<section id="dataset-2">')[1]
-    assert "pictures were not at hand" not in text.split('<section id="dataset-2">')[0]
+    assert "pictures were not available" in text.split('<section id="dataset-2">')[1]
+    assert "pictures were not available" not in text.split('<section id="dataset-2">')[0]
 
 
 def test_photographs_are_not_called_videos(workdir):
@@ -248,12 +187,12 @@ def test_photographs_are_not_called_videos(workdir):
 
 def test_known_quality_is_told_where_there_is_one(workdir):
     metrics = add_evaluation(workdir, "faces", predictions())
-    assert "pictures were made with" not in write_report(workdir, {}).read_text(encoding="utf-8")
+    assert "with that quality" not in write_report(workdir, {}).read_text(encoding="utf-8")
     metrics["fidelity_known_quality_spearman"] = {"real": 0.514, "fake": None}
     file = workdir / "eval" / "faces" / "metrics.json"
     file.write_text(json.dumps(metrics), encoding="utf-8")
     text = write_report(workdir, {}).read_text(encoding="utf-8")
-    assert "the pictures were made with: real +0.51, fake unknown" in text
+    assert "fidelity with that quality: real +0.51, fake unknown" in text
 
 
 def test_what_is_missing_is_left_out_and_said(tmp_path):

@@ -110,7 +110,7 @@ def test_it_runs_on_archives_and_shows_the_metrics(finished, records_folder, tmp
     # Printed, and drawn.
     for name in ("frame_auc", "frame_acc"):
         assert f"{name} {metrics[name]:.4f}" in text
-    assert f"AUC: {metrics['frame_auc']:.3f} of pictures" in text
+    assert f"AUC: {metrics['frame_auc']:.3f} for pictures" in text
     _, curve, point = (np.array(line) for line in read_back["roc"])
     area = np.trapezoid(curve[:, 1], curve[:, 0])
     assert area == pytest.approx(metrics["frame_auc"], abs=1e-6)

@@ -96,7 +96,7 @@ def test_no_weights(content):
 
 
 def test_what_is_no_tensor_is_named():
-    with pytest.raises(InputError, match=r"no tensors among .*: epoch"):
+    with pytest.raises(InputError, match=r"not tensors among .*: epoch"):
         torch_file.state_dict({**WEIGHTS, "epoch": 3})
 
 
@@ -126,7 +126,7 @@ def test_files_of_other_kinds(tmp_path):
     path.write_bytes(b"")
     assert_told(path, "is empty")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    assert_told(path, "of another kind")
+    assert_told(path, "of another type")
     path.write_bytes(pickle.dumps([1, 2]))
     assert_told(path, "a pickle of something else")
     np.savez(path.with_suffix(".npz"), a=np.zeros(3))
@@ -239,7 +239,7 @@ def test_registered_extensions_are_refused(tmp_path, code):
 )
 def test_pickles_that_make_no_sense(tmp_path, code):
     write_zip(tmp_path / "a.pth", b"\x80\x02" + code + b".")
-    assert_told(tmp_path / "a.pth", "damaged or of another kind")
+    assert_told(tmp_path / "a.pth", "damaged or of another type")
 
 
 def test_a_build_changes_no_class(tmp_path):
@@ -354,4 +354,4 @@ def test_pytorch_legacy_damage(torch, tmp_path):
         assert_told(path)
     place = content.rindex(struct.pack("<q", 3))
     path.write_bytes(content[:place] + struct.pack("<q", 4) + content[place + 8 :])
-    assert_told(path, "a storage of 3 numbers says 4")
+    assert_told(path, "a storage of 3 numbers claims 4")

@@ -1,0 +1,141 @@
+"""Files to lines: what is found in folders, what a line says, and who gives the verdict."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from deepfidelity_jax.detector.predict import (
+    STATUSES,
+    Counts,
+    Input,
+    PersonScore,
+    Prediction,
+    list_inputs,
+    predict,
+    predict_all,
+    stamp,
+)
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces.detection import FaceSettings
+
+
+class Stand:
+    """Stands for a detector: the fidelity of a crop is its mean grey value."""
+
+    fingerprint, threshold = "stand", 0.5
+    faces = FaceSettings(detector="none", size=64)
+
+    def fidelity(self, images):
+        return (images.mean(axis=(1, 2, 3)) / 255).astype(np.float32)
+
+    def p_fake(self, scores):
+        return 1 - scores
+
+    def quality(self, images, landmarks):
+        return np.full(len(images), np.nan), "not here"
+
+
+def write_grey(path, value):
+    cv2.imwrite(str(path), np.full((64, 64, 3), value, np.uint8))
+    return path
+
+
+@pytest.mark.parametrize(("value", "status"), [(200, "real"), (60, "fake")])
+def test_one_picture(tmp_path, value, status):
+    path = write_grey(tmp_path / "a.png", value)
+    found = predict(Stand(), path)
+    assert found.status == status
+    assert found.fidelity == pytest.approx(value / 255, abs=0.01)
+    assert found.p_fake == pytest.approx(1 - found.fidelity)
+    assert (found.threshold, found.detector, found.frames) == (0.5, "stand", 1)
+    assert found.note == "quality not measured: not here"
+    (person,) = found.faces
+    assert (person.person, person.quality, person.spread, person.frames) == (0, None, 0, 1)
+    assert {"bytes": found.bytes, "modified": found.modified} == stamp(path)
+
+
+def test_a_face_at_the_threshold_is_real(tmp_path):
+    path = write_grey(tmp_path / "a.png", 128)
+    stand = Stand()
+    stand.threshold = predict(stand, path).fidelity
+    assert predict(stand, path).status == "real"
+    stand.threshold = np.nextafter(stand.threshold, 1)
+    assert predict(stand, path).status == "fake"
+
+
+def test_what_cannot_be_read_has_no_score(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    for path, reason in ((tmp_path / "a.jpg", ""), (tmp_path / "none.jpg", ""), ("b", "a reason")):
+        found = predict(Stand(), tmp_path / path, reason)
+        assert found.status == "unreadable"
+        assert found.fidelity is None
+        assert found.faces == []
+        assert found.note
+    assert found.note == "a reason"
+
+
+def test_a_line_is_strict_json():
+    person = PersonScore(0, 1 / 3, float("nan"), None, 0.0, 2, [1.0, 2.0, 3.0, 4.0], 0.04)
+    values = json.loads(Prediction("a.jpg", "real", 2 / 3, faces=[person]).to_json())
+    assert values["fidelity"] == 0.666667
+    assert values["faces"][0]["fidelity"] == 0.333333
+    assert values["faces"][0]["p_fake"] is None
+    assert list(values) == [
+        "input", "status", "fidelity", "p_fake", "threshold", "frames", "faces", "note", "detector",
+        "bytes", "modified",
+    ]  # fmt: skip
+
+
+def test_inputs_are_each_file_once(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("b.jpg", "a.png", "deep/c.mp4", ".hidden.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    named = str(tmp_path / "b.jpg")
+    inputs, hidden = list_inputs([named, str(tmp_path), named])
+    assert inputs[0] == Input(tmp_path / "b.jpg", named=True)
+    assert [given.path.name for given in inputs] == ["b.jpg", "a.png", "c.mp4", "notes.txt"]
+    assert [given.named for given in inputs] == [True, False, False, False]
+    assert hidden == 1
+    with pytest.raises(InputError, match=r"--input=.*nowhere: no such file"):
+        list_inputs([str(tmp_path / "nowhere")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no photograph or video in this folder"):
+        list_inputs([str(tmp_path / "empty")])
+
+
+def test_all_are_counted_and_none_is_scored_twice(tmp_path):
+    """A file that is no media: left out where it was found, told where it was named."""
+    for name, value in (("dark.png", 50), ("light.png", 220), ("known.png", 220)):
+        write_grey(tmp_path / name, value)
+    for name in ("found.txt", "named.txt"):
+        (tmp_path / name).write_text("text")
+    written, steps = [], []
+    lines = SimpleNamespace(kept={str(tmp_path / "known.png"): "fake"}, write=written.append)
+    progress = SimpleNamespace(
+        clear=lambda: None, advance=lambda: steps.append(1), end=lambda: steps.append("end")
+    )
+    names = ("known.png", "dark.png", "light.png", "found.txt")
+    inputs = [Input(tmp_path / name) for name in names] + [Input(tmp_path / "named.txt", True)]
+    counts = predict_all(Stand(), inputs, lines, progress)
+    assert [line.status for line in written] == ["fake", "real", "unreadable"]
+    assert counts.statuses == {"fake": 2, "real": 1, "unreadable": 1}
+    assert counts.left_out == {".txt": 1}
+    assert steps == [1, 1, 1, 1, "end"]
+    text = (
+        "1 real, 2 fake, 0 uncertain, 0 no face, 1 unreadable; left out, no photographs or videos"
+    )
+    assert counts.describe() == f"{text} videos: 1 .txt"
+    assert Counts().describe() == ", ".join(f"0 {status}" for status in STATUSES)
+
+
+def test_a_stamp_is_size_and_time(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    os.utime(path, ns=(0, 1_000_000_000_123_456_789))
+    assert stamp(path) == {"bytes": 3, "modified": "2001-09-09T01:46:40.123456+00:00"}
+    nothing = {"bytes": None, "modified": None}
+    assert stamp(tmp_path / "none") == stamp(tmp_path) == nothing

@@ -1,0 +1,109 @@
+"""Each class fills its own range, in the order of quality."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.scale import FidelityScale, fit_scale, outside, scale
+
+
+def faces(n=200, seed=0):
+    """Qualities and labels whose classes differ in range."""
+    label = np.random.default_rng(seed).integers(0, 2, n)
+    quality = np.random.default_rng(seed + 1).normal(50 + 20 * label, 10)
+    return quality, label
+
+
+def test_each_class_is_spread_over_its_own_range():
+    quality, label = faces()
+    fitted = fit_scale(quality, label)
+    fidelity = scale(fitted, quality, label)
+    for value, (low, high) in ((0, (0.0, 0.4)), (1, (0.6, 1.0))):
+        own, q = fidelity[label == value], quality[label == value]
+        assert own[np.argmin(q)] == pytest.approx(low)
+        assert own[np.argmax(q)] == pytest.approx(high)
+        middle = (own - low) / (high - low)
+        np.testing.assert_allclose(middle, (q - q.min()) / np.ptp(q), atol=1e-6)
+    assert outside(fitted, quality, label) == 0
+    assert fitted.middle == pytest.approx(0.5)
+
+
+def test_the_range_is_the_training_splits_and_the_rest_is_clipped_and_counted():
+    fitted = fit_scale(np.array([1.0, 3.0, 10.0, 20.0]), np.array([0, 0, 1, 1]))
+    quality, label = np.array([0.0, 2.0, 4.0, 5.0, 15.0, 30.0]), np.array([0, 0, 0, 1, 1, 1])
+    np.testing.assert_allclose(scale(fitted, quality, label), [0, 0.2, 0.4, 0.6, 0.8, 1], atol=1e-6)
+    assert outside(fitted, quality, label) == 4
+
+
+def test_a_better_picture_never_gets_a_lower_target_nor_a_fake_that_of_a_real_face():
+    quality, label = faces(500)
+    target = scale(fit_scale(quality, label), quality, label)
+    for kind in (0, 1):
+        order = np.argsort(quality[label == kind])
+        assert (np.diff(target[label == kind][order]) > 0).all()
+    assert target[label == 0].max() < target[label == 1].min()
+
+
+def test_percentiles_keep_outliers_from_setting_the_scale():
+    quality, label = faces(1000)
+    quality[np.argmax(label == 1)] = 1e6
+    fitted = fit_scale(quality, label, percentile=1.0)
+    assert fitted.real_quality[1] < 120
+    spread = scale(fitted, quality, label)[label == 1]
+    assert np.std(spread) > 0.05
+    assert 10 <= outside(fitted, quality, label) <= 30
+    assert np.std(scale(fit_scale(quality, label), quality, label)[label == 1]) < 0.02
+
+
+def test_constant_quality_gives_plain_labels():
+    label = np.array([0, 1, 1, 0])
+    fitted = fit_scale(np.full(4, 3.0), label)
+    np.testing.assert_array_equal(scale(fitted, np.full(4, 3.0), label), label)
+
+
+def test_other_ranges_are_honoured():
+    quality, label = faces()
+    fitted = fit_scale(quality, label, fake=(0.1, 0.3), real=(0.5, 0.9))
+    fidelity = scale(fitted, quality, label)
+    assert fidelity[label == 0].max() == pytest.approx(0.3)
+    assert fidelity[label == 1].min() == pytest.approx(0.5)
+    assert fitted.middle == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("fake", "real"),
+    [
+        ((0.4, 0.0), (0.6, 1.0)),
+        ((0.0, 0.7), (0.6, 1.0)),
+        ((0.6, 1.0), (0.0, 0.4)),
+        ((-0.1, 0.4), (0.6, 1.0)),
+        ((0.0, 0.4), (0.6, 1.1)),
+        ((0.5, 0.5), (0.5, 0.5)),
+    ],
+)
+def test_impossible_ranges_are_refused(fake, real):
+    with pytest.raises(InputError, match="ordered"):
+        fit_scale(*faces(), fake=fake, real=real)
+
+
+def test_unusable_qualities_are_refused_with_their_number():
+    quality, label = faces(20)
+    quality[[3, 5]], quality[7] = np.nan, np.inf
+    fitted = fit_scale(*faces())
+    for act in (lambda: fit_scale(quality, label), lambda: scale(fitted, quality, label)):
+        with pytest.raises(InputError, match="3 of 20"):
+            act()
+    with pytest.raises(InputError, match="no fake face"):
+        fit_scale(np.ones(3), np.ones(3, int))
+    with pytest.raises(InputError, match="percentile"):
+        fit_scale(*faces(), percentile=50.0)
+
+
+def test_the_scale_travels_as_json():
+    fitted = fit_scale(*faces(), fake=(0.0, 0.3), percentile=2.0)
+    assert FidelityScale.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+    for foreign in ({}, {"fake": 1}, {"quality": [0, 1]}, {"fake_quality": [2, 1]}):
+        with pytest.raises(InputError):
+            FidelityScale.from_dict(foreign)

@@ -1,0 +1,124 @@
+"""fidelity.npz comes back bit for bit, or is refused in one line."""
+
+import zipfile
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.calibration import fixed_calibration
+from deepfidelity_jax.fidelity.regressor import fit_regressor
+from deepfidelity_jax.fidelity.scale import fit_scale
+from deepfidelity_jax.fidelity.stored import FidelityModel, load, save
+
+
+@pytest.fixture(scope="module")
+def model():
+    r = np.random.default_rng(0)
+    x, y = r.normal(size=(80, 32)).astype(np.float32), r.uniform(size=80)
+    provenance = {"datasets": ["synthetic_faces"], "checkpoint": 120, "note": "é"}
+    fitted = fit_regressor(x, y)
+    return FidelityModel(
+        fit_scale(r.uniform(size=80), np.arange(80) % 2),
+        fitted,
+        fixed_calibration("a test"),
+        provenance,
+    )
+
+
+def assert_equal(a, b):
+    for left, right in zip(a.regressor.arrays, b.regressor.arrays, strict=True):
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(left, right)
+    assert a.regressor.settings == b.regressor.settings
+    assert (a.scale, a.calibration, a.provenance) == (b.scale, b.calibration, b.provenance)
+
+
+def test_a_model_comes_back_bit_for_bit(model, tmp_path):
+    path = tmp_path / "deep" / "fidelity.npz"
+    save(model, path)
+    assert_equal(load(path), model)
+    first = path.read_bytes()
+    save(load(path), path)
+    assert path.read_bytes() == first
+    assert [p.name for p in path.parent.iterdir()] == ["fidelity.npz"]
+
+
+def test_device_arrays_are_saved_alike(model, tmp_path):
+    on_device = replace(
+        model,
+        regressor=replace(model.regressor, arrays=jax.device_put(model.regressor.arrays)),
+    )
+    save(on_device, tmp_path / "f.npz")
+    assert_equal(load(tmp_path / "f.npz"), model)
+
+
+def test_the_file_holds_no_pickle(model, tmp_path):
+    save(model, tmp_path / "f.npz")
+    with zipfile.ZipFile(tmp_path / "f.npz") as archive:
+        for name in archive.namelist():
+            assert name.endswith(".npy")
+            assert b"'O'" not in archive.read(name)[:128]
+
+
+def test_a_failed_save_leaves_the_old_file(model, tmp_path):
+    path = tmp_path / "f.npz"
+    save(model, path)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        save(replace(model, provenance={"x": object()}), path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def assert_refused(path):
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_and_foreign_files_are_refused_in_one_line(model, tmp_path):
+    path = tmp_path / "fidelity.npz"
+    assert_refused(path)
+    save(model, path)
+    whole = path.read_bytes()
+    for share in (0.0, 0.01, 0.3, 0.7, 0.99):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        assert_refused(path)
+    path.write_text("not a model")
+    assert_refused(path)
+    np.savez(path, features=np.ones(3))
+    assert_refused(path)
+    np.savez(path, meta=np.array({"a": object()}, dtype=object))
+    assert_refused(path)
+    path.write_bytes(whole)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    for wrong in (
+        {"vectors": arrays["vectors"][:-1]},
+        {"centre": arrays["centre"].astype(np.float64)},
+        {"coefficients": arrays["coefficients"] * np.float32(np.nan)},
+        {"meta": np.array(str(arrays["meta"]).replace("regressor 1", "regressor 9"))},
+    ):
+        np.savez(path, **{**arrays, **wrong})
+        assert_refused(path)
+
+
+def test_flipped_bits_never_pass_for_another_model(model, tmp_path):
+    path = tmp_path / "fidelity.npz"
+    save(model, path)
+    whole = path.read_bytes()
+    r = np.random.default_rng(5)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        damaged[r.integers(len(whole))] ^= 1 << int(r.integers(8))
+        path.write_bytes(damaged)
+        try:
+            assert_equal(load(path), model)  # a bit that carries nothing, a date for one
+        except InputError:
+            refused += 1
+    assert refused > 100

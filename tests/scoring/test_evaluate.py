@@ -1,0 +1,103 @@
+"""From features to fidelity.npz, predictions.csv and metrics.json."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from deepfidelity_configs import default
+from deepfidelity_jax.fidelity.scale import fit_scale, scale
+from deepfidelity_jax.scoring import evaluate
+from deepfidelity_jax.scoring.exported_features import Features
+from deepfidelity_jax.scoring.table import Predictions
+
+
+def features(videos=20, frames=2, seed=0, shift=2.0):
+    """Faces whose first number tells the class, and whose second tells their quality."""
+    r = np.random.default_rng(seed)
+    n = videos * frames
+    label = np.repeat(np.arange(videos) % 2, frames).astype(np.int32)
+    quality = r.uniform(size=n).astype(np.float32)
+    x = np.stack([shift * label, quality, r.normal(size=n)], axis=1).astype(np.float32)
+    fitted = fit_scale(quality.astype(np.float64), label)
+    return fitted, Features(
+        feature=x,
+        label=label,
+        fidelity=scale(fitted, quality.astype(np.float64), label),
+        quality=quality,
+        known_quality=np.where(label == 1, quality**2, np.nan).astype(np.float32),
+        frame=np.arange(n, dtype=np.int32),
+        method=np.where(label == 1, "original", "swap"),
+        video_id=np.repeat([f"v{i}" for i in range(videos)], frames),
+        path=np.array([f"{i // 2}.mp4" for i in range(n)]),
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    config = default.get_config()
+    config.fidelity.C, config.eval.bootstrap, config.eval.official_scoring = 10.0, 20, True
+    fitted_scale, training = features()
+    return config, evaluate.fit(config, training, features(seed=1)[1], fitted_scale), training
+
+
+def test_the_fit_separates_and_calibrates(fitted):
+    _, model, training = fitted
+    scores = evaluate.score(model.regressor, training)
+    assert scores.dtype == np.float32
+    assert scores[training.label == 0].max() < model.calibration.threshold
+    assert scores[training.label == 1].min() >= model.calibration.threshold
+    assert model.calibration.threshold_from == "validation"
+    assert model.regressor.settings["C"] == 10.0
+
+
+def test_without_validation_classes_the_threshold_is_the_middle_of_the_scale(fitted):
+    config, _, training = fitted
+    targets = fit_scale(np.arange(4.0), np.array([0, 0, 1, 1]), fake=(0.0, 0.3), real=(0.5, 1.0))
+    only_fakes = features(seed=1)[1]
+    only_fakes = replace(only_fakes, label=np.zeros_like(only_fakes.label))
+    calibration = evaluate.fit(config, training, only_fakes, targets).calibration
+    assert (calibration.threshold, calibration.threshold_from) == (0.4, "fixed")
+
+
+def test_the_files_hold_the_scores(fitted, tmp_path):
+    config, model, _ = fitted
+    test = features(seed=2)[1]
+    found = evaluate.evaluate(config, model, test, "test", tmp_path, about={"folder": "f"})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found
+    table = Predictions.read_csv(tmp_path / "predictions.csv")
+    np.testing.assert_array_equal(table.fidelity, evaluate.score(model.regressor, test))
+    np.testing.assert_array_equal(table.fidelity_target, test.fidelity)
+    assert (np.argsort(table.p_fake) == np.argsort(-table.fidelity)).all()
+    assert set(table.split) == {"test"}
+    assert (found["folder"], found["n_files"], found["checkpoint_picked_here"]) == ("f", 20, False)
+    assert found["official_scoring"]["n_groups"] == 20
+    known = found["fidelity_known_quality_spearman"]
+    real = test.label == 1
+    expected = spearmanr(table.fidelity[real], test.known_quality[real]).statistic
+    assert known == {"real": pytest.approx(expected), "fake": None}
+
+
+def test_the_lines_say_what_makes_figures_optimistic(fitted, tmp_path):
+    config, model, _ = fitted
+    found = evaluate.evaluate(
+        config, model, features(seed=2)[1], "test", tmp_path, picked_here=True,
+        about={"look_alikes": 3, "training_checked": False},
+    )  # fmt: skip
+    text = evaluate.describe(found, "mine", "test")
+    for part in (
+        "mine, test split: 40 faces, 20 videos or photographs",
+        "the checkpoint was chosen on this very split",
+        "optimistic: 3 of the test videos",
+        "not checked against the training pictures",
+        "official scoring, for comparison only",
+        f"swap: frame_auc {found['frame_auc']:.4f}",
+        "fidelity against quality known by construction, Spearman: real",
+    ):
+        assert part in text
+    low, high = found["ci"]["frame_acc"] or (0, 0)
+    assert f"frame_acc {found['frame_acc']:.4f} [{low:.4f}, {high:.4f}]" in text
+    honest = evaluate.evaluate(config, model, features(seed=2)[1], "test", tmp_path)
+    assert "optimistic" not in evaluate.describe(honest, "mine", "test")

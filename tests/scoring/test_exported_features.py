@@ -1,0 +1,45 @@
+"""Features are kept row by row, whoever computed which part."""
+
+from dataclasses import fields
+
+import numpy as np
+
+from deepfidelity_jax.scoring.exported_features import Features, join
+
+
+def features(n, seed=0):
+    r = np.random.default_rng(seed)
+    numbers = {name: r.normal(size=n).astype(np.float32)
+               for name in ("fidelity", "quality", "known_quality")}  # fmt: skip
+    return Features(
+        feature=r.normal(size=(n, 4)).astype(np.float32),
+        label=r.integers(0, 2, n).astype(np.int32),
+        frame=np.arange(n, dtype=np.int32),
+        method=np.array([f"method {i}" for i in range(n)]),
+        video_id=np.array([f"vidéo {i}" for i in range(n)]),
+        path=np.array([f"{i}.png" for i in range(n)]),
+        **numbers,
+    )
+
+
+def assert_equal(found, expected):
+    for column in fields(Features):
+        left, right = getattr(found, column.name), getattr(expected, column.name)
+        np.testing.assert_array_equal(left, right, strict=True)
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    written = features(5)
+    written.save(tmp_path / "deep" / "a.npz")
+    assert_equal(Features.load(tmp_path / "deep" / "a.npz"), written)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.npz"]
+
+
+def test_parts_are_joined_in_order():
+    parts = [features(3, seed=1), features(2, seed=2)]
+    whole = join(parts)
+    assert len(whole.label) == 5
+    for column in fields(Features):
+        first, second = (getattr(part, column.name) for part in parts)
+        np.testing.assert_array_equal(getattr(whole, column.name)[:3], first)
+        np.testing.assert_array_equal(getattr(whole, column.name)[3:], second)

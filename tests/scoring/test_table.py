@@ -1,0 +1,114 @@
+"""predictions.csv comes back as it was written, and videos are never mixed up."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from score_tables import table
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.scoring.metrics import summarize
+from deepfidelity_jax.scoring.table import Predictions, group_videos
+
+
+def test_a_video_scores_the_mean_of_its_frames():
+    label = [1, 1, 1, 0, 0]
+    found = summarize(
+        table(label, [0.9, 0.9, 0.1, 0.4, 0.5], ["r", "r", "r", "f", "f"]), 0.5, "fixed"
+    )
+    assert found["video_auc"] == found["video_acc"] == 1
+    assert found["frame_auc"] == pytest.approx(4 / 6)
+    assert found["n_videos"] == 2
+
+
+def test_same_names_in_different_methods_stay_apart():
+    """The trap of averaging 000_003 of four methods into one video."""
+    label = [1, 1, 0, 0, 0, 0]
+    method = ["original", "original", "deepfakes", "deepfakes", "faceswap", "faceswap"]
+    names = ["real/000", "real/001", *(f"{m}/000_003" for m in method[2:])]
+    videos = group_videos(table(label, [0.9, 0.8, 0.1, 0.3, 0.5, 0.7], names, method))
+    assert videos.video_id.tolist() == [
+        "deepfakes/000_003",
+        "faceswap/000_003",
+        "real/000",
+        "real/001",
+    ]
+    np.testing.assert_allclose(videos.fidelity, [0.2, 0.6, 0.9, 0.8], rtol=1e-6)
+    assert videos.label.tolist() == [0, 0, 1, 1]
+    assert videos.of_frame.tolist() == [2, 3, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("label", "method"), [([1, 0], ["original", "swap"]), ([0, 0], ["swap", "blend"])]
+)
+def test_a_name_that_stands_for_two_videos_is_refused(label, method):
+    with pytest.raises(InputError, match=r"000_003.*unique"):
+        group_videos(table(label, [0.9, 0.1], ["000_003"] * 2, method))
+
+
+def test_same_names_in_different_datasets_stay_apart():
+    one = table([1, 0], [0.9, 0.2], ["000", "001"])
+    columns = {field.name: np.tile(getattr(one, field.name), 2) for field in fields(one)}
+    columns["dataset"] = ["d", "d", "e", "e"]
+    columns["label"] = [1, 0, 0, 1]
+    columns["method"] = ["original", "swap", "swap", "original"]
+    assert len(group_videos(Predictions(**columns)).label) == 4
+
+
+def test_csv_round_trip(tmp_path):
+    rng = np.random.default_rng(8)
+    names = [
+        "a,b.png",
+        'line\nbreak "quoted".png',
+        "<script>.png",
+        "naïve 顔.png",
+        "byte\udcff.png",
+    ]
+    written = replace(
+        table([0, 1, 0, 1, 0], rng.random(5)),
+        path=names,
+        quality=[np.nan, 1e-30, 1e30, -0.1, 1 / 3],
+    )
+    path = tmp_path / "eval" / "predictions.csv"
+    written.write_csv(path)
+    read = Predictions.read_csv(path)
+    for field in fields(written):
+        np.testing.assert_array_equal(getattr(read, field.name), getattr(written, field.name))
+    header, first = path.read_bytes().split(b"\n")[:2]
+    assert header == (
+        b"path,dataset,split,method,video_id,frame,label,quality,fidelity_target,fidelity,p_fake"
+    )
+    assert b",fake," in first
+    assert [file.name for file in path.parent.iterdir()] == ["predictions.csv"]
+
+
+def test_csv_round_trip_of_no_rows(tmp_path):
+    table([], []).write_csv(tmp_path / "p.csv")
+    assert len(Predictions.read_csv(tmp_path / "p.csv")) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "path,label\na,fake\n",
+        "{header}\na,d,test,swap,v,0,fake,1,1,1\n",
+        "{header}\na,d,test,swap,v,0,false,1,1,1,1\n",
+        "{header}\na,d,test,swap,v,0,fake,1,1,high,1\n",
+    ],
+)
+def test_a_damaged_csv_is_named(tmp_path, text):
+    path = tmp_path / "p.csv"
+    if text is not None:
+        header = ",".join(field.name for field in fields(Predictions))
+        path.write_text(text.format(header=header), encoding="utf-8")
+    with pytest.raises(InputError, match=r"p\.csv"):
+        Predictions.read_csv(path)
+
+
+def test_columns_must_be_equally_long():
+    with pytest.raises(ValueError, match="equal length"):
+        replace(table([0, 1], [0.1, 0.9]), frame=[1])
+    with pytest.raises(ValueError, match="labels must be"):
+        table([0, 2], [0.1, 0.9])
