@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.scale import scale
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.options import checks
