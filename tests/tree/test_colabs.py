@@ -132,6 +132,7 @@ def test_it_runs_on_archives_and_shows_the_metrics(finished, records_folder, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.e2e
 def test_with_nothing_given_it_trains_the_demo(execute):
     notebook, read_back = execute(demo_people=6, demo_steps=4)
     assert read_back["metrics"]["training_checked"] is True
