@@ -64,6 +64,17 @@ TINY = {
 OPTIONS = [f"--config.{key}={value}" for key, value in TINY.items()]
 
 
+# Tests that need one of these wait for a whole run, in a process of its own.
+WHOLE_RUNS = {"command", "finished", "records_folder", "on_eight_devices", "trained"}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark tests of whole runs as e2e, in whatever file they are."""
+    for item in items:
+        if WHOLE_RUNS & set(item.fixturenames):
+            item.add_marker(pytest.mark.e2e)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left():
     """The temporary folder is as it was, after tests that pass and those that fail."""

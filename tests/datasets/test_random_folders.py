@@ -211,7 +211,9 @@ def compare(first, second, group):
     assert not same or not tested & {own for own, *_ in learnt[0]}
 
 
-@pytest.mark.parametrize("start", range(0, 600, 50))
+@pytest.mark.parametrize(
+    "start", [0, *(pytest.param(start, marks=pytest.mark.slow) for start in range(50, 600, 50))]
+)
 def test_any_folder(tmp_path, start):
     counts = Counter()
     for seed in range(start, start + 50):
@@ -234,6 +236,7 @@ def test_any_folder(tmp_path, start):
     assert counts[True, True] > 15, counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", range(1000, 1400, 100))
 def test_any_folder_as_records(tmp_path, start):
     built = 0

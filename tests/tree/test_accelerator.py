@@ -10,6 +10,8 @@ import textwrap
 import pytest
 from conftest import TREE
 
+pytestmark = pytest.mark.e2e
+
 NEEDED = ("jax", "flax", "optax", "numpy", "torch")
 SCRIPT = TREE / "benchmarks" / "accelerator.py"
 

@@ -20,18 +20,18 @@ from deepfidelity_jax.scoring.table import Predictions
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
-NOTEBOOK = Path(__file__).parents[1] / "colabs" / "evaluate.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "colabs" / "evaluate.ipynb"
 # What the drawn figures hold, read back off them; and where the run lies.
 READ_BACK = """
 import json
 
-roc = report.draw_roc(table, metrics).figure.axes[0].lines
+roc = charts.draw_roc(table, metrics).figure.axes[0].lines
 print(json.dumps({
     "run": str(run),
     "metrics": metrics,
     "roc": [line.get_xydata().tolist() for line in roc],
     "rows": rows,
-    "losses": report.draw_training(curves, "loss").figure.axes[0].lines[0].get_xydata().tolist(),
+    "losses": charts.draw_training(curves, "loss").figure.axes[0].lines[0].get_xydata().tolist(),
 }))
 """
 
@@ -132,6 +132,7 @@ def test_it_runs_on_archives_and_shows_the_metrics(finished, records_folder, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.e2e
 def test_with_nothing_given_it_trains_the_demo(execute):
     notebook, read_back = execute(demo_people=6, demo_steps=4)
     assert read_back["metrics"]["training_checked"] is True

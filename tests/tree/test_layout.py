@@ -1,4 +1,4 @@
-"""The tree is what the README says it is."""
+"""The tree is what the README and docs/architecture.md say it is."""
 
 import ast
 import re
@@ -7,32 +7,35 @@ from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
+from test_imports import ROOMS
 
 from deepfidelity_configs import cross
 from deepfidelity_jax.options.table import OPTIONS
 from deepfidelity_jax.records import schema
 
-TREE = Path(__file__).parents[1]
+TREE = Path(__file__).parents[2]
 CODE = sorted(
     path
     for folder in ("deepfidelity_jax", "datasets", "configs", "benchmarks")
     for path in (TREE / folder).rglob("*.py")
 )
-DOCUMENTS = sorted([TREE / "README.md", *TREE.glob("docs/*.md"), *TREE.glob("*/*/README.md")])
+LIBRARY = TREE / "deepfidelity_jax"
+README = (TREE / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([*TREE.glob("*.md"), *TREE.glob("docs/*.md"), *TREE.glob("*/*/README.md")])
 CROSS = {name: group for name, group in cross.get_config().items() if isinstance(group, ConfigDict)}
-# Of the place where the tree was written, which is nobody's business.
+# Paths of the machine where the tree was written.
 PRIVATE = [
     r"(?<![\w.~])/(work|root|home|Users|mnt)/",
     r"/tmp/(?!demo\b|faces\b)",
-    r"\.\./\w",
+    r"(?<!\]\()\.\./\w",  # but for links between pages, which are followed below
     r"venv2?/bin/python -m",
 ]
 
 
 def layout():
-    """Paths in the block under `## Layout`, each with the folders it is in."""
-    readme = (TREE / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"^## Layout\n.*?```\n(.*?)```", readme, re.DOTALL | re.MULTILINE)[1]
+    """Paths in the block under `## Layout` of docs/architecture.md, each with its folders."""
+    page = (TREE / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = re.search(r"^## Layout\n.*?```\n(.*?)```", page, re.DOTALL | re.MULTILINE)[1]
     paths, folders = [], []
     for line in block.splitlines():
         name, *description = line.split(maxsplit=1)
@@ -67,18 +70,21 @@ def test_every_path_exists_once():
 def test_every_top_level_entry_is_listed():
     entries = {name.split("/")[0] for name in tracked()}
     # What every project has, and what tools look for by name.
-    usual = {"README.md", "LICENSE"} | {name for name in entries if name.startswith(".")}
+    usual = {"LICENSE", "CITATION.cff"}
+    usual |= {name for name in entries if name.startswith(".") or name.endswith(".md")}
     assert {path for path in layout() if "/" not in path} == entries - usual
 
 
-def test_every_module_is_listed():
-    modules = {
-        f"deepfidelity_jax/{path.name}"
-        for path in (TREE / "deepfidelity_jax").glob("*.py")
-        if path.name != "__init__.py"
-    }
-    listed = {path for path in layout() if path.startswith("deepfidelity_jax/")}
-    assert listed == modules
+def rooms():
+    """The rooms of the library: its folders and its modules."""
+    for path in LIBRARY.iterdir():
+        if (path.suffix == ".py" and path.name != "__init__.py") or (path / "__init__.py").exists():
+            yield path.name
+
+
+def test_every_room_and_dataset_is_listed():
+    listed = [path for path in layout() if path.startswith("deepfidelity_jax/")]
+    assert sorted(listed) == sorted(f"deepfidelity_jax/{room}" for room in rooms())
     builders = {
         f"datasets/{path.parent.name}"
         for path in (TREE / "datasets").glob("*/*_dataset_builder.py")
@@ -86,9 +92,41 @@ def test_every_module_is_listed():
     assert {path for path in layout() if path.startswith("datasets/")} == builders
 
 
-def test_every_module_has_its_tests():
-    tests = {path.stem for path in (TREE / "tests").glob("test_*.py")}
-    assert {"test_cli", "test_train", "test_model", "test_data", "test_fidelity"} <= tests
+def test_every_room_is_on_the_map():
+    drawn = re.findall(
+        r'font-weight="bold" fill="#1d2129">(\w+)<', (TREE / "docs/map.svg").read_text()
+    )
+    assert sorted(drawn) == sorted(room.removesuffix(".py") for room in rooms())
+
+
+def test_the_map_follows_the_direction_of_imports():
+    """Rows from top to bottom, within a row from right to left; every room once."""
+    boxes = re.findall(
+        r'<text x="(\d+)" y="(\d+)" font-size="16" font-weight="bold" fill="#1d2129">(\w+)<',
+        (TREE / "docs/map.svg").read_text(),
+    )
+    order = [room for x, y, room in sorted(boxes, key=lambda box: (int(box[1]), -int(box[0])))]
+    assert order == list(ROOMS)
+
+
+def test_the_readme_is_short_and_shows_what_is_there():
+    assert len(README.splitlines()) <= 130
+    assert (TREE / "docs/report.png").stat().st_size < 300_000
+    for command in (
+        "pip install -e . && python run.py --config=configs/demo.py --workdir=/tmp/demo",
+        "pip install -e '.[test]' && pytest",
+    ):
+        assert f"\n{command}\n" in README
+
+
+def test_the_papers_ideas_are_where_the_readme_says():
+    table = README.split("## The paper's idea in the code")[1].split("## ")[0]
+    rows = re.findall(r"`(\w+)` in \[\w+\.py\]\(([\w/.]+)\) \| `(\w+)` \|", table)
+    assert len(rows) == table.count("\n| ") - 1 >= 6
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in TREE.glob("tests/*/*.py"))
+    for function, path, test in rows:
+        assert f"def {function}(" in (TREE / path).read_text(encoding="utf-8"), path
+        assert f"def {test}(" in tests, test
 
 
 @pytest.mark.parametrize("pattern", PRIVATE)
@@ -115,7 +153,7 @@ def public(tree):
                         yield inner
 
 
-# Given their meaning by Flax, TFDS and Grain.
+# Their meaning comes from Flax, TFDS and Grain.
 INHERITED = {"setup"}
 
 
@@ -138,10 +176,20 @@ def test_documents_name_what_is_there(path):
     text = path.read_text(encoding="utf-8")
     for dataset, version in re.findall(r"records/(\w+)/[\w-]+/(\d+\.\d+\.\d+)", text):
         assert version == str(schema.builder_class(dataset).VERSION)
-    names = re.findall(r"(?<![\w/])((?:configs|datasets|docs|benchmarks|tests)/[\w./]+\w)", text)
+    folders = "configs|datasets|docs|benchmarks|tests|deepfidelity_jax"
+    names = re.findall(rf"(?<![\w/])((?:{folders})/[\w./]+\w)", text)
+    # Paths inside the library, as docs/architecture.md gives them.
+    names += [
+        f"deepfidelity_jax/{name}"
+        for name in re.findall(r"`(\w+/\w+\.py)`", text)
+        if (LIBRARY / name.split("/")[0]).exists()
+    ]
     links = [name for name in re.findall(r"\]\(([^):#]+)\)", text)]
     missing = [name for name in names if not (TREE / name).exists()]
-    missing += [name for name in links if not (path.parent / name).exists()]
+    places = {name: (path.parent / name).resolve() for name in links}
+    missing += [
+        name for name, at in places.items() if not (at.exists() and at.is_relative_to(TREE))
+    ]
     assert not missing
     options = re.findall(r"--config\.((?!NAME|group\.option)[\w.]*\w)=", text)
     known = {*OPTIONS, *(f"{name}.{key}" for name, group in CROSS.items() for key in group)}

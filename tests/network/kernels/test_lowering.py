@@ -23,6 +23,7 @@ from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig, normalise
 from deepfidelity_jax.training.step import build_model, create_state, train_step
 
 VARIANTS = ("large", "base", "small", "tiny")
+SLOW = pytest.mark.slow
 BATCH = 4
 ATTENTION = "__cudnn$fmhaSoftmax"  # and with a suffix its gradient
 
@@ -63,8 +64,10 @@ def lower(function, *arguments):
 
 @pytest.mark.usefixtures("h100")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("size", [128, 160, 224])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("size", [128, *(pytest.param(size, marks=SLOW) for size in (160, 224))])
+@pytest.mark.parametrize(
+    "variant", ["tiny", *(pytest.param(name, marks=SLOW) for name in VARIANTS if name != "tiny")]
+)
 def test_lowers_for_cuda_and_tpu(variant, size, dtype):
     config, state, batch = make_config(variant, size, dtype), describe(variant), make_batch(size)
     model = build_model(config)
@@ -93,6 +96,7 @@ def test_lowers_for_cuda_and_tpu(variant, size, dtype):
     lower(functools.partial(score, model), state.ema, regressor, batch["image"])
 
 
+@SLOW
 def test_lowers_for_a_gpu_nothing_is_known_of():
     config, state = make_config("base", 224, "bfloat16"), describe("base")
     model = build_model(config)
