@@ -79,14 +79,11 @@ On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N asks fo
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status.
+    """Run one command; 0 done, 1 failed while running, 2 wrong usage, config or input.
 
     Args:
       argv: program name and flags. None is the real command line: it reads sys.argv and takes over
         the process (CPU devices, signals, warnings). A call with `argv` leaves all of these alone.
-
-    Returns:
-      0 done, 1 failed while running, 2 wrong usage, config or input.
     """
     arguments = sys.argv if argv is None else argv
     if {"--help", "-h"} & set(arguments[1:]):

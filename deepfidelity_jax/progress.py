@@ -43,7 +43,7 @@ class Progress:
             self.shown = now
             rate = (self.done - self.start) / (now - self.began)
             minutes, seconds = divmod(int((self.total - self.done) / rate), 60)
-            self._tell(f"{rate:.1f} per second, {minutes}:{seconds:02d} left")
+            self._tell(f": {rate:.1f} per second, {minutes}:{seconds:02d} left")
 
     def clear(self) -> None:
         """Clear the line for other output; it reappears with the next update."""
@@ -55,7 +55,7 @@ class Progress:
         """Print a last line with the total time, if anything was done."""
         self.clear()
         if self.done > self.start and not self.quiet:
-            say(self._line(f"in {time.monotonic() - self.began:.0f} s"))
+            say(self._line(f" in {time.monotonic() - self.began:.0f} s"))
 
     def _tell(self, text: str) -> None:
         if self.quiet:
@@ -67,4 +67,4 @@ class Progress:
         self._drawn = True
 
     def _line(self, text: str) -> str:
-        return f"{self.did} {self.done} of {self.total} {self.unit}: {text}"
+        return f"{self.did} {self.done} of {self.total} {self.unit}{text}"

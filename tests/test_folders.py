@@ -57,8 +57,8 @@ def test_what_will_not_do_is_one_line(run, tmp_path):
         (tmp_path / "missing", "no such file or folder"),
         (f"file://{tmp_path}/missing", "missing"),
         ("nowhere://bucket/run", "nowhere://bucket/run cannot be read"),
-        (text, "no .zip, .tar or .tar.gz"),
-        (broken, "no .zip, .tar or .tar.gz"),
+        (text, "not a readable .zip, .tar or .tar.gz"),
+        (broken, "not a readable .zip, .tar or .tar.gz"),
         (run / "checkpoints", "holds no config.json"),
     ):
         with pytest.raises(InputError) as caught:

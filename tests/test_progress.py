@@ -42,14 +42,14 @@ def test_a_terminal_has_one_line(work):
     told = work(4)
     assert told.count("\n") == 1, "the last"
     assert "\rpredicted 4 of 10 inputs: 0.7 per second, 0:09 left" in told
-    assert told.endswith("\r\x1b[Kpredicted 6 of 10 inputs: in 6 s\n")
+    assert told.endswith("\r\x1b[Kpredicted 6 of 10 inputs in 6 s\n")
 
 
 def test_a_file_has_a_line_now_and_then(work):
     lines = work(8, terminal=False).splitlines()
     assert lines == [
         "predicted 9 of 10 inputs: 0.7 per second, 0:01 left",
-        "predicted 10 of 10 inputs: in 12 s",
+        "predicted 10 of 10 inputs in 12 s",
     ]
 
 

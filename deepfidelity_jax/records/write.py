@@ -147,7 +147,7 @@ def split_generators(
     scored, unscored = count_faces(sources, folder, NO_EYES if ser_fiq else NO_SCORE)
     notes = notes | unscored
     if notes:
-        say(f"{len(notes)} inputs left out or incomplete: {count_reasons(notes)}")
+        say(f"inputs left out or incomplete: {count_reasons(notes)}")
         say(describe(notes))
     if unscored and not scored.rows:
         raise InputError(_explain_no_quality(unscored, recipe.measure))
@@ -169,7 +169,7 @@ def split_generators(
     builder.info.metadata[CHECKSUM] = checksum(builder.info.metadata)
     for split, count in clipped.items():
         if count:
-            say(f"{split}: {count} faces outside the quality range of training; fidelity clipped")
+            say(f"{split}: faces outside the quality range of training, fidelity clipped: {count}")
     for split, methods in scored.methods.items():
         shown = ", ".join(f"{count} {method}" for method, count in sorted(methods.items()))
         say(f"{split}: {shown} faces")

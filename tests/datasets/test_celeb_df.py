@@ -210,7 +210,7 @@ def test_what_a_copy_lacks_is_said(tmp_path, tiny):
     assert "line 2: 'nonsense' is not" in message(incomplete=True)
     (root / TEST_LIST).unlink()
     text = message(incomplete=True)
-    assert f"{TEST_LIST}: the official test list is not there" in text
+    assert f"{TEST_LIST}: the official test list is missing" in text
     assert "Celeb-real, Celeb-synthesis, YouTube-real" in text
     (tmp_path / "a").mkdir()
     assert "no Celeb-real/ or YouTube-real/ or Celeb-synthesis/" in message(tmp_path / "a")

@@ -263,7 +263,7 @@ def test_other_training_pictures_stop_every_stage(place, mode):
     assert status == 2
     assert said.count("\n") <= 2, said
     assert "was trained on other pictures" in said
-    for way in ("--config.init_from=", "start anew", "--mode=evaluate"):
+    for way in ("--config.init_from=", "start over", "--mode=evaluate"):
         assert way in said
     assert "frame_auc" not in said
     assert checkpoints == sorted(path.name for path in (place / "run/checkpoints").iterdir())
@@ -376,7 +376,7 @@ def test_look_alikes_ask_for_a_choice_and_mark_the_figures(tmp_path):
         tmp_path / "run", folder, "--config.data.group=prefix:clip", mode="prepare"
     )
     assert status == 0, said
-    assert "look alike" not in said
+    assert "look-alikes" not in said
     status, said = command(tmp_path / "marked", folder, "--config.data.group=file")
     assert status == 0, said
     assert "these figures are optimistic" in said

@@ -226,7 +226,7 @@ def test_without_val_validation_is_of_the_training_folder(tmp_path):
     [
         (("train/real", "train/fake", "test/real"), "no fake/ for the test split"),
         (("train/real", "train/fake", "val/real", "val/fake"), "for the test split"),
-        (("train/real", "train/fake", "test/real", "test/fake", "real", "fake"), "or for none"),
+        (("train/real", "train/fake", "test/real", "test/fake", "real", "fake"), "or for nothing"),
         (("train", "test"), "look like splits"),
         (("train/real", "train/fake", "test"), "test/ in"),
     ],

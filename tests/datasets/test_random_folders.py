@@ -148,7 +148,7 @@ def listed(tree, group, seed):
         try:
             return list_sources(tree.folder, SHARES, own, group=group), own
         except InputError as error:
-            if "by the draw of" not in str(error):
+            if "split gets none of" not in str(error):
                 break
     return None, own
 
