@@ -66,9 +66,8 @@ def evaluate_folder(
     place = folder.resolve()
     # The digest of its path tells it from other folders of the same name.
     name = re.sub(r"[^\w.-]+", "_", place.name)[:80] + f"-{fingerprint(str(place))[:6]}"
-    changed = adapt_config(
-        own, workdir, {"dataset": "face_folder", "dir": str(folder)}, faces or {}
-    )
+    data = {"dataset": "face_folder", "dir": str(folder)}
+    changed = adapt_config(own, workdir, data, faces or {})
     builder = schema.builder_class("face_folder").configured(
         changed, workdir.absolute() / "records"
     )

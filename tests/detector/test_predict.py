@@ -128,7 +128,7 @@ def test_all_are_counted_and_none_is_scored_twice(tmp_path):
     text = (
         "1 real, 2 fake, 0 uncertain, 0 no face, 1 unreadable; left out, no photographs or videos"
     )
-    assert counts.describe() == f"{text} videos: 1 .txt"
+    assert counts.describe() == f"{text}: 1 .txt"
     assert Counts().describe() == ", ".join(f"0 {status}" for status in STATUSES)
 
 
