@@ -2,9 +2,8 @@
 
 python run.py --config=configs/default.py --workdir=DIR [--config.group.option=value ...]
 
-What each may be is in deepfidelity_jax/options/table.py, and checked before anything is done.
-Several values are written in brackets, --config.augment.crop_scale="(0.6, 1.0)"; `~` is expanded
-in paths.
+What each may be is in deepfidelity_jax/options.py, and checked before anything is done. Several
+values are written in brackets, --config.augment.crop_scale="(0.6, 1.0)"; `~` is expanded in paths.
 """
 
 from ml_collections import ConfigDict
