@@ -12,8 +12,8 @@ in the same turns. `floor` is the time the counted multiply-adds would take at t
 product measured in the same run, as a share of the wall time: 100% is the machine. Memory is the
 peak of the whole process, once with the compilation and once of the calls after it; on an
 accelerator the peak of the device. A training step is forward, backward and AdamW. Without PyTorch,
-ours alone. On a CPU all have a heap of huge pages and our forward pass has a device per core, as in
-a process that run.py starts.
+ours alone. On a CPU all have a heap of huge pages (docs/speed.md), and our forward pass has a device
+per core, as in a process that run.py starts.
 
 On an accelerator the computation is in bfloat16, PyTorch's by autocast and channels-last.
 """
@@ -30,7 +30,6 @@ import sys
 import time
 from datetime import date
 
-from deepfidelity_jax.heap import TUNABLE, give_back
 from deepfidelity_jax.hosts import count_cores, make_devices
 
 CORES = count_cores()
@@ -221,7 +220,6 @@ def serve(connection, form, task, options):
     call()
     peak = _peak()
     if build == "build_ours" and task == "train":
-        give_back()  # as train.py does; here, where what the build held is free
     _forget_peak()
     connection.send(seconds)
     while connection.recv():
@@ -356,7 +354,7 @@ def main():
     parser.add_argument("--task", choices=("forward", "train", "both"), default="both")
     parser.add_argument("--json")
     options = parser.parse_args()
-    os.environ.setdefault("GLIBC_TUNABLES", TUNABLE)  # read by a process when it starts
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # read by a process when it starts
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     arguments = (there, options.variant, options.size)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 # From top to bottom; within a row imports go to the left. tests/tree/test_layout.py checks both.
 ROWS = {
-    "commands": {"pipeline": "the stages in order", "cli": "flags and exit status"},
+    "commands": {"pipeline": "the stages in order", "cli": "flags and modes"},
     "a detector": {
         "training": "records to a checkpoint",
         "detector": "a workdir to verdicts",
@@ -32,6 +32,7 @@ ROWS = {
         "files": "whole or not at all",
         "hosts": "processes, cores",
         "progress": "on stderr",
+        "console": "signals, exit status",
         "folders": "disk or archive",
         "workdir": "a run's folder",
     },
