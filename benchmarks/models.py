@@ -12,8 +12,8 @@ in the same turns. `floor` is the time the counted multiply-adds would take at t
 product measured in the same run, as a share of the wall time: 100% is the machine. Memory is the
 peak of the whole process, once with the compilation and once of the calls after it; on an
 accelerator the peak of the device. A training step is forward, backward and AdamW. Without PyTorch,
-ours alone. On a CPU all have a heap of huge pages (docs/speed.md), and our forward pass has a device
-per core, as in a process that run.py starts.
+ours alone. On a CPU all have a heap of huge pages (docs/speed.md), and our forward pass has a
+device per core, as in a process that run.py starts.
 
 On an accelerator the computation is in bfloat16, PyTorch's by autocast and channels-last.
 """
@@ -219,7 +219,6 @@ def serve(connection, form, task, options):
     call, seconds, peak_of_device = globals()[build](task, options, **differences)
     call()
     peak = _peak()
-    if build == "build_ours" and task == "train":
     _forget_peak()
     connection.send(seconds)
     while connection.recv():
@@ -354,7 +353,8 @@ def main():
     parser.add_argument("--task", choices=("forward", "train", "both"), default="both")
     parser.add_argument("--json")
     options = parser.parse_args()
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # read by a process when it starts
+    # Read by a process when it starts.
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     arguments = (there, options.variant, options.size)

@@ -247,10 +247,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise InputError(f"unexpected argument {rest[0]!r}: write options as --name=value")
     if not values.workdir and not (values.mode == "convert" and values.output):
         raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
-    for name in ("workdir", "output"):
-        if values[name].value:
-            values[name].value = expand(f"--{name}", values[name].value)
-    values["input"].value = [expand("--input", path) for path in values.input]
+    values.workdir = values.workdir and expand("--workdir", values.workdir)
+    values.output = values.output and expand("--output", values.output)
+    values.input = [expand("--input", path) for path in values.input]
     _check_processes(values)
     for name in values:
         # --config.GROUP.OPTION is a flag of its own, named so.
@@ -318,9 +317,7 @@ def _check_processes(values: flags.FlagValues) -> None:
     if values.mode in ("predict", "convert") or values.input:
         raise InputError(f"--mode={values.mode} runs in one process")
     if values.distributed and given != (None, None, None):
-        raise InputError(
-            "--distributed asks the cluster: leave out --coordinator, --processes and --process"
-        )
+        raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")
     if not values.distributed and None in given:
         raise InputError("--coordinator=HOST:PORT, --processes=N and --process=I go together")
     if not values.distributed and values.process >= values.processes:

@@ -106,7 +106,7 @@ def train(
                 notes["trained_on"] = contents
                 checkpoints.save(step, state, notes, scores)
             if stopping:
-                say(f"stopped at step {step}, saved: the same command goes on from there")
+                say(f"stopped at step {step}, saved: the same command continues from there")
                 raise SystemExit(128 + signal.SIGTERM)
             if last:
                 break
