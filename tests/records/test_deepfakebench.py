@@ -86,5 +86,5 @@ def test_what_is_no_list_is_refused(tmp_path, tree, reason):
 
 
 def test_a_missing_list_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"none\.json: no such file or directory; name"):
+    with pytest.raises(InputError, match=r"none\.json: no such file or directory; give"):
         deepfakebench.read(tmp_path / "none.json", ANCHORS)
