@@ -11,8 +11,8 @@ import trees
 from PIL import Image
 
 import deepfidelity_jax as df
+from deepfidelity_datasets.face_folder.extractor import Extractor as FolderExtractor
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
-from deepfidelity_datasets.face_folder.sources import Extractor as FolderExtractor
 from deepfidelity_datasets.face_folder.sources import Source
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_datasets.synthetic_faces.clips import Clip, Renderer
