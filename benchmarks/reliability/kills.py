@@ -151,7 +151,8 @@ def results(stage: str, workdir: Path) -> dict[str, str]:
         return {f"{path.name}:{name}": found for path in tables for name, found in arrays(path)}
     if stage == "evaluate":
         return {path.name: of(path.read_bytes()) for path in (workdir / "eval").rglob("*.*")}
-    lines = (workdir / "lines.jsonl").read_text(encoding="utf-8").splitlines()
+    text = (workdir / "lines.jsonl").read_text(encoding="utf-8")
+    lines = text.replace(str(workdir.parent), "").splitlines()
     return {f"line {i}: {json.loads(line)['input']}": of(line) for i, line in enumerate(lines)}
 
 
