@@ -90,7 +90,7 @@ def test_records_serve_without_their_folder_and_elsewhere(folder, tmp_path, caps
     assert Path(again.data_path).is_relative_to(tmp_path / "elsewhere")
     assert again.contents == first.contents
     # Not those of another folder, or by other options.
-    with pytest.raises(InputError, match=f"read by --config.data.dir={folder}"):
+    with pytest.raises(InputError, match=f"of another folder: --config.data.dir={folder}"):
         Builder.configured(configured(tmp_path / "nowhere"), tmp_path / "records")
     with pytest.raises(InputError, match="no records made from it with these options$"):
         Builder.configured(configured(folder, seed=1), tmp_path / "records")
@@ -298,7 +298,7 @@ def test_the_same_pixels_in_two_splits_stop_a_run(tmp_path):
     status, said = command(tmp_path / "run", folder, mode="prepare")
     assert status == 2, said
     assert "the picture " in said
-    assert "in train by train/real/pa.png, in test by test/real/again.png" in said
+    assert "in two splits, train (train/real/pa.png) and test (test/real/again.png)" in said
     assert "--config.leaks.allow=\"('picture:train-test',)\"" in said
     allow = "--config.leaks.allow=('picture:train-test',)"
     status, said = command(tmp_path / "run", folder, allow, "--config.data.group=file")
