@@ -236,7 +236,8 @@ def find_root(folder: Path, marks: Sequence[str], dataset: str) -> Path:
     advice = (
         f"give {meant[0]}" if meant else f"give the folder shown in datasets/{dataset}/README.md"
     )
-    raise InputError(f"{where}, which has {name_some(folder)} but no {looked_for}: {advice}")
+    found = f"{name_some(folder)} but " if any(folder.iterdir()) else ""
+    raise InputError(f"{where}, which has {found}no {looked_for}: {advice}")
 
 
 def name_some(folder: Path, limit: int = 4) -> str:

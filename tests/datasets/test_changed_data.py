@@ -382,7 +382,7 @@ def test_look_alikes_ask_for_a_choice_and_mark_the_figures(tmp_path):
     assert "these figures are optimistic" in said
     metrics = json.loads((tmp_path / "marked/eval/face_folder/metrics.json").read_text())
     assert metrics["look_alikes"] > 0
-    assert "look like one of training" in (tmp_path / "marked/report/index.html").read_text()
+    assert "look like one in training" in (tmp_path / "marked/report/index.html").read_text()
 
 
 def noisy(coarse, seed):
