@@ -1,0 +1,126 @@
+"""Forgeries made from real faces, and the real pictures that differ from them by nothing else.
+
+A detector learns whatever tells the classes apart, and in forgeries made carelessly that is a short
+cut: every fake resampled or softened inside the face, and no real one. Here a forgery comes with
+its twin, a real picture that went through the same steps with nothing foreign in them (kinds),
+and both then live through the same recompression, blur, noise and light (treatments).
+
+  warps       warps that move a face
+  masks       what is forged
+  joins       how it meets the rest
+  colours     light and its matching
+  textures    detail that no camera took
+  kinds       the ten kinds of forgery, each with its twin
+  treatments  what real and forged pictures share
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from deepfidelity_jax.faces.geometry import complete_landmarks
+from deepfidelity_jax.forgeries.families import joins, masks, treatments
+from deepfidelity_jax.forgeries.families.kinds import FAMILIES, Layers
+from deepfidelity_jax.forgeries.families.warps import Face, Mask, Pixels
+
+__all__ = ["FAMILIES", "SHARES", "Face", "Pair", "forge", "make_pair", "make_twin"]
+
+# How often each is drawn in training. The hard ones more: invented texture is
+# learnt first. Equal shares may start sooner, see docs/detector.md.
+SHARES = {
+    "self_blend": 0.16,
+    "swap": 0.13,
+    "warped_swap": 0.13,
+    "part_swap": 0.13,
+    "reenactment": 0.13,
+    "resynthesis": 0.05,
+    "generated": 0.06,
+    "whole_face": 0.04,
+    "inpainted": 0.08,
+    "morph": 0.09,
+}
+
+
+class Pair(NamedTuple):
+    """A real picture and a forgery that lived through the same, and the forged share of pixels."""
+
+    real: Pixels
+    fake: Pixels
+    mask: Mask
+
+
+def forge(family: str, face: Face, donor: Face, rng: np.random.Generator) -> tuple[Pixels, Mask]:
+    """Forge a face by one of FAMILIES.
+
+    Args:
+      family: a name in FAMILIES.
+      face: an RGB crop [h w 3] and its points [5, 2], NaN where unknown.
+      donor: another person's, of any size; families without a donor ignore it.
+      rng: the only source of randomness.
+
+    Returns:
+      The forged picture, and the share in [0, 1] of each pixel that is forged.
+    """
+    return _join(_layers(family, face, donor, rng, twin=False), face)
+
+
+def make_twin(family: str, face: Face, rng: np.random.Generator) -> Pixels:
+    """The real picture after the same steps as `forge` with the same generator, nothing foreign.
+
+    Its mask has a soft edge, for what a camera or an editor changes inside a face has no seam.
+    """
+    layers = _layers(family, face, face, rng, twin=True)
+    soft = masks.soften(layers.mask, 0.02 * layers.mask.shape[1])
+    how = "opacity" if layers.join in ("hard", "gradient") else layers.join
+    return _join(layers._replace(mask=soft, join=how), face)[0]
+
+
+def make_pair(
+    family: str,
+    face: Face,
+    donor: Face,
+    rng: np.random.Generator,
+    *,
+    twins: float = 0.6,
+    touched: float = 0.25,
+    worn: float = 0.15,
+) -> Pair:
+    """A real picture and its forgery, for training.
+
+    `twins` is the share of real pictures that are a twin and not the picture itself; `worn` that of
+    real pictures that lose quality alone, since a forger's own steps cost some; `touched` that of
+    pairs whose inner face, in both, is then changed once more. Both live through one draw of
+    `treatments.live`.
+    """
+    seed, life, touch, wear = rng.integers(2**63, size=4)
+    fake, mask = forge(family, face, donor, np.random.default_rng(seed))
+    real = face.pixels
+    if rng.random() < twins:
+        real = make_twin(family, face, np.random.default_rng(seed))
+    if rng.random() < worn:
+        real = treatments.wear(real, np.random.default_rng(wear))
+    inside = None
+    if rng.random() < touched:
+        points = complete_landmarks(face.points, real.shape[:2])
+        inside = masks.soften(masks.draw(points, real.shape[:2], rng), 0.02 * real.shape[1])
+
+    def after(image):
+        if inside is not None:
+            image = treatments.touch_inside(image, inside, np.random.default_rng(touch))
+        return treatments.live(image, np.random.default_rng(life))
+
+    return Pair(after(real), after(fake), mask)
+
+
+def _layers(family, face: Face, donor: Face, rng, *, twin: bool) -> Layers:
+    if family not in FAMILIES:
+        raise ValueError(f"unknown forgery {family!r}: one of {', '.join(FAMILIES)}")
+    face, donor = (
+        Face(one.pixels, complete_landmarks(one.points, one.pixels.shape[:2]))
+        for one in (face, donor)
+    )
+    return FAMILIES[family](face, donor, rng, twin=twin)
+
+
+def _join(layers: Layers, face: Face) -> tuple[Pixels, Mask]:
+    return joins.join(layers.join, layers.inner, face.pixels, layers.mask), layers.mask

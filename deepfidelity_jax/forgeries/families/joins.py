@@ -1,0 +1,64 @@
+"""How the inner face is joined to its surroundings."""
+
+import cv2
+import numpy as np
+
+from deepfidelity_jax.forgeries.families.warps import Mask, Pixels
+
+JOINS = ("opacity", "hard", "pyramid", "gradient")
+
+
+def join(how: str, inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
+    """`inner` laid over `outer` inside `mask`, one of JOINS."""
+    found = {"opacity": opacity, "hard": hard, "pyramid": pyramid, "gradient": gradient}
+    return found[how](inner, outer, mask)
+
+
+def opacity(inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
+    """Each pixel mixed by the mask."""
+    weight = mask[..., None]
+    return _rounded(outer + weight * (inner.astype(np.float32) - outer))
+
+
+def hard(inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
+    """Cut out along the middle of the mask's edge, without a transition."""
+    return np.where((mask > 0.5 * mask.max())[..., None], inner, outer)
+
+
+def pyramid(inner: Pixels, outer: Pixels, mask: Mask, levels: int = 3) -> Pixels:
+    """Coarse bands mixed over a wide edge, fine bands over a narrow one.
+
+    Burt and Adelson, "A multiresolution spline", 1983; here with Gaussian bands at full size, and
+    kept to the mask where that is 0.
+    """
+    result = np.zeros(inner.shape, np.float32)
+    a, b, weight = inner.astype(np.float32), outer.astype(np.float32), mask[..., None]
+    for level in range(levels):
+        sigma = 1.2 * 2**level
+        low_a, low_b = (cv2.GaussianBlur(v, (0, 0), sigma) for v in (a, b))
+        result += (a - low_a) * weight + (b - low_b) * (1 - weight)
+        a, b = low_a, low_b
+        weight = cv2.GaussianBlur(weight[..., 0], (0, 0), sigma)[..., None]
+        weight = np.where(mask[..., None] > 0, weight, 0)
+    return _rounded(result + a * weight + b * (1 - weight))
+
+
+def gradient(inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
+    """The gradients of `inner` with the border of `outer`; the mask's opacity is kept.
+
+    Perez, Gangnet and Blake, "Poisson image editing", 2003.
+    """
+    solid = (mask > 0.5 * mask.max()).astype(np.uint8) * 255
+    # OpenCV wants the region away from the border, and places its bounding box by the centre.
+    solid[:2], solid[-2:], solid[:, :2], solid[:, -2:] = 0, 0, 0, 0
+    left, top, width, height = cv2.boundingRect(solid)
+    if width < 8 or height < 8:
+        return opacity(inner, outer, mask)
+    centre = (left + width // 2, top + height // 2)
+    inside = np.where(solid > 0, mask.max(), np.float32(0))  # OpenCV overwrites the mask
+    cloned = cv2.seamlessClone(inner, outer, solid, centre, cv2.NORMAL_CLONE)
+    return opacity(cloned, outer, inside)
+
+
+def _rounded(values) -> Pixels:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -1,0 +1,141 @@
+"""Texture that no camera took: what generators, autoencoders and inpainting leave.
+
+Every function has a twin: the same loss of detail with nothing invented.
+"""
+
+import cv2
+import numpy as np
+
+from deepfidelity_jax.forgeries.families.warps import SUBPIXEL, Axes, Mask, Pixels, warp_affine
+
+
+def upsampled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
+    """Shrunk and grown by a transposed convolution, or by repeated pixels, as in a generator.
+
+    Three taps at stride two overlap unevenly, which leaves a checkerboard (Odena et al., 2016;
+    Frank et al., 2020, for the spectrum). A share of the true detail is put back on top. The twin
+    is grown by plain interpolation.
+    """
+    height, width = image.shape[:2]
+    stride = int(rng.choice([2, 2, 3, 4]))
+    taps = rng.normal(0, 1, (3, stride + 1, stride + 1)).astype(np.float32)
+    unevenness = rng.uniform(0.04, 0.2)
+    repeated, detail = rng.random() < 0.3, rng.uniform(0.3, 1.0)
+    size = -(-width // stride), -(-height // stride)
+    padded = cv2.copyMakeBorder(
+        image, 0, size[1] * stride - height, 0, size[0] * stride - width, cv2.BORDER_REFLECT_101
+    ).astype(np.float32)
+    small = cv2.resize(padded, size, interpolation=cv2.INTER_AREA)
+    full = size[0] * stride, size[1] * stride
+    smooth = cv2.resize(small, full, interpolation=cv2.INTER_LINEAR)
+    if twin:
+        grown = smooth
+    elif repeated:
+        steps = cv2.resize(small, full, interpolation=cv2.INTER_NEAREST)
+        grown = smooth + 0.6 * (cv2.GaussianBlur(steps, (0, 0), 0.25 * stride) - smooth)
+    else:
+        grown = _transposed(small, stride, taps * unevenness)
+    result = grown + detail * (padded - smooth)
+    return np.clip(np.rint(result[:height, :width]), 0, 255).astype(np.uint8)
+
+
+def _transposed(small: np.ndarray, stride: int, taps: np.ndarray) -> np.ndarray:
+    """A transposed convolution of `small` [h w 3]: bilinear taps of too short a reach, uneven."""
+    spread = np.zeros((small.shape[0] * stride, small.shape[1] * stride, 3), np.float32)
+    spread[::stride, ::stride] = small
+    row = np.bartlett(2 * stride + 1)[1:-1]
+    kernel = np.outer(row, row)
+    side = stride + 1
+    grown = []
+    for channel in range(3):
+        own = kernel.copy()
+        top = (len(kernel) - side) // 2
+        own[top : top + side, top : top + side] *= 1 + taps[channel]
+        # As bright as before on the whole; what differs is the pixel's place in the stride.
+        own *= stride**2 / own.sum()
+        grown.append(cv2.filter2D(spread[..., channel], -1, own[::-1, ::-1]))
+    return np.stack(grown, axis=-1)
+
+
+def scrambled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
+    """Fine detail replaced by noise of the same spectrum and the same local strength.
+
+    A frequency bottleneck: what is coarser than a few pixels stays, the phases of the rest are
+    drawn. The twin's detail is its own, in the same measure.
+    """
+    sigma, share = rng.uniform(1.0, 2.5), rng.uniform(0.5, 1.1)
+    phases = rng.standard_normal(image.shape[:2], dtype=np.float32)
+    pixels = image.astype(np.float32)
+    low = cv2.GaussianBlur(pixels, (0, 0), sigma)
+    high = pixels - low
+    if not twin:
+        grey = high.mean(axis=2)
+        spectrum = np.abs(np.fft.rfft2(grey))
+        drawn = np.fft.irfft2(spectrum * np.exp(1j * np.angle(np.fft.rfft2(phases))), grey.shape)
+        strength = _local_deviation(grey, 3.0) / (_local_deviation(drawn, 3.0) + 0.1)
+        high = (drawn * strength).astype(np.float32)[..., None]
+    return np.clip(np.rint(low + share * high), 0, 255).astype(np.uint8)
+
+
+def _local_deviation(values: np.ndarray, sigma: float) -> np.ndarray:
+    return np.sqrt(cv2.GaussianBlur((values * values).astype(np.float32), (0, 0), sigma))
+
+
+def stitched(
+    image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bool, side: int = 8
+) -> Pixels:
+    """Every patch replaced by the donor's most similar one nearby, overlapping ones averaged.
+
+    What an autoencoder with a codebook does: the coarse picture is kept and the detail is another
+    face's. `donor` is aligned. The twin is averaged with itself moved by less than a pixel.
+    """
+    shifts = np.round(rng.normal(0, 4, (12, 2))).astype(int)
+    corner = rng.uniform(-SUBPIXEL, SUBPIXEL, 2)
+    height, width = image.shape[:2]
+    if twin:
+        matrix = np.array([[1, 0, corner[0]], [0, 1, corner[1]]])
+        return warp_affine(image, matrix, (height, width), cv2.INTER_LINEAR)
+    pixels = image.astype(np.float32)
+    coarse = cv2.GaussianBlur(pixels, (0, 0), side / 4)
+    detail = donor.astype(np.float32)
+    detail -= cv2.GaussianBlur(detail, (0, 0), side / 4)
+    own = pixels - coarse
+    best, found = np.full((height, width), np.inf, np.float32), np.zeros_like(pixels)
+    for dx, dy in shifts:
+        moved = np.roll(detail, (dy, dx), (0, 1))
+        error = cv2.boxFilter(((moved - own) ** 2).sum(-1), -1, (side, side))
+        better = cv2.resize(
+            error[::side, ::side], (width, height), interpolation=cv2.INTER_NEAREST
+        ) < cv2.resize(best[::side, ::side], (width, height), interpolation=cv2.INTER_NEAREST)
+        found[better], best[better] = moved[better], error[better]
+    return np.clip(np.rint(coarse + found), 0, 255).astype(np.uint8)
+
+
+def filled(image: Pixels, hole: Mask, frame: Axes, rng: np.random.Generator, *, twin: bool):
+    """The hole filled from around it, from the other half of the face, or from skin nearby.
+
+    Telea, "An image inpainting technique", 2004. Grain is added to some. The twin is softened.
+    """
+    how, radius = (
+        rng.choice(["around", "mirrored", "nearby"], p=[0.45, 0.3, 0.25]),
+        rng.choice([3, 5]),
+    )
+    angle, grain = rng.uniform(0, 2 * np.pi), rng.uniform(0, 5) * (rng.random() < 0.6)
+    noise = rng.standard_normal(image.shape[:2], dtype=np.float32)[..., None] * grain
+    if twin:
+        return cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.5)))
+    shape = image.shape[:2]
+    if how == "around":
+        solid = (hole > 0.3 * hole.max()).astype(np.uint8)
+        half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        solid = cv2.resize(solid, half.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        inner = cv2.inpaint(half, solid, float(radius), cv2.INPAINT_TELEA)
+        inner = cv2.resize(inner, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    elif how == "mirrored":
+        flip = np.eye(2) - 2 * np.outer(frame.right, frame.right)
+        matrix = np.hstack([flip, (frame.eyes - flip @ frame.eyes)[:, None]])
+        inner = warp_affine(image, matrix, shape, cv2.INTER_CUBIC)
+    else:
+        shift = rng.uniform(0.35, 0.6) * frame.across * np.array([np.cos(angle), np.sin(angle)])
+        inner = warp_affine(image, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), shape, 1)
+    return np.clip(np.rint(inner + noise), 0, 255).astype(np.uint8)

@@ -1,0 +1,121 @@
+"""What any picture can have been through, real or forged: both classes get it alike.
+
+A detector must not call these a forgery, so none of them may tell the classes apart. Each is a
+function of an RGB picture and a generator; what is drawn never depends on the pixels, so that one
+seed treats a picture and its forgery alike.
+"""
+
+import cv2
+import numpy as np
+
+from deepfidelity_jax.forgeries.families import joins
+from deepfidelity_jax.forgeries.families.warps import KERNELS, SUBPIXEL, Mask, Pixels, warp_affine
+from deepfidelity_jax.images.pictures import recompress
+
+
+def resample(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Shrunk and grown, moved by less than a pixel, or turned a little, by any kernel."""
+    height, width = image.shape[:2]
+    down, up = int(rng.choice([*KERNELS, cv2.INTER_AREA])), int(rng.choice(KERNELS))
+    how, scale = rng.choice(["resize", "move", "turn"], p=[0.5, 0.25, 0.25]), rng.uniform(0.45, 1.5)
+    shift, angle = rng.uniform(-SUBPIXEL, SUBPIXEL, 2), rng.uniform(-4, 4)
+    if how == "resize":
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=down)
+        return cv2.resize(small, (width, height), interpolation=up)
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle * (how == "turn"), 1.0)
+    matrix[:, 2] += shift
+    return warp_affine(image, matrix, (height, width), up)
+
+
+def blur(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Out of focus by 0.4 to 3.2 pixels, small ones more often; or moved while exposed."""
+    sigma, length = float(np.exp(rng.uniform(np.log(0.4), np.log(3.2)))), int(rng.integers(2, 6))
+    if rng.random() < 0.85:
+        return cv2.GaussianBlur(image, (0, 0), sigma)
+    return cv2.blur(image, (length, 1) if rng.random() < 0.5 else (1, length))
+
+
+def grain(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Sensor noise of 1 to 12 levels, in colour or grey, fine or coarse."""
+    sigma = np.exp(rng.uniform(np.log(1), np.log(12)))
+    channels = 3 if rng.random() < 0.6 else 1
+    noise = rng.standard_normal((*image.shape[:2], channels), dtype=np.float32)
+    if rng.random() < 0.3:
+        noise = cv2.GaussianBlur(noise, (0, 0), 0.8).reshape(noise.shape) * 2.5
+    return np.clip(np.rint(image + np.float32(sigma) * noise), 0, 255).astype(np.uint8)
+
+
+def compress(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """JPEG of quality 30 to 98, once or twice, on any grid."""
+    height, width = image.shape[:2]
+    top, left = rng.integers(0, 8, 2)
+    first, second = rng.integers(30, 98, 2)
+    padded = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REPLICATE)
+    image = recompress(padded, int(first))[top : top + height, left : left + width]
+    return recompress(image, int(second)) if rng.random() < 0.3 else image
+
+
+def sharpen(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """An unsharp mask, as cameras and editors apply it."""
+    amount, radius = rng.uniform(0.2, 1.2), rng.uniform(0.6, 1.6)
+    soft = cv2.GaussianBlur(image, (0, 0), radius)
+    return cv2.addWeighted(image, 1 + amount, soft, -amount, 0)
+
+
+def smooth_skin(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Noise and fine texture removed, edges kept: denoisers and beauty filters."""
+    return cv2.bilateralFilter(image, 5, rng.uniform(8, 40), rng.uniform(1, 3))
+
+
+def expose(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """More or less light, another gamma, another white balance."""
+    gain, gamma = np.exp(rng.uniform(np.log(0.4), np.log(1.4))), rng.uniform(0.75, 1.35)
+    tint = 1 + rng.uniform(-0.08, 0.08, 3) * (rng.random() < 0.5)
+    table = (np.arange(256)[:, None] / 255) ** gamma * gain * tint * 255
+    return cv2.LUT(image, np.rint(table).clip(0, 255).astype(np.uint8)[None])
+
+
+def lose_detail(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Softer by a little: one of blur, resampling, smoothing."""
+    sigma, share, how = rng.uniform(0.4, 1.6), rng.uniform(0.4, 0.8), rng.integers(3)
+    if how == 0:
+        return cv2.GaussianBlur(image, (0, 0), sigma)
+    if how == 1:
+        return smooth_skin(image, rng)
+    small = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def change_detail(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Left as it is, softer or sharper: how an inner face may differ without being forged."""
+    draw = rng.random()
+    if draw < 0.4:
+        return image
+    return lose_detail(image, rng) if draw < 0.75 else sharpen(image, rng)
+
+
+def touch_inside(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
+    """The inner face softer, sharper, smoother or moved by half a pixel.
+
+    Depth of field and retouching: nothing comes from elsewhere, and the mask's edge is soft.
+    """
+    how = rng.choice([lose_detail, lose_detail, smooth_skin, sharpen, resample])
+    return joins.opacity(how(image, rng), image, mask)
+
+
+def wear(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Quality lost in one way, as a whole: grain, compression, blur, resampling, less light."""
+    steps = (grain, compress, blur, lose_detail, resample, expose)
+    step = steps[rng.choice(len(steps), p=[0.35, 0.2, 0.15, 0.15, 0.1, 0.05])]
+    return step(image, np.random.default_rng(rng.integers(2**63)))
+
+
+def live(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """A picture's life after it was taken, or forged: nothing, a little, or a lot of the above."""
+    often = rng.choice([0.0, 0.15, 0.35], p=[0.35, 0.4, 0.25])
+    steps = (resample, smooth_skin, blur, expose, grain, sharpen, resample, compress)
+    for step, weight in zip(steps, (1, 0.4, 0.8, 1, 0.8, 0.5, 1, 2), strict=True):
+        seed = rng.integers(2**63)  # so that no step's draws depend on the one before
+        if rng.random() < often * weight:
+            image = step(image, np.random.default_rng(seed))
+    return image

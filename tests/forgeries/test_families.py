@@ -1,0 +1,230 @@
+"""A forgery differs from its twin by what is foreign, and a twin from the picture by little."""
+
+import cv2
+import numpy as np
+import pytest
+
+from deepfidelity_jax.faces.geometry import AVERAGE_FACE
+from deepfidelity_jax.forgeries import families
+from deepfidelity_jax.forgeries.families import (
+    FAMILIES,
+    Face,
+    colours,
+    joins,
+    masks,
+    textures,
+    warps,
+)
+from deepfidelity_jax.forgeries.families import treatments as treat
+
+SIZE = 128
+POINTS = (AVERAGE_FACE * SIZE).astype(np.float32)
+UNKNOWN = np.full((5, 2), np.nan, np.float32)
+TREATMENTS = (
+    treat.resample,
+    treat.blur,
+    treat.grain,
+    treat.compress,
+    treat.sharpen,
+    treat.smooth_skin,
+    treat.expose,
+    treat.lose_detail,
+    treat.change_detail,
+    treat.wear,
+    treat.live,
+)
+
+
+def draw_face(seed=0, height=SIZE, width=SIZE, points=POINTS):
+    """Smooth colours and fine texture: every alteration shows on it."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(60, 200, (6, 6, 3)).astype(np.float32)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    image = image + cv2.GaussianBlur(rng.normal(0, 16, image.shape), (0, 0), 0.8)
+    return Face(np.clip(image, 0, 255).astype(np.uint8), points)
+
+
+def change(a, b):
+    return np.abs(a.astype(int) - b).max(axis=-1)
+
+
+def rng(*seed):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_changes_inside_its_mask_and_nothing_outside(family):
+    face, donor = draw_face(), draw_face(1)
+    for seed in range(16):
+        fake, mask = families.forge(family, face, donor, rng(seed))
+        assert (fake.dtype, fake.shape) == (np.uint8, face.pixels.shape)
+        assert (mask.dtype, mask.shape) == (np.float32, face.pixels.shape[:2])
+        assert mask.min() >= 0
+        assert 0.5 < mask.max() <= 1
+        changed = change(fake, face.pixels)
+        assert changed[mask > 0.5 * mask.max()].mean() > 1, seed
+        assert changed[mask == 0].max(initial=0) == 0, seed
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_is_a_function_of_the_generator_and_leaves_its_input(family):
+    face, donor = draw_face(), draw_face(1)
+    before = face.pixels.copy(), donor.pixels.copy()
+    first, again, other = (families.forge(family, face, donor, rng(s)) for s in (7, 7, 8))
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    assert (first[0] != other[0]).any()
+    pairs = [families.make_pair(family, face, donor, rng(3)) for _ in range(2)]
+    for one, same in zip(*pairs, strict=True):
+        np.testing.assert_array_equal(one, same)
+    np.testing.assert_array_equal(before[0], face.pixels)
+    np.testing.assert_array_equal(before[1], donor.pixels)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_twin_has_nothing_foreign(family):
+    """It stays near the picture, nearer than the forgery of the same draw, and in its place."""
+    face, donor = draw_face(), draw_face(1)
+    # Softened, sharpened or moved by 0.7 pixels: no more than this texture can change by that.
+    near, nearer = [], []
+    for seed in range(16):
+        fake, mask = families.forge(family, face, donor, rng(seed))
+        twin = families.make_twin(family, face, rng(seed))
+        assert (twin.dtype, twin.shape) == (np.uint8, face.pixels.shape)
+        coarse = [cv2.GaussianBlur(v, (0, 0), 4) for v in (face.pixels, twin, fake)]
+        inside = mask > 0.5 * mask.max()
+        near.append(change(coarse[0], coarse[1]).max())
+        changed = [change(face.pixels, made)[inside].mean() for made in (twin, fake)]
+        nearer.append(changed[0] < changed[1])
+    assert max(near) <= 8
+    assert np.mean(nearer) > 0.6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (97, 97), (96, 160)])
+def test_any_size_and_unknown_points(family, height, width):
+    face, donor = draw_face(0, height, width, UNKNOWN), draw_face(1, 50, 40, UNKNOWN)
+    for seed in range(6):
+        fake, mask = families.forge(family, face, donor, rng(seed))
+        twin = families.make_twin(family, face, rng(seed))
+        assert fake.shape == twin.shape == face.pixels.shape
+        assert mask.shape == (height, width)
+        pair = families.make_pair(family, face, donor, rng(seed))
+        assert pair.real.shape == pair.fake.shape == face.pixels.shape
+
+
+def test_families_are_known():
+    assert len(FAMILIES) >= 8
+    assert set(families.SHARES) == set(FAMILIES)
+    assert sum(families.SHARES.values()) == pytest.approx(1)
+    with pytest.raises(ValueError, match="unknown forgery 'cartoon'"):
+        families.forge("cartoon", draw_face(), draw_face(1), rng(0))
+
+
+def test_a_pair_lives_one_life():
+    """Where nothing was forged, a pair's two pictures are the same whatever they went through."""
+    face, same = draw_face(), 0
+    for seed in range(12):
+        pair = families.make_pair("part_swap", face, draw_face(1), rng(seed), twins=0.0, worn=0.0)
+        far = cv2.dilate(pair.mask, np.ones((41, 41))) == 0
+        same += not far.any() or change(pair.real, pair.fake)[far].mean() < 1.0
+    assert same == 12
+
+
+@pytest.mark.parametrize("treatment", TREATMENTS)
+def test_treatments_draw_alike_for_any_pixels(treatment):
+    """The generator is left in the same state by a picture and its forgery."""
+    for seed in range(12):
+        used = []
+        for face in (draw_face(0), draw_face(1)):
+            own = rng(seed)
+            image = treatment(face.pixels, own)
+            assert (image.dtype, image.shape) == (np.uint8, face.pixels.shape)
+            used.append(own.random())
+        assert used[0] == used[1]
+
+
+def test_touching_inside_stays_inside_and_seamless():
+    face = draw_face()
+    mask = masks.soften(masks.draw(POINTS, (SIZE, SIZE), rng(1), masks.WHOLE), 0.02 * SIZE)
+    for seed in range(12):
+        touched = treat.touch_inside(face.pixels, mask, rng(seed))
+        assert change(touched, face.pixels)[mask == 0].max() == 0
+        coarse = cv2.GaussianBlur(touched, (0, 0), 4), cv2.GaussianBlur(face.pixels, (0, 0), 4)
+        assert change(*coarse).max() <= 6
+
+
+def test_warps_take_points_to_points():
+    shape = (SIZE, SIZE)
+    target = (POINTS + rng(0).normal(0, 4, (5, 2))).astype(np.float32)
+    source, aim = (np.vstack([p, warps.anchors(shape)]) for p in (POINTS, target))
+    dots = np.zeros((*shape, 3), np.uint8)
+    for x, y in POINTS:
+        cv2.circle(dots, (round(float(x)), round(float(y))), 2, (255, 255, 255), -1)
+    dots = cv2.GaussianBlur(dots, (0, 0), 1.5)
+    moved = warps.warp_points(dots, source, aim, shape, cv2.INTER_LINEAR)
+    for x, y in target:
+        column, row = round(float(x)), round(float(y))
+        patch = moved[row - 4 : row + 5, column - 4 : column + 5, 0]
+        assert np.hypot(*(np.array(np.unravel_index(patch.argmax(), patch.shape)) - 4)) <= 1.6
+    still = warps.warp_points(dots, source, source, shape, cv2.INTER_LINEAR)
+    assert change(still, dots).max() <= 4
+
+
+def test_masks_lie_where_they_are_named_for():
+    """Every shape covers its feature, and covers different areas from draw to draw."""
+    covered = {"mouth": POINTS[3:].mean(0), "nose": POINTS[2], "face": POINTS[2], "eyes": POINTS[0]}
+    for name, (x, y) in covered.items():
+        drawn = [masks.draw(POINTS, (SIZE, SIZE), rng(s), (name,)) for s in range(20)]
+        assert np.mean([m[round(float(y)), round(float(x))] > 0.3 for m in drawn]) > 0.8
+        assert len({round(float(m.sum())) for m in drawn}) > 15
+
+
+@pytest.mark.parametrize("how", joins.JOINS)
+def test_joins_keep_a_picture_laid_on_itself(how):
+    face = draw_face().pixels
+    mask = masks.draw(POINTS, (SIZE, SIZE), rng(2), masks.WHOLE)
+    assert change(joins.join(how, face, face, mask), face).max() <= (3 if how == "gradient" else 1)
+
+
+def test_gradient_join_takes_away_a_difference_in_light():
+    outer = np.clip(draw_face().pixels, 0, 200)
+    mask = masks.draw(POINTS, (SIZE, SIZE), rng(2), masks.WHOLE)
+    joined = joins.gradient(outer + np.uint8(40), outer, mask)
+    np.testing.assert_allclose(joined.astype(int), outer, atol=4)
+
+
+def test_colours_meet_their_target():
+    inner, outer = draw_face(3).pixels, draw_face(4).pixels
+    inside = np.ones((SIZE, SIZE), bool)
+    for matched in (
+        colours.match_statistics(inner, outer, inside),
+        colours.match_histogram(inner, outer, inside),
+    ):
+        before, after = (
+            np.abs(v.mean((0, 1)) - outer.mean((0, 1))).mean() for v in (inner, matched)
+        )
+        assert after < 0.35 * before + 1.5
+    np.testing.assert_array_equal(colours.relight(inner, rng(0), 0.0), inner)
+    assert change(colours.relight(inner, rng(0), 1.0), inner).mean() > 2
+
+
+def test_upsampling_leaves_a_grid_and_its_twin_none():
+    """Beside a smooth picture's own, the spectrum has peaks at the stride's frequency."""
+    flat = np.full((96, 96, 3), 120, np.uint8)
+    peaks = []
+    for twin in (False, True):
+        grids = [textures.upsampled(flat, rng(seed), twin=twin) for seed in range(12)]
+        peaks.append(np.mean([grid[8:-8, 8:-8].astype(float).std() for grid in grids]))
+    assert peaks[0] > 1.0
+    assert peaks[1] < 0.1
+
+
+def test_scrambled_detail_is_as_strong_and_another():
+    face = draw_face(5).pixels
+    for seed in range(6):
+        made, own = (textures.scrambled(face, rng(seed), twin=twin) for twin in (False, True))
+        detail = [v - cv2.GaussianBlur(v, (0, 0), 0.8) for v in (made * 1.0, own * 1.0)]
+        strengths = [v.std() for v in detail]
+        assert 0.5 < strengths[0] / strengths[1] < 2
+        assert abs(np.corrcoef(detail[0].ravel(), detail[1].ravel())[0, 1]) < 0.75
