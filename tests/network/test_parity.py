@@ -246,4 +246,5 @@ def test_the_golden_file_is_what_pytorch_computes(theirs):
         assert str(file["settings"]) == settings()
         for group in ("before", "batch", "outputs", "gradients", "after"):
             golden = {name: file[f"{group}/{name}"] for name in theirs[group]}
-            compare(golden, theirs[group], 1e-4)
+            # AdamW makes whole steps of gradients that are nearly zero, where rounding decides.
+            compare(golden, theirs[group], 3e-3 if group == "after" else 1e-4)
