@@ -267,7 +267,7 @@ def test_folders_that_will_not_do(finished, tmp_path):
     with pytest.raises(InputError, match="needs the folders real/ and fake/"):
         cross_dataset.evaluate_folder(finished, folder, READY)
     (folder / "fake").mkdir()
-    with pytest.raises(InputError, match="fake holds 0 photographs or videos, at least 1"):
+    with pytest.raises(InputError, match="fake holds 0 photographs or videos; at least 1"):
         cross_dataset.evaluate_folder(finished, folder, READY)
 
 
