@@ -92,6 +92,8 @@ class Records:
             return len(self._open())
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+        if not 0 <= int(index) < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
         with _read_whole(self.folder):
             record = dict(self._open()[int(index)])
             for key in ("method", "video_id", "path", "origins"):

@@ -301,7 +301,7 @@ def test_prediction_measures_as_the_training_faces_were(weights, finished, tmp_p
         model = replace(plain.fidelity_model, provenance=noted)
         config = plain.config.copy_and_resolve_references()
         config.quality.weights = "elsewhere/backbone.pth"
-        return df.detector.Detector(config, variables, step, model, arcface=arcface)
+        return df.Detector(config, variables, step, model, arcface=arcface)
 
     coarse = np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     image = encode_image(cv2.resize(coarse, (112, 112), interpolation=cv2.INTER_CUBIC))
