@@ -92,10 +92,11 @@ class Records:
             return len(self._open())
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
-        if not 0 <= int(index) < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
         with _read_whole(self.folder):
-            record = dict(self._open()[int(index)])
+            source = self._open()
+            if not 0 <= int(index) < len(source):
+                raise IndexError(f"record {index} of {len(source)}")
+            record = dict(source[int(index)])
             for key in ("method", "video_id", "path", "origins"):
                 record[key] = record[key].decode()
             return record

@@ -4,8 +4,9 @@ import json
 import os
 
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
+from wrong_configs import config_of, told
 
 from deepfidelity_configs import default
 from deepfidelity_jax import workdir
@@ -15,21 +16,6 @@ from deepfidelity_jax.options.table import OPTIONS
 from deepfidelity_jax.training import step, trained
 
 PATHS = {name for name, option in OPTIONS.items() if option.path}
-
-
-def config_of(changes):
-    """The default configuration with these values, of whatever type they are."""
-    values = flatten_dict(default.get_config().to_dict(), sep=".") | changes
-    return ConfigDict(unflatten_dict(values, sep="."))
-
-
-def told(changes):
-    """What is said of the default configuration with these values; nothing where it is right."""
-    try:
-        checks.check(config_of(changes))
-    except InputError as error:
-        return str(error)
-    return ""
 
 
 def test_all_that_is_wrong_is_told_together():

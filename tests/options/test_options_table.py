@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 from conftest import TREE
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
+from wrong_configs import config_of, told
 
 from deepfidelity_configs import default
 from deepfidelity_datasets.ffpp.sources import COMPRESSIONS, METHODS
@@ -80,21 +81,6 @@ def meant(name, text):
     return (name in FLAGS and text in ("0", "true")) or any(
         text == told and name in names for told, names in MEANS.values()
     )
-
-
-def config_of(changes):
-    """The default configuration with these values, of whatever type they are."""
-    values = flatten_dict(default.get_config().to_dict(), sep=".") | changes
-    return ConfigDict(unflatten_dict(values, sep="."))
-
-
-def told(changes):
-    """What is said of the default configuration with these values; nothing where it is right."""
-    try:
-        checks.check(config_of(changes))
-    except InputError as error:
-        return str(error)
-    return ""
 
 
 def test_every_option_of_the_default_is_in_the_table_in_its_order():
