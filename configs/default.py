@@ -121,6 +121,11 @@ def get_config() -> ConfigDict:
     config.train.token_mixing = "none"
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no head
     config.train.ranking_weight = 3.0  # loss over all pairs of a real face and a fake in a batch
+    # Loss of heads that find the forged pixels in stages 2 and 3; 0: no heads.
+    config.train.mask_weight = 0.0
+    # Methods kept out of training, validation and the regressor, and tested on all the same:
+    # families of forgeries, or a benchmark's methods.
+    config.train.leave_out = ()
     config.train.whitening = True  # initialise the first patch embedding to whiten the faces
     config.train.shard_state = False  # shard parameters and optimizer state over the devices
     config.train.accumulate = 1  # parts a batch is processed in, to save memory

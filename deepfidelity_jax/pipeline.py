@@ -151,7 +151,10 @@ def fit(trained: Trained) -> None:
     if hosts.is_first():
         metadata = schema.metadata_of(folder)
         scale = FidelityScale.from_dict(metadata["fidelity_scale"])
-        model = evaluate.fit(config, training, validation, scale)
+        left_out = config.train.get("leave_out", ())
+        model = evaluate.fit(
+            config, training.without(left_out), validation.without(left_out), scale
+        )
         # Prediction measures quality in the same way.
         stored.save(replace(model, provenance={"quality": metadata["quality"]}), path)
         stages.finish("fit", inputs)

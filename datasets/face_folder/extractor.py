@@ -9,13 +9,15 @@ from jaxtyping import UInt8
 
 from deepfidelity_datasets.face_folder.sources import Source
 from deepfidelity_jax.faces import detection, tracking
-from deepfidelity_jax.forgeries import forge
-from deepfidelity_jax.forgeries.forge import KINDS
+from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.images import formats
 from deepfidelity_jax.images.pictures import encode_image
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.schema import FAKE, SOURCES
 from deepfidelity_jax.records.source import Face, Produced
+
+# Forgeries recorded of each training face, for the regressor; the network sees fresh ones.
+FEW = 3
 
 
 @dataclass(frozen=True)
@@ -67,33 +69,38 @@ class Extractor:
         return Produced(found, extraction.note)
 
     def forge(self, source: Source, face: Face, pixels: UInt8[np.ndarray, "s s 3"]) -> list[Face]:
-        """Fixed forgeries of a real face, one of each kind.
+        """Fixed forgeries of a real face: of every family for a test, of a few for training.
 
         A forgery is encoded once, like a real face. All frames of a video share their random draw,
         so that the whole video is forged in the same way.
         """
         name = zlib.crc32((source.video or source.name).encode())
-        made = []
-        for kind in KINDS:
-            rng = np.random.default_rng([self.seed, name, KINDS.index(kind)])
-            donor = self.find_donor(source, rng) if kind == "swap" else None
-            if kind == "swap" and donor is None:
+        every = list(families.FAMILIES)
+        drawn = [every[(name + step) % len(every)] for step in range(FEW)]
+        donor = self.find_donor(source, np.random.default_rng([self.seed, name]))
+        own, made = families.Face(pixels, face.landmarks), []
+        for number, family in enumerate(every):
+            if source.split == "train" and family not in drawn:
                 continue
-            image = encode_image(forge.forge(kind, pixels, face.landmarks, rng, donor)[0])
+            if donor is None and family in families.NEED_DONOR:
+                continue
+            rng = np.random.default_rng([self.seed, name, number])
+            forged, _ = families.forge(family, own, own if donor is None else donor, rng)
+            image = encode_image(forged)
             made.append(
                 replace(
                     face,
                     image=image,
                     label=FAKE,
-                    method=kind,
-                    video_id=f"{face.video_id}:{kind}",
+                    method=family,
+                    video_id=f"{face.video_id}:{family}",
                     quality=self.measure(image, face.landmarks, source.name),
                 )
             )
         return made
 
-    def find_donor(self, source: Source, rng: np.random.Generator):
-        """Crop and landmarks of another face in the split; None if five sources give no face."""
+    def find_donor(self, source: Source, rng: np.random.Generator) -> families.Face | None:
+        """A face of another source in the split; None if five of them give none."""
         own = source.video or source.name
         others = [path for path, video in self.donors[source.split] if video != own]
         for index in rng.permutation(len(others))[:5]:
@@ -103,5 +110,5 @@ class Extractor:
                 continue
             if extraction.people:
                 crop = extraction.people[0].crops[0]
-                return crop.pixels, crop.landmarks
+                return families.Face(crop.pixels, crop.landmarks)
         return None

@@ -55,11 +55,14 @@ class FaceFolderConfig(tfds.core.BuilderConfig):
 class Builder(RecordsBuilder):
     """TFDS builder for a folder."""
 
-    VERSION = tfds.core.Version("2.1.0")
-    # Records of these versions are read if they exist. Before 2.1.0 quality was measured without
-    # landmarks. Before 2.0.0 the splits depended on the number of files, the names on their times.
+    VERSION = tfds.core.Version("2.2.0")
+    # Records of these versions are read if they exist. Before 2.2.0 there were three kinds of
+    # forgeries, which were resampled where real faces were not. Before 2.1.0 quality was
+    # measured without landmarks. Before 2.0.0 the splits depended on the number of files, the
+    # names on their times.
     SUPPORTED_VERSIONS: ClassVar = [
-        tfds.core.Version(version) for version in ("2.0.0", *(f"1.{n}.0" for n in range(4, -1, -1)))
+        tfds.core.Version(version)
+        for version in ("2.1.0", "2.0.0", *(f"1.{n}.0" for n in range(4, -1, -1)))
     ]
     OPTIONS = ("dir", "splits", "group", "real_folder", "fake_folder")
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from deepfidelity_datasets.synthetic_faces import renderer
-from deepfidelity_jax.forgeries import forge
+from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.forgeries.degrade import DEGRADATIONS, degrade
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.quality.measure import Measure
@@ -16,6 +16,7 @@ from deepfidelity_jax.records.source import Face, Produced
 # At a higher strength hardly anyone can see a forgery in faces this small.
 STRONGEST = 0.45
 CLEAN = 0.2  # share of frames that keep their full quality
+FEW = 3  # forgeries of a clip
 NEXT = 4  # the donor of a swap is one of the next so many people
 
 
@@ -48,7 +49,7 @@ class Renderer:
     seed: int
 
     def __call__(self, clip: Clip) -> Produced:
-        """The real clip and a forgery of each kind."""
+        """The real clip and forgeries of it, by a few families in turn."""
         frames = self.film(clip.identity, clip.scene, self.frames)
         rng = np.random.default_rng([self.seed, clip.identity, clip.scene, 1])
         faces = self.finish(clip, ORIGINAL, frames, rng)
@@ -57,17 +58,17 @@ class Renderer:
                 self.face(clip, SOURCES, ORIGINAL, number, image, points, known_quality=1.0)
                 for number, (image, points) in enumerate(frames)
             ]
-        for kind in forge.KINDS:
-            donor = None
-            if kind == "swap":
-                (donor,) = self.film(self.draw_donor(clip, rng), clip.scene, 1)
+        donor = families.Face(*self.film(self.draw_donor(clip, rng), clip.scene, 1)[0])
+        every = list(families.FAMILIES)
+        for step in range(FEW):
+            family = every[(clip.identity + clip.scene + step * len(every) // FEW) % len(every)]
             # All frames of a clip are forged in the same way, as by one program.
             draw = rng.integers(2**63)
-            forged = [
-                (forge.forge(kind, image, points, np.random.default_rng(draw), donor)[0], points)
-                for image, points in frames
-            ]
-            faces += self.finish(clip, kind, forged, rng)
+            forged = []
+            for image, points in frames:
+                again, face = np.random.default_rng(draw), families.Face(image, points)
+                forged.append((families.forge(family, face, donor, again)[0], points))
+            faces += self.finish(clip, family, forged, rng)
         return Produced(faces)
 
     def draw_donor(self, clip: Clip, rng: np.random.Generator) -> int:

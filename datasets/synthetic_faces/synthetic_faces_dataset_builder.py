@@ -32,9 +32,10 @@ class SyntheticFacesConfig(tfds.core.BuilderConfig):
 class Builder(RecordsBuilder):
     """TFDS builder for rendered faces; no person is in two splits."""
 
-    VERSION = tfds.core.Version("1.6.0")
-    # Measured without the faces' landmarks; read where they are there.
-    SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version("1.5.0")]
+    VERSION = tfds.core.Version("1.7.0")
+    # Read where they are there. Before 1.7.0 there were three kinds of forgeries; before 1.6.0
+    # quality was measured without landmarks.
+    SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(version) for version in ("1.6.0", "1.5.0")]
     OPTIONS = ("identities", "clips", "splits")
 
     @classmethod

@@ -20,6 +20,8 @@ def fold(variables, config: SSAAFormerConfig) -> dict:
     jitted.
     """
     params, stats = dict(variables["params"]), dict(variables["batch_stats"])
+    for number in (2, 3):
+        params.pop(f"mask_head{number}", None)  # for training alone
     for number in (1, 2, 3, 4):
         stage, name = dict(params[f"stage{number}"]), f"stage{number}"
         statistics = stats.pop(name, {})

@@ -50,6 +50,8 @@ class SSAAFormerConfig:
         drop_path: rate at which the last block drops a residual branch, per sample; rates rise
             linearly from 0 in the first block.
         fidelity_head: adds a linear head that predicts the fidelity score given each class.
+        mask_heads: adds linear heads to stages 2 and 3 that say where a forgery is. They teach
+            those stages to look at seams; scoring does not use them.
         dtype: dtype of the computation; parameters, statistics and outputs are float32.
     """
 
@@ -62,6 +64,7 @@ class SSAAFormerConfig:
     num_classes: int = 2
     drop_path: float = 0.0
     fidelity_head: bool = False
+    mask_heads: bool = False
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -116,12 +119,15 @@ class Outputs(NamedTuple):
         token_logits: [n, tokens, classes], from each token, row by row.
         fidelity: [n, 2], the fidelity if the face is fake and if it is real; None without that
             head.
+        mask_logits: [n, positions, classes] for stages 2 and 3, row by row; empty without those
+            heads and in the folded form.
     """
 
     features: Float[Array, "n d"]
     class_logits: Float[Array, "n k"]
     token_logits: Float[Array, "n t k"]
     fidelity: Float[Array, "n 2"] | None
+    mask_logits: tuple[Float[Array, "n _ k"], ...] = ()
 
     @property
     def logits(self) -> Float[Array, "n k"]:
@@ -157,11 +163,13 @@ class SSAAFormer(nn.Module):
         if h % 32 or w % 32 or not h or not w:
             raise ValueError(f"images of {h}x{w} cannot be scored: sides must be multiples of 32")
         rates = np.linspace(0.0, config.drop_path, sum(config.depths), dtype=np.float32)
-        x, done = images.astype(config.dtype), 0
+        x, done, masks = images.astype(config.dtype), 0, []
         for number, depth in enumerate(config.depths, start=1):
             how = (train, self.remat, self.folded)
             stage = Stage(config, number, *how, name=f"stage{number}")
             x, done = stage(x, jnp.asarray(rates[done : done + depth])), done + depth
+            if config.mask_heads and number in (2, 3) and not self.folded:
+                masks.append(MaskHead(config.num_classes, name=f"mask_head{number}")(x))
 
         x = BatchNorm(train, jnp.float32, name="norm")(x)
         tokens = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -173,6 +181,7 @@ class SSAAFormer(nn.Module):
             class_logits=linear(d, classes, "head")(mean),
             token_logits=linear(d, classes, "aux_head")(tokens),
             fidelity=linear(d, 2, "fidelity_head")(features) if config.fidelity_head else None,
+            mask_logits=tuple(masks),
         )
 
 
@@ -324,6 +333,19 @@ class MLP(nn.Module):
         c, hidden, dtype = x.shape[-1], self.config.mlp_ratio * x.shape[-1], self.config.dtype
         x = self.layer(c, hidden, "fc1", dtype)(x, activated=True)
         return self.layer(hidden, c, "fc2", dtype)(x, gamma)
+
+
+class MaskHead(nn.Module):
+    """The class of each position: linear in its channels, scaled to unit mean square."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n t k"]:
+        """Logits of each position, row by row."""
+        x = x.astype(jnp.float32).reshape(x.shape[0], -1, x.shape[-1])
+        scaled = x / (1e-3 + jnp.sqrt(jnp.mean(x * x, axis=-1, keepdims=True)))
+        return linear(x.shape[-1], self.classes, "proj")(scaled)
 
 
 def normalise(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:

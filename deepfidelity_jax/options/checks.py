@@ -143,7 +143,7 @@ def require_same(workdir: Path, config: ConfigDict) -> None:
         raise InputError(f"--workdir={workdir} is a file")
     if not (workdir / "config.json").exists():
         return
-    there = flatten(expand_paths(read_config(workdir)).to_dict())
+    there = flatten(expand_paths(complete(read_config(workdir))).to_dict())
     here = flatten(json.loads(config.to_json()))
 
     def shown(key, values):

@@ -113,6 +113,18 @@ def _leaks() -> Option:
     return Option("() or names in brackets like ('person:train-test',)", holds)
 
 
+def _methods() -> Option:
+    def holds(value):
+        return (
+            isinstance(value, tuple | list)
+            and all(isinstance(name, str) and name.strip() == name != "" for name in value)
+            and len(set(value)) == len(value)
+            and schema.ORIGINAL not in value
+        )
+
+    return Option("() or names of forgery methods in brackets like ('swap',)", holds)
+
+
 def _beam_options() -> Option:
     def holds(value):
         if not isinstance(value, str) or "\0" in value:
@@ -244,6 +256,8 @@ OPTIONS: Mapping[str, Option] = {
     "train.token_mixing": _choice("none", "labelled", "unlabelled"),
     "train.fidelity_weight": _WEIGHT,
     "train.ranking_weight": _WEIGHT,
+    "train.mask_weight": _WEIGHT,
+    "train.leave_out": _methods(),
     "train.whitening": _flag(),
     # shard_state and remat do not change results; accumulate does, see training.step.
     "train.shard_state": _free(_flag()),

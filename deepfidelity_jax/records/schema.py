@@ -9,7 +9,8 @@ import contextlib
 import importlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -77,7 +78,7 @@ def datasets() -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/*_dataset_builder.py"))
 
 
-class Records:
+class Records(Sequence[dict[str, Any]]):
     """One split as a random-access sequence of records; images stay encoded.
 
     Picklable, for input workers: each process opens the files on first use.
@@ -101,6 +102,20 @@ class Records:
                 record[key] = record[key].decode()
             return record
 
+    def without(self, methods: Collection[str]) -> "Records | Selection":
+        """These records less the fakes of some methods; InputError if one class is left."""
+        if not methods:
+            return self
+        found = [(record["method"], record["label"]) for record in self]
+        kept = [row for row, (method, _) in enumerate(found) if method not in methods]
+        if len({found[row][1] for row in kept}) < 2 <= len({label for _, label in found}):
+            there = ", ".join(sorted({method for method, _ in found}))
+            raise InputError(
+                f"config.train.leave_out is {tuple(methods)}, which leaves one class in the "
+                f"{self.split} split: it holds {there}"
+            )
+        return Selection(self, kept)
+
     def _open(self):
         if self._source is None:
             builder = tfds.builder_from_directory(self.folder)
@@ -110,6 +125,20 @@ class Records:
 
     def __getstate__(self):
         return {"folder": self.folder, "split": self.split, "_source": None}
+
+
+@dataclass(frozen=True)
+class Selection(Sequence[dict[str, Any]]):
+    """Some of the records of a split, in their order."""
+
+    records: Records
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+        return self.records[self.rows[index]]
 
 
 def splits_of(folder: str | Path) -> dict[str, int]:

@@ -3,7 +3,7 @@
 Rows are in the order of the records. With several processes each computes a contiguous part.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -37,6 +37,11 @@ class Features:
         """Write an npz without pickle. A failed write leaves the file that was there."""
         with written_whole(path) as file:
             np.savez(file, **{column.name: getattr(self, column.name) for column in fields(self)})
+
+    def without(self, methods: Collection[str]) -> "Features":
+        """The rows of other methods."""
+        kept = ~np.isin(self.method, list(methods))
+        return Features(**{c.name: getattr(self, c.name)[kept] for c in fields(self)})
 
     @classmethod
     def load(cls, path: Path) -> "Features":

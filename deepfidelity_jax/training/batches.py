@@ -1,11 +1,11 @@
 """Records to batches, through Grain: decoded, forged, encoded and augmented on the host.
 
-Where a dataset has clean real faces, training forges them afresh. A forgery and its real face are
-in the same batch under the same augmentation, so that only the forgery tells them apart. Evaluation
-reads records in order, as they are.
+Where a dataset has clean real faces, training forges them afresh. A forgery and a real picture of
+the same face are in the same batch and have lost the same quality, so that only the forgery tells
+them apart. Evaluation reads records in order, as they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,15 @@ from ml_collections import ConfigDict
 from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FidelityScale, scale
-from deepfidelity_jax.forgeries import augment, forge
+from deepfidelity_jax.forgeries import augment, families
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.quality.measure import Measure
-from deepfidelity_jax.records.schema import FAKE, REAL, Records, metadata_of
+from deepfidelity_jax.records.schema import FAKE, REAL, metadata_of
 
 Example = dict[str, Any]
 
-# How often each of forge.KINDS is drawn: self-blended faces are the hardest, and generalise best.
-KIND_SHARES = (0.5, 0.25, 0.25)
-
-# Pixels along the side of a token of the last stage.
-TOKEN = 32
+# Pixels along the side of a token of the last stage, and of a position of stage 2.
+TOKEN, CELL = 32, 8
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,16 @@ class TrainingInput:
       quality_scale: maps the quality of the face to its fidelity target.
       measure: how the faces in the records were measured. A degraded face is measured again by
         it, where it can be; else the record's quality is kept.
+      masks: whether examples have a `mask`, the forged share of each cell of 8 x 8 pixels.
+      leave_out: families of forgeries that are not drawn.
     """
 
     size: int
     settings: augment.AugmentSettings
     quality_scale: FidelityScale
     measure: Measure
+    masks: bool = False
+    leave_out: Collection[str] = ()
 
 
 def training_input(config: ConfigDict, folder: Path) -> TrainingInput:
@@ -59,11 +60,13 @@ def training_input(config: ConfigDict, folder: Path) -> TrainingInput:
         settings=augment.AugmentSettings(**config.augment),
         quality_scale=FidelityScale.from_dict(metadata["fidelity_scale"]),
         measure=Measure.from_note(metadata["quality"]),
+        masks=config.train.get("mask_weight", 0) > 0,
+        leave_out=tuple(config.train.get("leave_out", ())),
     )
 
 
 def training_batches(
-    records: Records,
+    records: Sequence[Example],
     made_from: TrainingInput,
     *,
     batch_size: int,
@@ -89,7 +92,8 @@ def training_batches(
 
     Returns:
       An iterator of dicts: `image` uint8 [n, size, size, 3], `label` int32 [n], `fidelity`
-      float32 [n], `forged` float32 [n, tokens], the forged share of the pixels of each token.
+      float32 [n], `forged` float32 [n, tokens], the forged share of the pixels of each token, and
+      `mask` float32 [n, size / 8, size / 8] if it is asked for.
 
     Raises:
       InputError: the batch cannot be divided among the processes, or not into pairs.
@@ -125,7 +129,7 @@ def _begin_worker(index: int, count: int) -> None:
 
 
 def evaluation_batches(
-    records: Records,
+    records: Sequence[Example],
     size: int,
     crop: float,
     batch_size: int,
@@ -169,37 +173,53 @@ class LabelledFace(grain.transforms.RandomMap):
 class ForgedPair(grain.transforms.RandomMap):
     """A real face and a forgery of it, under one draw of the augmentation."""
 
-    records: Records
+    records: Sequence[Example]
     made_from: TrainingInput
 
     def random_map(self, record: Example, rng: np.random.Generator) -> Example:
         """Make the two examples, stacked: real first."""
-        real = decode_image(record["image"])
-        donor = None
-        kind = rng.choice(forge.KINDS, p=KIND_SHARES)
-        if kind == "swap":
-            donor = self._find_donor(record["video_id"], rng)
-            kind = kind if donor else "self_blend"
-        fake, mask = forge.forge(kind, real, record["landmarks"], rng, donor)
+        face = _face(record)
+        donor = self._find_donor(record["video_id"], rng)
+        shares = {
+            family: share
+            for family, share in families.SHARES.items()
+            if family not in self.made_from.leave_out
+            and (donor is not None or family not in families.NEED_DONOR)
+        }
+        if not shares:
+            raise InputError(
+                "config.train.leave_out leaves no family of forgeries to train on"
+                f"{'' if donor else ' without the face of another person'}"
+            )
+        weights = np.array(list(shares.values()))
+        family = str(rng.choice(list(shares), p=weights / weights.sum()))
+        pair = families.make_pair(family, face, face if donor is None else donor, rng)
         seed = rng.integers(2**63)
 
-        def make_example(image, forged_share, label):
+        def make_example(image, mask, label):
             rng = np.random.default_rng(seed)
             image = augment.lose_quality(image, self.made_from.settings, rng)
             # Both are compressed again, so that compression does not tell them apart.
             image = decode_image(encode_image(image))
-            return _finish(image, forged_share, label, record, self.made_from, rng)
+            return _finish(image, mask, label, record, self.made_from, rng)
 
-        pair = make_example(real, np.zeros_like(mask), REAL), make_example(fake, mask, FAKE)
-        return {key: np.stack([example[key] for example in pair]) for key in pair[0]}
+        made = (
+            make_example(pair.real, np.zeros_like(pair.mask), REAL),
+            make_example(pair.fake, pair.mask, FAKE),
+        )
+        return {key: np.stack([example[key] for example in made]) for key in made[0]}
 
-    def _find_donor(self, video_id: str, rng: np.random.Generator):
+    def _find_donor(self, video_id: str, rng: np.random.Generator) -> families.Face | None:
         """A face of another video, its own would forge nothing; None if a few draws find none."""
         for index in rng.integers(len(self.records), size=5):
             other = self.records[index]
             if other["video_id"] != video_id:
-                return decode_image(other["image"]), other["landmarks"]
+                return _face(other)
         return None
+
+
+def _face(record: Example) -> families.Face:
+    return families.Face(decode_image(record["image"]), record["landmarks"])
 
 
 def _finish(
@@ -219,13 +239,18 @@ def _finish(
     target = scale(
         made_from.quality_scale, np.array([measured], np.float64), np.array([label], np.int32)
     )
-    tokens = cv2.resize(mask, (size // TOKEN, size // TOKEN), interpolation=cv2.INTER_AREA)
-    return {
+
+    def shares(cell):
+        small = cv2.resize(mask, (size // cell, size // cell), interpolation=cv2.INTER_AREA)
+        return small.astype(np.float32)
+
+    example = {
         "image": image,
         "label": np.int32(label),
         "fidelity": np.float32(target[0]),
-        "forged": tokens.reshape(-1).astype(np.float32),
+        "forged": shares(TOKEN).reshape(-1),
     }
+    return example | {"mask": shares(CELL)} if made_from.masks else example
 
 
 def _flatten_pairs(batch: Example) -> Example:

@@ -121,9 +121,13 @@ def train(
 def _batches_of(config: ConfigDict, folder: Path) -> Callable:
     """`training_batches` of the records in `folder`, without its `start`."""
     forged = config.data.fresh_forgeries and schema.splits_of(folder).get(schema.SOURCES, 0) > 0
+    if forged:
+        records = schema.Records(folder, schema.SOURCES)
+    else:
+        records = schema.Records(folder, "train").without(config.train.get("leave_out", ()))
     return functools.partial(
         training_batches,
-        schema.Records(folder, schema.SOURCES if forged else "train"),
+        records,
         training_input(config, folder),
         batch_size=config.train.batch_size,
         seed=config.seed,

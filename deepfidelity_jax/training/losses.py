@@ -1,5 +1,7 @@
 """The losses: of the class, of each token's class, of the fidelity score and of the ranking."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -27,6 +29,13 @@ def token_loss(logits: Float[Array, "n t 2"], forged: Float[Array, "n t"]) -> Fl
     return optax.softmax_cross_entropy(logits, targets).mean(axis=-1)
 
 
+def shrink_mask(mask: Float[Array, "n h w"], positions: int) -> Float[Array, "n {positions}"]:
+    """The mask averaged down to so many square cells, row by row."""
+    n, side = len(mask), math.isqrt(positions)
+    cell = mask.shape[1] // side
+    return mask.reshape(n, side, cell, side, cell).mean(axis=(2, 4)).reshape(n, -1)
+
+
 def ranking_loss(logits: Float[Array, "n 2"], label: Int[Array, "n"]) -> Float[Array, ""]:
     """log(1 + exp(s_fake - s_real)), averaged over every pair of a fake and a real face.
 
@@ -47,6 +56,7 @@ def training_loss(
     token_weight: float,
     fidelity_weight: float,
     ranking_weight: float,
+    mask_weight: float = 0.0,
     box: Bool[Array, "g g"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum of the losses, and each of them by name, averaged over the batch.
@@ -56,6 +66,8 @@ def training_loss(
       fidelity: squared error of the fidelity head given the true class, which makes the feature
         carry quality beside the class. Absent from a network without that head.
       ranking: ranking loss of the class head. Absent if its weight is 0.
+      mask: cross-entropy of the mask heads with the forged share of each position, added over
+        stages 2 and 3. Absent from a network without them, and from mixed images.
 
     `box` is the box of tokens that the images exchanged (`token_mixing.exchange`), for the labels
     to follow: tokens return to their own images, and an image has both classes, each by its share
@@ -79,5 +91,15 @@ def training_loss(
     parts["token"] = token_loss(tokens, batch["forged"]).mean()
     if ranking_weight:
         parts["ranking"] = ranking_loss(outputs.class_logits, batch["label"])
-    weights = {"token": token_weight, "fidelity": fidelity_weight, "ranking": ranking_weight}
+    if outputs.mask_logits and box is None:
+        parts["mask"] = sum(
+            token_loss(logits, shrink_mask(batch["mask"], logits.shape[1])).mean()
+            for logits in outputs.mask_logits
+        )
+    weights = {
+        "token": token_weight,
+        "fidelity": fidelity_weight,
+        "ranking": ranking_weight,
+        "mask": mask_weight,
+    }
     return sum(weights.get(name, 1.0) * part for name, part in parts.items()), parts

@@ -59,6 +59,7 @@ def build_model(config: ConfigDict) -> SSAAFormer:
                 drop_path=own.drop_path,
                 dtype=own.dtype,
                 fidelity_head=config.train.fidelity_weight > 0,
+                mask_heads=config.train.get("mask_weight", 0) > 0,  # 0 before it was an option
             ),
             remat=config.train.remat,
         )
@@ -116,6 +117,7 @@ def train_step(
             label_smoothing=own.label_smoothing,
             token_weight=own.token_weight,
             fidelity_weight=own.fidelity_weight,
+            mask_weight=own.get("mask_weight", 0),
             # Mixed images belong to no single class.
             ranking_weight=own.ranking_weight if box is None else 0.0,
             box=box if own.token_mixing == "labelled" else None,

@@ -25,7 +25,10 @@ class Validation:
 
     def __init__(self, model: SSAAFormer, config: ConfigDict, folder: Path, mesh: Mesh):
         split = config.train.select_on
-        self.records, self.auc = schema.Records(folder, split), METRICS[split]
+        self.records, self.auc = (
+            schema.Records(folder, split).without(config.train.get("leave_out", ())),
+            METRICS[split],
+        )
         self.loss = self.auc.replace("frame_auc", "loss")
         self.config, self.mesh = config, mesh
 

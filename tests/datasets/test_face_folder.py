@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepfidelity_datasets.face_folder.extractor import FEW
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder
 from deepfidelity_datasets.face_folder.sources import list_sources
 from deepfidelity_datasets.face_folder.splits import draw
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.forgeries import forge
+from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.leaks.training_pictures import digests_of, digests_of_training
 from deepfidelity_jax.records import schema
@@ -182,7 +183,8 @@ def test_real_photographs_alone_are_forged(tmp_path, tiny):
             assert change.max() > 0
             corners.append(np.median(change[[0, 0, -1, -1], [0, -1, 0, -1]]))
         for made in kinds.values():
-            assert sorted(made) == sorted(forge.KINDS)
+            assert len(made) == len(set(made)) == (FEW if split == "train" else 10)
+            assert set(made) <= set(families.FAMILIES)
         assert kinds.keys() == real.keys()
         owners[split] = set(real)
     assert np.median(corners) <= 6

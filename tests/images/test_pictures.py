@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from samples import gradient, png
 
-from deepfidelity_jax.forgeries import augment, degrade, forge
+from deepfidelity_jax.forgeries import augment, degrade
+from deepfidelity_jax.forgeries.families import treatments
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.images.formats import MediaError
 
@@ -138,26 +139,15 @@ def test_crops_are_coded_once_and_nearly_without_loss():
             pictures.decode_image(bad)
 
 
-class OnlyJpeg(np.random.Generator):
-    """Draws that make `forge` alter a face by JPEG alone."""
-
-    def __init__(self):
-        super().__init__(np.random.PCG64(0))
-        self.draws = iter([0.9, 0.9, 0.9, 0.0])
-
-    def random(self):
-        return next(self.draws)
-
-
 @pytest.mark.parametrize(
     "recompress",
     [
         lambda image: pictures.recompress(image, 50),
         lambda image: degrade.jpeg(image, 0.3),
         lambda image: augment.recompress(image, np.random.default_rng(0), (50, 50)),
-        lambda image: forge._alter(image, OnlyJpeg()),
+        lambda image: treatments.compress(image, np.random.default_rng(0)),
     ],
-    ids=["media", "degrade", "augment", "forge"],
+    ids=["media", "degrade", "augment", "treatments"],
 )
 def test_red_stays_red_through_every_recompression(recompress):
     """Stripes of a pixel live in the luminance alone, which is 0.30 of red and 0.11 of blue."""

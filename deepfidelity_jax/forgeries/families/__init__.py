@@ -23,7 +23,7 @@ from deepfidelity_jax.forgeries.families import joins, masks, treatments
 from deepfidelity_jax.forgeries.families.kinds import FAMILIES, Layers
 from deepfidelity_jax.forgeries.families.warps import Face, Mask, Pixels
 
-__all__ = ["FAMILIES", "SHARES", "Face", "Pair", "forge", "make_pair", "make_twin"]
+__all__ = ["FAMILIES", "NEED_DONOR", "SHARES", "Face", "Pair", "forge", "make_pair", "make_twin"]
 
 # How often each is drawn in training. The hard ones more: invented texture is
 # learnt first. Equal shares may start sooner, see docs/detector.md.
@@ -39,6 +39,9 @@ SHARES = {
     "inpainted": 0.08,
     "morph": 0.09,
 }
+
+# Families that take another person's face.
+NEED_DONOR = ("swap", "warped_swap", "part_swap", "resynthesis", "whole_face", "morph")
 
 
 class Pair(NamedTuple):
