@@ -132,6 +132,16 @@ def run(values: flags.FlagValues) -> int:
         with workdir.held(folder):
             cross_dataset.run(config, folder)
         return DONE
+    if config.get("leave_one_out"):
+        if several_processes:
+            raise InputError("a config of several trainings runs in one process")
+        if values.mode != "run":
+            raise InputError(f"--mode={values.mode} is not for a config of several trainings")
+        from deepfidelity_jax import leave_one_out
+
+        with workdir.held(folder):
+            leave_one_out.run(config, folder)
+        return DONE
     pipeline.check_place(config, folder, values.mode)
     checks.require_same(folder, config)
     if several_processes:

@@ -27,7 +27,7 @@ from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import prepare, records_dir
-from deepfidelity_jax.scoring import evaluate
+from deepfidelity_jax.scoring import controls, evaluate
 from deepfidelity_jax.scoring.exported_features import Features, export_once
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
@@ -155,6 +155,13 @@ def fit(trained: Trained) -> None:
         model = evaluate.fit(
             config, training.without(left_out), validation.without(left_out), scale
         )
+        faces = controls.real_faces(schema.Records(folder, "validation"))
+        if faces and model.calibration.threshold_from == "validation":
+            scores = controls.score_changes(
+                trained.detector.fitted(model), faces, controls.DEGRADATIONS
+            )
+            limit = min(controls.fake_limit(scores), model.calibration.threshold)
+            model = replace(model, calibration=replace(model.calibration, fake_below=limit))
         # Prediction measures quality in the same way.
         stored.save(replace(model, provenance={"quality": metadata["quality"]}), path)
         stages.finish("fit", inputs)
@@ -184,10 +191,16 @@ def evaluate_and_report(trained: Trained) -> None:
         hosts.wait()
         features = trained.features("test")
         if hosts.is_first():
+            test = schema.Records(folder, "test")
+            about["controls"] = controls.measure(
+                trained.detector.fitted(model),
+                test,
+                seed=config.seed,
+                replicates=config.eval.bootstrap,
+            )
             evaluate.evaluate(
                 config, model, features, "test", place, picked_here=picked_here, about=about
             )
-            test = schema.Records(folder, "test")
             write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
             stages.finish("evaluate", inputs)
     hosts.wait()

@@ -71,12 +71,19 @@ class Detector:
 
         def forward(variables, images):
             outputs = model.apply(variables, ssaaformer.normalise(images), train=False)
-            return outputs.features, outputs.logits
+            return outputs.features, outputs.logits, outputs.class_logits
 
         def score(variables, regressor, images):
             return regress(regressor, forward(variables, images)[0])
 
         self._forward, self._score = jax.jit(forward), jax.jit(score)
+
+    def fitted(self, model: stored.FidelityModel) -> "Detector":
+        """The same network with another regressor and calibration."""
+        other = copy.copy(self)
+        other.fidelity_model = model
+        other._regressor = jax.device_put(model.regressor.arrays)
+        return other
 
     def on_all_devices(self) -> "Detector":
         """The same detector with its batches split over all devices of this process."""
@@ -100,6 +107,10 @@ class Detector:
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """Sum of the class head and the token head; index 0 fake, 1 real."""
         return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[1])
+
+    def class_logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
+        """The class head alone; index 0 fake, 1 real."""
+        return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[2])
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
         """Perceptual forgery fidelity, high is real. Raises InputError if there is no regressor."""

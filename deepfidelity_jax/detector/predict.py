@@ -17,7 +17,6 @@ import numpy as np
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import tracking
-from deepfidelity_jax.fidelity.calibration import is_real
 from deepfidelity_jax.images import formats, media, pictures
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -213,7 +212,7 @@ def predict(detector, path: Path, reason: str = "") -> Prediction:
             notes.append(note)
     least_real = min(people, key=lambda person: person.fidelity)
     return Prediction(
-        status="real" if is_real(least_real.fidelity, detector.threshold) else "fake",
+        status=str(detector.fidelity_model.calibration.verdicts(least_real.fidelity)),
         fidelity=least_real.fidelity,
         p_fake=least_real.p_fake,
         faces=people,

@@ -3,7 +3,8 @@
 High fidelity is real. This is the only module that compares fidelity with a threshold: a face or a
 video is real if its fidelity is at or above it. The threshold comes from Platt scaling of the
 validation videos ('validation'), or is the middle of the gap between the two target ranges where
-validation cannot decide ('fixed').
+validation cannot decide ('fixed'). Below it a face is fake; but where too many real faces lie
+there, a lower limit `fake_below` is fitted, and between the two nothing is claimed: uncertain.
 """
 
 from dataclasses import dataclass
@@ -30,16 +31,26 @@ class Calibration:
       threshold: fidelity at and above which a face is real.
       threshold_from: 'validation' or 'fixed'.
       note: why the threshold is fixed.
+      fake_below: fidelity below which a face is called fake; None for the threshold itself.
     """
 
     slope: float
     threshold: float
     threshold_from: str
     note: str = ""
+    fake_below: float | None = None
 
     def __post_init__(self):
         if not (self.slope < 0 and np.isfinite([self.slope, self.threshold]).all()):
             raise InputError(f"not a calibration: slope {self.slope}, threshold {self.threshold}")
+        if self.fake_below is not None and not self.fake_below <= self.threshold:
+            raise InputError(f"not a calibration: fake below {self.fake_below}")
+
+    def verdicts(self, fidelity: Scores) -> np.ndarray:
+        """'real', 'uncertain' or 'fake' for each fidelity."""
+        limit = self.threshold if self.fake_below is None else self.fake_below
+        below = np.where(is_real(fidelity, limit), "uncertain", "fake")
+        return np.where(is_real(fidelity, self.threshold), "real", below)
 
 
 def is_real(

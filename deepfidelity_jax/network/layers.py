@@ -118,3 +118,16 @@ def max_over_tokens(tokens: Float[Array, "n t d"]) -> Float[Array, "n d"]:
     # forward pass is computed again rounding may leave none, and a gradient of 0 / 0.
     index = lax.stop_gradient(tokens).argmax(axis=1, keepdims=True)
     return jnp.take_along_axis(tokens, index, axis=1)[:, 0]
+
+
+class MaskHead(nn.Module):
+    """The class of each position: linear in its channels, scaled to unit mean square."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n t k"]:
+        """Logits of each position, row by row."""
+        x = x.astype(jnp.float32).reshape(x.shape[0], -1, x.shape[-1])
+        scaled = x / (1e-3 + jnp.sqrt(jnp.mean(x * x, axis=-1, keepdims=True)))
+        return linear(x.shape[-1], self.classes, "proj")(scaled)

@@ -28,6 +28,7 @@ from deepfidelity_jax.network.kernels.blocks import stack
 from deepfidelity_jax.network.layers import (
     BatchNorm,
     DepthwiseConv,
+    MaskHead,
     conv1x1,
     linear,
     max_over_tokens,
@@ -333,19 +334,6 @@ class MLP(nn.Module):
         c, hidden, dtype = x.shape[-1], self.config.mlp_ratio * x.shape[-1], self.config.dtype
         x = self.layer(c, hidden, "fc1", dtype)(x, activated=True)
         return self.layer(hidden, c, "fc2", dtype)(x, gamma)
-
-
-class MaskHead(nn.Module):
-    """The class of each position: linear in its channels, scaled to unit mean square."""
-
-    classes: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n t k"]:
-        """Logits of each position, row by row."""
-        x = x.astype(jnp.float32).reshape(x.shape[0], -1, x.shape[-1])
-        scaled = x / (1e-3 + jnp.sqrt(jnp.mean(x * x, axis=-1, keepdims=True)))
-        return linear(x.shape[-1], self.classes, "proj")(scaled)
 
 
 def normalise(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:

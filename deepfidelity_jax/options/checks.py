@@ -16,6 +16,9 @@ from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 from deepfidelity_jax.options.table import DATASETS_OWN, OPTIONS, PATHS
 from deepfidelity_jax.workdir import flatten, read_config
 
+# Keys of configs that stand for several trainings.
+EXPERIMENTS = ("leave_one_out",)
+
 
 def checked(config: Any) -> ConfigDict:
     """The configuration from a config file, checked, locked, with `~` expanded.
@@ -31,7 +34,7 @@ def checked(config: Any) -> ConfigDict:
         )
     config.lock()
     if not config.get("cross"):
-        check(config)
+        check(ConfigDict({k: v for k, v in config.items() if k not in EXPERIMENTS}))
     return expand_paths(config)
 
 

@@ -15,6 +15,7 @@ from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regresso
 from deepfidelity_jax.fidelity.scale import FAKE, REAL, FidelityScale
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.scoring import metrics, official
+from deepfidelity_jax.scoring.controls import CONTROLS, DEGRADATIONS, UNTOUCHED
 from deepfidelity_jax.scoring.exported_features import Features
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.workdir import write_json
@@ -130,6 +131,19 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(spearmanr(a, b).statistic) if len(set(a)) > 1 and len(set(b)) > 1 else None
 
 
+def _describe_controls(controls: dict) -> list[str]:
+    shown = [
+        f"{name} {entry['called_fake']:.1%}"
+        for name, entry in controls.items()
+        if name == UNTOUCHED or name in DEGRADATIONS
+    ]
+    aucs = [f"{name} {controls[name]['class_auc']:.2f}" for name in CONTROLS]
+    return [
+        f"  real faces called fake, {controls['n']} of them: {', '.join(shown)}",
+        f"  class AUC of untouched over changed real faces, .5 is sound: {', '.join(aucs)}",
+    ]
+
+
 def describe(found: dict, dataset: str, split: str) -> str:
     """The main figures as lines of text for the terminal."""
 
@@ -165,6 +179,8 @@ def describe(found: dict, dataset: str, split: str) -> str:
         )
     for method, entry in found["by_method"].items():
         lines.append(f"  {method}: {value('frame_auc', entry)}   {entry['n_frames']} faces")
+    if found.get("controls"):
+        lines += _describe_controls(found["controls"])
     for name, title in (
         ("fidelity_quality_spearman", "measured quality"),
         ("fidelity_known_quality_spearman", "quality known by construction"),

@@ -1,0 +1,30 @@
+"""Train without each family of forgeries in turn, and test on it: proof on forgeries never seen.
+
+python run.py --config=configs/leave_one_out.py --config.data.dir=FOLDER --workdir=/tmp/proof
+
+FOLDER holds photographs or videos of real people, one person each. For a folder or a benchmark with
+fakes of its own, name their methods:
+--config.leave_one_out="('Deepfakes', 'FaceSwap')". Each training is a run of its own in
+WORKDIR/without_NAME; all share the records. The same command continues after a stop. The table is
+WORKDIR/leave_one_out.csv.
+"""
+
+from ml_collections import ConfigDict
+
+from deepfidelity_configs import folder
+from deepfidelity_jax.forgeries.families import FAMILIES
+
+
+def get_config() -> ConfigDict:
+    """The configuration for a folder with smaller faces and shorter trainings."""
+    config = folder.get_config()
+    config.leave_one_out = tuple(FAMILIES)
+    config.faces.size = 108
+    config.model.image_size = 96
+    share = config.model.image_size / config.faces.size
+    config.model.eval_crop = share
+    config.augment.crop_scale = (share**2, share**2)
+    config.train.steps = 3000
+    config.train.eval_every = 1500
+    config.train.checkpoint_every = 500
+    return config

@@ -1,0 +1,116 @@
+"""Training without each method of forgery in turn, tested on the one left out.
+
+A figure on forgeries of a kind that training has seen says little about others. Here each method is
+kept out of training, validation and the regressor once, and the detector is tested on it, on people
+it has not seen either. One run a method, each in a folder of its own; all share their records.
+"""
+
+import copy
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import pipeline
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.options import checks
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.records.write import records_dir
+from deepfidelity_jax.scoring.controls import CONTROLS, DEGRADATIONS, UNTOUCHED
+from deepfidelity_jax.workdir import keep_programs
+
+TABLE = "leave_one_out.csv"
+
+
+def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
+    """Train without each of `config.leave_one_out`, and write WORKDIR/leave_one_out.csv.
+
+    Runs that are finished are not repeated, and one that was stopped goes on.
+
+    Returns:
+      The metrics of each run, by the method left out.
+
+    Raises:
+      InputError: fewer than two methods, or one that the test split does not hold.
+    """
+    methods = tuple(config.leave_one_out)
+    if len(methods) < 2 or len(set(methods)) < len(methods):
+        raise InputError(f"config.leave_one_out is {methods}: name at least two methods, each once")
+    plans = {method: plan(config, workdir, method) for method in methods}
+    for method, own in plans.items():  # before hours of training
+        place = workdir / f"without_{method}"
+        pipeline.check_place(own, place, "run")
+        checks.require_same(place, own)
+    keep_programs(workdir)
+    found = {}
+    for number, (method, own) in enumerate(plans.items(), start=1):
+        say(f"training {number} of {len(plans)}, without {method}")
+        place = workdir / f"without_{method}"
+        pipeline.run(own, place)
+        path = place / "eval" / own.data.dataset / "metrics.json"
+        found[method] = json.loads(path.read_text(encoding="utf-8"))
+        if method not in found[method]["by_method"]:
+            there = ", ".join(found[method]["by_method"])
+            raise InputError(f"the test split has no {method}: it holds {there}")
+        write_table(found, workdir / TABLE)
+    say(describe(found))
+    say(f"table: {workdir / TABLE}")
+    return found
+
+
+def plan(config: ConfigDict, workdir: Path, method: str) -> ConfigDict:
+    """The configuration of the run without one method."""
+    own = copy.deepcopy(config).unlock()
+    del own.leave_one_out
+    own.data.records_dir = str(records_dir(config, workdir))
+    own.train.leave_out = (*own.train.leave_out, method)
+    return own.lock()
+
+
+def write_table(found: dict[str, dict[str, Any]], path: Path) -> None:
+    """One row a method: faces, AUC per frame and video with intervals, share caught."""
+    columns = ("left_out", "n_frames", "n_videos", "frame_auc", "low", "high", "video_auc",
+               "video_low", "video_high", "fake_frame_acc")  # fmt: skip
+    with written_whole(path, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        for method, metrics in found.items():
+            entry = metrics["by_method"][method]
+            frame, video = (
+                entry["ci"][name] or (None, None) for name in ("frame_auc", "video_auc")
+            )
+            table.writerow([
+                method, entry["n_frames"], entry["n_videos"], entry["frame_auc"], *frame,
+                entry["video_auc"], *video, entry["fake_frame_acc"],
+            ])  # fmt: skip
+
+
+def describe(found: dict[str, dict[str, Any]]) -> str:
+    """The table as lines of text, with mean and worst, false alarms and controls."""
+    lines = ["methods left out of training, each tested by the run without it:"]
+    entries = {method: metrics["by_method"][method] for method, metrics in found.items()}
+    for method, entry in entries.items():
+        interval = entry["ci"]["frame_auc"]
+        shown = "[{:.3f}, {:.3f}]".format(*interval) if interval else "(no interval)"
+        lines.append(
+            f"  {method}: frame_auc {entry['frame_auc']:.3f} {shown}, {entry['n_frames']} faces"
+        )
+    worst = min(entries, key=lambda method: entries[method]["frame_auc"])
+    mean = np.mean([entry["frame_auc"] for entry in entries.values()])
+    lines.append(f"  mean {mean:.3f}, worst {entries[worst]['frame_auc']:.3f} ({worst})")
+    controls = [metrics["controls"] for metrics in found.values() if metrics.get("controls")]
+    if controls:
+        alarms = (
+            f"{name} {np.mean([c[name]['called_fake'] for c in controls]):.1%}"
+            for name in (UNTOUCHED, *DEGRADATIONS)
+        )
+        aucs = (
+            f"{name} {np.mean([c[name]['class_auc'] for c in controls]):.2f}" for name in CONTROLS
+        )
+        lines.append(f"  real faces called fake, mean over the runs: {', '.join(alarms)}")
+        lines.append(f"  class AUC of untouched over changed real faces: {', '.join(aucs)}")
+    return "\n".join(lines)

@@ -1,0 +1,173 @@
+"""Real faces changed as any picture may be: a sound detector must not take that for a forgery.
+
+Degradations change the whole picture, controls only a part, or so little that nobody sees it. No
+change brings in anything foreign. Fidelity falls with quality by design, so controls are judged by
+the class head: the AUC of its score, real minus fake, between untouched and changed faces. Near .5
+the head ignores the change; above, it takes it for a forgery; below, for a sign of a real face.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from deepfidelity_jax.detector.load import Detector
+from deepfidelity_jax.faces.geometry import complete_landmarks
+from deepfidelity_jax.fidelity.scale import FAKE, REAL
+from deepfidelity_jax.forgeries.families import joins, masks, treatments, warps
+from deepfidelity_jax.images.pictures import decode_image, encode_image, recompress
+from deepfidelity_jax.scoring.intervals import Level, add_statistics, draw_videos
+from deepfidelity_jax.scoring.metrics import auc
+
+Face = UInt8[np.ndarray, "h w 3"]
+Change = Callable[[Face, Float[np.ndarray, "5 2"], np.random.Generator], Face]
+
+MOST = 300  # faces that are changed, one of each video
+SIDE = 256  # pixels of the crop that the sizes below refer to
+UNTOUCHED = "untouched"
+
+
+def _whole(step: Callable[[Face, np.random.Generator], Face]) -> Change:
+    """A change of the whole picture, made on a crop of SIDE pixels and brought back to its size."""
+
+    def change(face, points, rng):
+        large = cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        return cv2.resize(step(large, rng), face.shape[1::-1], interpolation=cv2.INTER_AREA)
+
+    return change
+
+
+def _inside(step: Callable[[Face, np.random.Generator], Face]) -> Change:
+    """A change inside the face alone, without a seam."""
+
+    def change(face, points, rng):
+        shape = face.shape[:2]
+        mask = masks.draw(complete_landmarks(points, shape), shape, rng, masks.WHOLE)
+        return joins.opacity(step(face, rng), face, masks.soften(mask, 0.02 * shape[1]))
+
+    return change
+
+
+def _halve(face: Face, rng: np.random.Generator) -> Face:
+    small = cv2.resize(face, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _add_noise(face: Face, rng: np.random.Generator) -> Face:
+    noisy = face + rng.normal(0, 8, face.shape)
+    return np.rint(noisy).clip(0, 255).astype(np.uint8)
+
+
+def _move(face: Face, rng: np.random.Generator) -> Face:
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5]])
+    return warps.warp_affine(face, half, face.shape[:2], cv2.INTER_CUBIC)
+
+
+DEGRADATIONS: dict[str, Change] = {
+    "blur of 3 px": _whole(lambda face, rng: cv2.GaussianBlur(face, (0, 0), 3)),
+    "JPEG 50": _whole(lambda face, rng: recompress(face, 50)),
+    "half brightness": _whole(lambda face, rng: (face * 0.5).astype(np.uint8)),
+    "half size": _whole(_halve),
+    "noise of 8": _whole(_add_noise),
+}
+CONTROLS: dict[str, Change] = {
+    "detail lost inside": _inside(
+        lambda face, rng: cv2.GaussianBlur(face, (0, 0), rng.uniform(0.6, 2.0))
+    ),
+    "moved by half a pixel inside": _inside(_move),
+    "recompressed": lambda face, points, rng: recompress(face, int(rng.integers(50, 90))),
+    "smoothed inside": _inside(treatments.smooth_skin),
+}
+
+
+def real_faces(records: Sequence[dict[str, Any]], most: int = MOST) -> list[dict[str, Any]]:
+    """One real record of each video, at most `most`, evenly spaced."""
+    first = {}
+    for record in records:
+        if record["label"] == REAL:
+            first.setdefault(record["video_id"], record)
+    faces = list(first.values())
+    return [faces[i * len(faces) // most] for i in range(most)] if len(faces) > most else faces
+
+
+def change_faces(faces: Sequence[dict[str, Any]], change: Change | None) -> list[Face]:
+    """The faces after a change, encoded and decoded as recorded ones are; None leaves them."""
+    changed = []
+    for record in faces:
+        face = decode_image(record["image"])
+        if change is not None:
+            rng = np.random.default_rng(zlib.crc32(record["video_id"].encode()))
+            face = decode_image(encode_image(change(face, record["landmarks"], rng)))
+        changed.append(face)
+    return changed
+
+
+def score_changes(
+    detector: Detector, faces: Sequence[dict[str, Any]], changes: dict[str, Change]
+) -> dict[str, tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]]:
+    """Class score (real minus fake) and fidelity of each face: untouched, and after each change."""
+    found = {}
+    for name, change in {UNTOUCHED: None, **changes}.items():
+        images = change_faces(faces, change)
+        alike = len({image.shape for image in images}) == 1
+        parts = [np.stack(images)] if alike else [image[None] for image in images]
+        logits = np.concatenate([detector.class_logits(part) for part in parts])
+        fidelity = np.concatenate([detector.fidelity(part) for part in parts])
+        found[name] = (logits[:, 1] - logits[:, 0]).astype(np.float64), fidelity.astype(np.float64)
+    return found
+
+
+def measure(
+    detector: Detector,
+    records: Sequence[dict[str, Any]],
+    *,
+    seed: int,
+    replicates: int,
+) -> dict[str, Any]:
+    """The entry `controls` of metrics.json.
+
+    Returns:
+      `n` faces, one a video; for each change `class_auc` between untouched and changed faces, with
+      its interval over faces in `ci`; `called_fake` and `called_uncertain`, shares of the faces, by
+      the verdict of predict. Empty if there is no real face.
+    """
+    faces = real_faces(records)
+    if not faces:
+        return {}
+    scores = score_changes(detector, faces, DEGRADATIONS | CONTROLS)
+    n, calibration = len(faces), detector.fidelity_model.calibration
+    untouched = scores[UNTOUCHED][0]
+    label = np.repeat(np.int32([REAL, FAKE]), n)
+    draws = draw_videos(np.full(n, REAL), seed, replicates)
+    entry: dict[str, Any] = {"n": n}
+    for name, (score, fidelity) in scores.items():
+        verdicts = calibration.verdicts(fidelity)
+        own: dict[str, Any] = {"ci": {}, "note": {}}
+        if name != UNTOUCHED:
+            # A face and its changed copy are drawn together.
+            level = Level(label, np.concatenate([untouched, score]), np.tile(np.arange(n), 2))
+            add_statistics(own, level, draws, {"class_auc": auc})
+        own["called_fake"] = float(np.mean(verdicts == "fake"))
+        own["called_uncertain"] = float(np.mean(verdicts == "uncertain"))
+        entry[name] = own
+    return entry
+
+
+def fake_limit(
+    scores: dict[str, tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]],
+) -> float:
+    """The fidelity below which a face is called fake: at most ALLOWED of validation's real faces.
+
+    The lowest limit of the untouched faces and of the faces after each degradation.
+    """
+    limits = [
+        np.quantile(fidelity, ALLOWED[name == UNTOUCHED]) for name, (_, fidelity) in scores.items()
+    ]
+    return float(min(limits))
+
+
+# The share of validation's real faces below the limit: after a degradation, and untouched.
+ALLOWED: tuple[float, float] = (0.08, 0.04)
