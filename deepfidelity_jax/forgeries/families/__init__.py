@@ -87,25 +87,25 @@ def make_pair(
     twins: float = 0.6,
     touched: float = 0.25,
     worn: float = 0.15,
+    retouched: float = 0.2,
 ) -> Pair:
     """A real picture and its forgery, for training.
 
-    `twins` is the share of real pictures that are a twin and not the picture itself; `worn` that of
-    real pictures that lose quality alone, since a forger's own steps cost some; `touched` that of
-    pairs whose inner face, in both, is then changed once more. Both live through one draw of
-    `treatments.live`.
+    `twins` is the share of real pictures that are a twin and not the picture itself. A forger's own
+    steps cost quality, so some real pictures lose it alone: `worn` is the share that lose it as a
+    whole, `retouched` that inside the face. `touched` is the share of pairs whose inner face, in
+    both, is then changed once more. Both live through one draw of `treatments.live`.
     """
-    seed, life, touch, wear = rng.integers(2**63, size=4)
+    seed, life, touch, wear, retouch = rng.integers(2**63, size=5)
     fake, mask = forge(family, face, donor, np.random.default_rng(seed))
     real = face.pixels
     if rng.random() < twins:
         real = make_twin(family, face, np.random.default_rng(seed))
     if rng.random() < worn:
         real = treatments.wear(real, np.random.default_rng(wear))
-    inside = None
-    if rng.random() < touched:
-        points = complete_landmarks(face.points, real.shape[:2])
-        inside = masks.soften(masks.draw(points, real.shape[:2], rng), 0.02 * real.shape[1])
+    if rng.random() < retouched:
+        real = treatments.touch_inside(real, _inner_mask(face, rng), np.random.default_rng(retouch))
+    inside = _inner_mask(face, rng) if rng.random() < touched else None
 
     def after(image):
         if inside is not None:
@@ -113,6 +113,14 @@ def make_pair(
         return treatments.live(image, np.random.default_rng(life))
 
     return Pair(after(real), after(fake), mask)
+
+
+def _inner_mask(face: Face, rng: np.random.Generator) -> Mask:
+    """A part of the face, without a seam."""
+    shape = face.pixels.shape[:2]
+    return masks.soften(
+        masks.draw(complete_landmarks(face.points, shape), shape, rng), 0.02 * shape[1]
+    )
 
 
 def _layers(family, face: Face, donor: Face, rng, *, twin: bool) -> Layers:
