@@ -122,25 +122,16 @@ def run(values: flags.FlagValues) -> int:
         raise InputError("--config=configs/NAME.py is missing")
     config, folder = _read_config(values), Path(values.workdir)
     several_processes = values.distributed or values.coordinator
-    if config.get("cross"):
+    if several := checks.experiment(config):
         if several_processes:
-            raise InputError("a config of several datasets runs in one process")
-        if values.mode not in ("run", "evaluate"):
-            raise InputError(f"--mode={values.mode} is not for a config of several datasets")
+            raise InputError("a config of several datasets or trainings runs in one process")
+        if values.mode != "run" and (several, values.mode) != ("cross", "evaluate"):
+            raise InputError(f"--mode={values.mode} is not for a config of several")
+        from deepfidelity_jax import leave_one_out
         from deepfidelity_jax.scoring import cross_dataset
 
         with workdir.held(folder):
-            cross_dataset.run(config, folder)
-        return DONE
-    if config.get("leave_one_out"):
-        if several_processes:
-            raise InputError("a config of several trainings runs in one process")
-        if values.mode != "run":
-            raise InputError(f"--mode={values.mode} is not for a config of several trainings")
-        from deepfidelity_jax import leave_one_out
-
-        with workdir.held(folder):
-            leave_one_out.run(config, folder)
+            {"cross": cross_dataset, "leave_one_out": leave_one_out}[several].run(config, folder)
         return DONE
     pipeline.check_place(config, folder, values.mode)
     checks.require_same(folder, config)

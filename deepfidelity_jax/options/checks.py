@@ -16,8 +16,10 @@ from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 from deepfidelity_jax.options.table import DATASETS_OWN, OPTIONS, PATHS
 from deepfidelity_jax.workdir import flatten, read_config
 
-# Keys of configs that stand for several trainings.
-EXPERIMENTS = ("leave_one_out",)
+
+def experiment(config: ConfigDict) -> str:
+    """Which of several runs a config stands for: 'cross', 'leave_one_out', or none, ''."""
+    return next((name for name in ("cross", "leave_one_out") if name in config), "")
 
 
 def checked(config: Any) -> ConfigDict:
@@ -33,8 +35,8 @@ def checked(config: Any) -> ConfigDict:
             f"get_config() in --config returns {_show(config)}: it must return a ConfigDict"
         )
     config.lock()
-    if not config.get("cross"):
-        check(ConfigDict({k: v for k, v in config.items() if k not in EXPERIMENTS}))
+    if (several := experiment(config)) != "cross":
+        check(ConfigDict({key: value for key, value in config.items() if key != several}))
     return expand_paths(config)
 
 

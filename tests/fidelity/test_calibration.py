@@ -99,3 +99,12 @@ def test_impossible_calibrations_are_refused():
         Calibration(1.0, 0.5, "validation")
     with pytest.raises(InputError, match="threshold nan"):
         Calibration(-1.0, np.nan, "validation")
+
+
+def test_between_the_limit_and_the_threshold_nothing_is_claimed():
+    calibration = Calibration(-10.0, 0.5, "validation", fake_below=0.3)
+    said = calibration.verdicts(np.array([0.1, 0.3, 0.4, 0.5, 0.9]))
+    assert said.tolist() == ["fake", "uncertain", "uncertain", "real", "real"]
+    assert Calibration(-10.0, 0.5, "validation").verdicts(0.49) == "fake"
+    with pytest.raises(InputError, match="fake below"):
+        Calibration(-10.0, 0.5, "validation", fake_below=0.6)

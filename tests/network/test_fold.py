@@ -16,6 +16,7 @@ SMALLEST = {
     "head_dim": 16,
     "symmetric": (2, 0, 1, 0),
     "fidelity_head": True,
+    "mask_heads": True,
 }
 
 
@@ -59,6 +60,9 @@ def test_folded_is_unfolded(layer_scale):
     variables = make_variables(config)
     before = jax.tree.map(np.array, variables)
     plain, folded = run(config, variables, False), run(config, variables, True)
+    assert [x.shape[1] for x in plain.mask_logits] == [8 * 12, 4 * 6]
+    assert folded.mask_logits == ()
+    plain = plain._replace(mask_logits=())
     for found, expected in zip(jax.tree.leaves(folded), jax.tree.leaves(plain), strict=True):
         assert found.dtype == jnp.float32
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.forgeries import augment
+from deepfidelity_jax.forgeries import augment, families
 from deepfidelity_jax.images.pictures import decode_image
-from deepfidelity_jax.records.schema import FAKE, REAL, SOURCES, Records
+from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, SOURCES, Records
 from deepfidelity_jax.training.batches import evaluation_batches, training_batches, training_input
 
 SIZE = 96  # nine tokens
@@ -57,8 +57,11 @@ def test_a_batch_is_what_it_says(records_folder, tiny):
                 assert (batch["forged"][~real] == 1).all()
 
 
-def test_a_pair_differs_in_the_forged_part_alone(records_folder, tiny):
-    """Crop, flip, colours, noise and erasing are one draw for both."""
+def test_a_pair_differs_most_in_the_forged_part(records_folder, tiny):
+    """Crop, flip, colours, noise and erasing are one draw for both.
+
+    Some real pictures lose quality alone, so a few differ elsewhere, too.
+    """
     outside, inside = [], []
     for batch in take(open_batches(records_folder, tiny), 16):
         real, fake = (batch["image"][i::2].astype(float) for i in (0, 1))
@@ -68,9 +71,9 @@ def test_a_pair_differs_in_the_forged_part_alone(records_folder, tiny):
         inside += change[tokens > 0.8].tolist()
     assert len(outside) > 5
     assert len(inside) > 10
-    assert max(outside) < 3
-    assert np.median(outside) < 1
-    assert np.median(inside) > 4
+    assert np.median(outside) < 1.5
+    assert np.mean(np.array(outside) < 4) > 0.7
+    assert np.median(inside) > 2 * np.median(outside)
 
 
 def test_a_view_of_a_face_keeps_its_fidelity(records_folder, tiny):
@@ -156,3 +159,39 @@ def test_evaluation_reads_in_order(records_folder):
     for name in ("video_id", "frame", "label", "landmarks"):
         column = np.concatenate([batch[name] for batch in batches])
         assert column.tolist() == [np.asarray(row[name]).tolist() for row in rows]
+
+
+def test_families_left_out_are_not_drawn(records_folder, tiny, monkeypatch):
+    drawn, make_pair = set(), families.make_pair
+
+    def noted(family, *arguments, **options):
+        drawn.add(family)
+        return make_pair(family, *arguments, **options)
+
+    monkeypatch.setattr(families, "make_pair", noted)
+    tiny.train.leave_out = tuple(set(families.FAMILIES) - {"inpainted", "swap"})
+    take(open_batches(records_folder, tiny), 12)
+    assert drawn == {"inpainted", "swap"}
+    tiny.train.leave_out = tuple(families.FAMILIES)
+    with pytest.raises(InputError, match="leaves no family of forgeries"):
+        take(open_batches(records_folder, tiny), 1)
+
+
+def test_masks_are_made_where_they_are_asked_for(records_folder, tiny):
+    tiny.train.mask_weight = 1.0
+    for batch in take(open_batches(records_folder, tiny), 2):
+        assert batch["mask"].shape == (4, SIZE // 8, SIZE // 8)
+        tokens = batch["mask"].reshape(4, 3, 4, 3, 4).mean(axis=(2, 4)).reshape(4, -1)
+        np.testing.assert_allclose(tokens, batch["forged"], atol=1e-5)
+
+
+def test_methods_left_out_of_records(records_folder):
+    records = Records(records_folder, "train")
+    methods = {record["method"] for record in records if record["label"] == FAKE}
+    gone, *kept = sorted(methods)
+    rest = records.without((gone,))
+    assert {record["method"] for record in rest} == {ORIGINAL, *kept}
+    assert len(rest) == sum(record["method"] != gone for record in records)
+    assert records.without(()) is records
+    with pytest.raises(InputError, match=r"leaves one class in the train split: it holds"):
+        records.without(methods)

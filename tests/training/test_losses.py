@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax.network.ssaaformer import Outputs
-from deepfidelity_jax.training.losses import cross_entropy, ranking_loss, token_loss, training_loss
+from deepfidelity_jax.training.losses import (
+    cross_entropy,
+    ranking_loss,
+    shrink_mask,
+    token_loss,
+    training_loss,
+)
 
 LOG3 = float(np.log(3))  # logits (0, log 3): probabilities 1/4 and 3/4
 
@@ -118,3 +124,29 @@ def test_labels_follow_the_box():
     assert total == pytest.approx(weighted, rel=1e-5)
     unmixed = training_loss(outputs, batch, **weights)[1]
     assert unmixed["token"] == pytest.approx((3 * right + wrong) / 4, rel=1e-5)
+
+
+def test_masks_shrink_by_averaging():
+    mask = jnp.arange(16.0).reshape(1, 4, 4)
+    np.testing.assert_allclose(shrink_mask(mask, 4), [[2.5, 4.5, 10.5, 12.5]])
+    np.testing.assert_allclose(shrink_mask(mask, 16), mask.reshape(1, 16))
+
+
+def test_mask_heads_are_asked_for_the_forged_share_of_each_position():
+    batch = {
+        "label": jnp.array([0, 1]),
+        "forged": jnp.zeros((2, 1)),
+        "fidelity": jnp.zeros(2),
+        "mask": jnp.zeros((2, 4, 4)).at[0, :2, :2].set(1.0),
+    }
+    right = jnp.zeros((2, 4, 2)).at[:, :, 1].set(9.0).at[0, 0].set(jnp.array([9.0, 0.0]))
+    wrong = right[:, ::-1]
+    weights = {"label_smoothing": 0.0, "token_weight": 0.0, "fidelity_weight": 0.0}
+    losses = []
+    for logits in (right, wrong):
+        outputs = make_outputs(None)._replace(mask_logits=(logits, logits))
+        total, parts = training_loss(outputs, batch, **weights, ranking_weight=0.0, mask_weight=2.0)
+        assert total == pytest.approx(float(parts["class"] + 2 * parts["mask"]), rel=1e-6)
+        losses.append(float(parts["mask"]))
+    assert losses[0] < 0.01 < losses[1]
+    assert "mask" not in training_loss(make_outputs(None), batch, **weights, ranking_weight=0.0)[1]

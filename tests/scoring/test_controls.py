@@ -1,0 +1,114 @@
+"""Controls change real faces without bringing in anything foreign."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax.detector.load import Detector
+from deepfidelity_jax.fidelity.calibration import Calibration
+from deepfidelity_jax.fidelity.scale import FAKE, REAL
+from deepfidelity_jax.images.pictures import encode_image
+from deepfidelity_jax.scoring import controls
+
+
+@pytest.fixture(scope="module")
+def records():
+    made = []
+    for identity in range(4):
+        rng = np.random.default_rng(identity)
+        person = renderer.sample_identity(rng)
+        (pose,) = renderer.sample_poses(rng, 1)
+        image, points = renderer.render(person, renderer.sample_scene(rng), pose, 128)
+        for frame in range(2):
+            made.append({
+                "image": encode_image(image), "landmarks": points.astype(np.float32),
+                "video_id": f"v{identity}", "label": REAL, "frame": frame,
+            })  # fmt: skip
+        made.append(made[-1] | {"label": FAKE, "video_id": f"v{identity}:swap"})
+    return made
+
+
+def pixels(faces):
+    return np.stack(faces).astype(int)
+
+
+def test_one_real_face_of_each_video(records):
+    faces = controls.real_faces(records)
+    assert [(face["video_id"], face["frame"]) for face in faces] == [(f"v{i}", 0) for i in range(4)]
+    assert [face["video_id"] for face in controls.real_faces(records, most=2)] == ["v0", "v2"]
+
+
+@pytest.mark.parametrize("name", [*controls.DEGRADATIONS, *controls.CONTROLS])
+def test_every_change_keeps_the_size_and_repeats(records, name):
+    faces = controls.real_faces(records)
+    change = (controls.DEGRADATIONS | controls.CONTROLS)[name]
+    before, after = (pixels(controls.change_faces(faces, c)) for c in (None, change))
+    assert after.shape == before.shape
+    assert np.abs(after - before).max() > 3
+    assert (pixels(controls.change_faces(faces, change)) == after).all()
+
+
+@pytest.mark.parametrize("name", [n for n in controls.CONTROLS if n != "recompressed"])
+def test_a_change_inside_leaves_the_corners(records, name):
+    faces = controls.real_faces(records)
+    before, after = (
+        pixels(controls.change_faces(faces, c)) for c in (None, controls.CONTROLS[name])
+    )
+    change = np.abs(after - before)
+    assert change[:, :6, :6].mean() < 1.5, "JPEG alone"
+    assert change[:, 32:96, 32:96].mean() > change[:, :6, :6].mean()
+
+
+def test_degradations_have_the_strength_in_their_names(records):
+    """On a crop of 256 pixels nothing is resized before or after."""
+    faces = controls.real_faces(records)
+    face = cv2.resize(controls.change_faces(faces, None)[0], (256, 256))
+    points, rng = np.zeros((5, 2), np.float32), np.random.default_rng(0)
+    changed = {name: change(face, points, rng) for name, change in controls.DEGRADATIONS.items()}
+    np.testing.assert_array_equal(changed["blur of 3 px"], cv2.GaussianBlur(face, (0, 0), 3))
+    np.testing.assert_array_equal(changed["half brightness"], face // 2)
+    noise = changed["noise of 8"].astype(float) - face
+    inner = (face > 40) & (face < 215)
+    assert noise[inner].std() == pytest.approx(8, rel=0.05)
+
+
+def test_the_limit_keeps_the_promise_on_every_degradation():
+    rng = np.random.default_rng(0)
+    scores = {
+        name: (np.zeros(500), rng.normal(0.8 - shift, 0.1, 500))
+        for name, shift in (("untouched", 0.0), ("blur of 3 px", 0.2), ("JPEG 50", 0.05))
+    }
+    limit = controls.fake_limit(scores)
+    shares = {name: (fidelity < limit).mean() for name, (_, fidelity) in scores.items()}
+    assert shares["untouched"] <= 0.04
+    assert max(shares.values()) <= 0.08
+    assert shares["blur of 3 px"] == pytest.approx(0.08, abs=0.01), "and no lower than it must be"
+
+
+class Sharpness(Detector):
+    """A detector that takes sharp faces for real: class score and fidelity are their gradient."""
+
+    def __init__(self):
+        calibration = Calibration(-10.0, 0.5, "validation", fake_below=0.3)
+        self.fidelity_model = SimpleNamespace(calibration=calibration)
+
+    def class_logits(self, images):
+        return np.stack([-self.fidelity(images), self.fidelity(images)], axis=1)
+
+    def fidelity(self, images):
+        steps = np.abs(np.diff(images.astype(np.float32), axis=2)).mean(axis=(1, 2, 3))
+        return (steps / 6).astype(np.float32)
+
+
+def test_a_detector_of_sharpness_is_found_out(records):
+    found = controls.measure(Sharpness(), records, seed=0, replicates=50)
+    assert found["n"] == 4
+    assert found["blur of 3 px"]["class_auc"] > 0.9
+    assert found["noise of 8"]["class_auc"] < 0.3
+    assert 0.4 <= found["moved by half a pixel inside"]["class_auc"] <= 0.8
+    assert found["blur of 3 px"]["called_fake"] >= found["untouched"]["called_fake"]
+    assert "class_auc" not in found["untouched"]
+    assert controls.measure(Sharpness(), records[2::3], seed=0, replicates=50) == {}

@@ -1,0 +1,96 @@
+"""Each method is left out of one training and tested by it."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import OPTIONS, assert_told
+from PIL import Image
+
+from deepfidelity_configs import leave_one_out as proof
+from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax import leave_one_out
+from deepfidelity_jax.forgeries.families import FAMILIES
+from deepfidelity_jax.options import checks
+from deepfidelity_jax.scoring.exported_features import Features
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Photographs of 16 rendered people."""
+    folder = tmp_path_factory.mktemp("people")
+    for identity in range(16):
+        rng = np.random.default_rng(identity)
+        person = renderer.sample_identity(rng)
+        (pose,) = renderer.sample_poses(rng, 1)
+        image, _ = renderer.render(person, renderer.sample_scene(rng), pose, 96)
+        Image.fromarray(image).save(folder / f"person-{chr(97 + identity)}.png")
+    return folder
+
+
+def options(people, workdir, methods="('swap','inpainted')"):
+    small = [option for option in OPTIONS if "identities" not in option and "clips" not in option]
+    return [
+        f"--config={proof.__file__}",
+        *small,
+        f"--config.data.dir={people}",
+        "--config.faces.detector=none",
+        f"--config.leave_one_out={methods}",
+        "--config.seed=1",  # every split gets some of the few people
+        "--config.train.steps=4",
+        "--config.train.eval_every=4",
+        f"--workdir={workdir}",
+    ]
+
+
+@pytest.mark.e2e
+def test_each_run_has_not_seen_what_it_is_tested_on(run, people, tmp_path):
+    status, _, said = run(*options(people, tmp_path / "proof"))
+    assert status == 0, said
+    rows = list(csv.DictReader((tmp_path / "proof/leave_one_out.csv").open()))
+    assert [row["left_out"] for row in rows] == ["swap", "inpainted"]
+    for row in rows:
+        place = tmp_path / "proof" / f"without_{row['left_out']}"
+        metrics = json.loads((place / "eval/face_folder/metrics.json").read_text())
+        assert set(metrics["by_method"]) == set(FAMILIES), "tested on all"
+        entry = metrics["by_method"][row["left_out"]]
+        assert float(row["frame_auc"]) == pytest.approx(entry["frame_auc"])
+        features = Features.load(place / "features/face_folder-train.npz")
+        fitted = features.without((row["left_out"],))
+        assert row["left_out"] not in set(fitted.method)
+        config = json.loads((place / "config.json").read_text())
+        assert config["train"]["leave_out"] == [row["left_out"]]
+    assert not (tmp_path / "proof/without_swap/records").exists(), "records are shared"
+    assert "mean 0." in said
+
+    status, _, again = run(*options(people, tmp_path / "proof"))
+    assert status == 0, again
+    assert "step " not in again, "a finished run is not repeated"
+    assert again.splitlines()[-1] == said.splitlines()[-1]
+
+
+def test_what_cannot_be_left_out_is_told_at_once(run, people, tmp_path):
+    for methods, words in (
+        ("('swap',)", "at least two methods"),
+        ("('swap','swap')", "each once"),
+        ("()", "at least two methods"),
+    ):
+        assert_told(run(*options(people, tmp_path / "proof", methods)), words)
+    asked = options(people, tmp_path / "proof")
+    assert_told(run(*asked, "--mode=train"), "--mode=train is not for a config of several")
+    assert not (tmp_path / "proof").exists()
+
+
+def test_a_plan_is_the_config_without_one_method(tmp_path):
+    config = proof.get_config()
+    checks.checked(config)
+    own = leave_one_out.plan(config, tmp_path, "swap")
+    assert own.train.leave_out == ("swap",)
+    assert config.train.leave_out == ()
+    checks.check(own)
+    own, usual = own.to_dict(), config.to_dict()
+    usual.pop("leave_one_out")
+    own["train"].pop("leave_out"), usual["train"].pop("leave_out")
+    own["data"].pop("records_dir"), usual["data"].pop("records_dir")
+    assert own == usual
