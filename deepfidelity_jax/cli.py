@@ -1,7 +1,6 @@
 """The command line: `python run.py`, installed as `deepfidelity`. One function per mode."""
 
 import contextlib
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,73 +8,10 @@ from pathlib import Path
 from absl import flags
 
 from deepfidelity_jax import console, hosts
-from deepfidelity_jax.console import DONE, one_line
+from deepfidelity_jax.console import DONE
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import expand, require_writable
-
-# The flags of each mode, beside --workdir and --mode. Any other flag is refused.
-_STAGE = ("config", "distributed", "coordinator", "processes", "process")
-FLAGS = {
-    "run": _STAGE,
-    "prepare": _STAGE,
-    "train": _STAGE,
-    "fit": _STAGE,
-    "evaluate": (*_STAGE, "input"),
-    "predict": ("config", "input", "output", "quiet"),
-    "convert": ("config", "input", "output", "ema"),
-}
-HELP = """\
-usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE] [--FLAG=VALUE ...]
-
-Train a deepfake detector, evaluate it, and score photographs and videos with it.
-
-modes
-  run        prepare, train, fit and evaluate (the default); finished stages are skipped
-  prepare    find the faces in a dataset and write them as records
-  train      train the network on the records
-  fit        fit the regressor that turns a feature into a fidelity
-  evaluate   score the test split and write the report; with --input, your own labelled folder
-  predict    score photographs and videos, one JSON line each
-  convert    import the official weights into a workdir, or export weights to a file
-
-all modes
-  --workdir=DIR         folder of the run: config, checkpoints, metrics, report
-
-run, prepare, train, fit, evaluate
-  --config=FILE         a file in configs/, such as configs/demo.py
-  --config.GROUP.OPTION=VALUE
-                        change an option; configs/default.py lists all of them
-  --distributed         this is one of several processes, started by Cloud TPU, SLURM, Open MPI
-                        or Kubernetes
-  --coordinator=HOST:PORT --processes=N --process=I
-                        the same without a cluster manager: where process 0 listens, how many
-                        processes there are, and which one this is
-
-evaluate
-  --input=FOLDER        score this folder, with real/ and fake/ inside, instead of the test split;
-                        needs no --config, but takes --config.faces.OPTION=VALUE
-
-predict
-  --input=PATH          a photograph, a video, or a folder of them; may be repeated
-  --output=FILE         write the lines here instead of to stdout, as a table if it ends in .csv;
-                        an interrupted command continues the file
-  --quiet               no progress and no summary on stderr
-  --config.faces.OPTION=VALUE
-                        change how faces are found; all other settings come from the workdir
-
-convert
-  --input=FILE          official weights, and once more for an svr_model.pkl; or a workdir to export
-  --output=FILE         write the weights here (.safetensors or .npz) instead of into a workdir
-  --noema               take the raw weights where the file also has averaged ones
-  --config=FILE         data and face settings for the new workdir
-
-examples
-  python run.py --config=configs/demo.py --workdir=/tmp/demo
-  python run.py --mode=predict --workdir=/tmp/demo --input=clip.mp4 --input=photos/
-
-exit status: 0 done, 1 failed while running, 2 wrong usage, config or input
-On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N asks for another number.
-"""
+from deepfidelity_jax.files import require_writable
+from deepfidelity_jax.options.arguments import HELP, changed_face_options, parse, read_config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,19 +56,14 @@ def run(values: flags.FlagValues) -> int:
         return evaluate_folder(values)
     if values.config is None:
         raise InputError("--config=configs/NAME.py is missing")
-    config, folder = _read_config(values), Path(values.workdir)
+    config, folder = read_config(values), Path(values.workdir)
     several_processes = values.distributed or values.coordinator
     if several := checks.experiment(config):
         if several_processes:
             raise InputError("a config of several datasets or trainings runs in one process")
         if values.mode != "run" and (several, values.mode) != ("cross", "evaluate"):
             raise InputError(f"--mode={values.mode} is not for a config of several")
-        from deepfidelity_jax import leave_one_out
-        from deepfidelity_jax.scoring import cross_dataset
-
-        with workdir.held(folder):
-            {"cross": cross_dataset, "leave_one_out": leave_one_out}[several].run(config, folder)
-        return DONE
+        return run_several(several, config, folder)
     pipeline.check_place(config, folder, values.mode)
     checks.require_same(folder, config)
     if several_processes:
@@ -140,6 +71,16 @@ def run(values: flags.FlagValues) -> int:
     with workdir.held(folder) if hosts.is_first() else contextlib.nullcontext():
         workdir.keep_programs(folder)
         pipeline.run(config, folder, values.mode)
+    return DONE
+
+
+def run_several(name: str, config, folder: Path) -> int:
+    """A config of several datasets or trainings."""
+    from deepfidelity_jax import leave_one_out, workdir
+    from deepfidelity_jax.scoring import cross_dataset
+
+    with workdir.held(folder):
+        {"cross": cross_dataset, "leave_one_out": leave_one_out}[name].run(config, folder)
     return DONE
 
 
@@ -154,7 +95,7 @@ def evaluate_folder(values: flags.FlagValues) -> int:
     read_config(folder)  # before `held`, which would create a missing workdir
     with held(folder):
         keep_programs(folder)
-        cross_dataset.evaluate_folder(folder, values.input[0], _changed_face_options(values))
+        cross_dataset.evaluate_folder(folder, values.input[0], changed_face_options(values))
     return DONE
 
 
@@ -173,11 +114,12 @@ def predict(values: flags.FlagValues) -> int:
         raise InputError("--input=PATH is missing: a photograph, a video or a folder of them")
     inputs, hidden = list_inputs(values.input)
     with Lines(values.output) as lines:
-        keep_programs(Path(values.workdir))
+        if values.workdir:
+            keep_programs(Path(values.workdir))
         detector = load(values.workdir)
         if detector.fidelity_model is None:
             raise InputError(f"{values.workdir} has no fidelity.npz: run --mode=fit first")
-        changed = _changed_face_options(values)
+        changed = changed_face_options(values)
         detector.faces = replace(detector.faces, **changed)
         if "yunet" in changed and detector.faces.detector != "yunet":
             raise InputError("--config.faces.yunet needs --config.faces.detector=yunet")
@@ -221,130 +163,8 @@ def convert(values: flags.FlagValues) -> int:
         )
     folder = Path(values.workdir)
     require_usable(folder)
-    config = None if values.config is None else _read_config(values)
+    config = None if values.config is None else read_config(values)
     svr = regressors[0] if regressors else None
     with workdir.held(folder):
         import_official(weights[0], svr, folder, config, values.ema)
     return DONE
-
-
-def parse(argv: list[str]) -> flags.FlagValues:
-    """The command line's flags; InputError if they are wrong or do not fit the mode."""
-    values = flags.FlagValues()
-    try:
-        _define_flags(values, argv)
-        rest = values(argv)[1:]
-    except InputError:
-        raise
-    except (AttributeError, KeyError) as error:
-        unknown, *meant = re.findall(r"[\"']([\w.]+)\\*[\"']", str(error)) or [str(error)]
-        hint = f"; did you mean {meant[0]!r}?" if meant else ""
-        raise InputError(f"the config has no option {unknown!r}{hint}") from None
-    except Exception as error:  # a config file is Python and may raise anything
-        from deepfidelity_jax.options import checks
-
-        raise InputError(one_line(checks.explain(error))) from None
-    if rest:
-        raise InputError(f"unexpected argument {rest[0]!r}: write options as --name=value")
-    if not values.workdir and not (values.mode == "convert" and values.output):
-        raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
-    values.workdir = values.workdir and expand("--workdir", values.workdir)
-    values.output = values.output and expand("--output", values.output)
-    values.input = [expand("--input", path) for path in values.input]
-    _check_processes(values)
-    for name in values:
-        # --config.GROUP.OPTION is a flag of its own, named so.
-        allowed = name.split(".")[0] in ("workdir", "mode", *FLAGS[values.mode])
-        if values[name].present and not allowed:
-            no = "no" if values[name].value is False else ""
-            raise InputError(f"--{no}{name} is not for --mode={values.mode}")
-    # Grain's worker processes read absl's global flags.
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    return values
-
-
-def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
-    """Define every flag. HELP describes them.
-
-    predict, and evaluate of an --input, read their settings from the workdir; there --config has
-    the group `faces` alone.
-    """
-    from ml_collections import ConfigDict, config_flags
-
-    common = {"lock_config": True, "flag_values": values, "sys_argv": argv}
-    if mode := _mode_with_input(argv):
-        from deepfidelity_configs import default
-
-        for arg in filter(re.compile(r"--?config(?!\.faces\.)").match, argv):
-            raise InputError(
-                f"{arg}: --mode={mode} with --input reads its settings from the workdir; only "
-                "--config.faces.OPTION can be changed"
-            )
-        faces = ConfigDict({"faces": default.get_config().faces})
-        config_flags.DEFINE_config_dict("config", faces, **common)
-    else:
-        config_flags.DEFINE_config_file("config", None, **common)
-    flags.DEFINE_string("workdir", None, "", flag_values=values)
-    flags.DEFINE_enum("mode", "run", tuple(FLAGS), "", flag_values=values)
-    flags.DEFINE_multi_string("input", [], "", flag_values=values)
-    flags.DEFINE_string("output", None, "", flag_values=values)
-    flags.DEFINE_bool("quiet", False, "", flag_values=values)
-    flags.DEFINE_bool("ema", True, "", flag_values=values)
-    flags.DEFINE_bool("distributed", False, "", flag_values=values)
-    flags.DEFINE_string("coordinator", None, "", flag_values=values)
-    flags.DEFINE_integer("processes", None, "", 1, flag_values=values)
-    flags.DEFINE_integer("process", None, "", 0, flag_values=values)
-
-
-def _mode_with_input(argv: list[str]) -> str:
-    """The mode, if it scores --input with a workdir; else empty. Reads `argv` ahead of the rest."""
-    values = flags.FlagValues()
-    values.set_gnu_getopt()
-    flags.DEFINE_string("mode", None, "", flag_values=values)
-    flags.DEFINE_multi_string("input", [], "", flag_values=values)
-    with contextlib.suppress(flags.Error):  # the full parse reports it
-        values(argv, known_only=True)
-        if values.mode == "predict" or (values.mode == "evaluate" and values.input):
-            return values.mode
-    return ""
-
-
-def _check_processes(values: flags.FlagValues) -> None:
-    """InputError unless the flags for several processes fit together."""
-    given = (values.coordinator, values.processes, values.process)
-    if given == (None, None, None) and not values.distributed:
-        return
-    if values.mode in ("predict", "convert") or values.input:
-        raise InputError(f"--mode={values.mode} runs in one process")
-    if values.distributed and given != (None, None, None):
-        raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")
-    if not values.distributed and None in given:
-        raise InputError("--coordinator=HOST:PORT, --processes=N and --process=I go together")
-    if not values.distributed and values.process >= values.processes:
-        raise InputError(
-            f"--process={values.process} with --processes={values.processes}: processes are "
-            f"numbered from 0 to {values.processes - 1}"
-        )
-
-
-def _read_config(values: flags.FlagValues):
-    """The locked configuration; InputError if its file cannot be read or an option is wrong."""
-    from deepfidelity_jax.options import checks
-
-    try:
-        config = values.config
-        getattr(config, "lock", None)  # ml_collections reads the file on first use
-    except OSError as error:
-        reason = one_line(error).split("config_config ")[-1]
-        raise InputError(f"--config cannot be read: {reason}") from None
-    return checks.checked(config)
-
-
-def _changed_face_options(values: flags.FlagValues) -> dict:
-    """The --config.faces options given on the command line, by name."""
-    from ml_collections import config_flags
-
-    given = config_flags.get_override_values(values["config"])
-    names = (key.removeprefix("faces.") for key in given)
-    return {name: values.config.faces[name] for name in names}

@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import hosts
+from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
@@ -110,7 +111,9 @@ def remember_training_pictures(config: ConfigDict, folder: Path, workdir: Path) 
     stages = Stages(workdir)
     inputs = fingerprint(folder.parent.name, folder.name, config.init_from)
     if not stages.done("seen", inputs, workdir / training_pictures.SEEN):
-        training_pictures.remember(folder, workdir, config.init_from)
+        start = config.init_from
+        start = str(bundled.folder()) if start == bundled.NAME else start
+        training_pictures.remember(folder, workdir, start)
         stages.finish("seen", inputs)
 
 

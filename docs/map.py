@@ -4,10 +4,14 @@ from pathlib import Path
 
 # From top to bottom; within a row imports go to the left. tests/tree/test_layout.py checks both.
 ROWS = {
-    "commands": {"pipeline": "the stages in order", "cli": "flags and modes"},
+    "commands": {
+        "pipeline": "the stages in order",
+        "leave_one_out": "one training a method",
+        "cli": "the modes",
+    },
     "a detector": {
-        "training": "records to a checkpoint",
-        "detector": "a workdir to verdicts",
+        "training": "trains, writes checkpoints",
+        "detector": "gives verdicts",
         "scoring": "scores to figures, report",
         "official": "official weights, in and out",
     },

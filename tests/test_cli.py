@@ -14,7 +14,7 @@ from conftest import DEMO, OPTIONS, TREE, assert_told
 from PIL import Image
 from sklearn.svm import SVR
 
-from deepfidelity_jax import cli
+from deepfidelity_jax.options import arguments
 from deepfidelity_jax.workdir import held
 
 FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
@@ -168,8 +168,8 @@ def test_help_names_every_mode_and_flag(run):
     assert (status, error) == (0, "")
     assert run("-h") == (0, out, "")
     modes = out.split("\nmodes\n")[1].split("\n\n")[0]
-    assert [line.split()[0] for line in modes.splitlines()] == list(cli.FLAGS)
-    flags = {flag for own in cli.FLAGS.values() for flag in own} | {"workdir", "mode"}
+    assert [line.split()[0] for line in modes.splitlines()] == list(arguments.FLAGS)
+    flags = {flag for own in arguments.FLAGS.values() for flag in own} | {"workdir", "mode"}
     assert set(re.findall(r"--(?:no(?=ema))?([a-z]+)", out)) == flags
     assert max(map(len, out.splitlines())) <= 100
     assert "JAX_NUM_CPU_DEVICES" in out

@@ -18,6 +18,7 @@ from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import __version__
+from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.detector.predict import Prediction, predict
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
@@ -207,12 +208,17 @@ class Detector:
         return np.concatenate(results)
 
 
-def load(workdir: str | Path) -> Detector:
+def load(workdir: str | Path | None = None) -> Detector:
     """The detector in a workdir, with the weights that did best on validation.
 
-    Works on any platform and needs no dataset. Raises InputError if the folder is no workdir, is
-    not trained, or is damaged.
+    Without a workdir, the one that comes with the package. Works on any platform and needs no
+    dataset. Raises InputError if the folder is no workdir, is not trained, or is damaged.
     """
+    if workdir is None:
+        config, variables, step = bundled.read()
+        fitted = bundled.folder() / "fidelity.npz"
+        origin = fingerprint(digest(bundled.folder() / "weights.npz"), digest(fitted))
+        return Detector(config, variables, step, stored.load(fitted), origin=origin)
     workdir = Path(workdir)
     config, variables, step = trained.read_trained(workdir)
     notes = checkpoint.read_notes(workdir / "checkpoints", step)

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from deepfidelity_configs import default
 from deepfidelity_jax import workdir
+from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.calibration import fixed_calibration
@@ -151,13 +152,14 @@ def rewrite(source: Path, output: Path, ema: bool = True) -> None:
 
 
 def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
-    """The arrays that `config.init_from` gives to training: a workdir, or official weights.
+    """The arrays that `config.init_from` gives to training: a workdir's, official, or bundled.
 
     Says each tensor that differs. Raises InputError if they do not fit.
     """
     path = Path(config.init_from).expanduser()
-    if path.is_dir():
-        source, variables, _ = trained.read_trained(path)
+    own = config.init_from == bundled.NAME
+    if own or path.is_dir():
+        source, variables, _ = bundled.read() if own else trained.read_trained(path)
         weights = to_state_dict(step.build_model(source).config, variables)
     else:
         weights = read_weights(path)[1]

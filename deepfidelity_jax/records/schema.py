@@ -92,7 +92,7 @@ class Records(Sequence[dict[str, Any]]):
         with _read_whole(self.folder):
             return len(self._open())
 
-    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:  # type: ignore[override]
         with _read_whole(self.folder):
             source = self._open()
             if not 0 <= int(index) < len(source):
@@ -137,7 +137,7 @@ class Selection(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:  # type: ignore[override]
         return self.records[self.rows[index]]
 
 

@@ -1,0 +1,88 @@
+"""The detector that comes with the package, and how a trained workdir is packed into one.
+
+    config.json   the configuration it was trained with, without paths
+    weights.npz   the averaged weights by their path, float16; BatchNorm's statistics float32
+    fidelity.npz  regressor and calibration
+    training_pictures.json  digests of the pictures it was trained on, which are no test for it
+    MODEL_CARD.md data, figures and limits
+
+python -m deepfidelity_jax.detector.bundled WORKDIR FOLDER
+"""
+
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.leaks.training_pictures import SEEN
+from deepfidelity_jax.options import checks
+from deepfidelity_jax.training import trained
+from deepfidelity_jax.workdir import write_json
+
+NAME = "bundled"  # what --config.init_from calls it
+PATHS = (
+    "data.dir", "data.real_folder", "data.fake_folder", "data.records_dir", "data.manual_dir",
+    "data.bench_json", "faces.yunet", "quality.weights", "quality.csv", "init_from",
+)  # fmt: skip
+
+
+def folder() -> Path:
+    """Where the detector lies in the installed package."""
+    return Path(str(resources.files("deepfidelity_jax") / NAME))
+
+
+def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
+    """Config, variables (float32) and training step of a packed detector, by default ours.
+
+    InputError if it is missing or damaged.
+    """
+    place = folder() if place is None else place
+    try:
+        config = ConfigDict(json.loads((place / "config.json").read_text(encoding="utf-8")))
+        with np.load(place / "weights.npz", allow_pickle=False) as file:
+            step = int(file["step"])
+            flat = {
+                tuple(name.split("/")): file[name].astype(np.float32)
+                for name in file.files
+                if name != "step"
+            }
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"the detector in {place} is missing or damaged: {error}") from None
+    return checks.complete(config), unflatten_dict(flat), step
+
+
+def pack(workdir: Path, place: Path) -> None:
+    """Write the detector in `workdir` to the folder `place`.
+
+    The heads that only training uses are left out. InputError if the workdir is not fitted.
+    """
+    config, variables, step = trained.read_trained(workdir)
+    fitted = workdir / "fidelity.npz"
+    if not fitted.is_file():
+        raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
+    config.update_from_flattened_dict(dict.fromkeys(PATHS, ""))
+    config.train.mask_weight = 0.0
+    flat = {"/".join(path): np.asarray(x) for path, x in flatten_dict(variables).items()}
+    kept = {
+        name: x if name.startswith("batch_stats") else x.astype(np.float16)
+        for name, x in flat.items()
+        if not name.startswith("params/mask_head")
+    }
+    place.mkdir(parents=True, exist_ok=True)
+    write_json(place / "config.json", json.loads(config.to_json()))
+    with written_whole(place / "weights.npz") as file:
+        np.savez(file, step=np.int64(step), **kept)
+    for path in (fitted, workdir / SEEN):
+        with written_whole(place / path.name) as file:
+            file.write(path.read_bytes())
+
+
+if __name__ == "__main__":
+    pack(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,199 @@
+"""What the command line takes: the flags of each mode, the help text, and how both are read."""
+
+import contextlib
+import re
+
+from absl import flags
+
+from deepfidelity_jax.console import one_line
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import expand
+
+# The flags of each mode, beside --workdir and --mode. Any other flag is refused.
+_STAGE = ("config", "distributed", "coordinator", "processes", "process")
+FLAGS = {
+    "run": _STAGE,
+    "prepare": _STAGE,
+    "train": _STAGE,
+    "fit": _STAGE,
+    "evaluate": (*_STAGE, "input"),
+    "predict": ("config", "input", "output", "quiet"),
+    "convert": ("config", "input", "output", "ema"),
+}
+HELP = """\
+usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE] [--FLAG=VALUE ...]
+
+Train a deepfake detector, evaluate it, and score photographs and videos with it.
+
+modes
+  run        prepare, train, fit and evaluate (the default); finished stages are skipped
+  prepare    find the faces in a dataset and write them as records
+  train      train the network on the records
+  fit        fit the regressor that turns a feature into a fidelity
+  evaluate   score the test split and write the report; with --input, your own labelled folder
+  predict    score photographs and videos, one JSON line each
+  convert    import the official weights into a workdir, or export weights to a file
+
+all modes
+  --workdir=DIR         folder of the run: config, checkpoints, metrics, report; predict without
+                        it uses the detector that comes with the package
+
+run, prepare, train, fit, evaluate
+  --config=FILE         a file in configs/, such as configs/demo.py
+  --config.GROUP.OPTION=VALUE
+                        change an option; configs/default.py lists all of them
+  --distributed         this is one of several processes, started by Cloud TPU, SLURM, Open MPI
+                        or Kubernetes
+  --coordinator=HOST:PORT --processes=N --process=I
+                        the same without a cluster manager: where process 0 listens, how many
+                        processes there are, and which one this is
+
+evaluate
+  --input=FOLDER        score this folder, with real/ and fake/ inside, instead of the test split;
+                        needs no --config, but takes --config.faces.OPTION=VALUE
+
+predict
+  --input=PATH          a photograph, a video, or a folder of them; may be repeated
+  --output=FILE         write the lines here instead of to stdout, as a table if it ends in .csv;
+                        an interrupted command continues the file
+  --quiet               no progress and no summary on stderr
+  --config.faces.OPTION=VALUE
+                        change how faces are found; all other settings come from the workdir
+
+convert
+  --input=FILE          official weights, and once more for an svr_model.pkl; or a workdir to export
+  --output=FILE         write the weights here (.safetensors or .npz) instead of into a workdir
+  --noema               take the raw weights where the file also has averaged ones
+  --config=FILE         data and face settings for the new workdir
+
+examples
+  python run.py --config=configs/demo.py --workdir=/tmp/demo
+  python run.py --mode=predict --input=photo.jpg
+  python run.py --mode=predict --workdir=/tmp/demo --input=clip.mp4 --input=photos/
+
+exit status: 0 done, 1 failed while running, 2 wrong usage, config or input
+On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N asks for another number.
+"""
+
+
+def parse(argv: list[str]) -> flags.FlagValues:
+    """The command line's flags; InputError if they are wrong or do not fit the mode."""
+    values = flags.FlagValues()
+    try:
+        _define_flags(values, argv)
+        rest = values(argv)[1:]
+    except InputError:
+        raise
+    except (AttributeError, KeyError) as error:
+        unknown, *meant = re.findall(r"[\"']([\w.]+)\\*[\"']", str(error)) or [str(error)]
+        hint = f"; did you mean {meant[0]!r}?" if meant else ""
+        raise InputError(f"the config has no option {unknown!r}{hint}") from None
+    except Exception as error:  # a config file is Python and may raise anything
+        from deepfidelity_jax.options import checks
+
+        raise InputError(one_line(checks.explain(error))) from None
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}: write options as --name=value")
+    alone = values.mode == "predict" or (values.mode == "convert" and values.output)
+    if not values.workdir and not alone:
+        raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
+    values["workdir"].value = values.workdir and expand("--workdir", values.workdir)
+    values["output"].value = values.output and expand("--output", values.output)
+    values["input"].value = [expand("--input", path) for path in values.input]
+    _check_processes(values)
+    for name in values:
+        # --config.GROUP.OPTION is a flag of its own, named so.
+        allowed = name.split(".")[0] in ("workdir", "mode", *FLAGS[values.mode])
+        if values[name].present and not allowed:
+            no = "no" if values[name].value is False else ""
+            raise InputError(f"--{no}{name} is not for --mode={values.mode}")
+    # Grain's worker processes read absl's global flags.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    return values
+
+
+def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
+    """Define every flag. HELP describes them.
+
+    predict, and evaluate of an --input, read their settings from the workdir; there --config has
+    the group `faces` alone.
+    """
+    from ml_collections import ConfigDict, config_flags
+
+    common = {"lock_config": True, "flag_values": values, "sys_argv": argv}
+    if mode := _mode_with_input(argv):
+        from deepfidelity_configs import default
+
+        for arg in filter(re.compile(r"--?config(?!\.faces\.)").match, argv):
+            raise InputError(
+                f"{arg}: --mode={mode} with --input reads its settings from the workdir; only "
+                "--config.faces.OPTION can be changed"
+            )
+        faces = ConfigDict({"faces": default.get_config().faces})
+        config_flags.DEFINE_config_dict("config", faces, **common)
+    else:
+        config_flags.DEFINE_config_file("config", None, **common)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_enum("mode", "run", tuple(FLAGS), "", flag_values=values)
+    flags.DEFINE_multi_string("input", [], "", flag_values=values)
+    flags.DEFINE_string("output", None, "", flag_values=values)
+    flags.DEFINE_bool("quiet", False, "", flag_values=values)
+    flags.DEFINE_bool("ema", True, "", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "", flag_values=values)
+    flags.DEFINE_string("coordinator", None, "", flag_values=values)
+    flags.DEFINE_integer("processes", None, "", 1, flag_values=values)
+    flags.DEFINE_integer("process", None, "", 0, flag_values=values)
+
+
+def _mode_with_input(argv: list[str]) -> str:
+    """The mode, if it scores --input with a workdir; else empty. Reads `argv` ahead of the rest."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt()
+    flags.DEFINE_string("mode", None, "", flag_values=values)
+    flags.DEFINE_multi_string("input", [], "", flag_values=values)
+    with contextlib.suppress(flags.Error):  # the full parse reports it
+        values(argv, known_only=True)
+        if values.mode == "predict" or (values.mode == "evaluate" and values.input):
+            return values.mode
+    return ""
+
+
+def _check_processes(values: flags.FlagValues) -> None:
+    """InputError unless the flags for several processes fit together."""
+    given = (values.coordinator, values.processes, values.process)
+    if given == (None, None, None) and not values.distributed:
+        return
+    if values.mode in ("predict", "convert") or values.input:
+        raise InputError(f"--mode={values.mode} runs in one process")
+    if values.distributed and given != (None, None, None):
+        raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")
+    if not values.distributed and None in given:
+        raise InputError("--coordinator=HOST:PORT, --processes=N and --process=I go together")
+    if not values.distributed and values.process >= values.processes:
+        raise InputError(
+            f"--process={values.process} with --processes={values.processes}: processes are "
+            f"numbered from 0 to {values.processes - 1}"
+        )
+
+
+def read_config(values: flags.FlagValues):
+    """The locked configuration; InputError if its file cannot be read or an option is wrong."""
+    from deepfidelity_jax.options import checks
+
+    try:
+        config = values.config
+        getattr(config, "lock", None)  # ml_collections reads the file on first use
+    except OSError as error:
+        reason = one_line(error).split("config_config ")[-1]
+        raise InputError(f"--config cannot be read: {reason}") from None
+    return checks.checked(config)
+
+
+def changed_face_options(values: flags.FlagValues) -> dict:
+    """The --config.faces options given on the command line, by name."""
+    from ml_collections import config_flags
+
+    given = config_flags.get_override_values(values["config"])
+    names = (key.removeprefix("faces.") for key in given)
+    return {name: values.config.faces[name] for name in names}
