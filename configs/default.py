@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
 
     # How faces are found, cropped and aligned, in preparation and prediction alike.
     config.faces = ConfigDict()
-    config.faces.detector = "cascade"  # cascade, yunet, or none if the images are crops
+    config.faces.detector = "mtcnn"  # mtcnn, yunet, cascade, or none if the images are crops
     config.faces.yunet = ""  # path of the YuNet ONNX file
     config.faces.margin = 1.3  # side of the crop, relative to the detector's box
     config.faces.size = 160  # side of a recorded crop, in pixels

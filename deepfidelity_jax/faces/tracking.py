@@ -16,7 +16,8 @@ from deepfidelity_jax.faces.cropping import Crop, cut_crop
 from deepfidelity_jax.faces.detection import CONFIDENT, Face, FaceSettings, detect, search_bordered
 from deepfidelity_jax.images import formats, media, pictures, videos
 
-SURE = {"cascade": 0.6, "yunet": 0.9}  # scores that hardly anything but an upright face reaches
+# Scores that hardly anything but an upright face reaches.
+SURE = {"mtcnn": 0.95, "yunet": 0.9, "cascade": 0.6}
 PERSISTENCE = 0.1  # least share of a video's frames in which a person is found confidently
 FEWEST_FRAMES = 2  # and least number of them
 PROBES = 4  # frames of a video that are searched in every way

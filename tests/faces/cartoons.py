@@ -7,7 +7,7 @@ import numpy as np
 
 from deepfidelity_jax.faces.detection import Face, FaceSettings
 
-CASCADE = FaceSettings()
+CASCADE = FaceSettings("cascade")
 NONE = FaceSettings(detector="none", size=64)
 
 

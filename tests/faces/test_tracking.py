@@ -88,7 +88,7 @@ def test_pixels_that_lie_sideways_give_upright_crops(tmp_path, turn):
 def test_a_sideways_video_is_turned_as_a_whole(tmp_path):
     upright = [scene((200 + 4 * n, 180, 140)) for n in range(12)]
     path = write_video(tmp_path / "a.mp4", [np.ascontiguousarray(np.rot90(i)) for i in upright])
-    found = tracking.extract(path, FaceSettings(size=96, frames=6))
+    found = tracking.extract(path, FaceSettings("cascade", size=96, frames=6))
     assert found.note == "lies sideways"
     (person,) = found.people
     assert [crop.frame for crop in person.crops] == [1, 3, 5, 7, 9, 11]
@@ -99,7 +99,7 @@ def test_a_sideways_video_is_turned_as_a_whole(tmp_path):
     # A few turned frames are no reason to turn the others.
     mixed = [*upright[:9], *(np.rot90(image, 2) for image in upright[9:])]
     path = write_video(tmp_path / "b.mp4", mixed)
-    found = tracking.extract(path, FaceSettings(size=96, frames=6))
+    found = tracking.extract(path, FaceSettings("cascade", size=96, frames=6))
     assert found.note == ""
     assert [crop.frame for crop in found.people[0].crops] == [1, 3, 5, 7]
 
@@ -175,7 +175,7 @@ def test_a_video_gives_its_people_the_same_each_time(tmp_path):
     images = [scene((200 + 2 * n, 180, 140), (480, 170 + n, 110)) for n in range(12)]
     images[5] = scene((212, 180, 140), (480, 175, 110), (340, 60, 60))  # passes once
     path = write_video(tmp_path / "a.mp4", images)
-    settings = FaceSettings(size=96, frames=6)
+    settings = FaceSettings("cascade", size=96, frames=6)
     found = tracking.extract(path, settings)
     assert found.frames == 6
     assert [len(person.crops) for person in found.people] == [6, 6]
