@@ -1,0 +1,30 @@
+"""The recipe of the detector that comes with the package: small faces, ten families of forgeries.
+
+python run.py --config=configs/bundled.py --config.data.dir=PORTRAITS --workdir=DIR
+
+PORTRAITS holds photographs of one person each, whose licence allows to give away what is trained on
+them. `python -m deepfidelity_jax.detector.bundled DIR FOLDER` packs the result.
+"""
+
+from ml_collections import ConfigDict
+
+from deepfidelity_configs import folder
+
+
+def get_config() -> ConfigDict:
+    """The configuration for portraits about 200 pixels high."""
+    config = folder.get_config()
+    config.data.group = "file"
+    config.data.splits = (0.80, 0.10, 0.10)
+    config.faces.size = 108
+    config.model.image_size = 96
+    share = config.model.image_size / config.faces.size
+    config.model.eval_crop = share
+    config.augment.crop_scale = (share**2, share**2)
+    config.fidelity.percentile = 2.0
+    config.train.steps = 14_000
+    config.train.fidelity_weight = 1.0
+    config.train.ema_decay = 0.999
+    config.train.eval_every = 2000
+    config.train.checkpoint_every = 500
+    return config
