@@ -85,7 +85,8 @@ def reenactment(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     lids = frame.place(np.array([-0.5, -0.5, 0.5, 0.5]), np.array([-0.14, 0.14, -0.14, 0.14]))
     lips = frame.place(np.array([0.0, 0.0, 0.0]), np.array([0.86, 1.16, 1.45]))
     source = np.vstack([face.points, lids, lips, anchors(shape)]).astype(np.float32)
-    moves = rng.uniform(-1, 1, 5)
+    # Each at least a few pixels: a mouth that hardly moves is not forged.
+    moves = rng.uniform(0.4, 1, 5) * rng.choice([-1, 1], 5)
     if rng.random() < 0.4:
         moves[2] = 0.0  # the mouth alone
     target = source.copy()
