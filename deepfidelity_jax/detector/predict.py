@@ -17,9 +17,12 @@ import numpy as np
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import tracking
+from deepfidelity_jax.fidelity.calibration import Calibration
+from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.images import formats, media, pictures
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SMALLEST_FACE = 32  # pixels of the face's box; fewer show no trace of a forgery
 STATUSES = ("real", "fake", "uncertain", "no face", "unreadable")
 
 
@@ -211,14 +214,36 @@ def predict(detector, path: Path, reason: str = "") -> Prediction:
         if score.quality is None and note not in notes:
             notes.append(note)
     least_real = min(people, key=lambda person: person.fidelity)
+    fitted = detector.fidelity_model
+    status, reason = decide(fitted.calibration, fitted.scale, least_real)
     return Prediction(
-        status=str(detector.fidelity_model.calibration.verdicts(least_real.fidelity)),
+        status=status,
         fidelity=least_real.fidelity,
         p_fake=least_real.p_fake,
         faces=people,
-        note=", ".join(notes),
+        note=", ".join([*notes, reason] if reason else notes),
         **about,
     )
+
+
+def decide(
+    calibration: Calibration, scale: FidelityScale | None, person: PersonScore
+) -> tuple[str, str]:
+    """The verdict on a person, one of STATUSES, and why it is uncertain if it is.
+
+    Only a detector that was fitted with an abstention band is ever uncertain.
+    """
+    verdict, limit = str(calibration.verdicts(person.fidelity)), calibration.fake_below
+    if limit is None:
+        return verdict, ""
+    side = min(person.bbox[2:])
+    if side < SMALLEST_FACE:
+        return "uncertain", f"uncertain: the face is {side:.0f} pixels wide, too few to judge"
+    if person.quality is not None and scale is not None and person.quality < scale.real_quality[0]:
+        return "uncertain", "uncertain: the quality is below that of the training faces"
+    if verdict == "uncertain":
+        return verdict, f"uncertain: below the threshold, but fakes are below {limit:.4f}"
+    return verdict, ""
 
 
 def stamp(path: Path) -> dict[str, int | str | None]:

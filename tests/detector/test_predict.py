@@ -14,6 +14,7 @@ from deepfidelity_jax.detector.predict import (
     Input,
     PersonScore,
     Prediction,
+    decide,
     list_inputs,
     predict,
     predict_all,
@@ -21,6 +22,8 @@ from deepfidelity_jax.detector.predict import (
 )
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
+from deepfidelity_jax.fidelity.calibration import Calibration
+from deepfidelity_jax.fidelity.scale import FidelityScale
 
 
 class Stand:
@@ -28,6 +31,7 @@ class Stand:
 
     fingerprint, threshold = "stand", 0.5
     faces = FaceSettings(detector="none", size=64)
+    fidelity_model = SimpleNamespace(calibration=Calibration(-10.0, 0.5, "fixed"), scale=None)
 
     def fidelity(self, images):
         return (images.mean(axis=(1, 2, 3)) / 255).astype(np.float32)
@@ -139,3 +143,35 @@ def test_a_stamp_is_size_and_time(tmp_path):
     assert stamp(path) == {"bytes": 3, "modified": "2001-09-09T01:46:40.123456+00:00"}
     nothing = {"bytes": None, "modified": None}
     assert stamp(tmp_path / "none") == stamp(tmp_path) == nothing
+
+
+def person(fidelity, side=80.0, quality=0.5):
+    return PersonScore(0, fidelity, 0.5, quality, 0.0, 1, [0.0, 0.0, side, side], 0.0)
+
+
+def decided(fake_below, seen):
+    calibration = Calibration(-10.0, 0.5, "validation", fake_below=fake_below)
+    return decide(calibration, FidelityScale((0.1, 0.9), (0.2, 0.9)), seen)
+
+
+@pytest.mark.parametrize(
+    ("seen", "status", "words"),
+    [
+        (person(0.7), "real", ""),
+        (person(0.2), "fake", ""),
+        (person(0.4), "uncertain", "fakes are below 0.3000"),
+        (person(0.2, side=20.0), "uncertain", "20 pixels wide"),
+        (person(0.7, quality=0.1), "uncertain", "quality is below"),
+        (person(0.7, quality=None), "real", ""),
+    ],
+)
+def test_where_nothing_can_be_claimed_nothing_is(seen, status, words):
+    found, reason = decided(0.3, seen)
+    assert found == status
+    assert words in reason
+    assert bool(reason) == (status == "uncertain")
+
+
+def test_without_a_band_every_verdict_is_real_or_fake():
+    for seen in (person(0.4), person(0.4, side=20.0), person(0.4, quality=0.1)):
+        assert decided(None, seen) == ("fake", "")

@@ -1,0 +1,80 @@
+"""A packed detector is the one it was packed from, and the one in the package works at once."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import assert_told
+from PIL import Image
+
+import deepfidelity_jax as df
+from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax.detector import bundled
+from deepfidelity_jax.detector.load import Detector
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity import stored
+
+
+def draw_face(seed=0, side=160):
+    rng = np.random.default_rng(seed)
+    person = renderer.sample_identity(rng)
+    (pose,) = renderer.sample_poses(rng, 1)
+    return renderer.render(person, renderer.sample_scene(rng), pose, side)[0]
+
+
+def test_a_packed_detector_scores_as_the_workdir_does(finished, tmp_path):
+    bundled.pack(finished, tmp_path / "box")
+    own = df.load(finished)
+    config, variables, step = bundled.read(tmp_path / "box")
+    packed = Detector(config, variables, step, stored.load(tmp_path / "box/fidelity.npz"))
+    assert step == own.step
+    images = np.stack([draw_face(seed, 64) for seed in range(6)])
+    np.testing.assert_allclose(packed.logits(images), own.logits(images), atol=0.02)
+    np.testing.assert_allclose(packed.fidelity(images), own.fidelity(images), atol=0.005)
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "box").iterdir()}
+    assert sizes.keys() == {
+        "config.json", "weights.npz", "fidelity.npz", "training_pictures.json"
+    }  # fmt: skip
+    said = json.loads((tmp_path / "box/config.json").read_text())
+    assert not any(str(value).startswith("/") for value in said["data"].values())
+
+
+def test_what_is_missing_or_damaged_is_told(finished, tmp_path):
+    with pytest.raises(InputError, match="missing or damaged"):
+        bundled.read(tmp_path)
+    bundled.pack(finished, tmp_path / "box")
+    weights = tmp_path / "box/weights.npz"
+    weights.write_bytes(weights.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="missing or damaged"):
+        bundled.read(tmp_path / "box")
+
+
+def test_the_box_is_small_and_has_its_card():
+    files = {path.name: path.stat().st_size for path in bundled.folder().iterdir()}
+    assert files.keys() >= {"config.json", "weights.npz", "fidelity.npz", "MODEL_CARD.md"}
+    assert sum(files.values()) < 8 * 2**20
+
+
+def test_the_bundled_detector_is_loaded_without_a_workdir():
+    detector = df.load()
+    assert detector.fidelity_model.calibration.threshold_from == "validation"
+    images = np.stack([draw_face(seed) for seed in range(3)])
+    assert np.isfinite(detector.fidelity(images)).all()
+    assert detector.fingerprint == df.load().fingerprint
+
+
+@pytest.mark.e2e
+def test_a_verdict_without_training(tmp_path):
+    Image.fromarray(draw_face(side=300)).save(tmp_path / "face.png")
+    argv = [sys.executable, "run.py", "--mode=predict", f"--input={tmp_path / 'face.png'}"]
+    crop = [*argv, "--config.faces.detector=none"]
+    done = subprocess.run(crop, capture_output=True, text=True, check=True)
+    line = json.loads(done.stdout)
+    assert line["status"] in ("real", "uncertain", "fake")
+    assert 0 < line["p_fake"] < 1
+
+
+def test_other_modes_still_need_a_workdir(run):
+    assert_told(run("--mode=evaluate", "--input=photos"), "--workdir=DIR is missing")
