@@ -64,11 +64,11 @@ def test_one_picture(tmp_path, value, status):
 
 def test_a_face_at_the_threshold_is_real(tmp_path):
     path = write_grey(tmp_path / "a.png", 128)
-    stand = Stand()
-    stand.threshold = predict(stand, path).fidelity
-    assert predict(stand, path).status == "real"
-    stand.threshold = np.nextafter(stand.threshold, 1)
-    assert predict(stand, path).status == "fake"
+    stand, fidelity = Stand(), predict(Stand(), path).fidelity
+    for threshold, status in ((fidelity, "real"), (float(np.nextafter(fidelity, 1)), "fake")):
+        calibration = Calibration(-10.0, threshold, "fixed")
+        stand.fidelity_model = SimpleNamespace(calibration=calibration, scale=None)
+        assert predict(stand, path).status == status
 
 
 def test_what_cannot_be_read_has_no_score(tmp_path):
