@@ -21,6 +21,7 @@ from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring.controls import CONTROLS, DEGRADATIONS, UNTOUCHED
+from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.workdir import keep_programs
 
 TABLE = "leave_one_out.csv"
@@ -57,8 +58,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
             there = ", ".join(found[method]["by_method"])
             raise InputError(f"the test split has no {method}: it holds {there}")
         write_table(found, workdir / TABLE)
+    report = write_report(workdir, {})
     say(describe(found))
     say(f"table: {workdir / TABLE}")
+    say(f"report: {report}")
     return found
 
 

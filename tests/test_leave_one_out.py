@@ -63,6 +63,9 @@ def test_each_run_has_not_seen_what_it_is_tested_on(run, people, tmp_path):
         assert config["train"]["leave_out"] == [row["left_out"]]
     assert not (tmp_path / "proof/without_swap/records").exists(), "records are shared"
     assert "mean 0." in said
+    page = (tmp_path / "proof/report/index.html").read_text()
+    assert "Methods left out of training" in page
+    assert page.count("faces</small>") == 2
 
     status, _, again = run(*options(people, tmp_path / "proof"))
     assert status == 0, again

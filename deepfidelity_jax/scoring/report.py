@@ -5,6 +5,7 @@ no network and no script. The same files give the same page, byte for byte.
 """
 
 import base64
+import csv
 import hashlib
 import io
 import json
@@ -97,12 +98,30 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
         settings=list(_flatten(config or {})),
         datasets=[_describe(folder, pictures.get(folder.name)) for folder in evaluated],
         training=_describe_training(workdir / "metrics.jsonl"),
+        left_out=_read_left_out(workdir / "leave_one_out.csv"),
     )
     path = workdir / "report" / "index.html"
     # File names need not be valid text; a character that cannot be shown becomes a question mark.
     with written_whole(path) as file:
         file.write(page.encode("utf-8", "replace"))
     return path
+
+
+def _read_left_out(path: Path) -> list[dict]:
+    """The rows of `leave_one_out.write_table`, as a results table wants them."""
+    if not path.exists():
+        return []
+    rows = []
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            bounds = [float(row["low"]), float(row["high"])] if row["low"] else None
+            rows.append({
+                "name": row["left_out"], "n_frames": int(row["n_frames"]),
+                "frame_auc": float(row["frame_auc"]), "ci": {"frame_auc": bounds}, "note": {},
+            })  # fmt: skip
+    lowest = min((row["ci"]["frame_auc"] or [0.5])[0] for row in rows)
+    axis = 0.5 if lowest >= 0.5 else 0
+    return [row | {"axis": axis} for row in rows]
 
 
 def _environment() -> jinja2.Environment:
