@@ -186,7 +186,7 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as place:
         videos = arguments.videos or [film(Path(place) / f"{n}.mp4", n) for n in range(3)]
-        detectors = {"cascade": {}} | (
+        detectors = {"mtcnn": {}, "cascade": {}} | (
             {"yunet": {"yunet": arguments.yunet}} if arguments.yunet else {}
         )
         for detector, options in detectors.items():

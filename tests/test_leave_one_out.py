@@ -78,6 +78,7 @@ def test_what_cannot_be_left_out_is_told_at_once(run, people, tmp_path):
         ("('swap',)", "at least two methods"),
         ("('swap','swap')", "each once"),
         ("()", "at least two methods"),
+        ("('swap+morph','morph')", "each once"),
     ):
         assert_told(run(*options(people, tmp_path / "proof", methods)), words)
     asked = options(people, tmp_path / "proof")
@@ -97,3 +98,5 @@ def test_a_plan_is_the_config_without_one_method(tmp_path):
     own["train"].pop("leave_out"), usual["train"].pop("leave_out")
     own["data"].pop("records_dir"), usual["data"].pop("records_dir")
     assert own == usual
+    together = leave_one_out.plan(config, tmp_path, "swap+morph")
+    assert together.train.leave_out == ("swap", "morph")

@@ -17,7 +17,7 @@ from deepfidelity_jax.faces.detection import CONFIDENT, Face, FaceSettings, dete
 from deepfidelity_jax.images import formats, media, pictures, videos
 
 # Scores that hardly anything but an upright face reaches.
-SURE = {"mtcnn": 0.95, "yunet": 0.9, "cascade": 0.6}
+SURE = {"mtcnn": 0.98, "yunet": 0.9, "cascade": 0.6}
 PERSISTENCE = 0.1  # least share of a video's frames in which a person is found confidently
 FEWEST_FRAMES = 2  # and least number of them
 PROBES = 4  # frames of a video that are searched in every way

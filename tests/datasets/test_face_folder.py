@@ -302,7 +302,7 @@ def test_scores_of_a_table(tmp_path, tiny):
 
 
 def test_faces_are_found_in_photographs(tmp_path, tiny):
-    """Rendered people on a wider ground, by the cascade; a wall without anybody is noted."""
+    """Rendered people on a wider ground; a wall without anybody is noted."""
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(12):
@@ -322,8 +322,8 @@ def test_faces_are_found_in_photographs(tmp_path, tiny):
     place = Path(builder.data_path)
     metadata = schema.metadata_of(place)
     assert metadata["notes"].pop("wall.png") == "no face"
-    assert len(metadata["notes"]) <= 4
-    assert metadata["faces"]["detector"] == "cascade"
+    assert metadata["notes"] == {}
+    assert metadata["faces"]["detector"] == "mtcnn"
     sources = Records(place, SOURCES)
     for index in range(len(sources)):
         row = sources[index]

@@ -72,6 +72,14 @@ def test_odd_shapes_hold_nobody(shape):
     assert detection.detect(np.full(shape, 90, np.uint8), CASCADE) == []
 
 
+def test_a_name_that_is_no_finder_is_never_the_cascade():
+    settings = FaceSettings()
+    object.__setattr__(settings, "detector", "hog")
+    for search in (detection.detect, detection.search_bordered):
+        with pytest.raises(ValueError, match="'hog' is no face finder"):
+            search(scene(), settings)
+
+
 def test_one_face_per_place():
     kept = detection._keep_best(
         [face(100, 100, 100, 0.6), face(300, 100, 80, 0.7), face(110, 95, 40, 0.9)]

@@ -276,7 +276,7 @@ def test_the_command_line_scores_a_folder(finished, tmp_path, capsys):
     config = json.loads((workdir / "config.json").read_text())
     folder = write_folder(tmp_path / "photos", seed=6)
     options = ["run.py", "--mode=evaluate", f"--workdir={workdir}"]
-    assert config["faces"]["detector"] == "cascade"
+    assert config["faces"]["detector"] == "mtcnn"
     assert cli.main([*options, f"--input={folder}"]) == 2
     assert "no real face was found for the test split" in capsys.readouterr().err
     assert cli.main([*options, f"--input={folder}", f"--input={folder}"]) == 2
