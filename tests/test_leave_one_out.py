@@ -44,6 +44,7 @@ def options(people, workdir, methods="('swap','inpainted')"):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_each_run_has_not_seen_what_it_is_tested_on(run, people, tmp_path):
     status, _, said = run(*options(people, tmp_path / "proof"))

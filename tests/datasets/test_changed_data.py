@@ -224,6 +224,7 @@ def place(trained, tmp_path):
     return tmp_path / "own"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_says_what_it_was_trained_on(trained):
     notes = checkpoint.read_notes(trained / "run" / "checkpoints", 2)
     builder = Builder.configured(configured(trained / "in"), trained / "run" / "records")
@@ -239,6 +240,7 @@ def test_a_checkpoint_says_what_it_was_trained_on(trained):
     assert len(metrics["faces_digest"]) == 64
 
 
+@pytest.mark.slow
 def test_moved_data_is_the_same_data(place, trained):
     """The workdir was copied, and so was the folder: nothing is done anew."""
     status, said = command(place / "run", place / "in")
@@ -252,6 +254,7 @@ def test_moved_data_is_the_same_data(place, trained):
     assert f"--config.data.dir={trained / 'in'}" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["run", "train", "fit", "evaluate"])
 def test_other_training_pictures_stop_every_stage(place, mode):
     folder = place / "in"
@@ -274,6 +277,7 @@ def test_other_training_pictures_stop_every_stage(place, mode):
     assert "step " not in said
 
 
+@pytest.mark.slow
 def test_other_test_pictures_are_scored_anew(place):
     folder = place / "in"
     before = list_sources(folder, SHARES, 0).sources
@@ -287,6 +291,7 @@ def test_other_test_pictures_are_scored_anew(place):
     assert metrics["n_files"] == sum(source.split == "test" for source in before) - 1
 
 
+@pytest.mark.slow
 def test_the_same_pixels_in_two_splits_stop_a_run(tmp_path):
     """Other bytes, the same picture: the files differ and the faces do not."""
     classes = [
@@ -307,6 +312,7 @@ def test_the_same_pixels_in_two_splits_stop_a_run(tmp_path):
     assert "these figures are optimistic: 1 of the test" in said
 
 
+@pytest.mark.slow
 def test_what_trained_before_is_told_in_whatever_was_prepared(place):
     """A test picture that the detector saw: in other records than it was trained on, say."""
     builder = Builder.configured(configured(place / "in"), place / "run" / "records")
@@ -322,6 +328,7 @@ def test_what_trained_before_is_told_in_whatever_was_prepared(place):
     assert "frame_auc" not in said
 
 
+@pytest.mark.slow
 def test_another_folder_is_scored_by_its_own_names(place):
     """Those of the training folder's classes are its own affair."""
     for old, new in (("real", "photos"), ("fake", "swaps")):
@@ -340,6 +347,7 @@ def test_another_folder_is_scored_by_its_own_names(place):
         cross_dataset.evaluate_folder(place / "own", other)
 
 
+@pytest.mark.slow
 def test_what_initial_weights_were_trained_on_counts(place):
     """A second training from the first one's weights remembers the pictures of both."""
     folder = fill(place / "second", *many("real", 24), *many("fake", 24), seed=5000)
@@ -357,6 +365,7 @@ def test_what_initial_weights_were_trained_on_counts(place):
     assert "step " not in said, "before it is trained"
 
 
+@pytest.mark.slow
 def test_look_alikes_ask_for_a_choice_and_mark_the_figures(tmp_path):
     """A clip's frames under names that say nothing."""
     rng = np.random.default_rng(0)

@@ -60,6 +60,7 @@ def test_jax_equals_scikit_learn(offset, C, form):
     np.testing.assert_allclose(one, got[:1], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_twelve_thousand_vectors_add_up(form):
     """Those of one sign one after the other, so that a running sum grows large."""
@@ -78,6 +79,7 @@ def test_twelve_thousand_vectors_add_up(form):
     np.testing.assert_allclose(got, expected, atol=atol, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("gamma", [1.0, 1500.0])
 def test_many_vectors_of_large_weight_stay_exact(gamma, form):
@@ -92,6 +94,7 @@ def test_many_vectors_of_large_weight_stay_exact(gamma, form):
     np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_double_precision_stays_inside():
     """What is computed beside it, before and after and in the same program, is as it was."""
     arrays = solved(*problem())[1]
@@ -161,6 +164,7 @@ def test_a_constant_target_is_answered_with_itself():
         np.testing.assert_allclose(got, 0.3, atol=0.1 + 1e-6)
 
 
+@pytest.mark.slow
 def test_tuning_finds_a_better_setting_and_says_which():
     """A steep, nearly noiseless function: C 1 with a wide tube is too stiff for it."""
     r = rng(3)
@@ -207,6 +211,7 @@ def test_balanced_weights_make_up_for_a_class_that_is_rare():
     assert np.abs(regress(plain.arrays, new) - expected).max() > 2e-2
 
 
+@pytest.mark.slow
 def test_tuning_keeps_a_video_inside_one_fold():
     """Features carry nothing but the video, and targets belong to videos: across videos the best
     is to answer flatly. Folds that split a video would see an easy problem instead."""

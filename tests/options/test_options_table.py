@@ -114,6 +114,7 @@ def test_names_are_those_of_the_code():
     assert {"celeb_df", "ffpp"} <= set(re.findall(r"\w+", OPTIONS["data.dataset"].words))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", sorted({name.split(".")[0] for name in OPTIONS}))
 def test_a_wrong_option_of_the_command_line_is_one_line(run, group, tmp_path):
     """The whole command, with a default that names no data, so that it always ends early."""

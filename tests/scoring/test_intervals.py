@@ -12,6 +12,7 @@ from deepfidelity_jax.scoring.metrics import summarize
 from deepfidelity_jax.scoring.table import Predictions
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth():
     """Of 95% intervals about 95% hold the true AUC, although frames of a video are alike."""
     # Two frames' difference across classes: normal, variance 2 * (1 + .25 + .25).

@@ -55,6 +55,7 @@ def batch(records_folder):
     return next(batches)
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
     """Computed in bfloat16, kept in float32."""
     tiny.train.warmup_steps, tiny.train.learning_rate = 1, 1e-3
@@ -69,6 +70,7 @@ def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.variables)} == {"float32"}
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
     """Where BatchNorm cannot tell the parts apart, as all hold the same pair."""
     whole = {key: np.concatenate([value[:2]] * 4) for key, value in batch.items()}

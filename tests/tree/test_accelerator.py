@@ -60,6 +60,7 @@ def run(environment, *options):
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_every_figure_is_there(bare):
     parts = "training,forward,torch_eager,operators,all_kernels,parity,learning"
     done = run(bare, f"--parts={parts}", "--seconds=1200")
@@ -84,12 +85,14 @@ def test_every_figure_is_there(bare):
     assert count(".*failed: ") + count("PyTorch .* eager") // 2 == 2
 
 
+@pytest.mark.slow
 def test_what_runs_when_time_is_up_is_cut_off(bare):
     done = run(bare, "--seconds=1")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search("not run, time is up: .*forward, torch_eager,", done.stdout)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_its_part_alone(bare):
     """As a compiler's crash or the system's killer would: here JAX has no device to start with."""
     done = run(bare | {"JAX_PLATFORMS": "nowhere"}, "--parts=forward,parity", "--seconds=300")

@@ -37,6 +37,7 @@ def interpret(kernel):
     return jax.jit(partial(kernel, interpret=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("k", [3, 5])
 @pytest.mark.parametrize("shape", IMAGES, ids=str)
@@ -47,6 +48,7 @@ def test_depthwise_grad(shape, k, dtype):
     assert_close(found, plain_gradient(*wide((x, g)), k=k), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", ROWS, ids=str)
 def test_gelu_product(shape, dtype):
@@ -60,6 +62,7 @@ def test_gelu_product(shape, dtype):
     assert_close(found, expected, 1e-5 if dtype == "float32" else 4e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", ROWS, ids=str)
 def test_gelu_gradient(shape, dtype):
@@ -71,6 +74,7 @@ def test_gelu_gradient(shape, dtype):
     assert_close(found[1], expected[1], 1e-5)  # summed before it is rounded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", ROWS, ids=str)
 def test_moments(shape, dtype):
@@ -82,6 +86,7 @@ def test_moments(shape, dtype):
     np.testing.assert_allclose(var, exact.var(0), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", ROWS, ids=str)
 def test_batch_norm_sums(shape, dtype):
