@@ -4,6 +4,7 @@ import json
 from dataclasses import fields
 
 import numpy as np
+import pytest
 from scipy.stats import norm
 from score_tables import simulated
 
