@@ -248,7 +248,8 @@ def require_trained_on(builder: tfds.core.DatasetBuilder, workdir: Path) -> None
         return
     raise InputError(
         f"{workdir} was trained on other pictures than the training and validation splits hold "
-        "now: restore the data; or fine-tune on the new data in a new --workdir with "
+        "now: restore the data and the options that divide it (config.data.group, splits, seed); "
+        "or fine-tune on the new data in a new --workdir with "
         f"--config.init_from={workdir}; or start over in a new --workdir; or only score new "
         f"pictures with --mode=evaluate --workdir={workdir} --input=FOLDER"
     )

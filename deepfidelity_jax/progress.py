@@ -43,7 +43,8 @@ class Progress:
             self.shown = now
             rate = (self.done - self.start) / (now - self.began)
             minutes, seconds = divmod(int((self.total - self.done) / rate), 60)
-            self._tell(f": {rate:.1f} per second, {minutes}:{seconds:02d} left")
+            shown = f"{rate:.1f}" if rate >= 0.1 else f"{rate:.1g}"
+            self._tell(f": {shown} per second, {minutes}:{seconds:02d} left")
 
     def clear(self) -> None:
         """Clear the line for other output; it reappears with the next update."""

@@ -45,8 +45,8 @@ def fit(
     calibration = calibrate(mean, label.astype(np.int64), middle=scale.middle)
     say(
         f"regressor: {regressor.settings['support_vectors']} support vectors of "
-        f"{regressor.settings['rows']} faces; threshold {calibration.threshold:.4f} from "
-        f"{calibration.threshold_from}{': ' + calibration.note if calibration.note else ''}"
+        f"{regressor.settings['rows']} faces; threshold {calibration.threshold:.4f}, "
+        f"{'from validation' if not calibration.note else 'fixed: ' + calibration.note}"
     )
     return stored.FidelityModel(scale, regressor, calibration)
 
@@ -159,7 +159,8 @@ def describe(found: dict, dataset: str, split: str) -> str:
         "photographs; 95% intervals over videos",
         f"  {value('frame_auc')}   {value('video_auc')}",
         f"  {value('frame_acc')}   {value('video_acc')}   "
-        f"at threshold {found['threshold']:.4f} from {found['threshold_from']}",
+        f"at threshold {found['threshold']:.4f}, "
+        f"{'fixed' if found['threshold_from'] == 'fixed' else 'from ' + found['threshold_from']}",
     ]
     if found["checkpoint_picked_here"]:
         lines.append("  these figures are optimistic: the checkpoint was chosen on this very split")
