@@ -11,6 +11,7 @@ from deepfidelity_configs import default
 def get_config() -> ConfigDict:
     """The demo's configuration."""
     config = default.get_config()
+    config.init_from = "bundled"  # rendered faces are few: start from what photographs taught
     config.data.dataset = "synthetic_faces"
     config.data.identities = 500
     config.data.clips = 2
@@ -45,7 +46,7 @@ def get_config() -> ConfigDict:
 
     config.train.steps = 1450
     config.train.batch_size = 16
-    config.train.learning_rate = 1e-3
+    config.train.learning_rate = 5e-4
     config.train.warmup_steps = 100
     config.train.fidelity_weight = 30.0
     config.train.ema_decay = 0.99

@@ -26,7 +26,7 @@ Face = UInt8[np.ndarray, "h w 3"]
 Change = Callable[[Face, Float[np.ndarray, "5 2"], np.random.Generator], Face]
 
 MOST = 300  # faces that are changed, one of each video
-# The share of validation's real faces below the limit of a fake: untouched, and after a degradation.
+# The share of validation's real faces below a fake's limit: untouched, and after a degradation.
 # Little, as real pictures of another kind than validation's fall below it several times as often.
 ALLOWED, ALLOWED_DEGRADED = 0.01, 0.02
 SIDE = 256  # pixels of the crop that the sizes below refer to
