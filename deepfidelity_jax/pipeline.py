@@ -30,7 +30,7 @@ from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import prepare, records_dir
 from deepfidelity_jax.scoring import controls, evaluate
 from deepfidelity_jax.scoring.exported_features import Features, export_once
-from deepfidelity_jax.scoring.report import write_report
+from deepfidelity_jax.scoring.report import write_card, write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
 from deepfidelity_jax.workdir import Stages, claim, fingerprint
 
@@ -201,9 +201,12 @@ def evaluate_and_report(trained: Trained) -> None:
                 seed=config.seed,
                 replicates=config.eval.bootstrap,
             )
-            evaluate.evaluate(
+            found = evaluate.evaluate(
                 config, model, features, "test", place, picked_here=picked_here, about=about
             )
+            card = workdir / "MODEL_CARD.md"
+            metadata = schema.metadata_of(folder)
+            write_card(card, config, step or 0, metadata, found, model.calibration)
             write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
             stages.finish("evaluate", inputs)
     hosts.wait()

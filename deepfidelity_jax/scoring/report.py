@@ -12,13 +12,16 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup, escape
+from ml_collections import ConfigDict
 
+from deepfidelity_jax import __version__
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.calibration import is_real
+from deepfidelity_jax.fidelity.calibration import Calibration, is_real
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.scoring.charts import (
@@ -105,6 +108,37 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     with written_whole(path) as file:
         file.write(page.encode("utf-8", "replace"))
     return path
+
+
+def write_card(
+    path: Path,
+    config: ConfigDict,
+    step: int,
+    metadata: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    calibration: Calibration,
+) -> None:
+    """Write MODEL_CARD.md: what a detector is, what it was trained on, how far to trust it.
+
+    Args:
+      path: the file.
+      config: what it was trained with.
+      step: the training step of its weights.
+      metadata: of the records it was trained on.
+      metrics: of the test split, as in metrics.json.
+      calibration: its threshold and limit.
+    """
+    template = _environment().get_template("model_card.md.j2")
+    card = template.render(
+        version=__version__,
+        config=config.to_dict(),
+        step=step,
+        metadata=metadata,
+        metrics={"controls": {}, **metrics},
+        calibration=calibration,
+    )
+    with written_whole(path) as file:
+        file.write(card.encode("utf-8", "replace"))
 
 
 def _read_left_out(path: Path) -> list[dict]:

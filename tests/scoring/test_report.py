@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from score_tables import EVIL, pictures, predictions
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.scoring.charts import (
     draw_quality,
     draw_roc,
@@ -18,7 +20,7 @@ from deepfidelity_jax.scoring.charts import (
     read_curves,
 )
 from deepfidelity_jax.scoring.metrics import summarize
-from deepfidelity_jax.scoring.report import write_report
+from deepfidelity_jax.scoring.report import write_card, write_report
 
 
 def add_evaluation(workdir, name, table):
@@ -239,3 +241,33 @@ def test_damaged_files_are_named(workdir):
     (workdir / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"config\.json is damaged"):
         write_report(workdir, {})
+
+
+def test_the_card_says_what_the_metrics_hold(workdir):
+    metrics = add_evaluation(workdir, "faces", predictions())
+    change = {"ci": {}, "note": {}, "called_fake": 0.125, "called_uncertain": 0.25}
+    metrics["controls"] = {"n": 8, "untouched": change, "JPEG 50": change | {"class_auc": 0.61}}
+    metrics["look_alikes"] = 3
+    config = ConfigDict(
+        {
+            "model": {"variant": "tiny", "image_size": 64},
+            "data": {"dataset": "faces"},
+            "faces": {"detector": "mtcnn"},
+            "train": {"steps": 20, "leave_out": ("swap",)},
+            "init_from": "",
+        }
+    )
+    metadata = {"faces_found": {"train": {"original": 4, "swap": 2, "morph": 3}}}
+    calibration = Calibration(-10.0, 0.5, "validation", fake_below=0.25)
+    write_card(workdir / "MODEL_CARD.md", config, 10, metadata, metrics, calibration)
+    card = (workdir / "MODEL_CARD.md").read_text()
+    assert "step 10 of 20" in card
+    assert "`real` at a fidelity of 0.5000 or more, a threshold from validation" in card
+    assert "`fake` below 0.2500" in card
+    assert "| train | 4 | 5 |" in card
+    assert "Kept out of training and validation: swap." in card
+    assert "optimistic: 3 of the test videos" in card
+    assert f"{metrics['frame_auc']:.3f}" in card
+    for method, entry in metrics["by_method"].items():
+        assert f"| {method} | {entry['n_frames']} | {entry['frame_auc']:.3f}" in card
+    assert "| JPEG 50 | 12.5% | 25.0% | 0.61 |" in card
