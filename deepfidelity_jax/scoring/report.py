@@ -134,7 +134,7 @@ def write_card(
         config=config.to_dict(),
         step=step,
         metadata=metadata,
-        metrics={"controls": {}, **metrics},
+        metrics={"controls": {}, "look_alikes": 0, "checkpoint_picked_here": False, **metrics},
         calibration=calibration,
     )
     with written_whole(path) as file:
