@@ -48,12 +48,13 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     """
     stages = STAGES if mode == "run" else (mode,)
     builder = plan_records(config, workdir, stages)
-    initial = None
+    starting = False
     if "train" in stages:
         sharding.data_mesh(config.train.batch_size)  # fails now if the devices cannot share a batch
         untrained = not hosts.told(checkpoint.latest_step(workdir / "checkpoints") or 0)
-        if config.init_from and untrained:
-            initial = convert.initial_arrays(config)
+        starting = bool(config.init_from) and untrained
+    # Read before hours of preparation, lest they end in an error.
+    initial = convert.initial_arrays(config) if starting and "prepare" in stages else None
     if hosts.is_first():
         if mode != "prepare":
             require_trained_on(builder, workdir)
@@ -64,6 +65,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     folder = Path(builder.data_path)
     if not (folder / "dataset_info.json").exists():
         raise InputError(f"no records in {folder}: run --mode=prepare first")
+    if starting and initial is None:
+        initial = convert.initial_arrays(config)
     if hosts.is_first() and "train" in schema.splits_of(folder):
         check_leaks(config, folder, workdir, builder.undecided)
         if "train" in stages:

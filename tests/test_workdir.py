@@ -42,6 +42,7 @@ def score(workdir):
     return int(after) - int(before), result
 
 
+@pytest.mark.slow
 def test_a_program_is_compiled_once_even_if_the_workdir_is_moved(tmp_path):
     misses, result = score(tmp_path / "here")
     assert misses == 0

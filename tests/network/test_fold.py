@@ -69,6 +69,7 @@ def test_folded_is_unfolded(layer_scale):
     jax.tree.map(np.testing.assert_array_equal, variables, before)
 
 
+@pytest.mark.slow
 def test_folded_in_bfloat16_is_near_float32():
     config = SSAAFormerConfig(layer_scale=0.5, **SMALLEST)
     narrow = SSAAFormerConfig(layer_scale=0.5, dtype="bfloat16", **SMALLEST)

@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import pytest
 from conftest import TREE
 
 
@@ -12,6 +13,7 @@ def load_benchmark(name):
     return module
 
 
+@pytest.mark.slow
 def test_the_table_is_the_published_one(capsys):
     benchmark = load_benchmark("variants")
     rows = {row.name: row for row in benchmark.list_rows()}

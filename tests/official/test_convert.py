@@ -52,6 +52,7 @@ def faces(count=3, side=248):
     return np.random.default_rng(5).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_a_converted_checkpoint_is_a_detector(official, svr, tmp_path, capfd):
     convert.import_official(official, svr, tmp_path / "work")
     told = capfd.readouterr().err
@@ -99,6 +100,7 @@ def test_out_and_in_again(official, tmp_path, suffix):
     jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
+@pytest.mark.slow
 def test_imagenet_weights(tmp_path, capfd):
     """New heads, drawn from the seed; symmetric weights at their start; and all of it is said."""
     weights = with_heads(draw(PLAIN), 1000)

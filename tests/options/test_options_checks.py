@@ -113,12 +113,14 @@ def test_a_process_tells_it_before_any_work(command, tmp_path):
         assert not (tmp_path / "work").exists()
 
 
-def test_an_option_the_workdir_does_not_know_is_told(tmp_path):
+def test_an_option_the_workdir_does_not_know_had_its_default(tmp_path):
     config = default.get_config()
     values = json.loads(config.to_json())
     del values["augment"]["jitter"], values["train"]["remat"]
     workdir.write_json(tmp_path / "config.json", values)
-    with pytest.raises(InputError, match=r"augment.jitter is no option there and 0.2 here\. Take"):
+    checks.require_same(tmp_path, config)
+    config.augment.jitter = 0.5
+    with pytest.raises(InputError, match=r"augment.jitter is 0.2 there and 0.5 here\. Take"):
         checks.require_same(tmp_path, config)
 
 

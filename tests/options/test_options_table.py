@@ -93,7 +93,7 @@ def test_every_option_of_the_default_is_in_the_table_in_its_order():
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "cross"])
 def test_every_config_is_right(name):
     module = __import__(f"deepfidelity_configs.{name}", fromlist=["get_config"])
-    checks.check(module.get_config())
+    checks.checked(module.get_config())
 
 
 def test_groups_are_words_or_patterns():

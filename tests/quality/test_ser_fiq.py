@@ -64,6 +64,7 @@ def by_hand(embeddings):
     return 2 / (1 + math.exp(np.mean(distances)))
 
 
+@pytest.mark.slow
 def test_a_hundred_separate_passes_give_the_same(variables, faces):
     image, factors = jnp.asarray(faces[:1] / 127.5 - 1, jnp.float32), draw(SEED)
     one_pass = jax.jit(IResNet(SMALL).apply)  # the whole network each time
@@ -246,6 +247,7 @@ def weights(tmp_path_factory):
     return write_checkpoint(path, {f"module.{name}": value for name, value in state.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_records_hold_it(weights, tiny, tmp_path):
     tiny.quality.measure, tiny.quality.weights = "ser_fiq", str(weights)

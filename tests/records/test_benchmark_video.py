@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
 from deepfidelity_jax.detector import predict
 from deepfidelity_jax.faces import tracking
 from deepfidelity_jax.faces.detection import FaceSettings
+from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.images import formats, pictures
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records import benchmark_video
@@ -96,6 +98,8 @@ class Watching:
 
     def __init__(self, settings):
         self.faces, self.seen = settings, []
+        calibration = Calibration(-10.0, self.threshold, "fixed")
+        self.fidelity_model = SimpleNamespace(calibration=calibration, scale=None)
 
     def fidelity(self, images):
         self.seen.append(images)

@@ -124,6 +124,7 @@ def damages(content):
 
 
 # Reads abandoned at the first damage are told as warnings, of no interest here.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damage_is_told_or_harmless(tmp_path):
