@@ -65,6 +65,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     folder = Path(builder.data_path)
     if not (folder / "dataset_info.json").exists():
         raise InputError(f"no records in {folder}: run --mode=prepare first")
+    require_methods(config, folder)
     if starting and initial is None:
         initial = convert.initial_arrays(config)
     if hosts.is_first() and "train" in schema.splits_of(folder):
@@ -97,6 +98,18 @@ def plan_records(
     builder_class = schema.builder_class(config.data.dataset)
     checks.require_used(config, builder_class.OPTIONS)
     return builder_class.configured(config, records_dir(config, workdir))
+
+
+def require_methods(config: ConfigDict, folder: Path) -> None:
+    """InputError if `config.train.leave_out` names a method that the records do not hold."""
+    found = schema.metadata_of(folder).get("faces_found", {})
+    there = {method for counts in found.values() for method in counts} - {schema.ORIGINAL}
+    unknown = set(config.train.get("leave_out", ())) - there
+    if unknown:
+        raise InputError(
+            f"config.train.leave_out names {', '.join(sorted(unknown))}, but the methods of the "
+            f"fakes are {', '.join(sorted(there))}"
+        )
 
 
 def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str) -> None:

@@ -14,6 +14,7 @@ from deepfidelity_configs import default
 from deepfidelity_jax import pipeline
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.options import checks
+from deepfidelity_jax.records import schema
 
 FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
 
@@ -206,3 +207,13 @@ def test_leaks_are_looked_for_once(finished, records_folder, tiny, tmp_path):
     tiny.leaks.allow = ("person:train-test",)
     with pytest.raises(InputError, match="damaged or incomplete"):
         pipeline.check_leaks(tiny, gone, work, "")
+
+
+def test_a_method_that_is_not_there_cannot_be_left_out(records_folder, tiny):
+    metadata = schema.metadata_of(records_folder)
+    methods = {method for counts in metadata["faces_found"].values() for method in counts}
+    tiny.train.leave_out = tuple(sorted(methods - {"original"}))[:1]
+    pipeline.require_methods(tiny, records_folder)
+    tiny.train.leave_out = ("cartoon",)
+    with pytest.raises(InputError, match="names cartoon, but the methods of the fakes are"):
+        pipeline.require_methods(tiny, records_folder)

@@ -51,7 +51,8 @@ MEANS = {
             "augment.recompress_p", "augment.erase_p", "train.end_learning_rate",
             "train.warmup_steps", "train.warmup_start", "train.schedule_steps",
             "train.weight_decay", "train.clip_norm", "train.label_smoothing", "train.token_weight",
-            "train.fidelity_weight", "train.ranking_weight", "train.ema_decay", "eval.bootstrap",
+            "train.fidelity_weight", "train.ranking_weight", "train.mask_weight", "train.ema_decay",
+            "eval.bootstrap",
         },
     ),
     "half": (
@@ -63,10 +64,11 @@ MEANS = {
             "augment.degrade_p", "augment.degrade_strength", "augment.recompress_p",
             "augment.erase_p", "train.learning_rate", "train.weight_decay", "train.clip_norm",
             "train.label_smoothing", "train.token_weight", "train.fidelity_weight",
-            "train.ranking_weight", "train.ema_decay",
+            "train.ranking_weight", "train.mask_weight", "train.ema_decay",
         },
     ),
     "nothing said": ("", {"data.group"}),
+    "a method": ("('a',)", {"train.leave_out"}),
     "a range": ("(1,2)", {"augment.crop_ratio", "augment.recompress_quality"}),
 }  # fmt: skip
 
