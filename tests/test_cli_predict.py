@@ -61,7 +61,7 @@ def test_predict_lists_what_it_cannot_score(run, finished, tmp_path):
     assert status == 0, error
     notes = {Path(line["input"]).name: line for line in map(strict, out.splitlines())}
     assert notes.keys() == {"picture", "fifo", "dangling.jpg", "circle", "up"}
-    assert notes.pop("picture")["status"] in ("real", "fake")
+    assert notes.pop("picture")["status"] in ("real", "uncertain", "fake")
     assert {line["status"] for line in notes.values()} == {"unreadable"}
     for name, note in (("fifo", "a FIFO"), ("dangling.jpg", "nothing"), ("circle", "circle")):
         assert note in notes[name]["note"]
@@ -171,7 +171,8 @@ def test_predict_tells_every_input(run, finished, tmp_path):
     assert (wall["fidelity"], wall["p_fake"], wall["faces"]) == (None, None, [])
     for name, frames in (("person.jpg", 1), ("clip.mp4", 2), ("other.png", 1)):
         line = by_name[name]
-        assert line["status"] == ("real" if line["fidelity"] >= line["threshold"] else "fake")
+        verdict = "real" if line["fidelity"] >= line["threshold"] else "fake"
+        assert line["status"] in (verdict, "uncertain")
         assert line["frames"] == frames
         assert len(line["faces"]) == 1
         (person,) = line["faces"]

@@ -53,7 +53,7 @@ def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
                 for name in file.files
                 if name != "step"
             }
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damage can raise anything
         raise InputError(f"the detector in {place} is missing or damaged: {error}") from None
     return checks.complete(config), unflatten_dict(flat), step
 

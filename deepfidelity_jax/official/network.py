@@ -77,10 +77,14 @@ def name_tensors(config: SSAAFormerConfig) -> list[Tensor]:
 
 @functools.cache
 def shapes_of(config: SSAAFormerConfig) -> dict[Place, tuple[int, ...]]:
-    """The shape of each array in our variables."""
+    """The shape of each array in our variables; mask heads, which only training uses, are left out."""
     init, images = SSAAFormer(config).init, jnp.zeros((1, 32, 32, 3))
     variables = jax.eval_shape(lambda: init(jax.random.key(0), images, train=False))
-    return {place: array.shape for place, array in flatten_dict(variables).items()}
+    return {
+        place: array.shape
+        for place, array in flatten_dict(variables).items()
+        if not place[1].startswith("mask_head")
+    }
 
 
 def official_shape(place: Place, shape: tuple[int, ...]) -> tuple[int, ...]:

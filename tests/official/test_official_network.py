@@ -61,6 +61,16 @@ def test_the_official_names():
     assert sum(int(np.prod(t.shape)) for t in trained) == 98_824_462
 
 
+def test_heads_of_training_alone_have_no_official_name():
+    plain, masked = (SSAAFormerConfig.tiny(mask_heads=heads) for heads in (False, True))
+    assert network.name_tensors(masked) == network.name_tensors(plain)
+    init = SSAAFormer(masked).init
+    variables = init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+    arrays, lines = network.start_from(network.to_state_dict(masked, variables), masked)
+    assert lines == []
+    assert not any("mask_head" in part for place in arrays for part in place)
+
+
 def test_round_trip_is_exact():
     """Official to ours to official, every tensor and counter; and every array of ours is filled."""
     config = SSAAFormerConfig.tiny(symmetric=(1, 0, 2, 0), fidelity_head=True)
