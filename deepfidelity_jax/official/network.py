@@ -77,7 +77,7 @@ def name_tensors(config: SSAAFormerConfig) -> list[Tensor]:
 
 @functools.cache
 def shapes_of(config: SSAAFormerConfig) -> dict[Place, tuple[int, ...]]:
-    """The shape of each array in our variables; mask heads, which only training uses, are left out."""
+    """The shape of each array in our variables, without mask heads, which only training uses."""
     init, images = SSAAFormer(config).init, jnp.zeros((1, 32, 32, 3))
     variables = jax.eval_shape(lambda: init(jax.random.key(0), images, train=False))
     return {

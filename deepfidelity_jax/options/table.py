@@ -117,7 +117,7 @@ def _methods() -> Option:
     def holds(value):
         return (
             isinstance(value, tuple | list)
-            and all(isinstance(name, str) and name.strip() == name != "" for name in value)
+            and all(isinstance(name, str) and re.fullmatch(r"\w[\w .-]*", name) for name in value)
             and len(set(value)) == len(value)
             and schema.ORIGINAL not in value
         )
