@@ -265,6 +265,7 @@ def test_drop_path_is_of_training_alone_and_of_the_key(variables):
     np.testing.assert_array_equal(evaluated, evaluate(variables, make_images()).features)
 
 
+@pytest.mark.slow
 def test_parameters_start_as_published():
     config = SSAAFormerConfig(
         depths=(2, 0, 1, 0), widths=(48, 48, 64, 64), head_dim=32, layer_scale=1e-6

@@ -75,6 +75,7 @@ def test_a_hundred_separate_passes_give_the_same(variables, faces):
     assert np.abs(found[1:] - found[0]).min() > 1e-4, "another face, another score"
 
 
+@pytest.mark.slow
 def test_it_is_dropout_that_is_drawn(variables, faces):
     """Flax's own dropout before the last layer, its draws anew: the same but for chance."""
     captured = IResNet(SMALL).apply(
@@ -341,6 +342,7 @@ def test_weights_of_anything_else(tmp_path):
         load(tmp_path / "missing.pth")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_made_safe_measures_the_same(weights, tmp_path, capfd):
     safe = tmp_path / "arcface.safetensors"
     command = ["run.py", "--mode=convert", f"--input={weights}", f"--output={safe}"]

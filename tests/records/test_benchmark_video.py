@@ -206,6 +206,7 @@ def produce_or_die(source):
     return Produced([], f"read {source.name}")
 
 
+@pytest.mark.slow
 def test_a_crash_costs_its_source_only(tmp_path):
     sources = [Deadly(name) for name in ("a", "deadly", "b")]
     seen = stage(sources, produce_or_die, tmp_path, unit="files", workers=2)
