@@ -1,6 +1,7 @@
 """One photograph or video to faces, and to forgeries of them if the folder has no fakes."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +40,10 @@ class Extractor:
             extraction = tracking.extract(Path(source.path), self.settings)
         except formats.MediaError as error:
             return Produced([], str(error))
-        found = []
+        found, forging = [], self.donors and extraction.people
+        chosen = self.choose_families(source) if forging else []
+        # One for all faces of the source; looking for it searches other files.
+        donor = self.find_donor(source) if set(chosen) & set(families.NEED_DONOR) else None
         for number, person in enumerate(extraction.people):
             # One video_id per person, as only one of two people in a video may be forged. People
             # are not followed across pictures: the most prominent is taken to be the same.
@@ -64,27 +68,36 @@ class Extractor:
                     # Nearly lossless, as training encodes the forgeries it makes from this.
                     image = encode_image(crop.pixels, quality=100)
                     found.append(replace(face, split=SOURCES, image=image))
-                if self.donors:
-                    found += self.forge(source, face, crop.pixels)
+                found += self.forge(source, face, crop.pixels, chosen, donor)
         return Produced(found, extraction.note)
 
-    def forge(self, source: Source, face: Face, pixels: UInt8[np.ndarray, "s s 3"]) -> list[Face]:
-        """Fixed forgeries of a real face: of every family for a test, of a few for training.
+    def choose_families(self, source: Source) -> list[str]:
+        """Every family for a test, a few in turn for training."""
+        every = list(families.FAMILIES)
+        if source.split != "train":
+            return every
+        drawn = {every[(_number(source) + step) % len(every)] for step in range(FEW)}
+        return [family for family in every if family in drawn]
+
+    def forge(
+        self,
+        source: Source,
+        face: Face,
+        pixels: UInt8[np.ndarray, "s s 3"],
+        chosen: Sequence[str],
+        donor: families.Face | None,
+    ) -> list[Face]:
+        """Fixed forgeries of a real face, by those of the chosen families that have a donor.
 
         A forgery is encoded once, like a real face. All frames of a video share their random draw,
         so that the whole video is forged in the same way.
         """
-        name = zlib.crc32((source.video or source.name).encode())
         every = list(families.FAMILIES)
-        drawn = [every[(name + step) % len(every)] for step in range(FEW)]
-        donor = self.find_donor(source, np.random.default_rng([self.seed, name]))
         own, made = families.Face(pixels, face.landmarks), []
-        for number, family in enumerate(every):
-            if source.split == "train" and family not in drawn:
-                continue
+        for family in chosen:
             if donor is None and family in families.NEED_DONOR:
                 continue
-            rng = np.random.default_rng([self.seed, name, number])
+            rng = np.random.default_rng([self.seed, _number(source), every.index(family)])
             forged, _ = families.forge(family, own, own if donor is None else donor, rng)
             image = encode_image(forged)
             made.append(
@@ -99,8 +112,9 @@ class Extractor:
             )
         return made
 
-    def find_donor(self, source: Source, rng: np.random.Generator) -> families.Face | None:
+    def find_donor(self, source: Source) -> families.Face | None:
         """A face of another source in the split; None if five of them give none."""
+        rng = np.random.default_rng([self.seed, _number(source)])
         own = source.video or source.name
         others = [path for path, video in self.donors[source.split] if video != own]
         for index in rng.permutation(len(others))[:5]:
@@ -112,3 +126,8 @@ class Extractor:
                 crop = extraction.people[0].crops[0]
                 return families.Face(crop.pixels, crop.landmarks)
         return None
+
+
+def _number(source: Source) -> int:
+    """The same for all frames of a video, for random draws."""
+    return zlib.crc32((source.video or source.name).encode())

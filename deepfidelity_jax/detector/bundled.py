@@ -23,14 +23,11 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.leaks.training_pictures import SEEN
 from deepfidelity_jax.options import checks
+from deepfidelity_jax.options.table import OPTIONS
 from deepfidelity_jax.training import trained
 from deepfidelity_jax.workdir import write_json
 
 NAME = "bundled"  # what --config.init_from calls it
-PATHS = (
-    "data.dir", "data.real_folder", "data.fake_folder", "data.records_dir", "data.manual_dir",
-    "data.bench_json", "faces.yunet", "quality.weights", "quality.csv", "init_from",
-)  # fmt: skip
 
 
 def folder() -> Path:
@@ -67,7 +64,8 @@ def pack(workdir: Path, place: Path) -> None:
     fitted = workdir / "fidelity.npz"
     if not fitted.is_file():
         raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
-    config.update_from_flattened_dict(dict.fromkeys(PATHS, ""))
+    paths = [name for name, option in OPTIONS.items() if option.path]
+    config.update_from_flattened_dict(dict.fromkeys(paths, ""))
     config.train.mask_weight = 0.0
     flat = {"/".join(path): np.asarray(x) for path, x in flatten_dict(variables).items()}
     kept = {

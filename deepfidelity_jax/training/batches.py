@@ -193,7 +193,8 @@ class ForgedPair(grain.transforms.RandomMap):
             )
         weights = np.array(list(shares.values()))
         family = str(rng.choice(list(shares), p=weights / weights.sum()))
-        pair = families.make_pair(family, face, face if donor is None else donor, rng)
+        other = _face(donor) if family in families.NEED_DONOR else face
+        pair = families.make_pair(family, face, other, rng)
         seed = rng.integers(2**63)
 
         def make_example(image, mask, label):
@@ -209,12 +210,12 @@ class ForgedPair(grain.transforms.RandomMap):
         )
         return {key: np.stack([example[key] for example in made]) for key in made[0]}
 
-    def _find_donor(self, video_id: str, rng: np.random.Generator) -> families.Face | None:
-        """A face of another video, its own would forge nothing; None if a few draws find none."""
+    def _find_donor(self, video_id: str, rng: np.random.Generator) -> Example | None:
+        """A record of another video, its own would forge nothing; None if a few draws find none."""
         for index in rng.integers(len(self.records), size=5):
             other = self.records[index]
             if other["video_id"] != video_id:
-                return _face(other)
+                return other
         return None
 
 
