@@ -16,11 +16,7 @@ def get_config() -> ConfigDict:
     config = folder.get_config()
     config.data.group = "file"
     config.data.splits = (0.80, 0.10, 0.10)
-    config.faces.size = 108
-    config.model.image_size = 96
-    share = config.model.image_size / config.faces.size
-    config.model.eval_crop = share
-    config.augment.crop_scale = (share**2, share**2)
+    folder.set_sizes(config, crop=108, view=96)
     config.fidelity.percentile = 2.0
     config.train.steps = 14_000
     config.train.fidelity_weight = 1.0

@@ -19,11 +19,7 @@ def get_config() -> ConfigDict:
     """The configuration for a folder with smaller faces and shorter trainings."""
     config = folder.get_config()
     config.leave_one_out = tuple(FAMILIES)
-    config.faces.size = 108
-    config.model.image_size = 96
-    share = config.model.image_size / config.faces.size
-    config.model.eval_crop = share
-    config.augment.crop_scale = (share**2, share**2)
+    folder.set_sizes(config, crop=108, view=96)
     config.train.steps = 3000
     config.train.eval_every = 1500
     config.train.checkpoint_every = 500
