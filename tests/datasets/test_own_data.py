@@ -474,6 +474,9 @@ def test_a_workdir_where_nothing_may_be_written_is_told_in_one_line(open_to_all,
     (open_to_all / "shut").mkdir(mode=0o555)
     folder = fill(open_to_all / "in", *many("real", 30), *many("fake", 30))
     options = [f"--config={TREE / 'configs' / 'folder.py'}", f"--config.data.dir={folder}"]
+    # Modules are imported while they may be read: an environment may lie in root's own folder.
+    assert main(["run.py", *options, "--workdir=run", "--config.seed=-1"]) == 2
+    capsys.readouterr()
     with without_rights():
         status = main(["run.py", *options, f"--workdir={open_to_all / 'shut' / 'run'}"])
     told = capsys.readouterr()
