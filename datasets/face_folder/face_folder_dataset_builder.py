@@ -3,6 +3,8 @@
 python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR --mode=prepare
 """
 
+import contextlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +23,9 @@ from deepfidelity_datasets.face_folder.sources import (
     describe,
     list_sources,
 )
+from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.images import formats, media
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality import table
@@ -30,6 +34,8 @@ from deepfidelity_jax.records.benchmark_builder import RecordsBuilder
 from deepfidelity_jax.records.schema import SPLITS, metadata_of
 from deepfidelity_jax.records.write import Recipe
 from deepfidelity_jax.workdir import fingerprint
+
+FOLDERS = "folders.json"
 
 
 @dataclass(kw_only=True)
@@ -126,6 +132,7 @@ class Builder(RecordsBuilder):
             recipe=recipe,
             contents=contents_of(listed),
         )
+        _remember_folder(place / found.name, str(folder))
         return cls._read(records_dir, found)
 
     @classmethod
@@ -199,6 +206,21 @@ def _prepared(
         yield info.parent, dict(metadata_of(info.parent))
 
 
+def _remember_folder(records: Path, folder: str) -> None:
+    """Note, beside existing records, another folder that holds the same files."""
+    known = _other_folders(records)
+    if records.is_dir() and folder not in known and hosts.is_first():
+        # The note only helps once the folder is gone, and the records may belong to someone else.
+        with contextlib.suppress(OSError), written_whole(records / FOLDERS, "w") as file:
+            json.dump([*known, folder], file)
+
+
+def _other_folders(records: Path) -> list[str]:
+    with contextlib.suppress(OSError, ValueError):
+        return list(json.loads((records / FOLDERS).read_text(encoding="utf-8")))
+    return []
+
+
 def _find_prepared(
     place: Path, own: FaceFolderConfig, versions: Sequence[tfds.core.Version]
 ) -> FaceFolderConfig:
@@ -211,7 +233,7 @@ def _find_prepared(
         # The fingerprints, as JSON turns tuples into lists.
         if fingerprint(asked) != fingerprint(options):
             continue
-        if source == folder:
+        if folder in (source, *_other_folders(path.parent)):
             say(f"{folder} is gone: using its records in {path}")
             return replace(own, name=path.parent.name, contents=metadata["contents"])
         others.add(source)

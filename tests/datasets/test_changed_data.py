@@ -73,6 +73,10 @@ def test_the_same_bytes_are_the_same_records_wherever_they_lie(folder, tmp_path)
     assert Builder.configured(configured(copied), place).data_path == first.data_path
     shutil.move(folder, tmp_path / "moved")
     assert Builder.configured(configured(tmp_path / "moved"), place).data_path == first.data_path
+    shutil.rmtree(tmp_path / "moved")
+    shutil.rmtree(copied)
+    for gone in (folder, copied, tmp_path / "moved"):
+        assert Builder.configured(configured(gone), place).data_path == first.data_path
     metadata = metadata_of(Path(first.data_path))
     assert metadata["contents"] == first.contents
     assert sum(map(len, metadata["digests"].values())) == 48
