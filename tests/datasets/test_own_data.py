@@ -473,8 +473,11 @@ def test_what_may_not_be_read_costs_itself(open_to_all):
 def test_a_workdir_where_nothing_may_be_written_is_told_in_one_line(open_to_all, capsys):
     (open_to_all / "shut").mkdir(mode=0o555)
     folder = fill(open_to_all / "in", *many("real", 30), *many("fake", 30))
-    options = [f"--config={TREE / 'configs' / 'folder.py'}", f"--config.data.dir={folder}"]
-    # Modules are imported while they may be read: an environment may lie in root's own folder.
+    # What the command reads without rights: the environment and the tree may lie in root's own
+    # folder, so modules are imported before, and the config is a copy.
+    shutil.copytree(TREE / "configs", open_to_all / "configs")
+    config = open_to_all / "configs" / "folder.py"
+    options = [f"--config={config}", f"--config.data.dir={folder}"]
     assert main(["run.py", *options, "--workdir=run", "--config.seed=-1"]) == 2
     capsys.readouterr()
     with without_rights():
