@@ -8,7 +8,7 @@ from pathlib import Path
 from absl import flags
 
 from deepfidelity_jax import console, hosts
-from deepfidelity_jax.console import DONE
+from deepfidelity_jax.console import DONE, FAILED
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import require_writable
 from deepfidelity_jax.options.arguments import HELP, changed_face_options, parse, read_config
@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     def command():
         nonlocal values
         values = parse(arguments)
-        return {"predict": predict, "convert": convert}.get(values.mode, run)(values)
+        modes = {"predict": predict, "convert": convert, "ablate": ablate, "verify": verify}
+        return modes.get(values.mode, run)(values)
 
     return console.end(command, lambda: _unfinished(values))
 
@@ -57,6 +58,10 @@ def run(values: flags.FlagValues) -> int:
     if values.config is None:
         raise InputError("--config=configs/NAME.py is missing")
     config, folder = read_config(values), Path(values.workdir)
+    if "ablate" in config:  # its base alone
+        config = config.copy_and_resolve_references().unlock()
+        del config.ablate
+        config.lock()
     several_processes = values.distributed or values.coordinator
     if several := checks.experiment(config):
         if several_processes:
@@ -76,7 +81,8 @@ def run(values: flags.FlagValues) -> int:
 
 def run_several(name: str, config, folder: Path) -> int:
     """A config of several datasets or trainings."""
-    from deepfidelity_jax import leave_one_out, workdir
+    from deepfidelity_jax import workdir
+    from deepfidelity_jax.experiments import leave_one_out
     from deepfidelity_jax.scoring import cross_dataset
 
     with workdir.held(folder):
@@ -97,6 +103,40 @@ def evaluate_folder(values: flags.FlagValues) -> int:
         keep_programs(folder)
         cross_dataset.evaluate_folder(folder, values.input[0], changed_face_options(values))
     return DONE
+
+
+def ablate(values: flags.FlagValues) -> int:
+    """Mode ablate: a grid of runs and its table, or their commands (--list)."""
+    from ml_collections import config_flags
+
+    from deepfidelity_jax import workdir
+    from deepfidelity_jax.experiments import ablation
+
+    if values.config is None:
+        raise InputError("--config=configs/NAME.py is missing")
+    config, folder = read_config(values), Path(values.workdir)
+    if "ablate" not in config:
+        raise InputError("the config has no `ablate`: give one such as configs/ablate_paper.py")
+    if values.list:
+        given = config_flags.get_override_values(values["config"])
+        file = config_flags.get_config_filename(values["config"])
+        print("\n".join(ablation.list_commands(config, folder, file, given)))
+        return DONE
+    with workdir.held(folder):
+        ablation.run(config, folder)
+    return DONE
+
+
+def verify(values: flags.FlagValues) -> int:
+    """Mode verify: a run once more from the start; 1 if anything differs."""
+    from deepfidelity_jax import provenance, workdir
+    from deepfidelity_jax.experiments import verification
+
+    config, folder = values.config and read_config(values), Path(values.workdir)
+    provenance.read_run(folder)  # before `held`, which would create a missing workdir
+    with workdir.held(folder):
+        workdir.keep_programs(folder)
+        return DONE if verification.verify(folder, config) else FAILED
 
 
 def predict(values: flags.FlagValues) -> int:

@@ -7,6 +7,7 @@ fit       records, best checkpoint  features of training and validation, fidelit
 evaluate  records, fidelity.npz     features of the test split, metrics, predictions, report
 """
 
+import contextlib
 import functools
 import json
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts
+from deepfidelity_jax import hosts, provenance
 from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
@@ -60,7 +61,9 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
             require_trained_on(builder, workdir)
         claim(workdir, config)
         if "prepare" in stages:
-            prepare(config, builder, workdir)
+            prepared = (Path(builder.data_path) / "dataset_info.json").exists()
+            with contextlib.nullcontext() if prepared else provenance.timed(workdir, "prepare"):
+                prepare(config, builder, workdir)
     hosts.wait()
     folder = Path(builder.data_path)
     if not (folder / "dataset_info.json").exists():
@@ -74,7 +77,9 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
             remember_training_pictures(config, folder, workdir)
     hosts.wait()
     if "train" in stages:
-        loop.train(config, folder, workdir, initial, builder.contents)
+        finished = checkpoint.latest_step(workdir / "checkpoints") == config.train.steps
+        with contextlib.nullcontext() if finished else provenance.timed(workdir, "train"):
+            loop.train(config, folder, workdir, initial, builder.contents)
         hosts.wait()  # the first process finishes writing the checkpoints
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
@@ -162,11 +167,19 @@ def fit(trained: Trained) -> None:
     """Export the features of the training and validation splits, and fit the regressor."""
     config, folder, workdir, step = trained.config, trained.folder, trained.workdir, trained.step
     inputs = fingerprint(folder.name, folder.parent.name, step, config.fidelity.to_dict())
-    path, stages = workdir / "fidelity.npz", Stages(workdir)
-    if hosts.told(stages.done("fit", inputs, path)):
+    stages = Stages(workdir)
+    if hosts.told(stages.done("fit", inputs, workdir / "fidelity.npz")):
         return
+    with provenance.timed(workdir, "fit"):
+        _fit(trained)
+        stages.finish("fit", inputs)
+    hosts.wait()
+
+
+def _fit(trained: Trained) -> None:
+    config, folder, workdir = trained.config, trained.folder, trained.workdir
     training, validation = trained.features("train"), trained.features("validation")
-    stages.begin("fit")
+    Stages(workdir).begin("fit")
     if hosts.is_first():
         metadata = schema.metadata_of(folder)
         scale = FidelityScale.from_dict(metadata["fidelity_scale"])
@@ -182,9 +195,8 @@ def fit(trained: Trained) -> None:
             limit = min(controls.fake_limit(scores), model.calibration.threshold)
             model = replace(model, calibration=replace(model.calibration, fake_below=limit))
         # Prediction measures quality in the same way.
-        stored.save(replace(model, provenance={"quality": metadata["quality"]}), path)
-        stages.finish("fit", inputs)
-    hosts.wait()
+        model = replace(model, provenance={"quality": metadata["quality"]})
+        stored.save(model, workdir / "fidelity.npz")
 
 
 def evaluate_and_report(trained: Trained) -> None:
@@ -194,41 +206,54 @@ def evaluate_and_report(trained: Trained) -> None:
     model = stored.load(workdir / "fidelity.npz")
     place = workdir / "eval" / dataset
     results = [place / "metrics.json", place / "predictions.csv", workdir / "report/index.html"]
+    results.append(workdir / provenance.RUN)
     alike = shared_sources.count_alike(workdir / LEAKS)
     inputs = fingerprint(
         folder.parent.name, step, config.eval.to_dict(), model.regressor.settings, alike
     )
     stages = Stages(workdir)
     if not hosts.told(stages.done("evaluate", inputs, *results)):
-        stages.begin("evaluate")
-        picked_here = config.train.select_on == "test"
-        about = {"folder": config.data.dir or config.data.manual_dir, "look_alikes": alike}
+        with provenance.timed(workdir, "evaluate"):
+            _evaluate(trained, model, alike)
         if hosts.is_first():
-            about["faces_digest"] = training_pictures.require_test_unseen(
-                folder, workdir, config.leaks.allow
-            )
-        hosts.wait()
-        features = trained.features("test")
-        if hosts.is_first():
-            test = schema.Records(folder, "test")
-            about["controls"] = controls.measure(
-                trained.detector.fitted(model),
-                test,
-                seed=config.seed,
-                replicates=config.eval.bootstrap,
-            )
-            found = evaluate.evaluate(
-                config, model, features, "test", place, picked_here=picked_here, about=about
-            )
-            card = workdir / "MODEL_CARD.md"
-            metadata = schema.metadata_of(folder)
-            write_card(card, config, step or 0, metadata, found, model.calibration)
-            write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
+            found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+            provenance.write_run(config, workdir, folder, step, found)
             stages.finish("evaluate", inputs)
     hosts.wait()
     found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
     say(evaluate.describe(found, dataset, "test"))
     say(f"report: {workdir / 'report' / 'index.html'}")
+
+
+def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None:
+    config, folder, workdir = trained.config, trained.folder, trained.workdir
+    dataset = config.data.dataset
+    Stages(workdir).begin("evaluate")
+    about = {"folder": config.data.dir or config.data.manual_dir, "look_alikes": alike}
+    if hosts.is_first():
+        about["faces_digest"] = training_pictures.require_test_unseen(
+            folder, workdir, config.leaks.allow
+        )
+    hosts.wait()
+    features = trained.features("test")
+    if hosts.is_first():
+        test = schema.Records(folder, "test")
+        about["controls"] = controls.measure(
+            trained.detector.fitted(model), test, seed=config.seed, replicates=config.eval.bootstrap
+        )
+        found = evaluate.evaluate(
+            config,
+            model,
+            features,
+            "test",
+            workdir / "eval" / dataset,
+            picked_here=config.train.select_on == "test",
+            about=about,
+        )
+        metadata = schema.metadata_of(folder)
+        card = workdir / "MODEL_CARD.md"
+        write_card(card, config, trained.step or 0, metadata, found, model.calibration)
+        write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
 
 
 def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:

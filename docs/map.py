@@ -6,7 +6,7 @@ from pathlib import Path
 ROWS = {
     "commands": {
         "pipeline": "the stages in order",
-        "leave_one_out": "one training a method",
+        "experiments": "many runs, one answer",
         "cli": "the modes",
     },
     "a detector": {

@@ -17,6 +17,8 @@ FLAGS = {
     "train": _STAGE,
     "fit": _STAGE,
     "evaluate": (*_STAGE, "input"),
+    "ablate": ("config", "list"),
+    "verify": ("config",),
     "predict": ("config", "input", "output", "quiet"),
     "convert": ("config", "input", "output", "ema"),
 }
@@ -32,6 +34,8 @@ modes
   fit        fit the regressor that turns a feature into a fidelity
   evaluate   score the test split and write the report; with --input, your own labelled folder
   predict    score photographs and videos, one JSON line each
+  ablate     run a grid of options, and write one table with paired differences
+  verify     repeat a finished run from the start, and say what differs
   convert    import the official weights into a workdir, or export weights to a file
 
 all modes
@@ -59,6 +63,15 @@ predict
   --quiet               no progress and no summary on stderr
   --config.faces.OPTION=VALUE
                         change how faces are found; all other settings come from the workdir
+
+ablate
+  --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; every other mode
+                        runs its base alone
+  --list                print a command for each training instead of running it; any scheduler can
+                        run these, and the same command without --list makes the table afterwards
+
+verify
+  --config=FILE         repeat with this configuration instead of that of the run
 
 convert
   --input=FILE          official weights, and once more for an svr_model.pkl; or a workdir to export
@@ -139,6 +152,7 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_multi_string("input", [], "", flag_values=values)
     flags.DEFINE_string("output", None, "", flag_values=values)
     flags.DEFINE_bool("quiet", False, "", flag_values=values)
+    flags.DEFINE_bool("list", False, "", flag_values=values)
     flags.DEFINE_bool("ema", True, "", flag_values=values)
     flags.DEFINE_bool("distributed", False, "", flag_values=values)
     flags.DEFINE_string("coordinator", None, "", flag_values=values)

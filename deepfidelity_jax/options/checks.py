@@ -18,8 +18,8 @@ from deepfidelity_jax.workdir import flatten, read_config
 
 
 def experiment(config: ConfigDict) -> str:
-    """Which of several runs a config stands for: 'cross', 'leave_one_out', or none, ''."""
-    return next((name for name in ("cross", "leave_one_out") if name in config), "")
+    """Which of several runs a config stands for: 'cross', 'leave_one_out', 'ablate', or none."""
+    return next((name for name in ("cross", "leave_one_out", "ablate") if name in config), "")
 
 
 def checked(config: Any) -> ConfigDict:

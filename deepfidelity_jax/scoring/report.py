@@ -102,6 +102,7 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
         datasets=[_describe(folder, pictures.get(folder.name)) for folder in evaluated],
         training=_describe_training(workdir / "metrics.jsonl"),
         left_out=_read_left_out(workdir / "leave_one_out.csv"),
+        ablation=_read_ablation(workdir / "ablation.md"),
     )
     path = workdir / "report" / "index.html"
     # File names need not be valid text; a character that cannot be shown becomes a question mark.
@@ -156,6 +157,17 @@ def _read_left_out(path: Path) -> list[dict]:
     lowest = min((row["ci"]["frame_auc"] or [0.5])[0] for row in rows)
     axis = 0.5 if lowest >= 0.5 else 0
     return [row | {"axis": axis} for row in rows]
+
+
+def _read_ablation(path: Path) -> dict | None:
+    """Titles and rows of the table that an ablation wrote."""
+    if not path.exists():
+        return None
+    lines = path.read_text(encoding="utf-8").splitlines()
+    titles, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+    # Numbers of seeds, the same in every row, stand above the table.
+    shown = [[row[0], *row[2:]] for row in rows]
+    return {"titles": [titles[0], *titles[2:]], "rows": shown, "seeds": rows[0][1]}
 
 
 def _environment() -> jinja2.Environment:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from deepfidelity_configs import leave_one_out as proof
 from deepfidelity_datasets.synthetic_faces import renderer
-from deepfidelity_jax import leave_one_out
+from deepfidelity_jax.experiments import leave_one_out
 from deepfidelity_jax.forgeries.families import FAMILIES
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.scoring.exported_features import Features

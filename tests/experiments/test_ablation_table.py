@@ -1,0 +1,118 @@
+"""Tables of ablations: paired differences, their intervals, and the three formats."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from score_tables import simulated, table
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.experiments.ablation_table import (
+    NONE,
+    Result,
+    describe,
+    half_interval,
+    paired_difference,
+    summarize,
+    write,
+)
+from deepfidelity_jax.scoring import metrics
+
+
+def shifted(predictions, by):
+    """The same faces, the real ones scored higher by so much."""
+    return replace(predictions, fidelity=predictions.fidelity + by * predictions.label)
+
+
+def result(name, seed, predictions, seconds=60.0):
+    found = metrics.summarize(predictions, 0.5, "fixed", replicates=0)
+    return Result(name, seed, found, predictions, seconds, 100.0)
+
+
+def test_a_difference_is_that_of_the_aucs():
+    pairs = []
+    for seed in range(3):
+        base = simulated(np.random.default_rng(seed))
+        pairs.append((base, shifted(base, 0.5)))
+    for level in ("frame", "video"):
+        expected = np.mean([
+            metrics.summarize(other, 0.5, "", replicates=0)[f"{level}_auc"]
+            - metrics.summarize(base, 0.5, "", replicates=0)[f"{level}_auc"]
+            for base, other in pairs
+        ])  # fmt: skip
+        difference, low, high, p = paired_difference(pairs, level, 400)
+        assert difference == pytest.approx(expected)
+        assert low < difference < high
+        assert low > 0, "half a standard deviation on the same faces is plain"
+        assert p < 0.01
+
+
+def test_a_run_does_not_differ_from_itself():
+    base = simulated(np.random.default_rng(0))
+    assert paired_difference([(base, base)], "video", 100) == (0.0, 0.0, 0.0, 1.0)
+    assert paired_difference([(base, base)], "video", 0) == (0.0, None, None, None)
+
+
+def test_pairing_takes_out_what_both_share():
+    """Of two runs with equal gains the paired interval is far narrower than an unpaired one."""
+    base = simulated(np.random.default_rng(1))
+    other = shifted(base, 0.1)
+    _, low, high, _ = paired_difference([(base, other)], "video", 400)
+    own = metrics.summarize(other, 0.5, "", replicates=400)["ci"]["video_auc"]
+    assert high - low < (own[1] - own[0]) / 3
+
+
+def test_by_chance_alone_p_is_small_as_often_as_it_says():
+    """Two runs of equal worth: p below .2 in about a fifth of the trials."""
+    small = 0
+    for trial in range(100):
+        rng = np.random.default_rng(trial)
+        base = simulated(rng, videos=40, frames=1)
+        noisy = [
+            replace(base, fidelity=base.fidelity + rng.normal(0, 0.7, len(base))) for _ in range(2)
+        ]
+        small += paired_difference([tuple(noisy)], "video", 200)[3] < 0.2
+    assert 8 <= small <= 34
+
+
+def test_other_faces_are_refused():
+    base, other = table([1, 0], [0.9, 0.1]), table([1, 0, 0], [0.9, 0.1, 0.2])
+    with pytest.raises(InputError, match="tested on 3 faces that are not the 2 of the base"):
+        paired_difference([(base, other)], "frame", 10)
+
+
+def test_half_an_interval_over_seeds():
+    # Student's t for two degrees of freedom is 4.3027; the standard error of 1, 2, 3 is 1/sqrt(3).
+    assert half_interval([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / 3**0.5)
+    assert half_interval([1.0]) is None
+    assert half_interval([1.0, None]) is None
+
+
+def test_the_table_is_written_in_three_formats(tmp_path):
+    tables = [simulated(np.random.default_rng(seed)) for seed in range(2)]
+    results = [result("base", seed, own) for seed, own in enumerate(tables)]
+    results += [
+        result("quality_mapping off", seed, shifted(own, -0.3), 120.0)
+        for seed, own in enumerate(tables)
+    ]
+    rows = summarize(results, replicates=50)
+    assert [row["cell"] for row in rows] == ["base", "quality_mapping off"]
+    assert rows[0]["frame_diff"] is None
+    assert rows[1]["frame_diff"] < 0
+    assert rows[1]["minutes"] == 2
+    assert rows[0]["seeds"] == 2
+    write(rows, tmp_path / "ablation")
+    with (tmp_path / "ablation.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert float(read[1]["video_diff"]) == rows[1]["video_diff"], "to the last digit"
+    assert read[0]["video_diff"] == ""
+    markdown = (tmp_path / "ablation.md").read_text().splitlines()
+    assert len({line.count("|") for line in markdown}) == 1
+    assert NONE in markdown[2]
+    latex = (tmp_path / "ablation.tex").read_text()
+    assert r"quality\_mapping off & 2 &" in latex
+    assert latex.count(r"\\") == 3
+    said = describe(rows)
+    assert "mean of 2 seeds" in said
+    assert "quality_mapping off: frame_auc" in said
