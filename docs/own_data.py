@@ -6,7 +6,6 @@ The folders are made anew from rendered faces. A comment `<!-- shell: COMMAND --
 run as well, and `...` in a command stands for the options of the last training. Takes minutes.
 """
 
-import re
 import shlex
 import subprocess
 import sys
@@ -64,15 +63,14 @@ def run(options: list[str], place: Path) -> str:
     """What a command prints on a terminal, less what the page leaves out."""
     tree = PAGE.parents[1]
     given = [
-        word.replace("/tmp", str(place)).replace("=configs/", f"={tree}/configs/")
+        word.replace("/tmp/", f"{place}/runs/").replace("=configs/", f"={tree}/configs/")
         for word in options
     ]
     done = subprocess.run(
         [sys.executable, str(tree / "run.py"), *given],
         cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    told = re.sub(rf"{re.escape(str(place))}/(run|by_file)", r"/tmp/\1", done.stdout)
-    told = told.replace(f"{place}/", "")
+    told = done.stdout.replace(f"{place}/runs/", "/tmp/").replace(f"{place}/", "")
     print(told, flush=True)
     lines = told.splitlines(keepends=True)
     return "".join(line for line in lines if KEPT.match(line) or not DROPPED.match(line))
