@@ -63,14 +63,14 @@ def run(options: list[str], place: Path) -> str:
     """What a command prints on a terminal, less what the page leaves out."""
     tree = PAGE.parents[1]
     given = [
-        word.replace("/tmp/", f"{place}/runs/").replace("=configs/", f"={tree}/configs/")
+        word.replace("/tmp/faces", f"{place}/runs/faces").replace("=configs/", f"={tree}/configs/")
         for word in options
     ]
     done = subprocess.run(
         [sys.executable, str(tree / "run.py"), *given],
         cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    told = done.stdout.replace(f"{place}/runs/", "/tmp/").replace(f"{place}/", "")
+    told = done.stdout.replace(f"{place}/runs/faces", "/tmp/faces").replace(f"{place}/", "")
     print(told, flush=True)
     lines = told.splitlines(keepends=True)
     return "".join(line for line in lines if KEPT.match(line) or not DROPPED.match(line))
