@@ -32,7 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     def command():
         nonlocal values
         values = parse(arguments)
-        modes = {"predict": predict, "convert": convert, "ablate": ablate, "verify": verify}
+        modes = {
+            "predict": predict, "convert": convert, "robustness": robustness, "ablate": ablate,
+            "verify": verify,
+        }  # fmt: skip
         return modes.get(values.mode, run)(values)
 
     return console.end(command, lambda: _unfinished(values))
@@ -102,6 +105,19 @@ def evaluate_folder(values: flags.FlagValues) -> int:
     with held(folder):
         keep_programs(folder)
         cross_dataset.evaluate_folder(folder, values.input[0], changed_face_options(values))
+    return DONE
+
+
+def robustness(values: flags.FlagValues) -> int:
+    """Mode robustness: a trained detector under graded degradations."""
+    from deepfidelity_jax import workdir
+    from deepfidelity_jax.experiments import robustness
+
+    folder = Path(values.workdir)
+    workdir.read_config(folder)  # before `held`, which would create a missing workdir
+    with workdir.held(folder):
+        workdir.keep_programs(folder)
+        robustness.run(folder)
     return DONE
 
 

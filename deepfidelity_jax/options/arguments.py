@@ -17,6 +17,7 @@ FLAGS = {
     "train": _STAGE,
     "fit": _STAGE,
     "evaluate": (*_STAGE, "input"),
+    "robustness": (),
     "ablate": ("config", "list"),
     "verify": ("config",),
     "predict": ("config", "input", "output", "quiet"),
@@ -34,6 +35,7 @@ modes
   fit        fit the regressor that turns a feature into a fidelity
   evaluate   score the test split and write the report; with --input, your own labelled folder
   predict    score photographs and videos, one JSON line each
+  robustness degrade the test faces in five grades, and write AUC and false alarms of each
   ablate     run a grid of options, and write one table with paired differences
   verify     repeat a finished run from the start, and say what differs
   convert    import the official weights into a workdir, or export weights to a file

@@ -225,6 +225,11 @@ def pictures_of(workdir: Path) -> dict[str, Pictures]:
     return found
 
 
+def find_test_records(workdir: Path, name: str) -> Path | None:
+    """The records whose test split was evaluated under this name; None if they are gone."""
+    return _records_behind(read_config(workdir), workdir, name, "test")
+
+
 def _records_behind(own: ConfigDict, workdir: Path, name: str, split: str) -> Path | None:
     places = {workdir / "records", records_dir(own, workdir)}
     step = checkpoint.best_step(workdir / "checkpoints")

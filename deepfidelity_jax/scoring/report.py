@@ -229,6 +229,7 @@ def _describe(folder: Path, pictures: Pictures | None) -> dict:
         "numbers": {name: (metrics | spearman)[name] for name in metrics["ci"]},
         "charts": [],
         "faces": None,
+        "robustness": _read_robustness(folder.parents[1] / "robustness" / folder.name),
     }
     if not (folder / "predictions.csv").exists():
         return section
@@ -245,6 +246,20 @@ def _describe(folder: Path, pictures: Pictures | None) -> dict:
     section["charts"] = [_to_page(chart) for chart in charts]
     section["faces"] = _pick_faces(table, pictures, metrics["threshold"]) if pictures else None
     return section
+
+
+def _read_robustness(place: Path) -> dict | None:
+    """Curves, table and examples that `experiments.robustness` wrote."""
+    if not (place / "examples.jpg").exists():
+        return None
+    with (place / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{key: value or None for key, value in row.items()} for row in csv.DictReader(file)]
+    svg = (place / "curves.svg").read_text(encoding="utf-8")
+    return {
+        "rows": rows,
+        "drawing": _inline(svg, "Frame AUC and false alarms over five grades of degradation"),
+        "examples": _as_data((place / "examples.jpg").read_bytes()),
+    }
 
 
 def _rows(metrics: dict, name: str) -> list[dict]:
@@ -292,11 +307,16 @@ def _to_page(chart: Chart) -> dict:
     file = io.StringIO()
     with chart_style():
         chart.figure.savefig(file, format="svg", transparent=True, dpi=160, metadata={"Date": None})
-    svg = file.getvalue()
+    drawing = _inline(file.getvalue(), chart.alternative)
+    return {"title": chart.title, "drawing": drawing, "caption": chart.caption}
+
+
+def _inline(svg: str, alternative: str) -> Markup:
+    """A drawing of matplotlib's as a part of the page, in the page's colours."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"(?s)<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg)
     view = re.search(r'viewBox="[^"]*"', svg).group()
-    opening = f'<svg {view} role="img" aria-label="{escape(chart.alternative)}">'
+    opening = f'<svg {view} role="img" aria-label="{escape(alternative)}">'
     svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
     svg = svg.replace("xlink:href", "href")
     # Ids that nothing refers to are removed; the others must differ from those of other drawings.
@@ -306,7 +326,7 @@ def _to_page(chart: Chart) -> dict:
     svg = re.sub(r'(id="|url\(#|href="#)(?=\w)', rf"\g<1>d{own}-", svg)
     for name, colour in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
-    return {"title": chart.title, "drawing": Markup(svg), "caption": chart.caption}
+    return Markup(svg)
 
 
 def _describe_training(path: Path) -> dict | None:

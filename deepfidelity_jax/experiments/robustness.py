@@ -1,0 +1,234 @@
+"""A trained detector under graded degradations: AUC and false alarms, grade by grade.
+
+The faces of the test split are degraded after they were found and cropped, and scored with the
+threshold of the run. Every grade's predictions are kept in WORKDIR/robustness/, and a grade that is
+there is not repeated.
+"""
+
+import csv
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from deepfidelity_jax.detector.load import Detector
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.experiments import robustness_chart
+from deepfidelity_jax.experiments.graded import DEGRADATIONS, Face, h264_is_there
+from deepfidelity_jax.fidelity.scale import FAKE, REAL
+from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.images.pictures import decode_image, encode_image
+from deepfidelity_jax.options import checks
+from deepfidelity_jax.progress import Progress, say
+from deepfidelity_jax.records import schema
+from deepfidelity_jax.scoring import cross_dataset, metrics
+from deepfidelity_jax.scoring.report import write_report
+from deepfidelity_jax.scoring.table import Predictions
+from deepfidelity_jax.workdir import fingerprint, read_config, write_json
+
+VIDEOS, FRAMES = 200, 4  # at most so many videos of a class, and frames of a video
+PLACE = "robustness"  # in the workdir
+UNTOUCHED = "untouched"
+COLUMNS = (
+    "degradation", "grade", "strength", "n_frames", "n_videos", "frame_auc", "frame_auc_low",
+    "frame_auc_high", "video_auc", "video_auc_low", "video_auc_high", "false_alarms",
+    "false_alarms_low", "false_alarms_high", "caught", "caught_low", "caught_high",
+)  # fmt: skip
+
+
+def run(workdir: Path) -> list[dict[str, Any]]:
+    """Score every grade that is not there yet; write table, curves, examples and the report.
+
+    Returns:
+      The rows of the table; the first one is untouched.
+
+    Raises:
+      InputError: the workdir holds no finished run, or its records are gone.
+    """
+    own = checks.complete(read_config(workdir))
+    detector = cross_dataset.load_fitted(workdir)
+    dataset = own.data.dataset
+    folder = cross_dataset.find_test_records(workdir, dataset)
+    if folder is None:
+        raise InputError(f"the records of {dataset} are gone: run --mode=prepare, then evaluate")
+    records = choose(schema.Records(folder, "test"))
+    place = workdir / PLACE / dataset
+    stamp = {"detector": detector.fingerprint, "records": folder.parent.name, "faces": len(records)}
+    _start(place, fingerprint(stamp))
+    if not h264_is_there():
+        say("H.264 is left out: it needs PyAV, pip install '.[video]'")
+    wanted = [(UNTOUCHED, 0)] + [(kind, grade) for kind in _available() for grade in range(1, 6)]
+    done = [cell for cell in wanted if _file(place, *cell).exists()]
+    progress = Progress(len(wanted), len(done), "grades", did="scored")
+    for kind, grade in wanted:
+        if (kind, grade) not in done:
+            table = score(detector, records, kind, grade, dataset)
+            table.write_csv(_file(place, kind, grade))
+            progress.advance()
+    progress.end()
+    rows = [
+        summarize(_file(place, *cell), *cell, detector.threshold, own.seed, own.eval.bootstrap)
+        for cell in wanted
+    ]
+    write_table(rows, place / "table.csv")
+    (place / "curves.svg").write_text(robustness_chart.draw_svg(rows), encoding="utf-8")
+    with written_whole(place / "examples.jpg") as file:
+        file.write(encode_image(draw_examples(records)))
+    report = write_report(workdir, cross_dataset.pictures_of(workdir))
+    say(describe(rows, detector.threshold))
+    say(f"table: {place / 'table.csv'}")
+    say(f"report: {report}")
+    return rows
+
+
+def choose(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most VIDEOS videos of each class and FRAMES faces of each, evenly spaced, in order."""
+    videos: dict[tuple[int, str], list[int]] = {}
+    for row in range(len(records)):
+        record = records[row]
+        videos.setdefault((record["label"], record["video_id"]), []).append(row)
+    kept = []
+    for label in (FAKE, REAL):
+        of_class = [rows for (own, _), rows in videos.items() if own == label]
+        for rows in _spaced(of_class, VIDEOS):
+            kept += _spaced(rows, FRAMES)
+    return [records[row] for row in sorted(kept)]
+
+
+def score(
+    detector: Detector, records: Sequence[dict[str, Any]], kind: str, grade: int, dataset: str
+) -> Predictions:
+    """Predictions of the faces after one degradation; grade 0 leaves them as they are."""
+    of_video: dict[str, list[int]] = {}
+    for row, record in enumerate(records):
+        of_video.setdefault(record["video_id"], []).append(row)
+    fidelity = np.zeros(len(records), np.float32)
+    for name, rows in of_video.items():
+        faces = [decode_image(records[row]["image"]) for row in rows]
+        fidelity[rows] = detector.fidelity(np.stack(change(faces, kind, grade, name)))
+    return Predictions(
+        path=[record["path"] for record in records],
+        dataset=[dataset] * len(records),
+        split=["test"] * len(records),
+        method=[record["method"] for record in records],
+        video_id=[record["video_id"] for record in records],
+        frame=[record["frame"] for record in records],
+        label=[record["label"] for record in records],
+        quality=[record["quality"] for record in records],
+        fidelity_target=[np.nan] * len(records),
+        fidelity=fidelity,
+        p_fake=detector.p_fake(fidelity),
+    )
+
+
+def change(faces: Sequence[Face], kind: str, grade: int, video_id: str) -> list[Face]:
+    """The faces of one video after a degradation, encoded and decoded as recorded ones are."""
+    if grade == 0:
+        return list(faces)
+    own = DEGRADATIONS[kind]
+    rng = np.random.default_rng([zlib.crc32(video_id.encode("utf-8", "surrogateescape")), grade])
+    changed = own.apply(faces, own.strengths[grade - 1], rng)
+    return [decode_image(encode_image(face)) for face in changed]
+
+
+def summarize(
+    path: Path, kind: str, grade: int, threshold: float, seed: int, replicates: int
+) -> dict[str, Any]:
+    """One row of the table, from the predictions of a grade."""
+    table = Predictions.read_csv(path)
+    found = metrics.summarize(table, threshold, "the run", seed, replicates)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    words = (
+        DEGRADATIONS[kind].words.format(DEGRADATIONS[kind].strengths[grade - 1]) if grade else ""
+    )
+    row |= {"degradation": kind, "grade": grade, "strength": words}
+    row |= {name: found[name] for name in ("n_frames", "n_videos")}
+    for name in ("frame_auc", "video_auc"):
+        row[name] = found[name]
+        row[f"{name}_low"], row[f"{name}_high"] = found["ci"][name] or (None, None)
+    right, bounds = found["real_frame_acc"], found["ci"]["real_frame_acc"]
+    if right is not None:
+        row["false_alarms"] = 1 - right
+    if bounds:
+        row["false_alarms_low"], row["false_alarms_high"] = 1 - bounds[1], 1 - bounds[0]
+    row["caught"] = found["fake_frame_acc"]
+    row["caught_low"], row["caught_high"] = found["ci"]["fake_frame_acc"] or (None, None)
+    return row
+
+
+def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the rows as CSV."""
+    with written_whole(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def describe(rows: Sequence[dict[str, Any]], threshold: float) -> str:
+    """The table as lines of text: grades 1 to 5 of each degradation, then mean and worst."""
+    untouched, *degraded = rows
+    lines = [
+        f"{untouched['n_frames']} test faces of {untouched['n_videos']} videos or photographs; "
+        f"false alarms at the run's threshold {threshold:.4f}",
+        f"  untouched: frame_auc {_show(untouched['frame_auc'])}  "
+        f"false alarms {_show(untouched['false_alarms'])}",
+    ]
+    for kind in dict.fromkeys(row["degradation"] for row in degraded):
+        own = [row for row in degraded if row["degradation"] == kind]
+        aucs = " ".join(_show(row["frame_auc"]) for row in own)
+        alarms = " ".join(_show(row["false_alarms"]) for row in own)
+        lines.append(f"  {kind} ({own[0]['strength']} ... {own[-1]['strength']}): "
+                     f"frame_auc {aucs}  false alarms {alarms}")  # fmt: skip
+    for name, worst in (("frame_auc", min), ("false_alarms", max)):
+        known = [row for row in degraded if row[name] is not None]
+        if known:
+            mean = np.mean([row[name] for row in known])
+            row = worst(known, key=lambda row: row[name])
+            lines.append(
+                f"  {name}: mean {mean:.3f}, worst {row[name]:.3f} "
+                f"({row['degradation']}, {row['strength']})"
+            )
+    return "\n".join(lines)
+
+
+def draw_examples(records: Sequence[dict[str, Any]], side: int = 96) -> Face:
+    """One real face in every grade: a row for each degradation, untouched in front."""
+    record = next((own for own in records if own["label"] == REAL), records[0])
+    face = decode_image(record["image"])
+    lines = []
+    for kind in _available():
+        faces = [change([face], kind, grade, record["video_id"])[0] for grade in range(6)]
+        shown = [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in faces]
+        lines.append(np.concatenate(shown, axis=1))
+    return np.concatenate(lines)
+
+
+def _available() -> list[str]:
+    kinds = list(DEGRADATIONS)
+    if not h264_is_there():
+        kinds.remove("H.264")
+    return kinds
+
+
+def _start(place: Path, stamp: str) -> None:
+    """Forget predictions of another detector or of other records."""
+    mark = place / "made_from.json"
+    if not mark.exists() or mark.read_text(encoding="utf-8").strip() != f'"{stamp}"':
+        for path in place.glob("*.csv"):
+            path.unlink()
+        write_json(mark, stamp)
+
+
+def _file(place: Path, kind: str, grade: int) -> Path:
+    return place / f"{kind}-{grade}.csv"
+
+
+def _spaced(items: Sequence, most: int) -> list:
+    return [items[i * len(items) // most] for i in range(most)] if len(items) > most else [*items]
+
+
+def _show(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}".removeprefix("0")

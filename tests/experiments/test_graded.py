@@ -1,0 +1,62 @@
+"""Graded degradations: each does what it says, more with every grade."""
+
+import numpy as np
+import pytest
+
+from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax.experiments.graded import DEGRADATIONS, h264_is_there
+
+
+@pytest.fixture(scope="module")
+def faces():
+    rng = np.random.default_rng(0)
+    person = renderer.sample_identity(rng)
+    scene = renderer.sample_scene(rng)
+    return [renderer.render(person, scene, pose, 97)[0] for pose in renderer.sample_poses(rng, 3)]
+
+
+def changes(kind, faces):
+    """Mean absolute change of each grade."""
+    own = DEGRADATIONS[kind]
+    return [
+        np.mean([
+            np.abs(after.astype(float) - before).mean()
+            for before, after in zip(
+                faces, own.apply(faces, strength, np.random.default_rng(0)), strict=True
+            )
+        ])
+        for strength in own.strengths
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_each_grade_changes_more(kind, faces):
+    if kind == "H.264" and not h264_is_there():
+        pytest.skip("PyAV is not installed")
+    found = changes(kind, faces)
+    assert found == sorted(found)
+    assert found[0] > 0.3
+    assert found[-1] > 2 * found[0]
+    own = DEGRADATIONS[kind]
+    for face in own.apply(faces, own.strengths[-1], np.random.default_rng(0)):
+        assert face.shape == faces[0].shape, "an odd side stays"
+        assert face.dtype == np.uint8
+
+
+def test_the_strengths_mean_what_their_words_say(faces):
+    def apply(kind, strength):
+        return DEGRADATIONS[kind].apply(faces, strength, np.random.default_rng(1))
+
+    face = faces[0].astype(float)
+    assert apply("darker", 0.5)[0].mean() == pytest.approx(face.mean() / 2, rel=0.02)
+    flat = apply("contrast", 0.5)[0].astype(float)
+    assert flat.std() == pytest.approx(face.std() / 2, rel=0.05)
+    assert flat.mean() == pytest.approx(face.mean(), abs=1.5)
+    grey = np.full_like(faces[0], 128)
+    covered = DEGRADATIONS["occlusion"].apply([grey * 0], 0.3, np.random.default_rng(1))[0]
+    assert (covered > 64).mean() == pytest.approx(0.3, abs=0.02)
+    # At 256 pixels, the size that the strength refers to.
+    noisy = DEGRADATIONS["noise"].apply(
+        [np.full((256, 256, 3), 128, np.uint8)], 20.0, np.random.default_rng(1)
+    )[0]
+    assert noisy.std() == pytest.approx(20, rel=0.02)

@@ -1,0 +1,80 @@
+"""A detector under graded degradations: choice of faces, table, resumption, report."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from conftest import assert_told
+
+from deepfidelity_jax.experiments import robustness
+from deepfidelity_jax.experiments.robustness import choose, describe
+from deepfidelity_jax.scoring.table import Predictions
+
+
+def test_faces_are_chosen_evenly_from_both_classes():
+    records = [
+        {"label": label, "video_id": f"{label}-{video}", "frame": frame}
+        for label in (0, 1) for video in range(250) for frame in range(9)
+    ]  # fmt: skip
+    chosen = choose(records)
+    assert len(chosen) == 2 * robustness.VIDEOS * robustness.FRAMES
+    assert {own["label"] for own in chosen} == {0, 1}
+    assert {own["frame"] for own in chosen} == {0, 2, 4, 6}
+    assert len({own["video_id"] for own in chosen}) == 2 * robustness.VIDEOS
+    assert choose(records[:20]) == [*records[0:9:9], *choose(records[:20])[1:]]
+
+
+def test_the_text_names_the_worst():
+    row = dict.fromkeys(robustness.COLUMNS)
+    untouched = row | {"degradation": "untouched", "grade": 0, "n_frames": 8, "n_videos": 4,
+                       "frame_auc": 0.9, "false_alarms": 0.05}  # fmt: skip
+    rows = [untouched] + [
+        row | {"degradation": kind, "grade": grade, "strength": f"s{grade}",
+               "frame_auc": 0.9 - 0.1 * grade, "false_alarms": 0.1 * grade + (kind == "b") * 0.05}
+        for kind in "ab" for grade in range(1, 6)
+    ]  # fmt: skip
+    said = describe(rows, 0.5)
+    assert "frame_auc: mean 0.600, worst 0.400 (a, s5)" in said
+    assert "false_alarms: mean 0.325, worst 0.550 (b, s5)" in said
+    assert "threshold 0.5000" in said
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_in_every_grade_and_goes_on_where_it_was(run, finished, tmp_path):
+    work = shutil.copytree(finished, tmp_path / "work")
+    status, _, said = run("--mode=robustness", f"--workdir={work}")
+    assert status == 0, said
+    place = work / "robustness" / "synthetic_faces"
+    rows = list(csv.DictReader((place / "table.csv").open()))
+    kinds = robustness._available()
+    assert len(rows) == 1 + 5 * len(kinds)
+    untouched = Predictions.read_csv(place / "untouched-0.csv")
+    usual = Predictions.read_csv(work / "eval/synthetic_faces/predictions.csv")
+    score = dict(zip(zip(usual.path, usual.frame, strict=True), usual.fidelity, strict=True))
+    for path, frame, fidelity in zip(
+        untouched.path, untouched.frame, untouched.fidelity, strict=True
+    ):
+        assert fidelity == pytest.approx(score[path, frame], abs=1e-4)
+    assert not np.allclose(Predictions.read_csv(place / "blur-5.csv").fidelity, untouched.fidelity)
+    page = (work / "report/index.html").read_text()
+    assert "Degraded faces" in page
+    assert "sigma 6 px" in page
+
+    (place / "blur-5.csv").unlink()
+    before = {path: path.stat().st_mtime_ns for path in place.glob("*-*.csv")}
+    table = (place / "table.csv").read_bytes()
+    status, _, said = run("--mode=robustness", f"--workdir={work}")
+    assert status == 0, said
+    assert (place / "blur-5.csv").exists()
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+    assert (place / "table.csv").read_bytes() == table
+    # Another regressor gives other scores: nothing of before is kept.
+    (place / "made_from.json").write_text('"another"')
+    run("--mode=robustness", f"--workdir={work}")
+    assert all(path.stat().st_mtime_ns != stamp for path, stamp in before.items())
+
+
+def test_a_workdir_without_a_run_is_told(run, tmp_path):
+    assert_told(run("--mode=robustness", f"--workdir={tmp_path / 'none'}"), "not a workdir")
+    assert_told(run("--mode=robustness", f"--workdir={tmp_path}", "--quiet"), "--quiet is not for")
