@@ -124,7 +124,7 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _numbers(tree: Any, prefix: str = "") -> dict[str, float]:
+def _numbers(tree: Any, prefix: str = "") -> dict[str, float | int]:
     """All numbers of nested metrics by their dotted names."""
     if isinstance(tree, dict):
         parts = (_numbers(value, f"{prefix}{key}.") for key, value in tree.items())
