@@ -143,6 +143,32 @@ def paired_difference(
     return difference, float(low), float(high), float(min(1, 2 * tail / (replicates + 1)))
 
 
+def summarize_methods(results: Sequence[Result]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Mean frame AUC over seeds, of each cell on each method of forgery against all real faces.
+
+    Returns:
+      The methods, and one row a cell: `cell`, the AUC by method, and `seeds`; None where a run has
+      no such fakes.
+    """
+    methods = sorted({method for result in results for method in result.metrics["by_method"]})
+    rows = []
+    for name in dict.fromkeys(result.name for result in results):
+        runs = [result.metrics["by_method"] for result in results if result.name == name]
+        row: dict[str, Any] = {"cell": name, "seeds": len(runs)}
+        for method in methods:
+            row[method] = _mean([run.get(method, {}).get("frame_auc") for run in runs])
+        rows.append(row)
+    return methods, rows
+
+
+def write_methods(methods: Sequence[str], rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write `summarize_methods` as CSV."""
+    with written_whole(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["cell", "seeds", *methods])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def write(rows: Sequence[dict[str, Any]], stem: Path) -> None:
     """Write STEM.csv with full precision, and STEM.md and STEM.tex (booktabs) rounded."""
     with written_whole(stem.with_suffix(".csv"), "w", encoding="utf-8", newline="") as file:

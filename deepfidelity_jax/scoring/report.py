@@ -167,7 +167,10 @@ def _read_ablation(path: Path) -> dict | None:
     titles, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
     # Numbers of seeds, the same in every row, stand above the table.
     shown = [[row[0], *row[2:]] for row in rows]
-    return {"titles": [titles[0], *titles[2:]], "rows": shown, "seeds": rows[0][1]}
+    with path.with_name("ablation_methods.csv").open(encoding="utf-8", newline="") as file:
+        methods = list(csv.DictReader(file))
+    found = {"titles": [titles[0], *titles[2:]], "rows": shown, "seeds": rows[0][1]}
+    return found | {"methods": methods}
 
 
 def _environment() -> jinja2.Environment:

@@ -123,7 +123,9 @@ def test_a_grid_ends_in_a_table(command, tmp_path):
     assert (place / "fidelity.npz").read_bytes() != (
         workdir / "cells/base/seed_0/fidelity.npz"
     ).read_bytes()
-    assert "Options compared" in (workdir / "report/index.html").read_text()
+    page = (workdir / "report/index.html").read_text()
+    assert "Options compared" in page
+    assert "Each row on each method" in page
 
     before = (workdir / "ablation.csv").read_bytes()
     again = whole.finish()

@@ -15,7 +15,9 @@ from deepfidelity_jax.experiments.ablation_table import (
     half_interval,
     paired_difference,
     summarize,
+    summarize_methods,
     write,
+    write_methods,
 )
 from deepfidelity_jax.scoring import metrics
 
@@ -113,6 +115,13 @@ def test_the_table_is_written_in_three_formats(tmp_path):
     latex = (tmp_path / "ablation.tex").read_text()
     assert r"quality\_mapping off & 2 &" in latex
     assert latex.count(r"\\") == 3
+    methods, by_method = summarize_methods(results)
+    (method,) = methods
+    entry = np.mean([own.metrics["by_method"][method]["frame_auc"] for own in results[:2]])
+    assert by_method[0][method] == pytest.approx(entry)
+    write_methods(methods, by_method, tmp_path / "methods.csv")
+    with (tmp_path / "methods.csv").open() as file:
+        assert float(next(csv.DictReader(file))[method]) == by_method[0][method]
     said = describe(rows)
     assert "mean of 2 seeds" in said
     assert "quality_mapping off: frame_auc" in said
