@@ -126,6 +126,12 @@ def get_config() -> ConfigDict:
     # Methods kept out of training, validation and the regressor, and tested on all the same:
     # families of forgeries, or a benchmark's methods.
     config.train.leave_out = ()
+    # Curriculum: none, quality (the best pictures first) or loss (what is learnt already first);
+    # all records take part after curriculum_steps.
+    config.train.curriculum = "none"
+    config.train.curriculum_steps = 0
+    config.train.mining = 0.0  # draw records by their fidelity error, to this power; 0: all alike
+    config.train.balance = "none"  # draw each class, or each method, as often: none, class, method
     config.train.whitening = True  # initialise the first patch embedding to whiten the faces
     config.train.shard_state = False  # shard parameters and optimizer state over the devices
     config.train.accumulate = 1  # parts a batch is processed in, to save memory

@@ -123,6 +123,15 @@ def _in_parts(accumulate: int, batch_size: int) -> str:
     )
 
 
+def _to_its_end(curriculum: str, steps: int) -> str:
+    if (curriculum == "none") == (steps == 0):
+        return ""
+    return (
+        f"config.train.curriculum is {curriculum} and config.train.curriculum_steps {steps}: a "
+        "curriculum needs the steps after which all records take part, and only a curriculum"
+    )
+
+
 def _not_above(name: str) -> Callable[..., str]:
     def find(value: float | int, peak: float | int) -> str:
         if value <= peak:
@@ -137,6 +146,7 @@ RELATIONS: Mapping[tuple[str, ...], Callable[..., str]] = {
     ("model.symmetric", "model.variant"): _within_depth,
     ("train.batch_size", "data.fresh_forgeries"): _in_pairs,
     ("train.accumulate", "train.batch_size"): _in_parts,
+    ("train.curriculum", "train.curriculum_steps"): _to_its_end,
     ("train.end_learning_rate", "train.learning_rate"): _not_above("train.end_learning_rate"),
     ("train.warmup_start", "train.learning_rate"): _not_above("train.warmup_start"),
 }

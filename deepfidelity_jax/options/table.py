@@ -258,6 +258,10 @@ OPTIONS: Mapping[str, Option] = {
     "train.ranking_weight": _WEIGHT,
     "train.mask_weight": _WEIGHT,
     "train.leave_out": _methods(),
+    "train.curriculum": _choice("none", "quality", "loss"),
+    "train.curriculum_steps": _whole(0, INT32),
+    "train.mining": _number(0, 10),
+    "train.balance": _choice("none", "class", "method"),
     "train.whitening": _flag(),
     # shard_state and remat do not change results; accumulate does, see training.step.
     "train.shard_state": _free(_flag()),

@@ -75,6 +75,7 @@ def training_batches(
     workers: int = 0,
     process: tuple[int, int] = (0, 1),
     start: int = 0,
+    drawn: Sequence[Example] | None = None,
 ) -> grain.DatasetIterator:
     """Endless, shuffled, augmented batches.
 
@@ -89,6 +90,8 @@ def training_batches(
       process: this process's index and the number of processes.
       start: number of the first batch in the stream. A run resumes by it, not by the state of the
         iterator, which fixes the number of workers.
+      drawn: the records in the order in which they are used (`order.sampling`); by default each is
+        used once an epoch, in a shuffled order.
 
     Returns:
       An iterator of dicts: `image` uint8 [n, size, size, 3], `label` int32 [n], `fidelity`
@@ -106,7 +109,10 @@ def training_batches(
             f"processes{' and faces beside their forgeries' if forged else ''}"
         )
     per_process = batch_size // shares
-    dataset = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
+    if drawn is None:
+        dataset = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
+    else:
+        dataset = grain.MapDataset.source(drawn).seed(seed).repeat()
     make = ForgedPair(records, made_from) if forged else LabelledFace(made_from)
     # Before the processes divide the stream: draws depend on the index in the whole of it.
     dataset = dataset.random_map(make).batch(per_process, drop_remainder=True)[

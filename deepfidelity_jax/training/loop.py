@@ -2,7 +2,8 @@
 
 All that a step does follows from the state and the batch, and both follow from the step's number:
 random keys are folded with it, and it is the batch's number in the stream. So a run that was killed
-goes on from its last checkpoint to the same parameters, bit for bit.
+goes on from its last checkpoint to the same parameters, bit for bit. Where batches depend on what
+the network finds hard, that is measured at evaluations and kept in a file.
 """
 
 import functools
@@ -10,7 +11,6 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -26,13 +26,10 @@ from deepfidelity_jax.network.ssaaformer import SSAAFormer
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import sharding
-from deepfidelity_jax.training.batches import (
-    evaluation_batches,
-    training_batches,
-    training_input,
-)
+from deepfidelity_jax.training.batches import evaluation_batches
 from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step, restore
 from deepfidelity_jax.training.optimizer import learning_rate
+from deepfidelity_jax.training.order.feed import Feed
 from deepfidelity_jax.training.step import (
     TrainState,
     build_model,
@@ -64,7 +61,7 @@ def train(
     if hosts.told(latest_step(workdir / "checkpoints") == own.steps):
         return
     model = build_model(config)
-    open_batches = _batches_of(config, folder)
+    feed = Feed(config, folder, workdir, model)
     mesh = sharding.data_mesh(own.batch_size)
     places = _places_of(model, config, mesh)
     take_step = jax.jit(
@@ -82,7 +79,7 @@ def train(
         else:
             state = _saved_state(model, config, places, workdir / "checkpoints", start)
             say(f"going on from step {start} of {own.steps}")
-        batches = open_batches(start=start)
+        batches = feed.open(start)
         log, vote = StepLog(config, MetricsLog(workdir, after=start), start), hosts.Vote()
 
         # In this order: eval, save, next batch, step. The host does not wait for the step it sent
@@ -99,6 +96,8 @@ def train(
             if evaluating:
                 scores = evaluate(state.ema)
                 log.evaluated(step, scores)
+                if feed.renew(step, state.ema) and not last:
+                    batches = feed.open(step)
             # Save.
             if saving:
                 # `data` is read by earlier versions; this one goes on by the step's number.
@@ -116,25 +115,6 @@ def train(
             state, metrics = take_step(state, batch)
             log.add(step + 1, metrics)
         log.close()
-
-
-def _batches_of(config: ConfigDict, folder: Path) -> Callable:
-    """`training_batches` of the records in `folder`, without its `start`."""
-    forged = config.data.fresh_forgeries and schema.splits_of(folder).get(schema.SOURCES, 0) > 0
-    if forged:
-        records = schema.Records(folder, schema.SOURCES)
-    else:
-        records = schema.Records(folder, "train").without(config.train.get("leave_out", ()))
-    return functools.partial(
-        training_batches,
-        records,
-        training_input(config, folder),
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        forged=forged,
-        workers=config.data.workers,
-        process=(hosts.index(), hosts.count()),
-    )
 
 
 def _places_of(model: SSAAFormer, config: ConfigDict, mesh: Mesh) -> TrainState:

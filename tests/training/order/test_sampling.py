@@ -1,0 +1,106 @@
+"""Which records are drawn: easy ones first, hard ones more often, groups alike."""
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from deepfidelity_jax.training.order.sampling import (
+    START,
+    About,
+    Difficulty,
+    balance,
+    draw,
+    is_uniform,
+    mine,
+    rank_by_quality,
+)
+
+
+def config(**changes):
+    own = {"curriculum": "none", "curriculum_steps": 0, "mining": 0.0, "balance": "none"}
+    return ConfigDict({"seed": 0, "train": own | {"steps": 400} | changes})
+
+
+def about(n=50, seed=0):
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % 2
+    method = np.where(label == 1, "original", np.where(np.arange(n) % 10 == 0, "swap", "blend"))
+    return About(label.astype(np.int64), method.astype(object), rng.random(n))
+
+
+def rows(drawn, steps):
+    size = drawn.rows_per_step
+    return [drawn.row(index) for step in steps for index in range(step * size, (step + 1) * size)]
+
+
+def records(n=50):
+    return [{"row": row} for row in range(n)]
+
+
+def test_nothing_is_drawn_unless_asked():
+    assert is_uniform(config())
+    for changes in ({"mining": 1.0}, {"balance": "class"}, {"curriculum": "loss"}):
+        assert not is_uniform(config(**changes))
+
+
+def test_a_curriculum_by_quality_starts_with_the_best_of_each_class():
+    own = about()
+    drawn = draw(records(), own, config(curriculum="quality", curriculum_steps=100), 8)
+    early = set(rows(drawn, range(3)))
+    for label in (0, 1):
+        of_class = np.flatnonzero(own.label == label)
+        best = of_class[np.argsort(-own.quality[of_class])][: round(START * 25) + 1]
+        assert {row for row in early if own.label[row] == label} <= set(best)
+    assert [drawn.count(step) for step in (0, 50, 100, 1000)] == [15, 32, 50, 50]
+    assert set(rows(drawn, range(100, 200))) == set(range(50)), "all, in the end"
+
+
+def test_unknown_quality_comes_last():
+    own = About(
+        np.zeros(4, np.int64), np.array(["a"] * 4, object), np.array([0.1, np.nan, 0.9, 0.5])
+    )
+    assert rank_by_quality(own).tolist() == [2, 3, 0, 1]
+
+
+def test_a_curriculum_by_loss_waits_for_the_first_measurement():
+    own, hard = about(), Difficulty(np.arange(50.0)[::-1].copy(), np.ones(50))
+    by_loss = config(curriculum="loss", curriculum_steps=100)
+    assert set(rows(draw(records(), own, by_loss, 8), range(60))) == set(range(50))
+    assert set(rows(draw(records(), own, by_loss, 8, hard), range(2))) <= set(range(34, 50))
+
+
+def test_mining_draws_in_proportion_to_the_error():
+    error = np.ones(50)
+    error[7], error[8] = 4, 0.0
+    own = config(mining=1.0)
+    drawn = draw(records(), about(), own, 10, Difficulty(error, error))
+    counts = np.bincount(rows(drawn, range(400)), minlength=50)
+    assert counts[7] / np.median(counts) == pytest.approx(4, rel=0.35)
+    assert 0 < counts[8] < np.median(counts) / 4, "seldom, not never"
+    weights = mine(error, 2.0)
+    assert weights.max() == 10, "one face does not take over"
+    assert np.all(mine(np.zeros(3), 1.0) == 1)
+
+
+@pytest.mark.parametrize("by", ["class", "method"])
+def test_groups_are_drawn_alike(by):
+    own = about()
+    groups = own.label if by == "class" else own.method
+    weights = balance(own, by)
+    totals = {name: weights[groups == name].sum() for name in set(groups.tolist())}
+    assert np.allclose(list(totals.values()), 1)
+    drawn = draw(records(), own, config(balance=by), 8)
+    counts = np.bincount(rows(drawn, range(400)), minlength=50)
+    shares = [counts[groups == name].sum() / counts.sum() for name in totals]
+    assert np.allclose(shares, 1 / len(totals), atol=0.03)
+
+
+def test_a_draw_depends_on_its_place_alone():
+    drawn = draw(records(), about(), config(balance="method"), 8)
+    again = draw(records(), about(), config(balance="method"), 8)
+    places = [0, 399, 7, 3000]
+    assert [drawn[place] for place in places] == [again[place] for place in reversed(places)][::-1]
+    other = config(balance="method")
+    other.seed = 1
+    assert rows(drawn, range(5)) != rows(draw(records(), about(), other, 8), range(5))
+    assert len(drawn) == 3200
