@@ -12,7 +12,7 @@ faces, the same share.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -83,7 +83,7 @@ class Drawn(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: Any) -> dict[str, Any]:
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:  # type: ignore[override]
         return self.records[self.row(int(index))]
 
     def row(self, index: int) -> int:
