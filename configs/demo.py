@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     config = default.get_config()
     config.init_from = "bundled"  # rendered faces are few: start from what photographs taught
     config.data.dataset = "synthetic_faces"
-    config.data.identities = 500
+    config.data.identities = 320
     config.data.clips = 2
     config.data.splits = (0.77, 0.08, 0.15)
     config.faces.size = 112
@@ -44,12 +44,12 @@ def get_config() -> ConfigDict:
     config.augment.recompress_p = 0.0
     config.augment.erase_p = 0.0
 
-    config.train.steps = 1450
+    config.train.steps = 1000
     config.train.batch_size = 16
     config.train.learning_rate = 5e-4
     config.train.warmup_steps = 100
     config.train.fidelity_weight = 30.0
     config.train.ema_decay = 0.99
-    config.train.eval_every = 725
-    config.train.checkpoint_every = 290
+    config.train.eval_every = 500
+    config.train.checkpoint_every = 250
     return config

@@ -1,5 +1,5 @@
 """Which records training sees when.
 
 `sampling` draws them, `difficulty` measures how hard each is, and `feed` opens the stream of
-batches. By default every record is seen once an epoch, in a shuffled order, and the first two are not used.
+batches. By default every record is seen once an epoch, in a shuffled order, and only `feed` runs.
 """
