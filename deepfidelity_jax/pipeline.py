@@ -202,7 +202,8 @@ def evaluate_and_report(trained: Trained) -> None:
     if not hosts.told(stages.done("evaluate", inputs, *results)):
         stages.begin("evaluate")
         picked_here = config.train.select_on == "test"
-        about = {"folder": config.data.dir or config.data.manual_dir, "look_alikes": alike}
+        own = config.data
+        about = {"folder": own.manifest or own.dir or own.manual_dir, "look_alikes": alike}
         if hosts.is_first():
             about["faces_digest"] = training_pictures.require_test_unseen(
                 folder, workdir, config.leaks.allow

@@ -120,5 +120,6 @@ def require_both(keys: Mapping[str, Sequence[str]], shares: Sequence[float], see
         advice = f"use --config.seed={better}, which gives every split some of each class, or "
     raise InputError(
         f"the {split} split gets none of the {len(set(keys[name]))} {name} files or groups with "
-        f"config.seed={seed}: {advice}add more, or give the splits by folders train/, val/, test/"
+        f"config.seed={seed}: {advice}add more, or give the splits by folders train/, val/, "
+        "test/ or by the column split of a table"
     )

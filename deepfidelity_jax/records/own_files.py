@@ -60,6 +60,7 @@ class OwnFiles(tfds.core.BuilderConfig):
     decide the splits; records are found by them if the files are gone. contents: digest of the
     training data; empty for records of an earlier version. choice: what the user must decide if
     videos look alike across splits. groups: further columns of a table, `{column: {name: value}}`.
+    remarks: lines to be said before the preparation.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
@@ -73,6 +74,7 @@ class OwnFiles(tfds.core.BuilderConfig):
     contents: str = ""
     choice: str = ""
     groups: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
+    remarks: tuple[str, ...] = ()
 
 
 def splits_asked(config: ConfigDict) -> tuple[str, ...]:
@@ -129,7 +131,7 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager):
         own = self.builder_config
-        for line in describe(own.sources, made=own.made):
+        for line in (*own.remarks, *describe(own.sources, made=own.made)):
             say(line)
         digests: dict[str, dict[str, str]] = {}
         for source in own.sources:

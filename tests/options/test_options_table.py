@@ -173,7 +173,7 @@ def test_a_workdir_is_bound_by_what_changes_results(tmp_path):
         except InputError as error:
             assert f"{name} is " in str(error)
     assert free == {
-        "data.dir", "data.real_folder", "data.fake_folder", "data.group", "data.records_dir",
+        "data.dir", "data.manifest", "data.real_label", "data.real_folder", "data.fake_folder", "data.group", "data.records_dir",
         "data.manual_dir", "data.beam", "data.workers", "leaks.allow",
         "train.shard_state", "train.remat", "train.log_every", "train.checkpoint_every",
         "train.keep", "eval.batch_size", "eval.bootstrap", "eval.official_scoring",
@@ -181,7 +181,7 @@ def test_a_workdir_is_bound_by_what_changes_results(tmp_path):
 
 
 def test_what_a_dataset_uses_is_of_the_options_that_not_all_use():
-    for dataset in ("face_folder", "ffpp", "celeb_df", "wild_deepfake", "synthetic_faces"):
+    for dataset in schema.datasets():
         used = schema.builder_class(dataset).OPTIONS
         assert set(used) <= set(table.DATASETS_OWN)
         config = default.get_config()
