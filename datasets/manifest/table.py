@@ -61,6 +61,8 @@ def read_table(path: Path, real_label: str = "") -> Table:
     Raises:
       InputError: the file cannot be read, or a row is not what it should be; with its line.
     """
+    if real_label not in ("", "0", "1"):
+        raise InputError(f"config.data.real_label is {real_label!r}: give 0 or 1")
     kind = path.suffix.lower()
     if path.is_dir():
         raise InputError(f"{path} is a folder: give a table, a file that ends in {_or(KINDS)}")

@@ -286,8 +286,8 @@ OPTIONS: Mapping[str, Option] = {
 
 # Options of config.data that only some datasets use; each builder lists its own in OPTIONS.
 DATASETS_OWN = (
-    "dir", "manifest", "real_label", "real_folder", "fake_folder", "group", "identities", "clips", "splits", "manual_dir",
-    "bench_json", "compression", "methods", "incomplete", "beam",
+    "dir", "manifest", "real_label", "real_folder", "fake_folder", "group", "identities", "clips",
+    "splits", "manual_dir", "bench_json", "compression", "methods", "incomplete", "beam",
 )  # fmt: skip
 # Last parts of the names, as configs/cross.py has such options in groups of its own.
 PATHS = frozenset(name.split(".")[-1] for name, option in OPTIONS.items() if option.path)

@@ -62,8 +62,8 @@ def evaluate_folder(
       those the detector was trained on.
 
     Raises:
-      InputError: the folder, the table or a finished run is missing, a label is missing, or some of the
-        pictures were seen in training.
+      InputError: the folder, the table or a finished run is missing, a label is missing, or some
+        of the pictures were seen in training.
     """
     workdir, folder = Path(workdir), Path(folder).expanduser().absolute()
     own = checks.complete(read_config(workdir))

@@ -67,7 +67,8 @@ MEANS = {
             "train.ranking_weight", "train.mask_weight", "train.ema_decay",
         },
     ),
-    "nothing said": ("", {"data.group"}),
+    "nothing said": ("", {"data.group", "data.real_label"}),
+    "the label of real faces": ("0", {"data.real_label"}),
     "a range": ("(1,2)", {"augment.crop_ratio", "augment.recompress_quality"}),
 }  # fmt: skip
 
@@ -173,8 +174,9 @@ def test_a_workdir_is_bound_by_what_changes_results(tmp_path):
         except InputError as error:
             assert f"{name} is " in str(error)
     assert free == {
-        "data.dir", "data.manifest", "data.real_label", "data.real_folder", "data.fake_folder", "data.group", "data.records_dir",
-        "data.manual_dir", "data.beam", "data.workers", "leaks.allow",
+        "data.dir", "data.manifest", "data.real_label", "data.real_folder", "data.fake_folder",
+        "data.group", "data.records_dir", "data.manual_dir", "data.beam", "data.workers",
+        "leaks.allow",
         "train.shard_state", "train.remat", "train.log_every", "train.checkpoint_every",
         "train.keep", "eval.batch_size", "eval.bootstrap", "eval.official_scoring",
     }  # fmt: skip
