@@ -142,6 +142,9 @@ def list_sources(
             notes[name] = str(error)
     there = [name for name in rows if files.paths[name] in kinds]
     _require_same(given, files, there, kinds)
+    if not test_only:
+        _require_apart(given, files, there, allow)
+    _require_some(given, rows, there, test_only=test_only)
 
     read = dict(inventory.digests(kinds))
     digests: dict[str, str] = {}
@@ -156,11 +159,10 @@ def list_sources(
         else:
             first[digest], digests[name] = name, digest
 
-    _require_some(given, rows, digests, test_only=test_only)
+    _require_some(given, rows, digests, test_only=test_only)  # less the copies, too
     keys = {name: _key(rows[name], digests[name]) for name in digests}
     found = dict.fromkeys(keys, "test")
     if not test_only:
-        _require_apart(given, files, digests, allow)
         found = splits.divide(
             keys,
             {name: rows[name].split for name in keys},

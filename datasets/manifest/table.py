@@ -82,8 +82,6 @@ def read_table(path: Path, real_label: str = "") -> Table:
     columns = tuple(dict.fromkeys(name for _, row in cells for name in row))
     _require_columns(path, columns)
     rows = [_row(f"{path}, line {number}", number, row, real_label) for number, row in cells]
-    if not rows:
-        raise InputError(f"{path} has no rows")
     _require_one_form(path, cells)
     unused = tuple(name for name in columns if name not in COLUMNS and not GROUP.fullmatch(name))
     return Table(rows, columns, unused)
@@ -174,7 +172,7 @@ def _require_columns(path: Path, columns: Sequence[str]) -> None:
     hint = "name the columns in the first line"
     mark = next((mark for mark in ";\t|" if len(columns) == 1 and mark in columns[0]), "")
     if mark:
-        hint = f"separate values by commas, not by {'tabs' if mark == chr(9) else mark!r}"
+        hint = f"separate values by commas, not by {'tabs' if mark == chr(9) else mark}"
     elif near := difflib.get_close_matches(lacking[0], columns, 1, 0.75):
         hint = f"rename {near[0]!r} if that is meant"
     raise InputError(f"{path} has no column {_and(lacking)} but {shown}: {hint}")
