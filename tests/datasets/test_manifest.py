@@ -156,8 +156,7 @@ DAMAGED = {
         text_of(PEOPLE), "person 'p0' is in two splits, train", "person:train-validation",
     ),
     "video in two splits": (
-        text_of([row | {"video_id": row["person"]} for row in PEOPLE]).replace(",person", ",who", 1),
-        "video_id 'p0' has two values of split",
+        text_of(PEOPLE).replace("person", "video_id", 1), "video_id 'p0' has two values of split",
     ),
     "video of two labels": (text_of(MIXED_VIDEO), "video_id 'v0' has two values of label"),
     "words and numbers": (changed(3, label="1"), "labels are never guessed"),

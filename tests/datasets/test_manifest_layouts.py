@@ -102,13 +102,10 @@ CLASSES = {
 }
 
 
-FAST = ("original, manipulated",)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in CLASSES if "original" not in name]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CLASSES],
-)
+@pytest.mark.parametrize("name", ["original, manipulated", *SLOW])
 def test_class_folders(convert, tmp_path, name):
     paths, said, options = CLASSES[name]
     folder = fill(tmp_path / "in", *paths)
