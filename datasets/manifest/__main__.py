@@ -24,8 +24,8 @@ layouts
   deepfakebench   SOURCE is DeepfakeBench's JSON file of a dataset, with lists of frames
   dfdc            SOURCE is a folder with metadata.json files and the DFDC's videos beside them. A
                   fake and its original get the same person, so that they stay in one split
-  gend            SOURCE is a list of GenD's, a text file of paths .../SOURCE/VIDEO/FRAME, or a
-                  folder of lists; SOURCE is real if it has the word, else fake, as in GenD
+  gend            SOURCE is a list of GenD's, a text file of paths that end in KIND/VIDEO/FRAME,
+                  or a folder of lists; a kind is real if its name has the word, as in GenD
   forensichub     SOURCE is a list of ForensicHub's, a JSON array of {"path", "label", "mask"} with
                   label 0 for real and 1 for fake, or a folder of lists such as train.json
 

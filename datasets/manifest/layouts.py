@@ -184,9 +184,9 @@ def read_dfdc(source: Path, stated: Stated) -> list[Entry]:
 
 
 def read_gend(source: Path, stated: Stated) -> list[Entry]:
-    """GenD's lists: text files of paths `.../SOURCE/VIDEO/FRAME`, one split each.
+    """GenD's lists: text files of paths that end in `KIND/VIDEO/FRAME`, one split each.
 
-    As there, a source with `real` in its name is real and every other is fake. The name of a list
+    As there, a kind with `real` in its name is real and every other is fake. The name of a list
     or of its folder says the split.
     """
     lists = [source] if source.is_file() else sorted(source.rglob("*.txt"))
@@ -200,7 +200,7 @@ def read_gend(source: Path, stated: Stated) -> list[Entry]:
                 continue
             parts = place.split("/")
             if len(parts) < 3 or ".." in parts:
-                raise InputError(f"{path}, line {number}: {place[:80]!r} is not SOURCE/VIDEO/FRAME")
+                raise InputError(f"{path}, line {number}: {place[:80]!r} is not KIND/VIDEO/FRAME")
             kind = parts[-3]
             label = stated.labels.get(kind, REAL if "real" in kind else FAKE)
             bases = [stated.folder or Path.cwd(), path.parent]

@@ -148,7 +148,7 @@ DAMAGED = {
     "fake, original": (changed(COUNT, method="original"), "a fake with the method 'original'"),
     "the same row": (PLAIN + "r/3.png,real\n", "r/3.png is in line 5 already"),
     "the same file": (PLAIN + "./r//3.png,fake\n", "r/3.png is in line 5 already"),
-    "out of the folder": (changed(3, path="../r/3.png"), "line 5", "leads out of"),
+    "out of the folder": (changed(3, path="..//r/3.png"), "line 5", "leads out of"),
     "only real": (text_of(rows_of()[:COUNT]), "lists 0 fake"),
     "too few": (text_of(rows_of()[COUNT - 2 : COUNT + 9]), "lists 2 real", "at least 8"),
     "no file there": (PLAIN.replace("/", "/missing"), "none of which is there", "config.data.dir"),

@@ -313,7 +313,7 @@ def test_what_a_layout_does_not_say_is_refused(convert, tmp_path):
     (tmp_path / "n" / "metadata.json").write_text(json.dumps({"a.mp4": {"label": "?"}}))
     assert_told(convert("dfdc", tmp_path / "n", out), "a.mp4 has no label REAL or FAKE")
     (tmp_path / "short.txt").write_text("real/000.png\n")
-    assert_told(convert("gend", tmp_path / "short.txt", out), "line 1", "SOURCE/VIDEO/FRAME")
+    assert_told(convert("gend", tmp_path / "short.txt", out), "line 1", "KIND/VIDEO/FRAME")
     assert not out.exists()
 
 
