@@ -222,7 +222,13 @@ def _require_same(
         row = files.rows[name]
         if not row.video_id:
             continue
-        other = first.setdefault(row.video_id, name)
+        video = escaped(row.video_id)
+        other, same = first.setdefault(video, name), files.rows.get(video, row)
+        if escaped(same.video_id) != video:
+            raise InputError(
+                f"{given}: the video_id {row.video_id!r} in {files.where(name)} is the path in "
+                f"line {same.number} as well: give another"
+            )
         for what in ("label", "method", "person", "split"):
             if getattr(files.rows[other], what) != getattr(row, what):
                 raise InputError(

@@ -159,6 +159,7 @@ DAMAGED = {
         text_of(PEOPLE).replace("person", "video_id", 1), "video_id 'p0' has two values of split",
     ),
     "video of two labels": (text_of(MIXED_VIDEO), "video_id 'v0' has two values of label"),
+    "a path for a video": (changed(3, video_id="f/2.png"), "'f/2.png' in line 5", "the path in"),
     "words and numbers": (changed(3, label="1"), "labels are never guessed"),
 }  # fmt: skip
 
@@ -405,14 +406,14 @@ def random_table(rng):
     return rows
 
 
-SLOW = [pytest.param(start, marks=pytest.mark.slow) for start in range(20, 120, 20)]
+SLOW = [pytest.param(start, marks=pytest.mark.slow) for start in range(10, 110, 10)]
 
 
 @pytest.mark.parametrize("start", [0, *SLOW])
 def test_any_table(pictures, tmp_path, start):
     """No person or video in two splits, rows add up, and other rows move nothing."""
     good = 0
-    for seed in range(start, start + 20):
+    for seed in range(start, start + 10):
         rng = random.Random(seed)
         rows = random_table(rng)
         before = None
@@ -446,4 +447,4 @@ def test_any_table(pictures, tmp_path, start):
             assert before is None or all(before[name] == split for name, split in after.items())
             before = after
             good += 1
-    assert good > 10
+    assert good > 5
