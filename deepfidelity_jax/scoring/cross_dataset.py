@@ -78,10 +78,10 @@ def evaluate_folder(
     # The digest of its path tells it from other folders of the same name.
     name = re.sub(r"[^\w.-]+", "_", place.name)[:80] + f"-{fingerprint(str(place))[:6]}"
     if folder.is_dir():
-        place = {"dataset": "face_folder", "dir": str(folder)}
+        source = {"dataset": "face_folder", "dir": str(folder)}
     else:
-        place = {"dataset": "manifest", "manifest": str(folder)}
-    changed = adapt_config(own, workdir, place | dict(data or {}), faces or {})
+        source = {"dataset": "manifest", "manifest": str(folder)}
+    changed = adapt_config(own, workdir, source | dict(data or {}), faces or {})
     builder = schema.builder_class(changed.data.dataset).configured(
         changed, workdir.absolute() / "records"
     )
