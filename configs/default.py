@@ -20,6 +20,10 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.dataset = "face_folder"
     config.data.dir = ""  # face_folder: the folder of photographs or videos
+    # manifest: a table of paths and labels; `dir` is the folder that its paths are relative to, if
+    # not the table's own.
+    config.data.manifest = ""
+    config.data.real_label = ""  # manifest: 0 or 1, the label of real faces if labels are numbers
     config.data.real_folder = ""  # face_folder: folder of the real faces, if not real/
     config.data.fake_folder = ""  # and of the fakes, if not fake/; inside `dir` or elsewhere
     # face_folder: what stays in one split: file, folder (frames of a video), or prefix:REGEX (files

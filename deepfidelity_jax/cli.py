@@ -11,7 +11,7 @@ from deepfidelity_jax import console, hosts
 from deepfidelity_jax.console import DONE, FAILED
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import require_writable
-from deepfidelity_jax.options.arguments import HELP, changed_face_options, parse, read_config
+from deepfidelity_jax.options.arguments import HELP, changed_options, parse, read_config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,17 +94,20 @@ def run_several(name: str, config, folder: Path) -> int:
 
 
 def evaluate_folder(values: flags.FlagValues) -> int:
-    """Mode evaluate with --input: score a labelled folder with a trained workdir."""
+    """Mode evaluate with --input: score a labelled folder or table with a trained workdir."""
     from deepfidelity_jax.scoring import cross_dataset
     from deepfidelity_jax.workdir import held, keep_programs, read_config
 
     if len(values.input) > 1:
-        raise InputError("evaluate takes one --input=FOLDER, with real/ and fake/ inside")
+        raise InputError(
+            "evaluate takes one --input=FOLDER, with real/ and fake/ inside, or one --input=TABLE"
+        )
     folder = Path(values.workdir)
     read_config(folder)  # before `held`, which would create a missing workdir
     with held(folder):
         keep_programs(folder)
-        cross_dataset.evaluate_folder(folder, values.input[0], changed_face_options(values))
+        faces, data = changed_options(values, "faces"), changed_options(values, "data")
+        cross_dataset.evaluate_folder(folder, values.input[0], faces, data)
     return DONE
 
 
@@ -175,7 +178,7 @@ def predict(values: flags.FlagValues) -> int:
         detector = load(values.workdir)
         if detector.fidelity_model is None:
             raise InputError(f"{values.workdir} has no fidelity.npz: run --mode=fit first")
-        changed = changed_face_options(values)
+        changed = changed_options(values, "faces")
         detector.faces = replace(detector.faces, **changed)
         if "yunet" in changed and detector.faces.detector != "yunet":
             raise InputError("--config.faces.yunet needs --config.faces.detector=yunet")

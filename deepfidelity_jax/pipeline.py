@@ -229,7 +229,8 @@ def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None
     config, folder, workdir = trained.config, trained.folder, trained.workdir
     dataset = config.data.dataset
     Stages(workdir).begin("evaluate")
-    about = {"folder": config.data.dir or config.data.manual_dir, "look_alikes": alike}
+    own = config.data
+    about = {"folder": own.manifest or own.dir or own.manual_dir, "look_alikes": alike}
     if hosts.is_first():
         about["faces_digest"] = training_pictures.require_test_unseen(
             folder, workdir, config.leaks.allow

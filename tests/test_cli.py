@@ -86,7 +86,7 @@ def test_wrong_values(run, tmp_path):
     for option, told in (
         ("model.variant=huge", "huge"),
         ("model.image_size=100", "multiple of 32"),
-        ("data.dataset=mars", "celeb_df, face_folder, ffpp, synthetic_faces"),
+        ("data.dataset=mars", "celeb_df, face_folder, ffpp, manifest, synthetic_faces"),
         ("data.identities=2", "config.data.identities is 2: give a whole number from 6"),
         ("faces.detector=magic", "magic"),
         ("quality.measure=beauty", "beauty"),

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from deepfidelity_datasets.face_folder.sources import Source
 from deepfidelity_jax.faces import detection, tracking
 from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.images import formats
 from deepfidelity_jax.images.pictures import encode_image
 from deepfidelity_jax.quality.measure import Measure
+from deepfidelity_jax.records.own_files import Source
 from deepfidelity_jax.records.schema import FAKE, SOURCES
 from deepfidelity_jax.records.source import Face, Produced
+from deepfidelity_jax.records.write import Recipe
 
 # Forgeries recorded of each training face, for the regressor; the network sees fresh ones.
 FEW = 3
@@ -57,11 +58,12 @@ class Extractor:
                     label=source.label,
                     method=source.method,
                     video_id=video_id,
-                    frame=source.frame if source.video else crop.frame,
+                    frame=source.frame + crop.frame,  # one of them is 0
                     path=source.name,
                     quality=self.measure(crop.image, crop.landmarks, source.name),
                     bbox=crop.bbox,
                     landmarks=crop.landmarks,
+                    origins=source.origins,
                 )
                 found.append(face)
                 if self.donors and source.split == "train":
@@ -126,6 +128,15 @@ class Extractor:
                 crop = extraction.people[0].crops[0]
                 return families.Face(crop.pixels, crop.landmarks)
         return None
+
+
+def extractor_of(sources: Sequence[Source], recipe: Recipe, *, made: bool) -> Extractor:
+    """The extractor of these sources; `made`: forgeries are made, with donors among them."""
+    donors: dict[str, list[tuple[str, str]]] = {}
+    for source in sources if made else ():
+        donors.setdefault(source.split, []).append((source.path, source.video or source.name))
+    paths = {split: tuple(found) for split, found in donors.items()}
+    return Extractor(recipe.faces, recipe.measure, paths, recipe.seed)
 
 
 def _number(source: Source) -> int:

@@ -1,10 +1,9 @@
 """The photographs and videos in a folder, with their labels and splits."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,30 +13,11 @@ from deepfidelity_datasets.face_folder.labels import ClassFolder, class_of, find
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.images import formats, media
 from deepfidelity_jax.progress import say
+from deepfidelity_jax.records.own_files import Source
 from deepfidelity_jax.records.schema import FAKE, LABELS, ORIGINAL, REAL
 
 # With fewer photographs or videos in a class, a split is likely to get none.
 FEWEST = 8
-
-
-@dataclass(frozen=True)
-class Source:
-    """A photograph or a video.
-
-    name: its path inside the folder, with forward slashes; control characters and bytes that are
-    not text are escaped. method: `original`, or the folder that a fake is in. split: where all of
-    its frames go. digest: SHA-256 of the file. video, frame: for a picture that is a frame of a
-    video, the video and the number of the frame; empty otherwise.
-    """
-
-    name: str
-    path: str
-    label: int
-    method: str
-    split: str
-    digest: str = ""
-    video: str = ""
-    frame: int = 0
 
 
 class Listed(NamedTuple):
@@ -138,45 +118,23 @@ def list_sources(
     keys = {path: groups[path] or digests[path] for path in digests}
     found = dict.fromkeys(keys, "test")
     if not test_only:
-        found = _divide(folder, keys, owners, classes, shares, seed)
+        found = _divide(folder, keys, owners, shares, seed)
 
     sources = []
     for path, split in found.items():
         inside = path.relative_to(owners[path].path)
         method = ORIGINAL
         if owners[path].label == FAKE:
-            method = _escaped(inside.parts[0]) if len(inside.parts) > 1 else LABELS[FAKE]
+            method = escaped(inside.parts[0]) if len(inside.parts) > 1 else LABELS[FAKE]
         video = ""
         if groups[path] and kinds[path] == "image":
             video = names[path].rpartition("/")[0]
             if group.startswith("prefix:"):
-                video = f"{video}/{_escaped(groups[path])}".lstrip("/")
+                video = f"{video}/{escaped(groups[path])}".lstrip("/")
         sources.append(
             Source(names[path], str(path), owners[path].label, method, split, digests[path], video)
         )
-    return Listed(_numbered(sources), notes, made)
-
-
-def describe(listed: Listed) -> list[str]:
-    """For each class and method: the number of files, their folders, and one example."""
-    kinds: dict[tuple[int, str], list[str]] = {}
-    for source in listed.sources:
-        kinds.setdefault((-source.label, source.method), []).append(source.name)
-    lines = []
-    for (label, method), names in sorted(kinds.items()):
-        folders = sorted({name.rpartition("/")[0] for name in names})
-        shown = ", ".join(f"{name}/" if name else "the folder itself" for name in folders)
-        if len(folders) > 3:
-            common = os.path.commonpath(folders)
-            shown = f"{len(folders)} folders" + (f" in {common}/" if common else "")
-        title = LABELS[-label] if method in (ORIGINAL, LABELS[FAKE]) else f"fake, {method}"
-        lines.append(f"{title}: {len(names)} files from {shown}, such as {names[0]}")
-    if len(lines) > 30:
-        lines[30:] = [f"and {len(lines) - 30} more methods"]
-    lines.append(
-        "forgeries will be made from the real faces" if listed.made else "no forgeries will be made"
-    )
-    return lines
+    return Listed(number_frames(sources), notes, made)
 
 
 def _list_media(
@@ -214,13 +172,13 @@ def _names(
 def _readable(folder: Path, path: Path, own: ClassFolder | None = None) -> str:
     """The path relative to the folder, or to the class folder of an option if it is elsewhere."""
     if path == folder or folder in path.parents:
-        return _escaped(path.relative_to(folder).as_posix())
+        return escaped(path.relative_to(folder).as_posix())
     if own:
-        return _escaped(f"{LABELS[own.label]}_folder/{path.relative_to(own.path).as_posix()}")
-    return _escaped(path.as_posix())
+        return escaped(f"{LABELS[own.label]}_folder/{path.relative_to(own.path).as_posix()}")
+    return escaped(path.as_posix())
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """The name with control characters and bytes that are not text escaped as in Python."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda one: ascii(one[0])[1:-1], text)
@@ -265,28 +223,17 @@ def _divide(
     folder: Path,
     keys: Mapping[Path, str],
     owners: Mapping[Path, ClassFolder],
-    classes: Sequence[ClassFolder],
     shares: Sequence[float],
     seed: int,
 ) -> dict[Path, str]:
     """The split of each file: given by its folder, or drawn by its key."""
-    found = {path: owners[path].split for path in keys}
-    given = {one.split for one in classes} - {""}
-    drawn = tuple(shares)
-    if given:
-        # Without a folder for validation, validation is drawn from the training files.
-        drawn = (1.0, 0.0, 0.0) if "validation" in given else (*drawn[:2], 0.0)
-    todo = {path: keys[path] for path, split in found.items() if split in ("", "train")}
-    by_class: dict[str, list[str]] = {LABELS[one.label]: [] for one in classes}
-    for path, key in todo.items():
-        by_class[LABELS[owners[path].label]].append(key)
-    splits.require_both(by_class, drawn, seed)
-    found |= {path: splits.draw(key, drawn, seed) for path, key in todo.items()}
+    given = {path: owners[path].split for path in keys}
+    found = splits.divide(keys, given, {path: owners[path].label for path in keys}, shares, seed)
     places: dict[str, str] = {}
     for path, split in found.items():
         if places.setdefault(keys[path], split) != split:
             raise InputError(
-                f"the group {_escaped(keys[path])!r} is in the folders of two splits in {folder}, "
+                f"the group {escaped(keys[path])!r} is in the folders of two splits in {folder}, "
                 f"{places[keys[path]]} and {split}: move it into one, or choose another "
                 "config.data.group"
             )
@@ -312,7 +259,7 @@ def _require_some(
             )
 
 
-def _numbered(sources: list[Source]) -> list[Source]:
+def number_frames(sources: list[Source]) -> list[Source]:
     """The sources, with the pictures of each video numbered in the order of their names."""
 
     def natural(source: Source):

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.records.schema import SPLITS
+from deepfidelity_jax.records.schema import LABELS, SPLITS
 
 FRAMES = 3  # least number of numbered pictures in a folder to look like a video
+T = TypeVar("T")  # a file, by path or name
 SEEDS = 500  # tried to find one that gives every split both classes
 
 
@@ -27,6 +29,39 @@ def draw(key: str, shares: Sequence[float], seed: int) -> str:
             return name
         place -= share
     return next(name for name, share in zip(SPLITS[::-1], shares[::-1], strict=True) if share)
+
+
+def divide(
+    keys: Mapping[T, str],
+    given: Mapping[T, str],
+    labels: Mapping[T, int],
+    shares: Sequence[float],
+    seed: int,
+) -> dict[T, str]:
+    """The split of each file: the one given, or else drawn by its key.
+
+    If splits are given without validation, validation is drawn from training.
+
+    Args:
+      keys: what each file's split is drawn by; the same for files that must stay together.
+      given: the split of each file; empty if it is to be drawn.
+      labels: of each file.
+      shares: of training, validation and test.
+      seed: for drawing.
+
+    Raises:
+      InputError: a split gets no file of a class.
+    """
+    found, there = dict(given), {*given.values()} - {""}
+    drawn = tuple(shares)
+    if there:
+        drawn = (1.0, 0.0, 0.0) if "validation" in there else (*drawn[:2], 0.0)
+    todo = {file: keys[file] for file, split in found.items() if split in ("", "train")}
+    by_class: dict[str, list[str]] = {LABELS[label]: [] for label in labels.values()}
+    for file, key in todo.items():
+        by_class[LABELS[labels[file]]].append(key)
+    require_both(by_class, drawn, seed)
+    return found | {file: draw(key, drawn, seed) for file, key in todo.items()}
 
 
 def group_of(rule: str, inside: Path) -> str:
@@ -85,5 +120,6 @@ def require_both(keys: Mapping[str, Sequence[str]], shares: Sequence[float], see
         advice = f"use --config.seed={better}, which gives every split some of each class, or "
     raise InputError(
         f"the {split} split gets none of the {len(set(keys[name]))} {name} files or groups with "
-        f"config.seed={seed}: {advice}add more, or give the splits by folders train/, val/, test/"
+        f"config.seed={seed}: {advice}add more, or give the splits by folders train/, val/, "
+        "test/ or by the column split of a table"
     )

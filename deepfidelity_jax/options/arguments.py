@@ -10,6 +10,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import expand
 
 # The flags of each mode, beside --workdir and --mode. Any other flag is refused.
+OF_TABLE = ("dir", "real_label")  # options of config.data for evaluate with a table as --input
 _STAGE = ("config", "distributed", "coordinator", "processes", "process")
 FLAGS = {
     "run": _STAGE,
@@ -33,7 +34,7 @@ modes
   prepare    find the faces in a dataset and write them as records
   train      train the network on the records
   fit        fit the regressor that turns a feature into a fidelity
-  evaluate   score the test split and write the report; with --input, your own labelled folder
+  evaluate   score the test split and write the report; with --input, your own labelled files
   predict    score photographs and videos, one JSON line each
   robustness degrade the test faces in five grades, and write AUC and false alarms of each
   ablate     run a grid of options, and write one table with paired differences
@@ -57,6 +58,8 @@ run, prepare, train, fit, evaluate
 evaluate
   --input=FOLDER        score this folder, with real/ and fake/ inside, instead of the test split;
                         needs no --config, but takes --config.faces.OPTION=VALUE
+  --input=TABLE         the same for the files of a .csv, .parquet or .jsonl; --config.data.dir is
+                        the folder of its paths, --config.data.real_label=0 or 1 what 0 and 1 mean
 
 predict
   --input=PATH          a photograph, a video, or a folder of them; may be repeated
@@ -132,7 +135,7 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     """Define every flag. HELP describes them.
 
     predict, and evaluate of an --input, read their settings from the workdir; there --config has
-    the group `faces` alone.
+    the group `faces` alone, and for evaluate what a table needs.
     """
     from ml_collections import ConfigDict, config_flags
 
@@ -140,13 +143,19 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     if mode := _mode_with_input(argv):
         from deepfidelity_configs import default
 
-        for arg in filter(re.compile(r"--?config(?!\.faces\.)").match, argv):
+        usual = default.get_config()
+        settable = {"faces": usual.faces}
+        also, names = "", r"faces\."
+        if mode == "evaluate":
+            settable["data"] = ConfigDict({name: usual.data[name] for name in OF_TABLE})
+            also = "".join(f", --config.data.{name}" for name in OF_TABLE)
+            names += rf"|data\.(?:{'|'.join(OF_TABLE)})\b"
+        for arg in filter(re.compile(rf"--?config(?!\.(?:{names}))").match, argv):
             raise InputError(
                 f"{arg}: --mode={mode} with --input reads its settings from the workdir; only "
-                "--config.faces.OPTION can be changed"
+                f"--config.faces.OPTION{also} can be changed"
             )
-        faces = ConfigDict({"faces": default.get_config().faces})
-        config_flags.DEFINE_config_dict("config", faces, **common)
+        config_flags.DEFINE_config_dict("config", ConfigDict(settable), **common)
     else:
         config_flags.DEFINE_config_file("config", None, **common)
     flags.DEFINE_string("workdir", None, "", flag_values=values)
@@ -206,10 +215,10 @@ def read_config(values: flags.FlagValues):
     return checks.checked(config)
 
 
-def changed_face_options(values: flags.FlagValues) -> dict:
-    """The --config.faces options given on the command line, by name."""
+def changed_options(values: flags.FlagValues, group: str) -> dict:
+    """The options of a group of --config that are given on the command line, by name."""
     from ml_collections import config_flags
 
     given = config_flags.get_override_values(values["config"])
-    names = (key.removeprefix("faces.") for key in given)
-    return {name: values.config.faces[name] for name in names}
+    names = (key.partition(".")[2] for key in given if key.startswith(f"{group}."))
+    return {name: values.config[group][name] for name in names}

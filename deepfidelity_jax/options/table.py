@@ -163,6 +163,10 @@ def _group() -> Option:
     return Option("'', file, folder, or prefix:REGEX with a regular expression", holds)
 
 
+def _real_label() -> Option:
+    return Option("'', 0 or 1", lambda value: isinstance(value, str) and value in ("", "0", "1"))
+
+
 def _free(option: Option) -> Option:
     """The same option, but not bound to the workdir: it may change between commands."""
     return option._replace(binds=False)
@@ -181,6 +185,8 @@ OPTIONS: Mapping[str, Option] = {
     # The paths and shares themselves do not bind: a workdir is bound to the content of its training
     # data, see pipeline.require_trained_on.
     "data.dir": _free(_path()),
+    "data.manifest": _free(_path()),
+    "data.real_label": _free(_real_label()),
     "data.real_folder": _free(_path()),
     "data.fake_folder": _free(_path()),
     "data.group": _free(_group()),
@@ -284,8 +290,8 @@ OPTIONS: Mapping[str, Option] = {
 
 # Options of config.data that only some datasets use; each builder lists its own in OPTIONS.
 DATASETS_OWN = (
-    "dir", "real_folder", "fake_folder", "group", "identities", "clips", "splits", "manual_dir",
-    "bench_json", "compression", "methods", "incomplete", "beam",
+    "dir", "manifest", "real_label", "real_folder", "fake_folder", "group", "identities", "clips",
+    "splits", "manual_dir", "bench_json", "compression", "methods", "incomplete", "beam",
 )  # fmt: skip
 # Last parts of the names, as configs/cross.py has such options in groups of its own.
 PATHS = frozenset(name.split(".")[-1] for name, option in OPTIONS.items() if option.path)

@@ -5,7 +5,7 @@ Celeb-DF contains the test videos, and its validation lists are its test lists.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -40,31 +40,49 @@ def read(path: Path, anchors: Sequence[str]) -> list[Listed]:
     Raises:
       InputError: the file is missing or is not a DeepfakeBench list.
     """
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        (labels,) = tree.values()
-        found = {}
-        for label, inside in labels.items():
-            for levels, name, frames in _walk(inside):
-                paths = [cut_before(frame, anchors) for frame in frames]
-                paths.sort(key=frame_number)
-                # The splits overlap: keep one entry per video, the one with most frames.
-                key = label, levels[1:], name
-                if len(paths) > len(found[key].frames if key in found else ()):
-                    found[key] = Listed(label, levels, name, tuple(paths))
-    except OSError as error:
-        raise InputError(
-            f"config.data.bench_json is {path}: {(error.strerror or str(error)).lower()}; give "
-            "DeepfakeBench's JSON file for this dataset"
-        ) from None
-    except (ValueError, AttributeError, TypeError, KeyError, MediaError) as error:
-        raise InputError(
-            f"config.data.bench_json is {path}: not a DeepfakeBench list of videos and frames "
-            f"({' '.join(str(error).split())}); give its JSON file for this dataset"
-        ) from None
+    found: dict[tuple, Listed] = {}
+    for video in read_splits(path, "config.data.bench_json", lambda one: cut_before(one, anchors)):
+        # The splits overlap: keep one entry per video, the one with most frames.
+        key = video.label, video.levels[1:], video.name
+        if len(video.frames) > len(found[key].frames if key in found else ()):
+            found[key] = video
     if not found:
         raise InputError(f"config.data.bench_json is {path}: it lists no video with frames")
     return list(found.values())
+
+
+def read_splits(path: Path, option: str, placed: Callable[[str], str]) -> list[Listed]:
+    """The videos in a DeepfakeBench JSON file, once for each split that lists it.
+
+    Args:
+      path: the JSON file.
+      option: what gave the path, for messages.
+      placed: turns the path of a frame into one inside the dataset; ValueError if it cannot.
+
+    Raises:
+      InputError: as for `read`.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        (labels,) = tree.values()
+        found = []
+        for label, inside in labels.items():
+            for levels, name, frames in _walk(inside):
+                paths = sorted((placed(frame) for frame in frames), key=frame_number)
+                found.append(Listed(label, levels, name, tuple(paths)))
+    except OSError as error:
+        raise InputError(
+            f"{option} is {path}: {(error.strerror or str(error)).lower()}; give DeepfakeBench's "
+            "JSON file for this dataset"
+        ) from None
+    except (
+        ValueError, AttributeError, TypeError, KeyError, MediaError, RecursionError
+    ) as error:  # fmt: skip
+        raise InputError(
+            f"{option} is {path}: not a DeepfakeBench list of videos and frames "
+            f"({' '.join(str(error).split())}); give its JSON file for this dataset"
+        ) from None
+    return found
 
 
 def _walk(inside: dict, levels: tuple[str, ...] = ()) -> Iterator[tuple[tuple, str, list]]:

@@ -24,6 +24,7 @@ from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import schema
+from deepfidelity_jax.records.own_files import OwnFilesBuilder
 from deepfidelity_jax.records.write import prepare, records_dir
 from deepfidelity_jax.scoring import evaluate
 from deepfidelity_jax.scoring.charts import Pictures
@@ -34,21 +35,26 @@ from deepfidelity_jax.workdir import fingerprint, read_config
 
 COLUMNS = ("dataset", "videos", "frames", "frame_auc", "video_auc", "video_acc", "video_eer")
 # The options that say where a dataset's files are.
-PLACES = ("dir", "manual_dir")
+PLACES = ("manifest", "dir", "manual_dir")
 
 
 def evaluate_folder(
-    workdir: str | Path, folder: str | Path, faces: Mapping[str, Any] | None = None
+    workdir: str | Path,
+    folder: str | Path,
+    faces: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> dict:
-    """Score a folder with `real/` and `fake/` inside, using the detector in `workdir`.
+    """Score a folder with `real/` and `fake/` inside, or a table, by the detector in `workdir`.
 
     Writes metrics.json and predictions.csv to eval/NAME/, where NAME is the `dataset` of the
     returned metrics, and the report. The records of the folder are kept in the workdir as well.
 
     Args:
       workdir: a finished run.
-      folder: photographs and videos; a folder inside `fake/` names the method.
+      folder: photographs and videos; a folder inside `fake/` names the method. Or a table of them,
+        as datasets/manifest reads it; if it gives splits, only the test split is scored.
       faces: options of `config.faces` that differ from training, such as `{"detector": "none"}`.
+      data: options of `config.data` that a table needs, such as `{"real_label": "1"}`.
 
     Returns:
       The metrics of every evaluation, and also: `folder`, `n_files`, `faces_digest`, `notes` about
@@ -56,19 +62,27 @@ def evaluate_folder(
       those the detector was trained on.
 
     Raises:
-      InputError: the folder or a finished run is missing, a label is missing, or some of the
-        pictures were seen in training.
+      InputError: the folder, the table or a finished run is missing, a label is missing, or some
+        of the pictures were seen in training.
     """
     workdir, folder = Path(workdir), Path(folder).expanduser().absolute()
     own = checks.complete(read_config(workdir))
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: give one with real/ and fake/ inside")
+    if not folder.exists():
+        raise InputError(
+            f"{folder} is no folder: give one with real/ and fake/ inside, or a table (.csv, "
+            ".parquet or .jsonl)"
+        )
+    if folder.is_dir() and data:
+        raise InputError(f"config.data.{next(iter(data))} is for a table, but {folder} is a folder")
     place = folder.resolve()
     # The digest of its path tells it from other folders of the same name.
     name = re.sub(r"[^\w.-]+", "_", place.name)[:80] + f"-{fingerprint(str(place))[:6]}"
-    data = {"dataset": "face_folder", "dir": str(folder)}
-    changed = adapt_config(own, workdir, data, faces or {})
-    builder = schema.builder_class("face_folder").configured(
+    if folder.is_dir():
+        source = {"dataset": "face_folder", "dir": str(folder)}
+    else:
+        source = {"dataset": "manifest", "manifest": str(folder)}
+    changed = adapt_config(own, workdir, source | dict(data or {}), faces or {})
+    builder = schema.builder_class(changed.data.dataset).configured(
         changed, workdir.absolute() / "records"
     )
     detector = load_fitted(workdir)
@@ -139,7 +153,8 @@ def adapt_config(
     """The config of the trained run, changed to the test split of other data."""
     changed = copy.deepcopy(own).unlock()
     # Without the places of the run's own data, which would be scored instead.
-    nowhere = dict.fromkeys((*PLACES, "real_folder", "fake_folder", "bench_json"), "")
+    others = ("real_folder", "fake_folder", "bench_json", "real_label")
+    nowhere = dict.fromkeys((*PLACES, *others), "")
     changed.data = own.data.to_dict() | nowhere | dict(data) | {"prepare": ("test",), "beam": ""}
     changed.faces.update(faces)
     if changed.faces.detector == "yunet":
@@ -172,10 +187,10 @@ def score(
 ) -> dict:
     """Prepare, export and evaluate the test split of one dataset, called `name` in the workdir."""
     about = {"folder": next(changed.data[key] for key in PLACES if changed.data[key])}
-    is_folder = changed.data.dataset == "face_folder"
+    is_own = isinstance(builder, OwnFilesBuilder)
     seen = seen_in_training(own, workdir)
     about["training_checked"] = bool(seen)
-    if is_folder:
+    if is_own:
         # Whole files first: this needs no preparation, which can take hours.
         files = {source.digest: source.name for source in builder.builder_config.sources}
         training_pictures.require_unseen(files, seen, Path(about["folder"]))
@@ -183,7 +198,7 @@ def score(
     folder = Path(builder.data_path)
     crops = training_pictures.digests_of(folder, "test")
     training_pictures.require_unseen(crops, seen, Path(about["folder"]))
-    if is_folder:
+    if is_own:
         about["notes"] = schema.metadata_of(folder)["notes"]
     about["faces_digest"] = training_pictures.digest_of_faces(crops)
     about["faces"] = changed.faces.to_dict()

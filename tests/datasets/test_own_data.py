@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from conftest import TREE
 
-from deepfidelity_datasets.face_folder import sources, splits
+from deepfidelity_datasets.face_folder import splits
 from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.sources import list_sources
 from deepfidelity_jax.cli import main
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.images import formats
+from deepfidelity_jax.records.own_files import describe
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL
 
 pytestmark = pytest.mark.usefixtures("one_core")
@@ -176,7 +177,8 @@ def test_what_lies_beside_the_classes_is_listed(tmp_path):
 
 def test_the_first_lines_say_what_is_taken_for_what(tmp_path):
     fill(tmp_path, *many("Real", 30), *many("fake/gan", 20), *many("fake", 10, "q"))
-    lines = sources.describe(list_sources(tmp_path, SHARES, 0))
+    found = list_sources(tmp_path, SHARES, 0)
+    lines = describe(found.sources, made=found.made)
     assert lines == [
         "real: 30 files from Real/, such as Real/pa.png",
         "fake: 10 files from fake/, such as fake/qa.png",
@@ -184,9 +186,8 @@ def test_the_first_lines_say_what_is_taken_for_what(tmp_path):
         "no forgeries will be made",
     ]
     shutil.rmtree(tmp_path / "fake")
-    assert sources.describe(list_sources(tmp_path, SHARES, 0))[-1].startswith(
-        "forgeries will be made"
-    )
+    found = list_sources(tmp_path, SHARES, 0)
+    assert describe(found.sources, made=found.made)[-1].startswith("forgeries will be made")
 
 
 # Splits

@@ -67,7 +67,8 @@ MEANS = {
             "train.ranking_weight", "train.mask_weight", "train.ema_decay",
         },
     ),
-    "nothing said": ("", {"data.group"}),
+    "nothing said": ("", {"data.group", "data.real_label"}),
+    "the label of real faces": ("0", {"data.real_label"}),
     "a range": ("(1,2)", {"augment.crop_ratio", "augment.recompress_quality"}),
 }  # fmt: skip
 
@@ -156,7 +157,7 @@ def another(name):
     before = flatten_dict(default.get_config().to_dict(), sep=".")[name]
     values = (
         not before, "elsewhere", "ffpp", "c40", ("Deepfakes",), ("test",), "yunet", "none", "tiny",
-        "folder", "bfloat16", "labelled", "test", 2, 63, 96, 0.5, 0.3, (0.3, 0.3), (0.7, 0.9),
+        "folder", "bfloat16", "1", "labelled", "test", 2, 63, 96, 0.5, 0.3, (0.3, 0.3), (0.7, 0.9),
         (50, 60), (0.5, 0.4, 0.1), (0, 1, 0, 0), ("video:train-test",),
     )  # fmt: skip
     return next(v for v in values if v != before and OPTIONS[name].holds(v))
@@ -173,15 +174,16 @@ def test_a_workdir_is_bound_by_what_changes_results(tmp_path):
         except InputError as error:
             assert f"{name} is " in str(error)
     assert free == {
-        "data.dir", "data.real_folder", "data.fake_folder", "data.group", "data.records_dir",
-        "data.manual_dir", "data.beam", "data.workers", "leaks.allow",
+        "data.dir", "data.manifest", "data.real_label", "data.real_folder", "data.fake_folder",
+        "data.group", "data.records_dir", "data.manual_dir", "data.beam", "data.workers",
+        "leaks.allow",
         "train.shard_state", "train.remat", "train.log_every", "train.checkpoint_every",
         "train.keep", "eval.batch_size", "eval.bootstrap", "eval.official_scoring",
     }  # fmt: skip
 
 
 def test_what_a_dataset_uses_is_of_the_options_that_not_all_use():
-    for dataset in ("face_folder", "ffpp", "celeb_df", "wild_deepfake", "synthetic_faces"):
+    for dataset in schema.datasets():
         used = schema.builder_class(dataset).OPTIONS
         assert set(used) <= set(table.DATASETS_OWN)
         config = default.get_config()

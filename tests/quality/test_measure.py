@@ -13,7 +13,6 @@ from PIL import Image
 import deepfidelity_jax as df
 from deepfidelity_datasets.face_folder.extractor import Extractor as FolderExtractor
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
-from deepfidelity_datasets.face_folder.sources import Source
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_datasets.synthetic_faces.clips import Clip, Renderer
 from deepfidelity_jax.faces.detection import FaceSettings
@@ -24,6 +23,7 @@ from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.quality import iso29794
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.benchmark_video import Extractor, Video
+from deepfidelity_jax.records.own_files import Source
 from deepfidelity_jax.records.schema import ORIGINAL, REAL, Records
 from deepfidelity_jax.training.batches import LabelledFace, TrainingInput
 from deepfidelity_jax.workdir import fingerprint

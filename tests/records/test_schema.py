@@ -12,7 +12,14 @@ from deepfidelity_jax.records import schema
 
 def test_datasets_and_their_builders():
     names = schema.datasets()
-    assert names == ["celeb_df", "face_folder", "ffpp", "synthetic_faces", "wild_deepfake"]
+    assert names == [
+        "celeb_df",
+        "face_folder",
+        "ffpp",
+        "manifest",
+        "synthetic_faces",
+        "wild_deepfake",
+    ]
     for name in names:
         assert f".{name}." in schema.builder_class(name).__module__
     with pytest.raises(InputError, match="'mars', but datasets/ holds celeb_df, face_folder"):

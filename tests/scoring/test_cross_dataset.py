@@ -281,3 +281,62 @@ def test_the_command_line_scores_a_folder(finished, tmp_path, capsys):
     assert "no real face was found for the test split" in capsys.readouterr().err
     assert cli.main([*options, f"--input={folder}", f"--input={folder}"]) == 2
     assert "one --input=FOLDER" in capsys.readouterr().err
+
+
+def write_table(folder, path, **columns):
+    """The files of a folder that `write_folder` wrote, in a table."""
+    lines = [",".join(("path", "label", "method", *columns))]
+    for place in sorted(folder.glob("*/**/*.png")):
+        name = place.relative_to(folder).as_posix()
+        label, method = ("real", "") if name.startswith("real") else ("fake", "swap")
+        more = [str(value(len(lines))) for value in columns.values()]
+        lines.append(",".join((name, label, method, *more)))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_table_is_scored_as_its_folder_is(two_folders, finished, tmp_path, capsys):
+    _, (folder, _), (before, _) = two_folders
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    table = write_table(folder, tmp_path / "set.csv")
+    options = ["run.py", "--mode=evaluate", f"--workdir={workdir}", f"--input={table}"]
+    options += ["--config.faces.detector=none", f"--config.data.dir={folder}"]
+    assert cli.main(options) == 0, capsys.readouterr().err
+    (place,) = (workdir / "eval").glob("set.csv-*")
+    found = json.loads((place / "metrics.json").read_text())
+    assert found["folder"] == str(table)
+    same = before.keys() - {"dataset", "folder", "notes"}
+    assert {key: found[key] for key in same} == {key: before[key] for key in same}
+    assert set(Predictions.read_csv(place / "predictions.csv").path) == files_of(folder)
+
+
+def test_a_table_has_the_guards_of_a_folder(finished, records_folder, tmp_path, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    folder = write_folder(tmp_path / "photos", seed=7)
+    record = Records(records_folder, "train")[0]
+    (folder / "fake" / "known.png").write_bytes(record["image"])
+    table = write_table(folder, folder / "set.csv")
+    with pytest.raises(InputError, match=r"holds 1 of the pictures .* fake/known.png"):
+        cross_dataset.evaluate_folder(workdir, table, READY)
+    split = write_table(folder, folder / "split.csv", split=lambda n: ("test", "train")[n % 2])
+    text = split.read_text().replace(
+        "fake/known.png,fake,swap,test", "fake/known.png,fake,swap,train"
+    )
+    split.write_text(text)
+    found = cross_dataset.evaluate_folder(workdir, split, READY)
+    assert found["n_files"] == text.count(",test")
+    assert set(found["notes"].values()) == {"in the split train"}
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text(table.read_text().replace(",real,", ",1,").replace(",fake,", ",0,"))
+    options = ["run.py", "--mode=evaluate", f"--workdir={workdir}", f"--input={numbers}"]
+    for more, part in (
+        ((), "--config.data.real_label=0"),
+        (("--config.data.real_label=2",), "give 0 or 1"),
+        (("--config.data.real_label=1", f"--config.data.dir={folder}"), "holds 1 of the pictures"),
+        (("--config.data.group=folder",), "only --config.faces.OPTION, --config.data.dir"),
+    ):
+        capsys.readouterr()
+        assert cli.main([*options, "--config.faces.detector=none", *more]) == 2
+        assert part in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"config.data.real_label is for a table"):
+        cross_dataset.evaluate_folder(workdir, folder, READY, {"real_label": "1"})

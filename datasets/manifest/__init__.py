@@ -1,0 +1,1 @@
+"""Any data listed in a table, as records."""

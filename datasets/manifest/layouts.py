@@ -1,0 +1,283 @@
+"""Other projects' layouts, as rows of a table. What a layout does not say is not guessed."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepfidelity_datasets.face_folder.labels import SPLIT_FOLDERS
+from deepfidelity_datasets.face_folder.splits import find_frames
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.images import formats, media
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.quality.table import normal
+from deepfidelity_jax.records import deepfakebench
+from deepfidelity_jax.records.schema import FAKE, REAL
+
+# DeepfakeBench's labels without the word real or fake in them.
+BENCH_FAKES = ("FF-DF", "FF-F2F", "FF-FS", "FF-NT", "FF-FH", "FF-SH")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table to be written. The fields are its columns; empty: not known."""
+
+    path: Path
+    label: int
+    method: str = ""
+    video_id: str = ""
+    person: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the user says of a layout.
+
+    labels: of names, such as `{"original": 1}`. folder: that a list's paths are relative to.
+    video: `folder` if pictures in one folder are frames of a video, `none` if not. compression:
+    one of several.
+    """
+
+    labels: Mapping[str, int]
+    folder: Path | None = None
+    video: str = ""
+    compression: str = ""
+
+    def label_of(self, name: str) -> int | None:
+        """The label that a name stands for: as stated, or the word real or fake in it."""
+        if name in self.labels:
+            return self.labels[name]
+        words = set(re.split(r"[\W\d_]+", name.casefold()))
+        said = {label for label, word in ((REAL, "real"), (FAKE, "fake")) if word in words}
+        return said.pop() if len(said) == 1 else None
+
+
+def read_classes(source: Path, stated: Stated) -> list[Entry]:
+    """Folders named after the classes, such as `real`, `0_real`, `FAKE`, at any depth.
+
+    A folder inside the one of the fakes names the method; `train`, `val` and `test` around or
+    inside the classes are the splits.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source} is not a folder: give the one with the class folders inside")
+    files, others = {}, 0
+    for path in media.list_files(source).files:
+        try:
+            files[path] = media.identify(path)
+        except formats.MediaError:
+            others += 1
+    if others:
+        say(f"{others} files in {source} are not photographs or videos")
+    found = {path: _place(source, path.relative_to(source).parts[:-1], stated) for path in files}
+    # One such folder inside a class may be an album; train and test together are splits.
+    inside = {SPLIT_FOLDERS.get(_first(rest), "") for _, _, _, rest in found.values()}
+    splits_inside = {"train", "test"} <= inside
+    entries = []
+    for path, (label, split, _, rest) in found.items():
+        if splits_inside and not split and _first(rest) in SPLIT_FOLDERS:
+            split, rest = SPLIT_FOLDERS[_first(rest)], rest[1:]
+        method = rest[0] if rest and label == FAKE else ""
+        video = ""
+        if rest and stated.video == "folder" and files[path] == "image":
+            video = path.parent.relative_to(source).as_posix()
+        entries.append(Entry(path, label, method, video, split=split))
+    pictures = [path for path, kind in files.items() if kind == "image"]
+    tops = {source, *(source / top for _, _, top, _ in found.values())}
+    frames = find_frames(pictures, [*tops, *(top / name for top in tops for name in SPLIT_FOLDERS)])
+    if len(frames) > 1 and not stated.video:
+        raise InputError(
+            f"{frames[0]} and {len(frames) - 1} more folders hold numbered pictures that look like "
+            "frames of videos: say --video=folder if each folder is a video, or --video=none"
+        )
+    return entries
+
+
+def _place(source: Path, folders: Sequence[str], stated: Stated) -> tuple:
+    """Label, split, class folder, and the folders inside it."""
+    said = [(index, stated.label_of(name)) for index, name in enumerate(folders)]
+    said = [(index, label) for index, label in said if label is not None]
+    shown = "/".join(folders) or "itself"
+    if not said:
+        raise InputError(
+            f"{source} holds pictures or videos in {shown}, which no name puts into a class, and "
+            "labels are never guessed: name the class folders with --real=NAME and --fake=NAME"
+        )
+    index, label = said[0]
+    if any(other != label for _, other in said):
+        raise InputError(f"{source}: {shown} names both classes: rename it")
+    split = SPLIT_FOLDERS.get(folders[index - 1].casefold(), "") if index else ""
+    return label, split, "/".join(folders[: index + 1]), folders[index + 1 :]
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0].casefold() if names else ""
+
+
+def read_deepfakebench(source: Path, stated: Stated) -> list[Entry]:
+    """DeepfakeBench's JSON file of a dataset; its frames are ready crops.
+
+    The label names the class and the method.
+    """
+    folder = stated.folder or source.parent
+    listed = deepfakebench.read_splits(source, "the list", normal)
+    if not any(video.frames for video in listed):
+        raise InputError(f"{source} lists no video with frames")
+    forms = sorted({"/".join(video.levels[1:]) for video in listed})
+    if stated.compression:
+        listed = [video for video in listed if stated.compression in video.levels[1:]]
+    if len({video.levels[1:] for video in listed}) != 1:
+        raise InputError(
+            f"{source} lists the compressions {', '.join(map(repr, forms))}, which are the same "
+            "videos: choose one with --compression=NAME"
+        )
+    entries = []
+    for video in listed:
+        label = FAKE if video.label in BENCH_FAKES else stated.label_of(video.label)
+        if label is None:
+            label = _word(video.label)
+        if label is None:
+            raise InputError(
+                f"{source} has the label {video.label!r}, and labels are never guessed: say "
+                f"--real={video.label} or --fake={video.label}"
+            )
+        split = _split(source, video.levels[0] if video.levels else "")
+        method = video.label if label == FAKE else ""
+        name = "/".join((video.label, *video.levels[1:], video.name))
+        for frame in video.frames:
+            entries.append(Entry(folder / frame, label, method, name, split=split))
+    return entries
+
+
+def _word(name: str) -> int | None:
+    """The class in a name like DFDCP_FakeA."""
+    said = {REAL: "real" in name.casefold(), FAKE: "fake" in name.casefold()}
+    return next((label for label, own in said.items() if own and not said[1 - label]), None)
+
+
+def read_dfdc(source: Path, stated: Stated) -> list[Entry]:
+    """The DFDC: videos beside a metadata.json, in one folder or in many.
+
+    A fake and the video it was made from get the same person. Its split is `train` for all, which
+    divides nothing and is left out.
+    """
+    lists = [source] if source.is_file() else sorted(source.rglob("metadata.json"))
+    if not lists:
+        raise InputError(f"{source} has no metadata.json at any depth")
+    entries = []
+    for path in lists:
+        listed = _read_json(path)
+        if not isinstance(listed, dict):
+            raise InputError(f"{path} is not the DFDC's: it must be an object of videos")
+        for name, about in listed.items():
+            text = str(about.get("label", "")) if isinstance(about, dict) else ""
+            label = {"real": REAL, "fake": FAKE}.get(text.casefold())
+            if label is None:
+                raise InputError(f"{path}: {name} has no label REAL or FAKE")
+            person = Path(str(about.get("original") or name)).stem
+            split = _split(path, str(about.get("split", "")))
+            entries.append(Entry(path.parent / name, label, person=person, split=split))
+    if {entry.split for entry in entries} == {"train"}:
+        return [Entry(one.path, one.label, person=one.person) for one in entries]
+    return entries
+
+
+def read_gend(source: Path, stated: Stated) -> list[Entry]:
+    """GenD's lists: text files of paths that end in `KIND/VIDEO/FRAME`, one split each.
+
+    As there, a kind with `real` in its name is real and every other is fake. The name of a list
+    or of its folder says the split.
+    """
+    lists = [source] if source.is_file() else sorted(source.rglob("*.txt"))
+    if not lists:
+        raise InputError(f"{source} has no list, a text file of paths, at any depth")
+    entries = []
+    for path in lists:
+        for number, line in enumerate(_read_text(path).splitlines(), 1):
+            place = line.strip().replace("\\", "/")
+            if not place:
+                continue
+            parts = place.split("/")
+            if len(parts) < 3 or ".." in parts:
+                raise InputError(f"{path}, line {number}: {place[:80]!r} is not KIND/VIDEO/FRAME")
+            kind = parts[-3]
+            label = stated.labels.get(kind, REAL if "real" in kind else FAKE)
+            bases = [stated.folder or Path.cwd(), path.parent]
+            tried = [base / place for base in bases]
+            found = next((one for one in tried if one.exists()), tried[0])
+            video = "/".join(parts[-4:-1])
+            entries.append(
+                Entry(found, label, kind if label == FAKE else "", video, split=_split_named(path))
+            )
+    return entries
+
+
+def read_forensichub(source: Path, stated: Stated) -> list[Entry]:
+    """ForensicHub's lists: JSON arrays of `{"path", "label", "mask"}`, 0 real and 1 fake.
+
+    The name of a list says the split, such as `train.json`.
+    """
+    lists = [source] if source.is_file() else sorted(source.rglob("*.json"))
+    if not lists:
+        raise InputError(f"{source} has no list, a JSON file, at any depth")
+    entries = []
+    for path in lists:
+        listed = _read_json(path)
+        if not isinstance(listed, list):
+            raise InputError(f"{path} is not ForensicHub's: it must be an array of files")
+        for number, about in enumerate(listed, 1):
+            label = about.get("label") if isinstance(about, dict) else None
+            if label not in (0, 1) or isinstance(label, bool) or not about.get("path"):
+                raise InputError(
+                    f'{path}, entry {number}: not {{"path": ..., "label": 0 or 1}}; a list of '
+                    "pictures and masks alone has no labels"
+                )
+            place = str(about["path"]).replace("\\", "/")
+            entries.append(
+                Entry(
+                    (stated.folder or path.parent) / place,
+                    FAKE if label == 1 else REAL,
+                    split=_split_named(path),
+                )
+            )
+    return entries
+
+
+def _split(where: Path, name: str) -> str:
+    if name and name.casefold() not in SPLIT_FOLDERS:
+        raise InputError(f"{where} has the split {name!r}: not one of {', '.join(SPLIT_FOLDERS)}")
+    return SPLIT_FOLDERS[name.casefold()] if name else ""
+
+
+def _split_named(path: Path) -> str:
+    """The split that a list's name says, or else that of the folder it is in; empty if neither."""
+    for name in (path.stem, path.parent.name):
+        said = {SPLIT_FOLDERS.get(word, "") for word in re.split(r"[\W_]+", name.casefold())}
+        if len(said - {""}) == 1:
+            return (said - {""}).pop()
+    return ""
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "") or "not UTF-8 text"
+        raise InputError(f"{path} cannot be read: {reason.lower()}") from None
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(_read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
+
+
+LAYOUTS = {
+    "classes": read_classes,
+    "deepfakebench": read_deepfakebench,
+    "dfdc": read_dfdc,
+    "gend": read_gend,
+    "forensichub": read_forensichub,
+}

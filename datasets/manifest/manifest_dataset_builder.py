@@ -1,0 +1,148 @@
+"""manifest: photographs, videos or ready crops that a table lists with their labels.
+
+python run.py --config=configs/manifest.py --config.data.manifest=TABLE --workdir=DIR --mode=prepare
+"""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from deepfidelity_datasets.face_folder.extractor import extractor_of
+from deepfidelity_datasets.face_folder.inventory import Inventory
+from deepfidelity_datasets.manifest.sources import NO_FILE, Files, Listed, find_files, list_sources
+from deepfidelity_datasets.manifest.table import Table, read_table
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.quality import table as quality_table
+from deepfidelity_jax.quality.measure import Measure
+from deepfidelity_jax.records.own_files import (
+    OwnFiles,
+    OwnFilesBuilder,
+    find_prepared,
+    splits_asked,
+)
+from deepfidelity_jax.records.write import Recipe
+from deepfidelity_jax.workdir import fingerprint
+
+# What a table may say to keep related files in one split.
+CHOICE = (
+    "add a column split, person or video_id to the table (a video_id of its own in each row says "
+    "that the files have nothing to do with each other)"
+)
+
+
+class Builder(OwnFilesBuilder):
+    """TFDS builder for a table."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    OPTIONS = ("manifest", "real_label", "dir", "splits")
+
+    @classmethod
+    def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
+        """The builder for a configuration; it writes below `records_dir`."""
+        own = config.data
+        if not own.manifest:
+            raise InputError("config.data.manifest is empty: give a table of paths and labels")
+        splits, shares = splits_asked(config), tuple(own.splits)
+        test_only = set(splits) == {"test"}
+        given = Path(own.manifest).expanduser().absolute()
+        folder = Path(own.dir).expanduser().absolute() if own.dir else given.parent
+        recipe = _recipe(config)
+        asked = {
+            "shares": shares,
+            "real_label": own.real_label,
+            "splits": splits,
+            "recipe": fingerprint(recipe.to_json()),
+            "folder": str(given),
+        }
+        found = OwnFiles(name="", recipe=recipe, splits=splits, asked=asked, choice=CHOICE)
+        place = records_dir / "manifest"
+        versions, option = (cls.VERSION,), "config.data.manifest"
+        if not given.exists():
+            gone = find_prepared(place, found, versions, option, "which does not exist")
+            return cls.read(records_dir, gone)
+        table = read_table(given, own.real_label)
+        if own.dir and not folder.is_dir():
+            raise InputError(f"config.data.dir is {own.dir!r}, which is not a folder")
+        _require_one_quality(config, table)
+        files = find_files(given, table, folder, test_only=test_only)
+        if not files.rows:
+            gone = find_prepared(place, found, versions, option, _explain_none(files, folder))
+            return cls.read(records_dir, gone)
+        listed = list_sources(
+            given,
+            files,
+            table.columns,
+            shares,
+            recipe.seed,
+            allow=config.leaks.allow,
+            test_only=test_only,
+            inventory=Inventory(place / "inventory.json"),
+        )
+        recipe = replace(recipe, measure=_measure(recipe.measure, listed, folder))
+        if {"split", "person", "video_id"} & set(table.columns):
+            found.choice = ""
+        found = replace(
+            found,
+            sources=listed.sources,
+            notes=listed.notes,
+            groups=listed.groups,
+            produce=extractor_of(listed.sources, recipe, made=False),
+            recipe=recipe,
+            remarks=_remarks(table, recipe.measure),
+        )
+        return cls.plan(records_dir, found, "test" if test_only else "files")
+
+
+def _recipe(config: ConfigDict) -> Recipe:
+    """The recipe; for the measure `csv` without its file, without the scores of the table."""
+    if config.quality.measure != "csv" or config.quality.csv:
+        return Recipe.from_config(config)
+    unmeasured = copy.deepcopy(config).unlock()
+    unmeasured.quality.measure = "none"
+    return replace(Recipe.from_config(unmeasured), measure=Measure("csv"))
+
+
+def _require_one_quality(config: ConfigDict, table: Table) -> None:
+    """InputError if the measure `csv` has no table of scores, or two."""
+    if config.quality.measure != "csv":
+        return
+    if config.quality.csv and "quality" in table.columns:
+        raise InputError(
+            f"the table has a column quality, and config.quality.csv is {config.quality.csv}: use "
+            "one of them"
+        )
+    if not config.quality.csv and "quality" not in table.columns:
+        raise InputError(
+            "config.quality.measure is csv, but the table has no column quality: add it, or give "
+            "--config.quality.csv=FILE"
+        )
+
+
+def _measure(measure: Measure, listed: Listed, folder: Path) -> Measure:
+    if measure.name != "csv":
+        return measure
+    if measure.scores:
+        names = [source.name for source in listed.sources]
+        return replace(measure, scores=quality_table.match_scores(measure.scores, names, folder))
+    return replace(measure, scores=listed.quality)
+
+
+def _explain_none(files: Files, folder: Path) -> str:
+    if NO_FILE not in files.notes.values():
+        return "which lists no file for the split test"
+    first = next(name for name, note in files.notes.items() if note == NO_FILE)
+    return (
+        f"which lists {len(files.notes)} files, such as {first[:120]!r}, none of which is there "
+        f"(relative paths are relative to {folder}; --config.data.dir=FOLDER gives another)"
+    )
+
+
+def _remarks(table: Table, measure: Measure) -> tuple[str, ...]:
+    """What of the table is not used."""
+    unused = [*table.unused]
+    if "quality" in table.columns and measure.name != "csv":
+        unused.append(f"quality, as config.quality.measure is {measure.name}")
+    return (f"columns of the table that are not used: {', '.join(unused)}",) if unused else ()

@@ -1,0 +1,293 @@
+"""The photographs and videos that a table lists, with their labels and splits."""
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from deepfidelity_datasets.face_folder import splits
+from deepfidelity_datasets.face_folder.inventory import Inventory
+from deepfidelity_datasets.face_folder.sources import FEWEST, escaped, number_frames
+from deepfidelity_datasets.manifest.table import Row, Table
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.images import formats
+from deepfidelity_jax.quality import table as quality_table
+from deepfidelity_jax.records.own_files import Source
+from deepfidelity_jax.records.schema import LABELS, SPLITS
+
+NO_FILE = "no such file"
+
+
+class Listed(NamedTuple):
+    """What a table lists.
+
+    notes: why rows were left out, by name. groups: `{column: {name: value}}`. quality: by name.
+    """
+
+    sources: list[Source]
+    notes: dict[str, str]
+    groups: dict[str, dict[str, str]]
+    quality: dict[str, float]
+
+
+@dataclass
+class Files:
+    """The rows of a table whose files are there, by name. notes: why the others are left out."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def where(self, *names: str) -> str:
+        """The lines of some of them, for a message."""
+        return " and ".join(f"line {self.rows[name].number} ({name})" for name in names)
+
+
+def find_files(given: Path, table: Table, folder: Path, *, test_only: bool = False) -> Files:
+    """Find the file of each row.
+
+    Args:
+      given: the table, for messages.
+      table: what it holds.
+      folder: what relative paths are relative to.
+      test_only: if the table gives splits, use only the test split.
+
+    Raises:
+      InputError: a path leaves the folder, or two rows have the same file.
+    """
+    found, numbers = Files(), {}
+    for row in table.rows:
+        where = f"{given}, line {row.number}"
+        path = _find(where, row.path, folder)
+        name = escaped(
+            path.relative_to(folder).as_posix() if folder in path.parents else path.as_posix()
+        )
+        if name in numbers:
+            raise InputError(f"{where}: {name} is in line {numbers[name]} already, keep one")
+        numbers[name] = row.number
+        if test_only and row.split not in ("", "test"):
+            found.notes[name] = f"in the split {row.split}"
+        elif not os.path.exists(path):  # false for a name that is too long, too
+            found.notes[name] = NO_FILE
+        else:
+            found.rows[name], found.paths[name] = row, path
+    return found
+
+
+def _find(where: str, text: str, folder: Path) -> Path:
+    """The path that a row means, whether or not it exists."""
+    if os.path.isabs(text):
+        forms = [Path(os.path.normpath(text))]
+    else:
+        # As written first: a backslash may be part of a name here.
+        plain = quality_table.normal(text)
+        decomposed = unicodedata.normalize("NFD", plain)
+        forms = [folder / part for part in (text, plain, text.replace("\\", "/"), decomposed)]
+        forms = [Path(os.path.normpath(form)) for form in forms]
+        if any(folder not in (form, *form.parents) for form in forms):
+            raise InputError(
+                f"{where}: the path {text[:80]!r} leads out of {folder}: write it absolute, or "
+                "give the folder that paths are relative to with --config.data.dir=FOLDER"
+            )
+    there = (form for form in forms if os.path.exists(form))
+    return next(there, forms[min(1, len(forms) - 1)])
+
+
+def list_sources(
+    given: Path,
+    files: Files,
+    columns: Collection[str],
+    shares: Sequence[float],
+    seed: int,
+    *,
+    allow: Collection[str] = (),
+    test_only: bool = False,
+    inventory: Inventory | None = None,
+) -> Listed:
+    """The sources of a table, each with its split: the one given, or else drawn.
+
+    A split is drawn by the person, else by the video, else by what the file holds. Other rows do
+    not move it.
+
+    Args:
+      given: the table, for messages.
+      files: what it lists.
+      columns: those of the table.
+      shares: of training, validation and test.
+      seed: for drawing the splits.
+      allow: `config.leaks.allow`; people and videos named there may be in two given splits.
+      test_only: put everything in the test split.
+      inventory: the files read in earlier runs.
+
+    Raises:
+      InputError: rows contradict each other, something is in two splits, or there are too few.
+    """
+    inventory = inventory or Inventory()
+    rows, notes = files.rows, dict(files.notes)
+    if "split" in columns and not test_only:
+        for name, row in rows.items():
+            if not row.split:
+                raise InputError(f"{given}, {files.where(name)}: no split, but other rows have one")
+    kinds = {}
+    for name, path in files.paths.items():
+        try:
+            kinds[path] = inventory.kind(path)
+        except formats.MediaError as error:
+            notes[name] = str(error)
+    there = [name for name in rows if files.paths[name] in kinds]
+    _require_same(given, files, there, kinds)
+    if not test_only:
+        _require_apart(given, files, there, allow)
+    _require_some(given, rows, there, test_only=test_only)
+
+    read = dict(inventory.digests(kinds))
+    digests: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for name in there:
+        digest = read[files.paths[name]]
+        if isinstance(digest, formats.MediaError):
+            notes[name] = str(digest)
+        elif digest in first:
+            _require_copy(given, files, first[digest], name)
+            notes[name] = f"the same bytes as {first[digest]}"
+        else:
+            first[digest], digests[name] = name, digest
+
+    _require_some(given, rows, digests, test_only=test_only)  # less the copies, too
+    keys = {name: _key(rows[name], digests[name]) for name in digests}
+    found = dict.fromkeys(keys, "test")
+    if not test_only:
+        found = splits.divide(
+            keys,
+            {name: rows[name].split for name in keys},
+            {name: rows[name].label for name in rows},
+            shares,
+            seed,
+        )
+    sources = [
+        Source(
+            name=name,
+            path=str(files.paths[name]),
+            label=rows[name].label,
+            method=escaped(rows[name].method),
+            split=split,
+            digest=digests[name],
+            video=escaped(rows[name].video_id),
+            origins=_origin(rows[name].person),
+        )
+        for name, split in found.items()
+    ]
+    pictures = [one for one in sources if kinds[Path(one.path)] == "image"]
+    videos = [one for one in sources if kinds[Path(one.path)] == "video"]
+    groups: dict[str, dict[str, str]] = {}
+    for name in found:
+        for column, value in rows[name].groups.items():
+            if value:
+                groups.setdefault(column, {})[name] = value
+    return Listed(
+        sorted([*number_frames(pictures), *videos], key=lambda one: one.name),
+        notes,
+        groups,
+        {name: rows[name].quality for name in found if rows[name].quality == rows[name].quality},
+    )
+
+
+def _key(row: Row, digest: str) -> str:
+    """What a row's split is drawn by."""
+    if row.person:
+        return f"person/{unicodedata.normalize('NFC', row.person)}"
+    return f"video/{unicodedata.normalize('NFC', row.video_id)}" if row.video_id else digest
+
+
+def _origin(person: str) -> str:
+    """The person as one of the record's origins, which white space separates."""
+    if not person:
+        return ""
+    name = unicodedata.normalize("NFC", person)
+    return "person/" + re.sub(r"[\s%]", lambda one: quote(one[0]), name)
+
+
+def _require_same(
+    given: Path, files: Files, names: Iterable[str], kinds: Mapping[Path, str]
+) -> None:
+    """InputError unless the rows of a video agree, and are one video file or pictures."""
+    first: dict[str, str] = {}
+    for name in names:
+        row = files.rows[name]
+        if not row.video_id:
+            continue
+        video = escaped(row.video_id)
+        other, same = first.setdefault(video, name), files.rows.get(video, row)
+        if escaped(same.video_id) != video:
+            raise InputError(
+                f"{given}: the video_id {row.video_id!r} in {files.where(name)} is the path in "
+                f"line {same.number} as well: give another"
+            )
+        for what in ("label", "method", "person", "split"):
+            if getattr(files.rows[other], what) != getattr(row, what):
+                raise InputError(
+                    f"{given}: the video_id {row.video_id!r} has two values of {what}, in "
+                    f"{files.where(other, name)}: a video_id is one video; what must stay in one "
+                    "split has the same person"
+                )
+        if other != name and "video" in (kinds[files.paths[other]], kinds[files.paths[name]]):
+            raise InputError(
+                f"{given}: the video_id {row.video_id!r} is in {files.where(other, name)}, but a "
+                "video file is a video of its own; files that must stay in one split have the "
+                "same person"
+            )
+
+
+def _require_copy(given: Path, files: Files, one: str, other: str) -> None:
+    """InputError if a file and its copy have different labels or splits."""
+    for what in ("label", "split"):
+        if getattr(files.rows[one], what) != getattr(files.rows[other], what):
+            raise InputError(
+                f"{given}: {files.where(one, other)} have the same bytes, but not the same {what}: "
+                "keep one"
+            )
+
+
+def _require_apart(given: Path, files: Files, names: Iterable[str], allow: Collection[str]) -> None:
+    """InputError if a person is in two of the given splits; a video cannot be."""
+    places: dict[str, dict[str, str]] = {}
+    for name in names:
+        row = files.rows[name]
+        if row.person and row.split:
+            places.setdefault(row.person, {}).setdefault(row.split, name)
+    for person, found in places.items():
+        for a, b in combinations([split for split in SPLITS if split in found], 2):
+            title = f"person:{a}-{b}"
+            if title not in allow:
+                raise InputError(
+                    f"{given}: the person {person!r} is in two splits, {a} in "
+                    f"{files.where(found[a])} and {b} in {files.where(found[b])}: put all of them "
+                    f"into one, or accept it with --config.leaks.allow=\"('{title}',)\""
+                )
+
+
+def _require_some(
+    given: Path, rows: Mapping[str, Row], names: Iterable[str], *, test_only: bool
+) -> None:
+    """InputError if a class, or a class in a given split, has too few files."""
+    counts = Counter((rows[name].label, rows[name].split) for name in names)
+    there = {split for _, split in counts} - {""}
+    needed = [""]
+    if there and not test_only:
+        needed = [split for split in SPLITS if split in there | {"train", "test"}]
+    for split in needed:
+        for label, title in enumerate(LABELS):
+            count = sum(n for (of, own), n in counts.items() if of == label and split in ("", own))
+            fewest = 1 if test_only or split else FEWEST
+            if count < fewest:
+                where = f" for the split {split}" if split else ""
+                raise InputError(
+                    f"{given} lists {count} {title} photographs or videos that are there{where}; "
+                    f"at least {fewest} are needed"
+                )

@@ -1,0 +1,257 @@
+"""Records of the user's own files: named by their contents, and found again when they are gone.
+
+`datasets/face_folder` lists the files of a folder, `datasets/manifest` those of a table. What
+follows from the list is here.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import hosts
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.records import write
+from deepfidelity_jax.records.benchmark_builder import RecordsBuilder
+from deepfidelity_jax.records.schema import FAKE, LABELS, ORIGINAL, SPLITS, metadata_of
+from deepfidelity_jax.records.source import Produced
+from deepfidelity_jax.records.write import Recipe
+from deepfidelity_jax.workdir import fingerprint
+
+FOLDERS = "folders.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photograph or a video.
+
+    name: its path inside the folder, with forward slashes; control characters and bytes that are
+    not text are escaped. method: `original`, or the forgery. split: where all of its frames go.
+    digest: SHA-256 of the file. video: the video that a picture is a frame of, or another name for
+    a video file; empty otherwise. frame: for such a picture, its number. origins: as in
+    `schema.features`.
+    """
+
+    name: str
+    path: str
+    label: int
+    method: str
+    split: str
+    digest: str = ""
+    video: str = ""
+    frame: int = 0
+    origins: str = ""
+
+
+@dataclass(kw_only=True)
+class OwnFiles(tfds.core.BuilderConfig):
+    """What was found, how it is split, and the recipe of the records.
+
+    notes: why files were left out, by name. made: whether forgeries are to be made. produce: turns
+    a source into faces. splits: those to prepare. asked: the place (`folder`) and the options that
+    decide the splits; records are found by them if the files are gone. contents: digest of the
+    training data; empty for records of an earlier version. choice: what the user must decide if
+    videos look alike across splits. groups: further columns of a table, `{column: {name: value}}`.
+    remarks: lines to be said before the preparation.
+    """
+
+    # repr=False: TFDS logs the configuration, and there may be thousands.
+    sources: list[Source] = field(default_factory=list, repr=False)
+    notes: dict[str, str] = field(default_factory=dict, repr=False)
+    made: bool = False
+    produce: Callable[[Any], Produced] | None = field(default=None, repr=False)
+    recipe: Recipe
+    splits: tuple[str, ...]
+    asked: dict[str, Any] = field(default_factory=dict, repr=False)
+    contents: str = ""
+    choice: str = ""
+    groups: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
+    remarks: tuple[str, ...] = ()
+
+
+def splits_asked(config: ConfigDict) -> tuple[str, ...]:
+    """`config.data.prepare`; InputError unless it is all splits or the test split."""
+    splits = tuple(config.data.prepare)
+    if set(splits) not in ({"test"}, set(SPLITS)):
+        raise InputError(
+            f"config.data.prepare is {splits}: give all of {', '.join(SPLITS)}, or only test"
+        )
+    return splits
+
+
+class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
+    """Base of the builders for the user's own files."""
+
+    @classmethod
+    def read(cls, records_dir: Path, own: OwnFiles) -> "OwnFilesBuilder":
+        """The builder of the records called `own.name` below `records_dir`."""
+        version = cls.version_in(records_dir / cls.name / own.name)
+        return cls(data_dir=records_dir, config=own, version=version, file_format="array_record")
+
+    @classmethod
+    def plan(cls, records_dir: Path, own: OwnFiles, kind: str) -> "OwnFilesBuilder":
+        """The builder of the files in `own`, their records named by what the files hold.
+
+        kind: first part of the name. A place that moved gives the same records.
+        """
+        rows = [(s.name, s.digest, s.label, s.method, s.split, s.video) for s in own.sources]
+        # What only a table can say is left out of the name where nothing is said.
+        told = [(s.name, s.origins) for s in own.sources if s.origins], own.groups
+        more = told if any(told) else ()
+        named = fingerprint(sorted(rows), own.made, own.recipe.to_json(), *more)
+        own = replace(
+            own, name=f"{kind}-{named}", contents=digest_contents(own.sources, made=own.made)
+        )
+        _remember_folder(records_dir / cls.name / own.name, own.asked["folder"])
+        return cls.read(records_dir, own)
+
+    @property
+    def contents(self) -> str:
+        """Digest of the training and validation files; empty if unknown."""
+        return self.builder_config.contents
+
+    @property
+    def untold(self) -> str:
+        """Empty: the contents of earlier versions are unknown."""
+        return ""
+
+    @property
+    def undecided(self) -> str:
+        """What to choose from, until a choice is made."""
+        own = self.builder_config
+        return own.choice if own.contents else ""
+
+    def _split_generators(self, dl_manager):
+        own = self.builder_config
+        for line in (*own.remarks, *describe(own.sources, made=own.made)):
+            say(line)
+        digests: dict[str, dict[str, str]] = {}
+        for source in own.sources:
+            digests.setdefault(source.split, {})[source.name] = source.digest
+        # The digests identify training pictures later on; `asked` finds the records if the files
+        # are gone.
+        self.info.metadata.update(digests=digests, asked=own.asked, contents=own.contents)
+        if own.groups:
+            self.info.metadata.update(groups=own.groups)
+        return write.split_generators(
+            self,
+            own.sources,
+            own.produce,
+            own.recipe,
+            unit="photographs and videos",
+            notes=own.notes,
+            splits=own.splits,
+        )
+
+
+def groups_of(folder: Path) -> Mapping[str, Mapping[str, str]]:
+    """The `group_*` columns of the table that records were made from.
+
+    Returns:
+      `{column: {path: value}}`; `path` is that of a record and of predictions.csv. Empty for
+      records without such columns; a path without a value is not in it.
+    """
+    return metadata_of(folder).get("groups", {})
+
+
+def digest_contents(sources: Sequence[Source], *, made: bool) -> str:
+    """Digest of the training and validation files with their labels."""
+    rows = [(s.split, s.digest, s.label) for s in sources if s.split != "test"]
+    return fingerprint(sorted(rows), made) if rows else ""
+
+
+def describe(sources: Sequence[Source], *, made: bool) -> list[str]:
+    """For each class and method: the number of files, their folders, and one example."""
+    kinds: dict[tuple[int, str], list[str]] = {}
+    for source in sources:
+        kinds.setdefault((-source.label, source.method), []).append(source.name)
+    lines = []
+    for (label, method), names in sorted(kinds.items()):
+        folders = sorted({name.rpartition("/")[0] for name in names})
+        shown = ", ".join(f"{name}/" if name else "the folder itself" for name in folders)
+        if len(folders) > 3:
+            absolute = {name.startswith("/") for name in folders}
+            common = os.path.commonpath(folders) if len(absolute) == 1 else ""
+            shown = f"{len(folders)} folders" + (f" in {common}/" if common else "")
+        title = LABELS[-label] if method in (ORIGINAL, LABELS[FAKE]) else f"fake, {method}"
+        lines.append(f"{title}: {len(names)} files from {shown}, such as {names[0]}")
+    if len(lines) > 30:
+        lines[30:] = [f"and {len(lines) - 30} more methods"]
+    lines.append(
+        "forgeries will be made from the real faces" if made else "no forgeries will be made"
+    )
+    return lines
+
+
+def prepared(
+    place: Path, versions: Sequence[tfds.core.Version]
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Finished records of these versions with their metadata, newest first."""
+    infos = [
+        path / str(version) / "dataset_info.json"
+        for path in place.glob("*")
+        for version in versions
+    ]
+    for info in sorted(filter(Path.exists, infos), key=os.path.getmtime, reverse=True):
+        yield info.parent, dict(metadata_of(info.parent))
+
+
+def find_prepared(
+    place: Path, own: OwnFiles, versions: Sequence[tfds.core.Version], option: str, wrong: str
+) -> OwnFiles:
+    """The records prepared from files that no longer exist.
+
+    Args:
+      place: of all records of the dataset.
+      own: with what is asked for.
+      versions: of records that can be read.
+      option: the one that names the place of the files.
+      wrong: what is wrong with that place, as the end of a sentence.
+
+    Raises:
+      InputError: there are no such records.
+    """
+    folder, options = own.asked["folder"], {k: v for k, v in own.asked.items() if k != "folder"}
+    others = set()
+    for path, metadata in prepared(place, versions):
+        asked = dict(metadata.get("asked", {}))
+        source = asked.pop("folder", "")
+        # The fingerprints, as JSON turns tuples into lists.
+        if fingerprint(asked) != fingerprint(options):
+            continue
+        if folder in (source, *_other_folders(path.parent)):
+            say(f"{folder} is gone: using its records in {path}")
+            return replace(own, name=path.parent.name, contents=metadata["contents"])
+        others.add(source)
+    hint = ""
+    if others:
+        shown = " or ".join(f"--{option}={other}" for other in sorted(others)[:3])
+        what = option.rpartition(".")[2].replace("dir", "folder")
+        hint = f"; there are records of another {what}: {shown}"
+    raise InputError(
+        f"{option} is {folder!r}, {wrong}, and {place} has no records made from it with these "
+        f"options{hint}"
+    )
+
+
+def _remember_folder(records: Path, folder: str) -> None:
+    """Note, beside existing records, another folder that holds the same files."""
+    known = _other_folders(records)
+    if records.is_dir() and folder not in known and hosts.is_first():
+        # The note only helps once the folder is gone, and the records may belong to someone else.
+        with contextlib.suppress(OSError), written_whole(records / FOLDERS, "w") as file:
+            json.dump([*known, folder], file)
+
+
+def _other_folders(records: Path) -> list[str]:
+    with contextlib.suppress(OSError, ValueError):
+        return list(json.loads((records / FOLDERS).read_text(encoding="utf-8")))
+    return []
