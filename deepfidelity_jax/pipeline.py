@@ -196,8 +196,9 @@ def evaluate_and_report(trained: Trained) -> None:
     results = [place / "metrics.json", place / "predictions.csv", workdir / "report/index.html"]
     alike = shared_sources.count_alike(workdir / LEAKS)
     inputs = fingerprint(
-        folder.parent.name, step, config.eval.to_dict(), model.regressor.settings, alike
-    )
+        folder.parent.name, step, config.eval.to_dict(), model.regressor.settings, alike,
+        model.calibration.method,
+    )  # fmt: skip
     stages = Stages(workdir)
     if not hosts.told(stages.done("evaluate", inputs, *results)):
         stages.begin("evaluate")
@@ -218,8 +219,9 @@ def evaluate_and_report(trained: Trained) -> None:
                 replicates=config.eval.bootstrap,
             )
             found = evaluate.evaluate(
-                config, model, features, "test", place, picked_here=picked_here, about=about
-            )
+                config, model, features, "test", place, picked_here=picked_here, about=about,
+                people=evaluate.people_of(config, test),
+            )  # fmt: skip
             card = workdir / "MODEL_CARD.md"
             metadata = schema.metadata_of(folder)
             write_card(card, config, step or 0, metadata, found, model.calibration)

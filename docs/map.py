@@ -13,6 +13,7 @@ ROWS = {
         "training": "trains, writes checkpoints",
         "detector": "gives verdicts",
         "scoring": "scores to figures, report",
+        "comparison": "detectors side by side",
         "official": "official weights, in and out",
     },
     "data": {
@@ -29,6 +30,7 @@ ROWS = {
     "mathematics": {
         "network": "the paper's network",
         "fidelity": "target, regressor, verdict",
+        "statistics": "how good, how sure",
         "weight_files": "tensors from other programs",
     },
     "ground": {

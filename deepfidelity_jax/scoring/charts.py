@@ -22,8 +22,8 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.calibration import is_real
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.images.pictures import decode_image
-from deepfidelity_jax.scoring.metrics import roc_curve
 from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
+from deepfidelity_jax.statistics.ranking import roc_curve
 
 # From row numbers of predictions.csv to as many face crops, encoded as JPEG or PNG.
 Pictures = Callable[[Sequence[int]], list[bytes]]

@@ -191,7 +191,10 @@ def score(
     features = retarget(features, detector, folder)
     changed.data.dataset = name  # its name in the tables
     place = workdir / "eval" / name
-    return evaluate.evaluate(changed, detector.fidelity_model, features, "test", place, about=about)
+    people = evaluate.people_of(changed, schema.Records(folder, "test"))
+    return evaluate.evaluate(
+        changed, detector.fidelity_model, features, "test", place, about=about, people=people
+    )
 
 
 def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:

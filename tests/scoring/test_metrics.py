@@ -7,18 +7,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from score_tables import simulated, table
-from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from deepfidelity_jax.scoring.intervals import Sample
-from deepfidelity_jax.scoring.metrics import (
-    auc,
-    average_precision,
-    equal_error_rate,
-    roc_curve,
-    spearman,
-    summarize,
-)
+from deepfidelity_jax.scoring.metrics import summarize
+from deepfidelity_jax.statistics.ranking import roc_curve
 
 
 def test_values_that_a_hand_can_compute():
@@ -45,35 +37,7 @@ def test_high_fidelity_is_real_and_the_threshold_itself_is_real():
     assert summarize(table([0, 1], [0.2, 0.7]), 0.7, "fixed", replicates=10)["frame_acc"] == 0.5
 
 
-def test_weighted_statistics_equal_scikit_learn_ties_included():
-    rng = np.random.default_rng(0)
-    for levels in (3, 10, 1000):
-        label = rng.integers(0, 2, 200)
-        score = rng.integers(0, levels, 200) / levels
-        weights = rng.integers(0, 4, (5, 200)).astype(float)
-        area = auc(Sample(label, score, weights))
-        precision = average_precision(Sample(label, score, weights))
-        for row, a, p in zip(weights, area, precision, strict=True):
-            assert a == pytest.approx(roc_auc_score(label, score, sample_weight=row), abs=1e-12)
-            assert p == pytest.approx(
-                average_precision_score(1 - label, -score, sample_weight=row), abs=1e-12
-            )
-
-
-def test_weights_count_as_repetition():
-    rng = np.random.default_rng(1)
-    label, score = rng.integers(0, 2, 50), rng.integers(0, 20, 50) / 20
-    other, weights = rng.integers(0, 9, 50) / 9, rng.integers(0, 4, (4, 50)).astype(float)
-    rate = equal_error_rate(Sample(label, score, weights))
-    correlation = spearman(Sample(label, score, weights), other)
-    for i, row in enumerate(weights):
-        drawn = np.repeat(np.arange(50), row.astype(int))
-        again = Sample(label[drawn], score[drawn], np.ones((1, len(drawn))))
-        assert rate[i] == pytest.approx(equal_error_rate(again)[0], abs=1e-12)
-        assert correlation[i] == pytest.approx(spearmanr(score[drawn], other[drawn])[0], abs=1e-12)
-
-
-def testequal_error_rate_lies_where_the_roc_meets_the_diagonal():
+def test_equal_error_rate_lies_where_the_roc_meets_the_diagonal():
     found = simulated(np.random.default_rng(2))
     rate = summarize(found, 0.5, "fixed", replicates=10)["eer"]
     false_alarm, caught, _ = sklearn_roc_curve(1 - found.label, -found.fidelity)

@@ -1,0 +1,89 @@
+"""How much the figures differ between groups of faces, such as by age or by camera."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
+
+from deepfidelity_jax.fidelity.scale import FAKE, REAL
+from deepfidelity_jax.statistics.intervals import (
+    MIN_CLUSTERS,
+    Level,
+    add_statistics,
+    interval,
+    resample,
+)
+from deepfidelity_jax.statistics.ranking import accuracy, auc
+
+UNNAMED = "(not given)"
+
+
+def describe(
+    level: Level, group: Sequence[str], draws: Float[np.ndarray, "r c"], threshold: float | None
+) -> dict:
+    """n, AUC and FPR of each group, and the largest gap in each between any two groups.
+
+    Args:
+      level: fidelity of each unit.
+      group: the group of each unit; empty where it is not given.
+      draws: from `intervals.draw_clusters`.
+      threshold: the same for all groups; None leaves the FPR out.
+
+    Returns:
+      `groups`, an entry a group, and `largest_gap`: for each figure its `value`, the two groups
+      `between` which it is, and its interval. A gap is never negative, so chance raises it: its
+      interval is the basic one. Groups with fewer than 5 clusters of a class that the figure needs
+      are left out of it, and `note` names them.
+    """
+    names = np.array([value or UNNAMED for value in group], object)
+    statistics = {"auc": auc}
+    if threshold is not None:
+        statistics["fpr"] = partial(_false_alarms, threshold=threshold)
+    entries, drawn, clusters = {}, {}, {}
+    for name in sorted(set(names)):
+        own = level.take(names == name)
+        entry = {
+            "n": len(own.label),
+            "n_real": int(np.sum(own.label == REAL)),
+            "n_fake": int(np.sum(own.label == FAKE)),
+            "ci": {},
+            "note": {},
+        }
+        add_statistics(entry, own, draws, statistics)
+        entries[name] = entry
+        drawn[name] = resample(own, draws, statistics)
+        clusters[name] = [len(np.unique(own.cluster[own.label == kind])) for kind in (FAKE, REAL)]
+    gaps = {
+        figure: _largest_gap(
+            clusters, {name: found[figure] for name, found in drawn.items()}, needed
+        )
+        for figure, needed in (("auc", (FAKE, REAL)), ("fpr", (REAL,)))
+        if figure in statistics
+    }
+    return {"groups": entries, "largest_gap": gaps}
+
+
+def _false_alarms(sample, threshold: float) -> Float[np.ndarray, "r"]:
+    return 1 - accuracy(sample, threshold, label=REAL)
+
+
+def _largest_gap(clusters: dict, drawn: dict, needed: Sequence[int]) -> dict:
+    few = [
+        name
+        for name, counts in clusters.items()
+        if min(counts[kind] for kind in needed) < MIN_CLUSTERS
+    ]
+    kept = [name for name in drawn if name not in few]
+    gap = {"value": None, "between": None, "ci": None, "note": ""}
+    if few:
+        gap["note"] = f"left out, too few: {', '.join(few)}"
+    if len(kept) < 2:
+        return gap | {"note": "; ".join(filter(None, ["fewer than two groups", gap["note"]]))}
+    values = np.stack([drawn[name] for name in kept])
+    spread = np.max(values, axis=0) - np.min(values, axis=0)
+    replicates = spread[1:][np.isfinite(spread[1:])]
+    gap["value"] = float(spread[0])
+    gap["between"] = [kept[int(values[:, 0].argmin())], kept[int(values[:, 0].argmax())]]
+    gap["ci"] = interval(gap["value"], replicates, biased=True) if replicates.size else None
+    return gap

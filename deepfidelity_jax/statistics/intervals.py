@@ -1,0 +1,163 @@
+"""Every 95% interval in metrics.json: a percentile bootstrap over whole clusters.
+
+A cluster is a video, or a person with all that shows the person. How the interval of an AUC is made:
+
+1. `draw_clusters` draws clusters with replacement, `config.eval.bootstrap` times: as many real ones
+   as there are, from the real ones, and as many fake ones from the fake ones; those with both, as a
+   person has, are a third kind. A replicate is a row of counts, how often each cluster was drawn.
+   Row 0 is the data itself, each cluster once.
+2. Each frame takes the count of its cluster as its weight. Frames of one video resemble each other,
+   so they are drawn together: 100 frames of one video are not 100 pieces of evidence.
+3. `ranking.auc` maps rows of weights to one number per row. Row 0 gives the AUC and all others its
+   distribution, from the same lines of code.
+4. The interval runs from the 2.5th to the 97.5th percentile of that distribution. There is none
+   with fewer than 5 clusters of a class, as resampling those says little about others.
+
+A figure that chance only raises, such as a calibration error, is biased upward, and its replicates
+twice. Its interval is the basic one, [2 t - q(97.5), 2 t - q(2.5)] around the value t, above 0.
+
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; for the basic interval,
+Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 5.2.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
+
+MIN_CLUSTERS = 5  # of a class, for an interval
+BOTH = 2  # the kind of a cluster with real and fake faces
+CHUNK = 1_000_000  # weights held at once: bounds the memory, and keeps the work near the cache
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The units that are counted, frames or videos: label, score and cluster of each.
+
+    clusters: what the clusters are, in the plural.
+    """
+
+    label: Int[np.ndarray, "n"]
+    score: Float[np.ndarray, "n"]
+    cluster: Int[np.ndarray, "n"]
+    clusters: str = "videos"
+
+    def take(self, rows: Bool[np.ndarray, "n"]) -> "Level":
+        """The level with these units alone."""
+        return Level(self.label[rows], self.score[rows], self.cluster[rows], self.clusters)
+
+    def scored(self, score: Float[np.ndarray, "n"]) -> "Level":
+        """The level with other scores."""
+        return replace(self, score=score)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Labelled scores with r rows of weights: row by row, how often each unit occurs."""
+
+    label: Int[np.ndarray, "n"]
+    score: Float[np.ndarray, "n"]
+    weights: Float[np.ndarray, "r n"]
+
+    @cached_property
+    def below(self) -> tuple[Float[np.ndarray, "r k"], Float[np.ndarray, "r k"]]:
+        """Total weight of the reals, and of the fakes, that score below each possible threshold.
+
+        The thresholds rise from below all scores to above all. There is one between each two
+        neighbouring scores and none between equal ones, which is all that ties need.
+        """
+        order = np.argsort(self.score, kind="stable")
+        last_of_ties = np.flatnonzero(np.diff(self.score[order], append=np.inf) > 0)
+        weights = np.take(self.weights, order, axis=1)
+        real_weights = weights * (self.label[order] == REAL)
+        none = np.zeros((len(weights), 1))
+        everything, reals = (
+            np.hstack([none, np.take(np.cumsum(part, axis=1), last_of_ties, axis=1)])
+            for part in (weights, real_weights)
+        )
+        return reals, everything - reals
+
+
+Statistic = Callable[[Sample], Float[np.ndarray, "r"]]
+
+
+def kinds_of(label: Int[np.ndarray, "n"], cluster: Int[np.ndarray, "n"]) -> Int[np.ndarray, "c"]:
+    """The class of each cluster: 0 fake, 1 real, 2 both."""
+    count = int(cluster.max(initial=-1)) + 1
+    has = [np.bincount(cluster[label == kind], minlength=count) > 0 for kind in (FAKE, REAL)]
+    return np.where(has[FAKE] & has[REAL], BOTH, np.where(has[REAL], REAL, FAKE))
+
+
+def draw_clusters(
+    kind: Int[np.ndarray, "c"], seed: int, replicates: int
+) -> Float[np.ndarray, "r c"]:
+    """How often each cluster occurs in each replicate; row 0 is the data itself."""
+    rng = np.random.default_rng(seed)
+    draws = np.ones((1 + replicates, len(kind)))
+    for one in (FAKE, REAL, BOTH):
+        (members,) = np.nonzero(kind == one)
+        if members.size:
+            even = np.full(members.size, 1 / members.size)
+            draws[1:, members] = rng.multinomial(members.size, even, replicates)
+    return draws
+
+
+def add_statistics(
+    entry: dict,
+    level: Level,
+    draws: Float[np.ndarray, "r c"],
+    statistics: dict[str, Statistic],
+    biased: Collection[str] = (),
+) -> None:
+    """Add the value of each statistic to `entry`, its interval to `entry["ci"]`.
+
+    Where a value or an interval cannot be had it is None, and `entry["note"]` says why. `biased`:
+    the statistics that chance only raises.
+    """
+    found = resample(level, draws, statistics)
+    counts = [len(np.unique(level.cluster[level.label == kind])) for kind in (FAKE, REAL)]
+    for name, (value, *drawn) in found.items():
+        drawn = np.array(drawn)[np.isfinite(drawn)]
+        entry[name] = float(value) if np.isfinite(value) else None
+        entry["ci"][name] = None
+        if entry[name] is None:
+            empty = [LABELS[kind] for kind in (FAKE, REAL) if not counts[kind]]
+            entry["note"][name] = (
+                f"there are no {' and no '.join(empty)} faces"
+                if empty
+                else "too few faces, or all alike"
+            )
+        elif min(n for n in counts if n) < MIN_CLUSTERS:
+            entry["note"][name] = (
+                f"no interval: fewer than {MIN_CLUSTERS} {level.clusters} of a class"
+            )
+        elif drawn.size:
+            entry["ci"][name] = interval(entry[name], drawn, name in biased)
+            if np.ptp(drawn) == 0:  # as when every verdict is right: of these videos, not of any
+                entry["note"][name] = "all replicates are equal: the interval is too narrow"
+
+
+def interval(value: float, drawn: Float[np.ndarray, "r"], biased: bool = False) -> list[float]:
+    """The 95% interval from replicates: the percentile one, or the basic one if `biased`."""
+    low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
+    return [max(0.0, 2 * value - high), max(0.0, 2 * value - low)] if biased else [low, high]
+
+
+def resample(
+    level: Level, draws: Float[np.ndarray, "r c"], statistics: dict[str, Statistic]
+) -> dict[str, Float[np.ndarray, "r"]]:
+    """Each statistic on every row of draws, a chunk of rows at a time; NaN where there is none."""
+    rows = max(1, CHUNK // max(1, len(level.label)))
+    found = {name: [] for name in statistics}
+    for start in range(0, len(draws), rows):
+        weights = np.take(draws[start : start + rows], level.cluster, axis=1)
+        sample = Sample(level.label, level.score, weights)
+        # A share of nothing is NaN here, and becomes None with its reason.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for name, statistic in statistics.items():
+                found[name].append(statistic(sample))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
