@@ -47,7 +47,7 @@ class Matched:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result. matching: one entry a file; levels: for each level its files, pairs and groups."""
+    """The result. matching: an entry a file; levels: for each level its files, pairs and groups."""
 
     matching: list[dict]
     keys: tuple[str, ...]
@@ -91,8 +91,9 @@ def match(files: Sequence[Scores]) -> Matched:
         if wrong.size:
             there, here = (LABELS[labels[wrong[0]]] for labels in (label, file.label[own]))
             raise InputError(
-                f"{files[0].name} and {file.name} disagree on {wrong.size} of {len(common)} labels: "
-                f"{_show(keys, common[wrong[0]])} is {there} in the first and {here} in the second"
+                f"{files[0].name} and {file.name} disagree on {wrong.size} of {len(common)} "
+                f"labels: {_show(keys, common[wrong[0]])} is {there} in the first and {here} in "
+                "the second"
             )
     if len(set(label.tolist())) < 2:
         raise InputError(f"all {len(common)} common rows are {LABELS[label[0]]}: give both classes")
@@ -240,12 +241,12 @@ def _file(file, level, areas, right, draws, independent: bool, enough: bool) -> 
         entry["auc_ci"] = list(delong.auc_interval(level.label, level.score)[1:])
         entry["auc_ci_from"] = "DeLong"
     elif enough:
-        entry["auc_ci"] = interval(entry["auc"], areas[1:])
+        entry["auc_ci"] = interval(areas[1:])
         entry["auc_ci_from"] = "bootstrap over videos"
     if right is not None:
         shares = resample(level, draws, {"x": partial(_right_share, right=right)})["x"]
         entry["accuracy"] = float(shares[0])
-        entry["accuracy_ci"] = interval(entry["accuracy"], shares[1:]) if enough else None
+        entry["accuracy_ci"] = interval(shares[1:]) if enough else None
     return entry
 
 
@@ -260,7 +261,7 @@ def _pair(files, label, scores, areas, verdicts, i: int, j: int, independent, en
     }  # fmt: skip
     if enough:
         drawn = areas[i][1:] - areas[j][1:]
-        entry["ci"] = interval(entry["auc_difference"], drawn)
+        entry["ci"] = interval(drawn)
         entry["bootstrap_p"] = paired.bootstrap_p(drawn)
         if independent:
             entry["delong_p"] = delong.compare(label, scores[i], scores[j]).p

@@ -11,6 +11,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 
 FORMATS = (".csv", ".md", ".tex")
+COUNTS = ("rows", "used", "only_here", "lacking", "unscored")
 CSV_COLUMNS = (
     "table", "level", "file", "other", "group", "figure", "value", "low", "high", "from", "n",
 )  # fmt: skip
@@ -49,13 +50,10 @@ def tables(comparison: Comparison) -> Iterator[Table]:
         "file has.",
         ("file", "rows", "used", "not in every file", "lacking", "without a score", "for example"),
         [
-            (
-                entry["file"], *(str(entry[k]) for k in ("rows", "used", "only_here", "lacking", "unscored")),
-                "; ".join(entry["examples"]),
-            )
+            (entry["file"], *(str(entry[key]) for key in COUNTS), "; ".join(entry["examples"]))
             for entry in comparison.matching
         ],
-    )  # fmt: skip
+    )
     for name, level in comparison.levels.items():
         about = (
             f"Per {name}: {level['n']} {name}s ({level['n_real']} real, {level['n_fake']} fake), "
@@ -67,8 +65,8 @@ def tables(comparison: Comparison) -> Iterator[Table]:
             ("file", "AUC", "95%", "interval from", "threshold", "from", "accuracy", "95%"),
             [
                 (
-                    entry["file"], _number(entry["auc"]), _range(entry["auc_ci"]), entry["auc_ci_from"],
-                    _number(entry["threshold"]), entry["threshold_from"],
+                    entry["file"], _number(entry["auc"]), _range(entry["auc_ci"]),
+                    entry["auc_ci_from"], _number(entry["threshold"]), entry["threshold_from"],
                     _number(entry["accuracy"]), _range(entry["accuracy_ci"]),
                 )
                 for entry in level["files"]
@@ -85,9 +83,9 @@ def tables(comparison: Comparison) -> Iterator[Table]:
              "only b right", "McNemar"),
             [
                 (
-                    pair["a"], pair["b"], _number(pair["auc_difference"], "+.4f"), _range(pair["ci"]),
-                    _p(pair, "delong"), _p(pair, "bootstrap"),
-                    *("-" if pair[k] is None else str(pair[k]) for k in ("only_a_right", "only_b_right")),
+                    pair["a"], pair["b"], _number(pair["auc_difference"], "+.4f"),
+                    _range(pair["ci"]), _p(pair, "delong"), _p(pair, "bootstrap"),
+                    _count(pair["only_a_right"]), _count(pair["only_b_right"]),
                     _p(pair, "mcnemar") + (", exact" if pair["mcnemar_exact"] else ""),
                 )
                 for pair in level["pairs"]
@@ -170,7 +168,7 @@ def to_csv(comparison: Comparison) -> str:
     writer = csv.DictWriter(file, CSV_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for entry in comparison.matching:
-        for figure in ("rows", "used", "only_here", "lacking", "unscored"):
+        for figure in COUNTS:
             writer.writerow(
                 {"table": "rows", "file": entry["file"], "figure": figure, "value": entry[figure]}
             )
@@ -224,8 +222,13 @@ def _csv_rows(level: dict) -> Iterator[dict]:
             for figure, gap in entry["largest_gap"].items():
                 yield {
                     "table": column, "file": file, "group": " and ".join(gap["between"] or ()),
-                    "figure": f"largest gap of {figure}", "value": gap["value"], **bounds(gap["ci"]),
+                    "figure": f"largest gap of {figure}", "value": gap["value"],
+                    **bounds(gap["ci"]),
                 }  # fmt: skip
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else str(value)
 
 
 def _number(value: float | None, form: str = ".4f") -> str:

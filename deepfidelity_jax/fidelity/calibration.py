@@ -41,7 +41,7 @@ class Calibration:
       note: why the threshold is fixed.
       fake_below: fidelity below which a face is called fake; None for the threshold itself.
       method: one of METHODS.
-      curve: of isotonic, fidelities in ascending order and the p_fake of each; of beta, one row with
+      curve: of isotonic, fidelities in ascending order and the p_fake of each; of beta, one row of
         a, b and c; else empty.
     """
 
@@ -84,7 +84,8 @@ def p_fake(calibration: Calibration, fidelity: Scores) -> Float[np.ndarray, "*n"
     """Probability of a fake (float64) when real and fake are equally likely a priori."""
     f = np.asarray(fidelity, np.float64)
     if calibration.method == "isotonic":
-        p = np.interp(f, *calibration.curve)
+        knots, values = calibration.curve
+        p = np.interp(f, knots, values)
     elif calibration.method == "beta":
         p = expit(_beta_logit(f, *calibration.curve[0]))
     else:

@@ -198,8 +198,8 @@ def _validation_videos(
     faces = model.validation
     if faces is None and name in ("median", "top_share"):
         raise InputError(
-            f"config.eval.aggregate is {name}, but fidelity.npz does not hold the validation scores "
-            "that its threshold needs: use mean, or fit again with --mode=fit"
+            f"config.eval.aggregate is {name}, but fidelity.npz lacks the validation scores that "
+            "its threshold needs: use mean, or fit again with --mode=fit"
         )
     if faces is None:
         return None, model.calibration

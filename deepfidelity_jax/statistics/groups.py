@@ -1,5 +1,6 @@
 """How much the figures differ between groups of faces, such as by age or by camera."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -32,8 +33,9 @@ def describe(
 
     Returns:
       `groups`, an entry a group, and `largest_gap`: for each figure its `value`, the two groups
-      `between` which it is, and its interval. A gap is never negative, so chance raises it: its
-      interval is the basic one. Groups with fewer than 5 clusters of a class that the figure needs
+      `between` which it is, the lower one first, and the interval of that difference, below 0 where
+      the order may be the other. The pair was chosen for its gap, so the interval is as wide as
+      Bonferroni's for all pairs. Groups with fewer than 5 clusters of a class that the figure needs
       are left out of it, and `note` names them.
     """
     names = np.array([value or UNNAMED for value in group], object)
@@ -81,9 +83,10 @@ def _largest_gap(clusters: dict, drawn: dict, needed: Sequence[int]) -> dict:
     if len(kept) < 2:
         return gap | {"note": "; ".join(filter(None, ["fewer than two groups", gap["note"]]))}
     values = np.stack([drawn[name] for name in kept])
-    spread = np.max(values, axis=0) - np.min(values, axis=0)
-    replicates = spread[1:][np.isfinite(spread[1:])]
-    gap["value"] = float(spread[0])
-    gap["between"] = [kept[int(values[:, 0].argmin())], kept[int(values[:, 0].argmax())]]
-    gap["ci"] = interval(gap["value"], replicates, biased=True) if replicates.size else None
+    low, high = int(values[:, 0].argmin()), int(values[:, 0].argmax())
+    between = values[high] - values[low]
+    replicates = between[1:][np.isfinite(between[1:])]
+    gap["value"], gap["between"] = float(between[0]), [kept[low], kept[high]]
+    if replicates.size:
+        gap["ci"] = interval(replicates, 1 - 0.05 / math.comb(len(kept), 2))
     return gap

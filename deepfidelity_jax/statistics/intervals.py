@@ -1,6 +1,6 @@
 """Every 95% interval in metrics.json: a percentile bootstrap over whole clusters.
 
-A cluster is a video, or a person with all that shows the person. How the interval of an AUC is made:
+A cluster is a video, or a person with all that shows them. How the interval of an AUC is made:
 
 1. `draw_clusters` draws clusters with replacement, `config.eval.bootstrap` times: as many real ones
    as there are, from the real ones, and as many fake ones from the fake ones; those with both, as a
@@ -13,14 +13,10 @@ A cluster is a video, or a person with all that shows the person. How the interv
 4. The interval runs from the 2.5th to the 97.5th percentile of that distribution. There is none
    with fewer than 5 clusters of a class, as resampling those says little about others.
 
-A figure that chance only raises, such as a calibration error, is biased upward, and its replicates
-twice. Its interval is the basic one, [2 t - q(97.5), 2 t - q(2.5)] around the value t, above 0.
-
-Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; for the basic interval,
-Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 5.2.
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -111,12 +107,10 @@ def add_statistics(
     level: Level,
     draws: Float[np.ndarray, "r c"],
     statistics: dict[str, Statistic],
-    biased: Collection[str] = (),
 ) -> None:
     """Add the value of each statistic to `entry`, its interval to `entry["ci"]`.
 
-    Where a value or an interval cannot be had it is None, and `entry["note"]` says why. `biased`:
-    the statistics that chance only raises.
+    Where a value or an interval cannot be had it is None, and `entry["note"]` says why.
     """
     found = resample(level, draws, statistics)
     counts = [len(np.unique(level.cluster[level.label == kind])) for kind in (FAKE, REAL)]
@@ -136,15 +130,14 @@ def add_statistics(
                 f"no interval: fewer than {MIN_CLUSTERS} {level.clusters} of a class"
             )
         elif drawn.size:
-            entry["ci"][name] = interval(entry[name], drawn, name in biased)
+            entry["ci"][name] = interval(drawn)
             if np.ptp(drawn) == 0:  # as when every verdict is right: of these videos, not of any
                 entry["note"][name] = "all replicates are equal: the interval is too narrow"
 
 
-def interval(value: float, drawn: Float[np.ndarray, "r"], biased: bool = False) -> list[float]:
-    """The 95% interval from replicates: the percentile one, or the basic one if `biased`."""
-    low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
-    return [max(0.0, 2 * value - high), max(0.0, 2 * value - low)] if biased else [low, high]
+def interval(drawn: Float[np.ndarray, "r"], share: float = 0.95) -> list[float]:
+    """The percentile interval that holds this share of the replicates."""
+    return np.percentile(drawn, [50 * (1 - share), 50 * (1 + share)]).tolist()
 
 
 def resample(

@@ -14,6 +14,8 @@ from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.statistics.intervals import Level, Sample, add_statistics
 from deepfidelity_jax.statistics.ranking import accuracy
 
+Shares = Float[np.ndarray, "k"]
+
 
 class Wanted(NamedTuple):
     """What the user asks of a detector in use.
@@ -61,7 +63,7 @@ def threshold_for_costs(
     return float(np.concatenate([ends[0], (values[1:] + values[:-1]) / 2, ends[1]])[cost.argmin()])
 
 
-def expected_cost(missed: float, false_alarm: float, wanted: Wanted) -> float:
+def expected_cost(missed: Shares, false_alarm: Shares, wanted: Wanted) -> Shares:
     """Expected cost of one face, from the shares of fakes missed and of reals called fake."""
     fakes = wanted.prevalence * wanted.cost_missed * missed
     return fakes + (1 - wanted.prevalence) * wanted.cost_false_alarm * false_alarm
@@ -90,7 +92,7 @@ def rates(threshold: float, wanted: Wanted) -> dict:
 def risk_coverage(
     sample: Sample, threshold: float
 ) -> tuple[Float[np.ndarray, "r k"], Float[np.ndarray, "r k"]]:
-    """Share of units kept, and share of wrong verdicts among them, while the least sure are left out.
+    """Share of units kept, and share of wrong verdicts among them, as the least sure are left out.
 
     Units are kept in order of the distance of their score from the threshold; those equally far are
     kept together. (El-Yaniv and Wiener, "On the foundations of noise-free selective

@@ -8,7 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
-from deepfidelity_jax.statistics.intervals import Level, Sample, add_statistics
+from deepfidelity_jax.statistics.intervals import (
+    Level,
+    Sample,
+    add_statistics,
+    interval,
+    resample,
+)
 
 BINS = 10  # of equal width, each low <= p_fake < high; the last includes 1
 LEAST = 1e-15  # a probability of 0 would have an infinite log loss
@@ -25,15 +31,34 @@ def bin_of(p: Float[np.ndarray, "n"]) -> np.ndarray:
     return np.minimum((np.asarray(p, np.float64) * BINS).astype(np.int64), BINS - 1)
 
 
+def bin_gaps(sample: Sample) -> Float[np.ndarray, "r b"]:
+    """Mean p_fake minus share of fakes in each bin, times the bin's weight, for each row."""
+    gap = balanced(sample) * (sample.score - (sample.label == FAKE))
+    return gap @ np.eye(BINS)[bin_of(sample.score)]
+
+
 def calibration_error(sample: Sample) -> Float[np.ndarray, "r"]:
     """Expected calibration error, for each row of weights.
 
     The mean over faces of |mean p_fake - share of fakes| in their bin (Naeini, Cooper and
     Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015).
     """
-    gap = balanced(sample) * (sample.score - (sample.label == FAKE))
-    inside = np.eye(BINS)[bin_of(sample.score)]
-    return np.abs(gap @ inside).sum(axis=1)
+    return np.abs(bin_gaps(sample)).sum(axis=1)
+
+
+def error_interval(gaps: Float[np.ndarray, "r b"]) -> list[float]:
+    """The 95% interval of a calibration error, from `bin_gaps` of the data and of replicates.
+
+    Chance only raises a calibration error: it is biased upward, and its replicates twice. So the
+    percentile interval is shifted down by twice the bias. It begins at 0 unless the error is larger
+    than 97.5% of those that p_fake without any error would show, by the same replicates.
+    """
+    value, drawn = np.abs(gaps[0]).sum(), np.abs(gaps[1:]).sum(axis=1)
+    by_chance = np.abs(gaps[1:] - gaps[0]).sum(axis=1)
+    low, high = np.array(interval(drawn)) - 2 * (drawn.mean() - value)
+    if value <= np.percentile(by_chance, 97.5):
+        low = 0.0
+    return [max(0.0, float(low)), max(0.0, float(high))]
 
 
 def brier(sample: Sample) -> Float[np.ndarray, "r"]:
@@ -75,12 +100,9 @@ def describe(level: Level, draws: Float[np.ndarray, "r c"]) -> dict:
       draws: from `intervals.draw_clusters`.
     """
     entry = {"n": len(level.label), "bins": BINS, "ci": {}, "note": {}}
-    add_statistics(
-        entry,
-        level,
-        draws,
-        {"ece": calibration_error, "brier": brier, "log_loss": log_loss},
-        biased=("ece",),
-    )
+    statistics = {"ece": calibration_error, "brier": brier, "log_loss": log_loss}
+    add_statistics(entry, level, draws, statistics)
+    if entry["ci"]["ece"] is not None:
+        entry["ci"]["ece"] = error_interval(resample(level, draws, {"gaps": bin_gaps})["gaps"])
     entry["diagram"] = diagram(level) if len(np.unique(level.label)) == 2 else []
     return entry
