@@ -165,6 +165,7 @@ def summarize(
         **count_classes("n_frames", frames.label),
         **count_classes("n_videos", videos.label),
         "aggregate": levels.aggregate,
+        **({"top_share": grouped.share} if levels.aggregate == "top_share" else {}),
         "cluster": frames.clusters,
         "n_clusters": draws.shape[1],
         "ci_from": levels.ci_from,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.statistics.intervals import (
@@ -21,7 +21,10 @@ UNNAMED = "(not given)"
 
 
 def describe(
-    level: Level, group: Sequence[str], draws: Float[np.ndarray, "r c"], threshold: float | None
+    level: Level,
+    group: Shaped[np.ndarray, "n"] | Sequence[str],
+    draws: Float[np.ndarray, "r c"],
+    threshold: float | None,
 ) -> dict:
     """n, AUC and FPR of each group, and the largest gap in each between any two groups.
 

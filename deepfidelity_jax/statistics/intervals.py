@@ -78,7 +78,7 @@ class Sample:
         return reals, everything - reals
 
 
-Statistic = Callable[[Sample], Float[np.ndarray, "r"]]
+Statistic = Callable[[Sample], Float[np.ndarray, "r *more"]]
 
 
 def kinds_of(label: Int[np.ndarray, "n"], cluster: Int[np.ndarray, "n"]) -> Int[np.ndarray, "c"]:
@@ -114,8 +114,8 @@ def add_statistics(
     """
     found = resample(level, draws, statistics)
     counts = [len(np.unique(level.cluster[level.label == kind])) for kind in (FAKE, REAL)]
-    for name, (value, *drawn) in found.items():
-        drawn = np.array(drawn)[np.isfinite(drawn)]
+    for name, values in found.items():
+        value, drawn = values[0], values[1:][np.isfinite(values[1:])]
         entry[name] = float(value) if np.isfinite(value) else None
         entry["ci"][name] = None
         if entry[name] is None:
@@ -137,12 +137,13 @@ def add_statistics(
 
 def interval(drawn: Float[np.ndarray, "r"], share: float = 0.95) -> list[float]:
     """The percentile interval that holds this share of the replicates."""
-    return np.percentile(drawn, [50 * (1 - share), 50 * (1 + share)]).tolist()
+    tail = round(50 * (1 - share), 9)  # exactly 2.5 for 95%
+    return np.percentile(drawn, [tail, 100 - tail]).tolist()
 
 
 def resample(
     level: Level, draws: Float[np.ndarray, "r c"], statistics: dict[str, Statistic]
-) -> dict[str, Float[np.ndarray, "r"]]:
+) -> dict[str, Float[np.ndarray, "r *more"]]:
     """Each statistic on every row of draws, a chunk of rows at a time; NaN where there is none."""
     rows = max(1, CHUNK // max(1, len(level.label)))
     found = {name: [] for name in statistics}

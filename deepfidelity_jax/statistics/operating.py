@@ -14,7 +14,7 @@ from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.statistics.intervals import Level, Sample, add_statistics
 from deepfidelity_jax.statistics.ranking import accuracy
 
-Shares = Float[np.ndarray, "k"]
+Shares = Float[np.ndarray, "k"] | float
 
 
 class Wanted(NamedTuple):
@@ -57,7 +57,8 @@ def threshold_for_costs(
         return None
     score = np.asarray(score, np.float64)
     reals, fakes = Sample(label, score, np.ones((1, len(label)))).below
-    cost = expected_cost(1 - fakes[0] / fakes[0, -1], reals[0] / reals[0, -1], wanted)
+    missed, false_alarm = 1 - fakes[0] / fakes[0, -1], reals[0] / reals[0, -1]
+    cost = np.asarray(expected_cost(missed, false_alarm, wanted))
     values = np.unique(score)
     ends = [values[0]], [np.nextafter(values[-1], np.inf)]
     return float(np.concatenate([ends[0], (values[1:] + values[:-1]) / 2, ends[1]])[cost.argmin()])
