@@ -10,11 +10,11 @@ ROWS = {
         "cli": "the modes",
     },
     "a detector": {
-        "training": "trains, writes checkpoints",
+        "training": "trains the network",
         "detector": "gives verdicts",
-        "scoring": "scores to figures, report",
-        "comparison": "detectors side by side",
-        "official": "official weights, in and out",
+        "scoring": "figures and report",
+        "comparison": "several, side by side",
+        "official": "official weights",
     },
     "data": {
         "records": "raw data to TFDS records",
@@ -31,7 +31,7 @@ ROWS = {
         "network": "the paper's network",
         "fidelity": "target, regressor, verdict",
         "statistics": "how good, how sure",
-        "weight_files": "tensors from other programs",
+        "weight_files": "tensors of others",
     },
     "ground": {
         "errors": "user mistakes",

@@ -193,7 +193,7 @@ def _beta_columns(f) -> np.ndarray:
     return np.stack([np.log(s), -np.log1p(-s)], axis=-1)
 
 
-def _beta_logit(f, a: float, b: float, c: float) -> np.ndarray:
+def _beta_logit(f, a: float, b: float, c: float):
     return _beta_columns(f) @ np.array([a, b]) + c
 
 

@@ -113,6 +113,8 @@ def risk_coverage(
 
 def risk_area(sample: Sample, threshold: float) -> Float[np.ndarray, "r"]:
     """Area under the risk-coverage curve (AURC): the mean risk over all coverages, low is good."""
+    if not len(sample.label):
+        return np.full(len(sample.weights), np.nan)
     coverage, risk = risk_coverage(sample, threshold)
     return np.sum(np.diff(coverage, prepend=0, axis=1) * risk, axis=1)
 
