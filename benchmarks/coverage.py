@@ -65,9 +65,9 @@ def caught(rng: np.random.Generator, videos: int, fpr: float) -> tuple:
 CASES: dict[str, Callable] = {
     "AUC of 200 videos, DeLong": auc_by_delong,
     "AUC of 100 videos of 8 alike frames, bootstrap": frame_auc,
-    "ECE of 2000 videos, far too sure": partial(error, videos=2000, slope=2.0, shift=0.0),
-    "ECE of 2000 videos, shifted": partial(error, videos=2000, slope=1.0, shift=0.5),
-    "ECE of 2000 videos, without error": partial(error, videos=2000, slope=1.0, shift=0.0),
+    "ECE of 1000 videos, far too sure": partial(error, videos=1000, slope=2.0, shift=0.0),
+    "ECE of 1000 videos, shifted": partial(error, videos=1000, slope=1.0, shift=0.5),
+    "ECE of 1000 videos, without error": partial(error, videos=1000, slope=1.0, shift=0.0),
     "TPR at FPR 10% of 1000 videos": partial(caught, videos=1000, fpr=0.1),
     "TPR at FPR 1% of 4000 videos": partial(caught, videos=4000, fpr=0.01),
 }

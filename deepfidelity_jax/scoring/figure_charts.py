@@ -77,7 +77,7 @@ def _paint_reliability(axes: Axes, levels: Mapping) -> None:
     )  # fmt: skip
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
 
 
 def _paint_risk(axes: Axes, levels: Mapping, metrics: Mapping) -> None:
@@ -90,4 +90,4 @@ def _paint_risk(axes: Axes, levels: Mapping, metrics: Mapping) -> None:
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, columnspacing=1.2)

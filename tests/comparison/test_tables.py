@@ -51,7 +51,9 @@ def test_markdown_and_latex_hold_the_same_cells(comparison):
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in lines)
     assert (
-        latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == markdown.count("| ---")
+        latex.count("\\begin{tabular}")
+        == latex.count("\\end{tabular}")
+        == markdown.count("\n| ---")
     )
 
 
