@@ -171,7 +171,9 @@ def _beta(platt: Calibration, f, label, middle: float) -> Calibration:
     """A coefficient that would be negative is left out, as in the paper."""
     columns, kept = _beta_columns(f), [0, 1]
     while True:
-        fitted = LogisticRegression(class_weight="balanced").fit(columns[:, kept], label == FAKE)
+        # The two columns are nearly parallel, which takes more steps than the usual tolerance.
+        fitted = LogisticRegression(class_weight="balanced", tol=1e-9, max_iter=1000)
+        fitted.fit(columns[:, kept], label == FAKE)
         negative = [kept[i] for i in np.flatnonzero(fitted.coef_[0] < 0)]
         if not negative:
             break
