@@ -86,7 +86,7 @@ def _largest_gap(clusters: dict, drawn: dict, needed: Sequence[int]) -> dict:
     if len(kept) < 2:
         return gap | {"note": "; ".join(filter(None, ["fewer than two groups", gap["note"]]))}
     values = np.stack([drawn[name] for name in kept])
-    low, high = int(values[:, 0].argmin()), int(values[:, 0].argmax())
+    low, *_, high = np.argsort(values[:, 0], kind="stable").tolist()  # two, even if all are equal
     between = values[high] - values[low]
     replicates = between[1:][np.isfinite(between[1:])]
     gap["value"], gap["between"] = float(between[0]), [kept[low], kept[high]]
