@@ -77,6 +77,7 @@ def get_config() -> ConfigDict:
     config.fidelity.gamma = 0.1  # in units of 'scale', 1 / (d * variance)
     config.fidelity.balance = 1.0  # 1: both classes weigh the same; 0: all faces do
     config.fidelity.tune = False  # choose C, epsilon and gamma by cross-validation
+    config.fidelity.calibration = "platt"  # from fidelity to p_fake: or isotonic, beta, temperature
 
     # SSAAFormer.
     config.model = ConfigDict()
@@ -153,4 +154,16 @@ def get_config() -> ConfigDict:
     config.eval.batch_size = 64
     config.eval.bootstrap = 1000  # replicates for each interval; 0: no intervals
     config.eval.official_scoring = False  # also score as the paper's code does
+    config.eval.cluster = (
+        "video"  # what intervals draw: video, or person where the records name them
+    )
+    # From frames to a video: mean, median, top_share (mean of the least real ones), or least_person
+    # (the least real of a file's people).
+    config.eval.aggregate = "mean"
+    config.eval.top_share = 0.1  # share of the frames that top_share takes
+    # For the operating points in metrics.json; the verdict stays what it is.
+    config.eval.wanted_fpr = 0.01  # share of real videos that may be called fake
+    config.eval.cost_missed = 1.0  # of one fake that is missed,
+    config.eval.cost_false_alarm = 1.0  # and of one real video called fake, in any unit
+    config.eval.prevalence = 0.5  # share of fakes where the detector is used
     return config

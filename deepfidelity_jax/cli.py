@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         nonlocal values
         values = parse(arguments)
         modes = {
-            "predict": predict, "convert": convert, "robustness": robustness, "ablate": ablate,
-            "verify": verify,
+            "predict": predict, "convert": convert, "compare": compare, "robustness": robustness,
+            "ablate": ablate, "verify": verify,
         }  # fmt: skip
         return modes.get(values.mode, run)(values)
 
@@ -45,7 +45,7 @@ def _unfinished(values: flags.FlagValues | None) -> str:
     """What happens to the work of a command that was interrupted."""
     if values is None:
         return "nothing was done"
-    kept = values.mode not in ("predict", "convert")
+    kept = values.mode not in ("predict", "convert", "compare")
     if values.mode == "predict" and values.output:
         kept = Path(values.output).is_file()
     return f"the same command {'continues from there' if kept else 'starts over'}"
@@ -226,4 +226,24 @@ def convert(values: flags.FlagValues) -> int:
     svr = regressors[0] if regressors else None
     with workdir.held(folder):
         import_official(weights[0], svr, folder, config, values.ema)
+    return DONE
+
+
+def compare(values: flags.FlagValues) -> int:
+    """Mode compare: prediction files side by side, without any detector."""
+    from deepfidelity_jax.comparison import tables
+    from deepfidelity_jax.comparison.compare import compare
+    from deepfidelity_jax.comparison.prediction_files import read_all
+
+    if values.workdir:
+        raise InputError("--workdir is not for --mode=compare")
+    if values.output:
+        tables.require_format(values.output)
+        require_writable(values.output, "--output")
+    files = read_all(values.input, values.high, values.threshold, values.one)
+    found = compare(files)
+    if values.output:
+        tables.write(found, values.output)
+    else:
+        print(tables.to_markdown(found), end="")
     return DONE

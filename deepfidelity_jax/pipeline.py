@@ -209,8 +209,9 @@ def evaluate_and_report(trained: Trained) -> None:
     results.append(workdir / provenance.RUN)
     alike = shared_sources.count_alike(workdir / LEAKS)
     inputs = fingerprint(
-        folder.parent.name, step, config.eval.to_dict(), model.regressor.settings, alike
-    )
+        folder.parent.name, step, config.eval.to_dict(), model.regressor.settings, alike,
+        model.calibration.method,
+    )  # fmt: skip
     stages = Stages(workdir)
     if not hosts.told(stages.done("evaluate", inputs, *results)):
         with provenance.timed(workdir, "evaluate"):
@@ -250,6 +251,8 @@ def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None
             workdir / "eval" / dataset,
             picked_here=config.train.select_on == "test",
             about=about,
+            people=evaluate.people_of(config, test),
+            groups=evaluate.groups_of(folder, features.path),
         )
         metadata = schema.metadata_of(folder)
         card = workdir / "MODEL_CARD.md"

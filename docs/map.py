@@ -11,10 +11,11 @@ ROWS = {
         "cli": "the modes",
     },
     "a detector": {
-        "training": "trains, writes checkpoints",
+        "training": "trains the network",
         "detector": "gives verdicts",
-        "scoring": "scores to figures, report",
-        "official": "official weights, in and out",
+        "scoring": "figures and report",
+        "comparison": "several, side by side",
+        "official": "official weights",
     },
     "data": {
         "records": "raw data to TFDS records",
@@ -30,7 +31,8 @@ ROWS = {
     "mathematics": {
         "network": "the paper's network",
         "fidelity": "target, regressor, verdict",
-        "weight_files": "tensors from other programs",
+        "statistics": "how good, how sure",
+        "weight_files": "tensors of others",
     },
     "ground": {
         "errors": "user mistakes",

@@ -17,9 +17,9 @@ from scipy import stats
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
-from deepfidelity_jax.scoring.intervals import Sample, draw_videos
-from deepfidelity_jax.scoring.metrics import auc
 from deepfidelity_jax.scoring.table import Predictions, group_videos
+from deepfidelity_jax.statistics.intervals import Sample, draw_videos
+from deepfidelity_jax.statistics.ranking import auc
 
 # Column, its title, and how it is written.
 COLUMNS = {

@@ -1,6 +1,7 @@
 """`fidelity.npz`: scale, regressor and calibration in one file of plain arrays, without pickle.
 
-The support vectors are stored as arrays, everything else as JSON in the array `meta`.
+Support vectors, the curve of the calibration and the validation scores are stored as arrays, all
+else as JSON in the array `meta`. What a file of an earlier version lacks has its default.
 """
 
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Int
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.calibration import Calibration
@@ -18,6 +20,16 @@ from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.files import written_whole
 
 FORMAT = "deepfidelity regressor 1"
+CURVE, VALIDATION = "calibration_", "validation_"  # beginnings of the names of arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """The validation scores: fidelity, label and video of each face."""
+
+    fidelity: Float32[np.ndarray, "n"]
+    label: Int[np.ndarray, "n"]
+    video: Int[np.ndarray, "n"]
 
 
 @dataclass(frozen=True)
@@ -29,27 +41,38 @@ class FidelityModel:
       regressor: feature to fidelity.
       calibration: fidelity to verdict.
       provenance: any dict that JSON can hold, such as how quality was measured.
+      validation: what the calibration was fitted on, for thresholds that are wanted later; None if
+        it was fitted elsewhere or by an earlier version.
     """
 
     scale: FidelityScale | None
     regressor: Regressor
     calibration: Calibration
     provenance: dict[str, Any] = field(default_factory=dict)
+    validation: Validation | None = None
 
 
 def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
     """Write the model. A failed write leaves the file that was there."""
+    calibration = asdict(model.calibration)
+    arrays = {name: np.asarray(a) for name, a in model.regressor.arrays._asdict().items()}
+    for number, row in enumerate(calibration.pop("curve")):
+        arrays[f"{CURVE}{number}"] = np.array(row, np.float64)
+    if model.validation is not None:
+        for name, column in vars(model.validation).items():
+            arrays[VALIDATION + name] = np.asarray(column)
+    if calibration["method"] == "platt":
+        del calibration["method"]  # as earlier versions wrote it
     text = json.dumps(
         {
             "format": FORMAT,
             "scale": None if model.scale is None else model.scale.to_dict(),
             "settings": model.regressor.settings,
-            "calibration": asdict(model.calibration),
+            "calibration": calibration,
             "provenance": model.provenance,
         },
         sort_keys=True,
     )
-    arrays = {name: np.asarray(a) for name, a in model.regressor.arrays._asdict().items()}
     with written_whole(path) as file:
         np.savez(file, meta=np.array(text), **arrays)
 
@@ -67,13 +90,16 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
         with np.load(path, allow_pickle=False) as stored:
             meta = json.loads(str(stored["meta"]))
             arrays = SupportVectors(*(stored[name] for name in SupportVectors._fields))
+            curve = _curve(stored)
+            validation = _validation(stored)
         if meta["format"] != FORMAT or not _consistent(arrays):
             raise ValueError("format")
         return FidelityModel(
             None if meta["scale"] is None else FidelityScale.from_dict(meta["scale"]),
             Regressor(arrays, meta["settings"]),
-            Calibration(**meta["calibration"]),
+            Calibration(**meta["calibration"], curve=curve),
             meta["provenance"],
+            validation,
         )
     except Exception as error:  # damage can raise anything
         raise InputError(
@@ -88,3 +114,28 @@ def _consistent(arrays: SupportVectors) -> bool:
         a.dtype == np.float32 and a.shape == shape and np.isfinite(a).all()
         for a, shape in zip(arrays, shapes, strict=True)
     )
+
+
+def _curve(stored) -> tuple[tuple[float, ...], ...]:
+    """The curve of a calibration. Raises ValueError if it is damaged."""
+    rows = [stored[name] for name in sorted(stored.files) if name.startswith(CURVE)]
+    if any(row.ndim != 1 or not np.isfinite(row).all() for row in rows):
+        raise ValueError("curve")
+    if len(rows) == 2 and not (
+        len(rows[0]) == len(rows[1])
+        and (np.diff(rows[0]) > 0).all()
+        and (np.diff(rows[1]) <= 0).all()
+    ):
+        raise ValueError("curve")
+    return tuple(tuple(row.tolist()) for row in rows)
+
+
+def _validation(stored) -> Validation | None:
+    """The validation scores, if there are any. Raises ValueError if they are damaged."""
+    if VALIDATION + "fidelity" not in stored.files:
+        return None
+    found = Validation(*(stored[VALIDATION + name] for name in ("fidelity", "label", "video")))
+    alike = len({column.shape for column in vars(found).values()}) == 1
+    if not (alike and np.isfinite(found.fidelity).all() and np.isin(found.label, (0, 1)).all()):
+        raise ValueError("validation")
+    return found

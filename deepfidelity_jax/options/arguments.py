@@ -23,6 +23,7 @@ FLAGS = {
     "verify": ("config",),
     "predict": ("config", "input", "output", "quiet"),
     "convert": ("config", "input", "output", "ema"),
+    "compare": ("input", "output", "high", "threshold", "one"),
 }
 HELP = """\
 usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE] [--FLAG=VALUE ...]
@@ -40,6 +41,7 @@ modes
   ablate     run a grid of options, and write one table with paired differences
   verify     repeat a finished run from the start, and say what differs
   convert    import the official weights into a workdir, or export weights to a file
+  compare    test whether the detectors behind several prediction files differ
 
 all modes
   --workdir=DIR         folder of the run: config, checkpoints, metrics, report; predict without
@@ -84,6 +86,15 @@ convert
   --noema               take the raw weights where the file also has averaged ones
   --config=FILE         data and face settings for the new workdir
 
+compare
+  --input=FILE.csv      a predictions.csv, or any CSV with the columns path, label and score, and
+                        with video_id and frame if it has them; give two or more
+  --output=FILE         write the tables here (.csv, .md or .tex) instead of to stdout
+  --high=fake|real      which class a high score means in files that are not a predictions.csv; once
+                        for all of them, or once for each in their order
+  --threshold=NUMBER    from which score on such a file means that class; once or for each likewise
+  --one=fake|real       which class the label 1 is, where labels are 0 and 1
+
 examples
   python run.py --config=configs/demo.py --workdir=/tmp/demo
   python run.py --mode=predict --input=photo.jpg
@@ -112,7 +123,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise InputError(one_line(checks.explain(error))) from None
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}: write options as --name=value")
-    alone = values.mode == "predict" or (values.mode == "convert" and values.output)
+    alone = values.mode in ("predict", "compare") or (values.mode == "convert" and values.output)
     if not values.workdir and not alone:
         raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
     values["workdir"].value = values.workdir and expand("--workdir", values.workdir)
@@ -165,6 +176,9 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_bool("quiet", False, "", flag_values=values)
     flags.DEFINE_bool("list", False, "", flag_values=values)
     flags.DEFINE_bool("ema", True, "", flag_values=values)
+    flags.DEFINE_multi_enum("high", [], ("fake", "real"), "", flag_values=values)
+    flags.DEFINE_multi_float("threshold", [], "", flag_values=values)
+    flags.DEFINE_enum("one", None, ("fake", "real"), "", flag_values=values)
     flags.DEFINE_bool("distributed", False, "", flag_values=values)
     flags.DEFINE_string("coordinator", None, "", flag_values=values)
     flags.DEFINE_integer("processes", None, "", 1, flag_values=values)
@@ -189,7 +203,7 @@ def _check_processes(values: flags.FlagValues) -> None:
     given = (values.coordinator, values.processes, values.process)
     if given == (None, None, None) and not values.distributed:
         return
-    if values.mode in ("predict", "convert") or values.input:
+    if values.mode in ("predict", "convert", "compare") or values.input:
         raise InputError(f"--mode={values.mode} runs in one process")
     if values.distributed and given != (None, None, None):
         raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from deepfidelity_jax.faces.detection import DETECTORS
+from deepfidelity_jax.fidelity.calibration import METHODS
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.quality.measure import MEASURES
 from deepfidelity_jax.records import schema
+from deepfidelity_jax.statistics.aggregation import AGGREGATES
 
 INT32 = 2**31 - 1  # steps are counted in 32 bits
 UINT32 = 2**32 - 1  # largest seed that every random generator takes
@@ -174,6 +176,7 @@ def _free(option: Option) -> Option:
 
 _SHARE = _number(0, 1)
 _POSITIVE_SHARE = _number(0, 1, above=True)
+_INNER_SHARE = _number(0, 1, above=True, below=True)
 _WEIGHT = _number(0, MUCH)
 
 # In the order of configs/default.py, where comments explain each option.
@@ -225,6 +228,7 @@ OPTIONS: Mapping[str, Option] = {
     "fidelity.gamma": _number(0, MUCH, above=True),
     "fidelity.balance": _SHARE,
     "fidelity.tune": _flag(),
+    "fidelity.calibration": _choice(*METHODS),
     #
     "model.variant": _choice("large", "base", "small", "tiny"),
     "model.image_size": _whole(32, 4096, multiple=32),
@@ -286,6 +290,13 @@ OPTIONS: Mapping[str, Option] = {
     "eval.batch_size": _free(_whole(1, 4096)),
     "eval.bootstrap": _free(_whole(0, 100_000)),
     "eval.official_scoring": _free(_flag()),
+    "eval.cluster": _free(_choice("video", "person")),
+    "eval.aggregate": _free(_choice(*AGGREGATES)),
+    "eval.top_share": _free(_POSITIVE_SHARE),
+    "eval.wanted_fpr": _free(_INNER_SHARE),
+    "eval.cost_missed": _free(_number(0, MUCH, above=True)),
+    "eval.cost_false_alarm": _free(_number(0, MUCH, above=True)),
+    "eval.prevalence": _free(_INNER_SHARE),
 }
 
 # Options of config.data that only some datasets use; each builder lists its own in OPTIONS.

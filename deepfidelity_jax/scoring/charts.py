@@ -22,8 +22,8 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.calibration import is_real
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.images.pictures import decode_image
-from deepfidelity_jax.scoring.metrics import roc_curve
 from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
+from deepfidelity_jax.statistics.ranking import roc_curve
 
 # From row numbers of predictions.csv to as many face crops, encoded as JPEG or PNG.
 Pictures = Callable[[Sequence[int]], list[bytes]]
@@ -74,12 +74,12 @@ class Chart:
 
 def draw_roc(table: Predictions, metrics: Mapping) -> Chart:
     """The ROC curve. Raises ValueError if a class is missing."""
-    levels = _levels(table)
+    levels = levels_of(table, metrics)
     aucs = [format_number(metrics[name]) for name in ("frame_auc", "video_auc")]
     words = ", ".join(f"{auc} for {level}" for level, auc in zip(levels, aucs, strict=False))
     return Chart(
         "Fakes caught against false alarms (ROC)",
-        _draw(partial(_paint_roc, levels=levels, threshold=metrics["threshold"])),
+        draw(partial(_paint_roc, levels=levels, metrics=metrics)),
         f"ROC curve. AUC: {words}.",
         "Closer to the upper left is better; the diagonal is chance. "
         f"Dots mark the threshold. AUC: {words}.",
@@ -88,8 +88,8 @@ def draw_roc(table: Predictions, metrics: Mapping) -> Chart:
 
 def draw_scores(table: Predictions, metrics: Mapping, videos: bool = False) -> Chart:
     """Histograms of fidelity, one per class, over faces or over videos."""
-    name, level = list(_levels(table).items())[-1 if videos else 0]
-    threshold = metrics["threshold"]
+    name, level = list(levels_of(table, metrics).items())[-1 if videos else 0]
+    threshold = threshold_of(metrics, name)
     called_real = is_real(level.fidelity, threshold)
     shares = {
         LABELS[kind]: format_number(called_real[level.label == kind].mean(), "acc")
@@ -98,7 +98,7 @@ def draw_scores(table: Predictions, metrics: Mapping, videos: bool = False) -> C
     words = " and ".join(f"{share} of the {label} ones" for label, share in shares.items())
     return Chart(
         f"Fidelity of {name}, by class",
-        _draw(partial(_paint_histogram, level=level, threshold=threshold)),
+        draw(partial(_paint_histogram, level=level, threshold=threshold)),
         f"Histogram of the fidelity of {name}: {words} are at the threshold "
         f"{threshold:.3f} or above.",
         "Real should be right of the threshold and fake left of it; the rest is misjudged. "
@@ -112,7 +112,7 @@ def draw_quality(table: Predictions, metrics: Mapping) -> Chart:
     words = format_correlations(spearman)
     return Chart(
         "Fidelity against face quality",
-        _draw(partial(_paint_scatter, table=table, spearman=spearman)),
+        draw(partial(_paint_scatter, table=table, spearman=spearman)),
         f"Fidelity of faces against their raw quality. Spearman correlation: {words}.",
         "Within a class, a better picture should get a higher fidelity (Spearman rank "
         f"correlation: {words}). Lines are running medians.",
@@ -133,7 +133,7 @@ def draw_training(curves: Mapping, what: str) -> Chart | None:
     words = ", ".join(f"{name} {values[-1]:.4g}" for name, (_, values) in drawn.items())
     return Chart(
         title,
-        _draw(partial(_paint_curves, curves=drawn)),
+        draw(partial(_paint_curves, curves=drawn)),
         f"{title} over training steps. At the end: {words}.",
         f"At the end: {words}. {caption}",
     )
@@ -193,12 +193,18 @@ def _signed(value: float | None) -> str:
     return "unknown" if value is None or np.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
-def _levels(table: Predictions) -> dict[str, Predictions | Videos]:
+def levels_of(table: Predictions, metrics: Mapping) -> dict[str, Predictions | Videos]:
     """Frames and videos, or only pictures if every video has a single frame."""
-    videos = group_videos(table)
+    videos = group_videos(table, metrics.get("aggregate", "mean"), metrics.get("top_share", 0.1))
     if len(videos.label) == len(table):
         return {"pictures": table}
     return {"frames": table, "videos": videos}
+
+
+def threshold_of(metrics: Mapping, name: str) -> float:
+    """The threshold of frames, or of videos where theirs is another."""
+    own = metrics["threshold"]
+    return metrics.get("video_threshold", own) if name == "videos" else own
 
 
 @contextlib.contextmanager
@@ -232,7 +238,8 @@ def chart_style() -> Iterator[None]:
         yield
 
 
-def _draw(paint: Callable[[Axes], None]) -> Figure:
+def draw(paint: Callable[[Axes], None]) -> Figure:
+    """A figure of one chart, whose axes `paint` fills."""
     with chart_style():
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         paint(figure.add_subplot())
@@ -240,12 +247,12 @@ def _draw(paint: Callable[[Axes], None]) -> Figure:
     return figure
 
 
-def _paint_roc(axes: Axes, levels: Mapping, threshold: float) -> None:
+def _paint_roc(axes: Axes, levels: Mapping, metrics: Mapping) -> None:
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     for name, level in levels.items():
         colour = ACCENT if name == "videos" else INK
         axes.plot(*roc_curve(level.label, level.fidelity), color=colour, label=name)
-        called_fake = ~is_real(level.fidelity, threshold)
+        called_fake = ~is_real(level.fidelity, threshold_of(metrics, name))
         axes.plot(
             np.mean(called_fake[level.label == REAL]), np.mean(called_fake[level.label == FAKE]),
             "o", color=colour, markersize=6, clip_on=False,

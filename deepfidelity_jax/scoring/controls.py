@@ -19,8 +19,8 @@ from deepfidelity_jax.faces.geometry import complete_landmarks
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.forgeries.families import joins, masks, treatments, warps
 from deepfidelity_jax.images.pictures import decode_image, encode_image, recompress
-from deepfidelity_jax.scoring.intervals import Level, add_statistics, draw_videos
-from deepfidelity_jax.scoring.metrics import auc
+from deepfidelity_jax.statistics.intervals import Level, add_statistics, draw_clusters
+from deepfidelity_jax.statistics.ranking import auc
 
 Face = UInt8[np.ndarray, "h w 3"]
 Change = Callable[[Face, Float[np.ndarray, "5 2"], np.random.Generator], Face]
@@ -144,7 +144,7 @@ def measure(
     n, calibration = len(faces), detector.fidelity_model.calibration
     untouched = scores[UNTOUCHED][0]
     label = np.repeat(np.int32([REAL, FAKE]), n)
-    draws = draw_videos(np.full(n, REAL), seed, replicates)
+    draws = draw_clusters(np.full(n, REAL), seed, replicates)
     entry: dict[str, Any] = {"n": n}
     for name, (score, fidelity) in scores.items():
         verdicts = calibration.verdicts(fidelity)

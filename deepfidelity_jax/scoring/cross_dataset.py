@@ -206,7 +206,17 @@ def score(
     features = retarget(features, detector, folder)
     changed.data.dataset = name  # its name in the tables
     place = workdir / "eval" / name
-    return evaluate.evaluate(changed, detector.fidelity_model, features, "test", place, about=about)
+    people = evaluate.people_of(changed, schema.Records(folder, "test"))
+    return evaluate.evaluate(
+        changed,
+        detector.fidelity_model,
+        features,
+        "test",
+        place,
+        about=about,
+        people=people,
+        groups=evaluate.groups_of(folder, features.path),
+    )
 
 
 def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """From exported features to a fitted regressor, and from there to predictions and metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,21 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.stats import spearmanr
 
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
-from deepfidelity_jax.fidelity.calibration import calibrate, p_fake
+from deepfidelity_jax.fidelity.calibration import Calibration, calibrate, p_fake
 from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regressor, regress
 from deepfidelity_jax.fidelity.scale import FAKE, REAL, FidelityScale
 from deepfidelity_jax.progress import say
+from deepfidelity_jax.records import own_files
 from deepfidelity_jax.scoring import metrics, official
 from deepfidelity_jax.scoring.controls import CONTROLS, DEGRADATIONS, UNTOUCHED
 from deepfidelity_jax.scoring.exported_features import Features
 from deepfidelity_jax.scoring.table import Predictions
+from deepfidelity_jax.statistics import groups as by_group
+from deepfidelity_jax.statistics import operating, reliability
+from deepfidelity_jax.statistics.aggregation import aggregate
+from deepfidelity_jax.statistics.intervals import Level
 from deepfidelity_jax.workdir import write_json
 
 
@@ -42,13 +49,16 @@ def fit(
     size = np.bincount(video)
     mean = np.bincount(video, scores) / size
     label = np.bincount(video, validation.label) / size
-    calibration = calibrate(mean, label.astype(np.int64), middle=scale.middle)
+    calibration = calibrate(
+        mean, label.astype(np.int64), middle=scale.middle, method=own.calibration
+    )
     say(
         f"regressor: {regressor.settings['support_vectors']} support vectors of "
         f"{regressor.settings['rows']} faces; threshold {calibration.threshold:.4f}, "
         f"{'from validation' if not calibration.note else 'fixed: ' + calibration.note}"
     )
-    return stored.FidelityModel(scale, regressor, calibration)
+    kept = stored.Validation(scores, validation.label, video)
+    return stored.FidelityModel(scale, regressor, calibration, validation=kept)
 
 
 def score(regressor: Regressor, features: Features) -> np.ndarray:
@@ -65,20 +75,27 @@ def evaluate(
     *,
     picked_here: bool = False,
     about: Mapping[str, Any] | None = None,
+    people: Sequence[str] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> dict:
     """Score a split, and write predictions.csv and metrics.json to `folder`.
 
     Args:
-      config: seed, bootstrap replicates, and the name of the dataset.
+      config: seed, options of `eval`, and the name of the dataset.
       model: regressor and calibration.
       features: of the split.
       split: its name.
       folder: where the files go.
       picked_here: the checkpoint was chosen on this very split, which metrics.json will say.
       about: more entries for metrics.json.
+      people: from `people_of`, for intervals over people; None for videos.
+      groups: columns by their names, `group_...`, that say which group each face belongs to.
 
     Returns:
       The metrics, as in metrics.json.
+
+    Raises:
+      InputError: an option of `eval` asks for what the records or fidelity.npz do not hold.
     """
     scores = score(model.regressor, features)
     n = len(scores)
@@ -95,7 +112,16 @@ def evaluate(
         fidelity=scores,
         p_fake=p_fake(model.calibration, scores),
     )
-    calibration = model.calibration
+    calibration, own = model.calibration, config.eval
+    levels = metrics.levels_of(
+        table,
+        config.seed,
+        own.bootstrap,
+        aggregate=own.aggregate,
+        share=own.top_share,
+        people=people,
+    )
+    validation, of_videos = _validation_videos(model, own.aggregate, own.top_share)
     found = {
         "dataset": config.data.dataset,
         "split": split,
@@ -107,8 +133,34 @@ def evaluate(
         calibration.threshold,
         calibration.threshold_from,
         seed=config.seed,
-        replicates=config.eval.bootstrap,
+        replicates=own.bootstrap,
+        levels=levels,
+        video_threshold=of_videos.threshold,
     )
+    frames, videos = (
+        reliability.describe(level.scored(p_fake(fitted, level.score)), levels.draws)
+        for level, fitted in ((levels.frames, calibration), (levels.videos, of_videos))
+    )
+    found["calibration"] = {
+        "method": calibration.method, "from": calibration.threshold_from,
+        "classes": "weighted alike", "frame": frames, "video": videos,
+    }  # fmt: skip
+    wanted = operating.Wanted(own.wanted_fpr, own.cost_missed, own.cost_false_alarm, own.prevalence)
+    found["operating_points"] = {
+        "level": "video",
+        **metrics.count_classes("n_videos", levels.videos.label),
+        **operating.describe(
+            levels.videos, levels.draws, of_videos.threshold, of_videos.threshold_from, validation,
+            wanted,
+        ),
+    }  # fmt: skip
+    if groups:
+        found["by_group"] = {
+            name: _groups(
+                levels, np.array(column, object), calibration.threshold, of_videos.threshold
+            )
+            for name, column in groups.items()
+        }
     found["checkpoint_picked_here"] = picked_here
     if config.eval.official_scoring:
         found["official_scoring"] = official.official_scoring(table)
@@ -121,9 +173,63 @@ def evaluate(
             )
             for name, label in (("real", REAL), ("fake", FAKE))
         }
-    table.write_csv(folder / "predictions.csv")
+    table.write_csv(folder / "predictions.csv", groups)
     write_json(folder / "metrics.json", found)
     return found
+
+
+def people_of(config: ConfigDict, records: Iterable[Mapping[str, Any]]) -> list[str] | None:
+    """The people each record shows, as `levels_of` takes them; None if clusters are videos."""
+    if config.eval.cluster != "person":
+        return None
+    named = (
+        [o for o in record["origins"].split() if o.startswith("person/")] for record in records
+    )
+    return [" ".join(people) for people in named]
+
+
+def groups_of(folder: Path, paths: Sequence[str]) -> dict[str, list[str]]:
+    """The `group_*` columns of the records in `folder`, a value for each of `paths`, '' if none."""
+    columns = own_files.groups_of(folder)
+    return {name: [of_path.get(path, "") for path in paths] for name, of_path in columns.items()}
+
+
+def _validation_videos(
+    model: stored.FidelityModel, name: str, share: float
+) -> tuple[Level | None, Calibration]:
+    """The validation videos by an aggregate, and the calibration for such scores.
+
+    The calibration was fitted on means, which are also the scores of people. For others it is
+    fitted again.
+    """
+    faces = model.validation
+    if faces is None and name in ("median", "top_share"):
+        raise InputError(
+            f"config.eval.aggregate is {name}, but fidelity.npz lacks the validation scores that "
+            "its threshold needs: use mean, or fit again with --mode=fit"
+        )
+    if faces is None:
+        return None, model.calibration
+    score = aggregate(name, faces.fidelity, faces.video, share)
+    label = np.zeros(len(score), np.int64)
+    label[faces.video] = faces.label
+    level = Level(label, score, np.arange(len(score)))
+    if name not in ("median", "top_share") or model.calibration.threshold_from == "fixed":
+        return level, model.calibration
+    middle = model.scale.middle
+    again = calibrate(score, label, middle=middle, method=model.calibration.method)
+    return level, replace(again, fake_below=None)
+
+
+def _groups(levels: metrics.Levels, column: np.ndarray, of_frames: float, of_videos: float) -> dict:
+    """Figures of each group: of videos, or of frames if a video has faces of several groups."""
+    of_frame = levels.grouped.of_frame
+    first = np.unique(of_frame, return_index=True)[1]
+    if (column == column[first][of_frame]).all():
+        entry = by_group.describe(levels.videos, column[first], levels.draws, of_videos)
+        return {"level": "video", "threshold": of_videos, **entry}
+    entry = by_group.describe(levels.frames, column, levels.draws, of_frames)
+    return {"level": "frame", "threshold": of_frames, **entry}
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:

@@ -1,21 +1,113 @@
 """Every number in metrics.json: per frame, per video, per forgery method, per face quality.
 
-High fidelity is real (see `fidelity.calibration`). Detection rates take *fake* as the positive
-class: a fake below the threshold is caught, a real face below it is a false alarm. Every statistic
-is a function of a `Sample`, so that `intervals` can compute it on resampled videos, too.
+`statistics.ranking` has the figures, `statistics.intervals` their intervals.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from deepfidelity_jax.fidelity.calibration import is_real
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
-from deepfidelity_jax.scoring.intervals import Level, Sample, Statistic, add_statistics, draw_videos
-from deepfidelity_jax.scoring.table import Predictions, group_videos
+from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
+from deepfidelity_jax.statistics.aggregation import AGGREGATES, components
+from deepfidelity_jax.statistics.intervals import (
+    Level,
+    Statistic,
+    add_statistics,
+    draw_clusters,
+    kinds_of,
+)
+from deepfidelity_jax.statistics.operating import risk_area
+from deepfidelity_jax.statistics.ranking import (
+    accuracy,
+    auc,
+    average_precision,
+    caught_at,
+    equal_error_rate,
+    spearman,
+)
 
 THIRDS = ("lowest", "middle", "highest")
+FALSE_ALARMS = {"1pct": 0.01, "10pct": 0.1, "0.1pct": 0.001}
+# Read off the curve of the split that is scored: no threshold was placed beforehand.
+CURVE_FIGURES = (
+    "auc",
+    "eer",
+    "ap",
+    "tpr_at_fpr_1pct",
+    "tpr_at_fpr_10pct",
+    "tpr_at_fpr_0.1pct",
+    "aurc",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """A table as frames and as videos, with the replicates that serve both.
+
+    grouped: the videos. aggregate: how frames made them.
+    """
+
+    frames: Level
+    videos: Level
+    draws: Float[np.ndarray, "r c"]
+    grouped: Videos
+    aggregate: str
+    ci_from: str
+
+
+def levels_of(
+    table: Predictions,
+    seed: int,
+    replicates: int,
+    *,
+    aggregate: str = "mean",
+    share: float = 0.1,
+    people: Sequence[str] | None = None,
+) -> Levels:
+    """The frames and the videos of a table, in clusters.
+
+    Args:
+      table: the predictions.
+      seed: of the bootstrap.
+      replicates: of the bootstrap.
+      aggregate: from frames to a video, one of `aggregation.AGGREGATES`.
+      share: of `top_share`.
+      people: the people each face shows, separated by spaces. Then a cluster is all that is
+        connected by people, as a forgery connects two; otherwise it is a video.
+
+    Raises:
+      InputError: one video_id stands for several videos, or a face shows nobody known.
+      ValueError: a fidelity is not finite.
+    """
+    lost = np.count_nonzero(~np.isfinite(table.fidelity))
+    if lost:
+        raise ValueError(f"{lost} of {len(table)} rows have no finite fidelity")
+    grouped = group_videos(table, aggregate, share)
+    of_frame, clusters = grouped.of_frame, "videos"
+    cluster = np.arange(len(grouped.label))
+    if people is not None:
+        unknown = sum(not names.split() for names in people)
+        if unknown:
+            raise InputError(
+                f"config.eval.cluster is person, but of {unknown} of {len(people)} faces the "
+                "records name no person: use --config.eval.cluster=video"
+            )
+        rows = [(row, name) for row, names in enumerate(people) for name in names.split()]
+        row, name = (np.array(column) for column in zip(*rows, strict=True))
+        connected = components(of_frame[row], np.unique(name, return_inverse=True)[1])
+        cluster[of_frame[row]] = np.unique(connected, return_inverse=True)[1]
+        clusters = "people"
+    label = np.asarray(table.label)
+    frames = Level(label, table.fidelity, cluster[of_frame], clusters)
+    videos = Level(grouped.label, grouped.fidelity, cluster, clusters)
+    draws = draw_clusters(kinds_of(grouped.label, cluster), seed, replicates)
+    words = f"95% percentile bootstrap over {clusters}, {replicates} replicates, seed {seed}"
+    return Levels(frames, videos, draws, grouped, aggregate, words)
 
 
 def summarize(
@@ -24,6 +116,9 @@ def summarize(
     threshold_from: str,
     seed: int = 0,
     replicates: int = 1000,
+    *,
+    levels: Levels | None = None,
+    video_threshold: float | None = None,
 ) -> dict:
     """Everything in metrics.json, ready for `json.dump(..., allow_nan=False)`.
 
@@ -34,7 +129,11 @@ def summarize(
     - `frame_acc`: share of right verdicts; `real_frame_acc` and `fake_frame_acc` within a class.
     - `eer`: equal error rate, interpolated linearly between thresholds.
     - `ap`: average precision, fake as the positive class and 1 - fidelity as its score.
-    - `tpr_at_fpr_1pct`: share of fakes caught while at most 1% of the reals are false alarms.
+    - `tpr_at_fpr_1pct`: share of fakes caught while at most 1% of the reals are false alarms;
+      None if 1% of the reals is less than one.
+    - `aurc`: area under the risk-coverage curve, see `operating.risk_area`.
+    - `by_aggregate`: `video_auc` by each way from frames to a video.
+    - `from_test_curve`: figures that no threshold was placed for beforehand.
     - `by_method`: the fakes of each method against all reals.
     - `by_quality`: thirds of the frames by raw quality, low <= quality < high (last: <= high).
     - `fidelity_quality_spearman`: rank correlation of fidelity and raw quality within each class.
@@ -46,44 +145,60 @@ def summarize(
       threshold_from: how the threshold was chosen; only written down.
       seed: of the bootstrap.
       replicates: of the bootstrap.
+      levels: from `levels_of`, if they are not of videos with the mean of their frames.
+      video_threshold: of videos, where their scores are not means.
 
     Raises:
       InputError: one video_id stands for several videos.
       ValueError: a fidelity is not finite.
     """
-    lost = np.count_nonzero(~np.isfinite(table.fidelity))
-    if lost:
-        raise ValueError(f"{lost} of {len(table)} rows have no finite fidelity")
+    levels = levels or levels_of(table, seed, replicates)
+    frames, videos, draws, grouped = levels.frames, levels.videos, levels.draws, levels.grouped
     threshold = float(threshold)
-    grouped = group_videos(table)
-    draws = draw_videos(grouped.label, seed, replicates)
-    frames = Level(table.label, table.fidelity, grouped.of_frame)
-    videos = Level(grouped.label, grouped.fidelity, np.arange(len(grouped.label)))
+    limits = {"frame": threshold, "video": threshold}
+    if video_threshold is not None:
+        limits["video"] = float(video_threshold)
 
     result = {
         "threshold": threshold,
         "threshold_from": threshold_from,
         **count_classes("n_frames", frames.label),
         **count_classes("n_videos", videos.label),
-        "ci_from": f"95% percentile bootstrap over videos, {replicates} replicates, seed {seed}",
+        "aggregate": levels.aggregate,
+        **({"top_share": grouped.share} if levels.aggregate == "top_share" else {}),
+        "cluster": frames.clusters,
+        "n_clusters": draws.shape[1],
+        "ci_from": levels.ci_from,
+        "from_test_curve": list(CURVE_FIGURES),
         "ci": {},
         "note": {},
     }
     for level, name, prefix in ((frames, "frame", ""), (videos, "video", "video_")):
         add_statistics(result, level, draws, {
             f"{name}_auc": auc,
-            **_accuracies(name, threshold),
+            **_accuracies(name, limits[name]),
             f"{prefix}eer": equal_error_rate,
             f"{prefix}ap": average_precision,
-            f"{prefix}tpr_at_fpr_1pct": partial(_caught_at, share=0.01),
-            f"{prefix}tpr_at_fpr_10pct": partial(_caught_at, share=0.1),
+            f"{prefix}aurc": partial(risk_area, threshold=limits[name]),
+            **{
+                f"{prefix}tpr_at_fpr_{words}": partial(caught_at, share=share)
+                for words, share in FALSE_ALARMS.items()
+            },
         })  # fmt: skip
+        reals = int(np.sum(level.label == REAL))
+        for words, share in FALSE_ALARMS.items():
+            key = f"{prefix}tpr_at_fpr_{words}"
+            if result[key] is None and 0 < reals < len(level.label):
+                result["note"][key] = f"{share:.4g} of {reals} real {name}s is less than one"
+    if limits["video"] != threshold:
+        result["video_threshold"] = limits["video"]
+    result["by_aggregate"] = _aggregates(table, levels)
 
     result["by_method"] = {}
     for method in sorted(set(grouped.method[grouped.label == FAKE])):
         its_frames = frames.take((table.label == REAL) | (table.method == method))
         its_videos = videos.take((grouped.label == REAL) | (grouped.method == method))
-        result["by_method"][method] = _method(its_frames, its_videos, draws, threshold)
+        result["by_method"][method] = _method(its_frames, its_videos, draws, limits)
 
     known = np.isfinite(table.quality)
     if not known.all():
@@ -106,7 +221,20 @@ def count_classes(name: str, label: Int[np.ndarray, "n"]) -> dict[str, int]:
     return {name: total, f"{name}_real": real, f"{name}_fake": total - real}
 
 
-def _method(frames: Level, videos: Level, draws, threshold: float) -> dict:
+def _aggregates(table: Predictions, levels: Levels) -> dict[str, dict]:
+    """`video_auc` by each aggregate that makes the same videos, on the same replicates."""
+    entries = {}
+    for name in AGGREGATES:
+        grouped = group_videos(table, name, levels.grouped.share)
+        if not np.array_equal(grouped.of_frame, levels.grouped.of_frame):
+            continue
+        entries[name] = {"n_videos": len(grouped.label), "ci": {}, "note": {}}
+        level = replace(levels.videos, score=grouped.fidelity)
+        add_statistics(entries[name], level, levels.draws, {"video_auc": auc})
+    return entries
+
+
+def _method(frames: Level, videos: Level, draws, limits: dict[str, float]) -> dict:
     """The entry of one forgery method, from its own fakes and all reals."""
     entry = {
         "n_frames": int(np.sum(frames.label == FAKE)),
@@ -115,7 +243,7 @@ def _method(frames: Level, videos: Level, draws, threshold: float) -> dict:
         "note": {},
     }
     for level, name in ((frames, "frame"), (videos, "video")):
-        accuracies = _accuracies(name, threshold)
+        accuracies = _accuracies(name, limits[name])
         caught = f"fake_{name}_acc"
         statistics = {f"{name}_auc": auc, caught: accuracies[caught]}
         add_statistics(entry, level, draws, statistics)
@@ -146,90 +274,3 @@ def _accuracies(name: str, threshold: float) -> dict[str, Statistic]:
         f"real_{name}_acc": partial(accuracy, threshold=threshold, label=REAL),
         f"fake_{name}_acc": partial(accuracy, threshold=threshold, label=FAKE),
     }
-
-
-# ------------------------------------------------------------------ statistics
-
-
-def roc_curve(
-    label: Int[np.ndarray, "n"], fidelity: Float[np.ndarray, "n"]
-) -> tuple[Float[np.ndarray, "k"], Float[np.ndarray, "k"]]:
-    """False alarms and caught fakes, as shares, while the threshold rises.
-
-    Raises:
-      ValueError: a class is missing.
-    """
-    if len(np.unique(label)) < 2:
-        raise ValueError("a ROC curve needs scores of both classes")
-    reals, fakes = Sample(label, fidelity, np.ones((1, len(label)))).below
-    return reals[0] / reals[0, -1], fakes[0] / fakes[0, -1]
-
-
-def auc(sample: Sample) -> Float[np.ndarray, "r"]:
-    """Area under the ROC curve, for each row of weights."""
-    reals, fakes = sample.below
-    trapezoids = np.diff(reals) * (fakes[:, 1:] + fakes[:, :-1]) / 2
-    return trapezoids.sum(axis=1) / (reals[:, -1] * fakes[:, -1])
-
-
-def accuracy(sample: Sample, threshold: float, label: int | None = None) -> Float[np.ndarray, "r"]:
-    """Share of right verdicts, among all or among one class, for each row of weights."""
-    cut = np.count_nonzero(~is_real(np.unique(sample.score), threshold))
-    reals, fakes = sample.below
-    real_right, fake_right = reals[:, -1] - reals[:, cut], fakes[:, cut]
-    if label is None:
-        return (real_right + fake_right) / (reals[:, -1] + fakes[:, -1])
-    return real_right / reals[:, -1] if label == REAL else fake_right / fakes[:, -1]
-
-
-def equal_error_rate(sample: Sample) -> Float[np.ndarray, "r"]:
-    """The rate at which false alarms and missed fakes are equal, for each row of weights."""
-    reals, fakes = sample.below
-    false_alarm, missed = reals / reals[:, -1:], 1 - fakes / fakes[:, -1:]
-    gap = false_alarm - missed  # rises from -1 to 1
-    after = np.argmax(gap >= 0, axis=1)[:, None]
-    low, high = (np.take_along_axis(gap, k, axis=1) for k in (after - 1, after))
-    start, end = (np.take_along_axis(false_alarm, k, axis=1) for k in (after - 1, after))
-    return (start - low / (high - low) * (end - start))[:, 0]
-
-
-def average_precision(sample: Sample) -> Float[np.ndarray, "r"]:
-    """Precision averaged over recall, fake as the positive class, for each row of weights."""
-    reals, fakes = sample.below
-    called_fake = np.maximum((reals + fakes)[:, 1:], 1)  # 1 where none is yet: precision is 0
-    precision = fakes[:, 1:] / called_fake
-    found = np.sum(np.diff(fakes) * precision, axis=1) / fakes[:, -1]
-    return np.where(reals[:, -1] > 0, found, np.nan)
-
-
-def spearman(sample: Sample, other: Float[np.ndarray, "n"]) -> Float[np.ndarray, "r"]:
-    """Rank correlation of the scores with other values, for each row of weights."""
-    if len(other) < 3:  # two points always lie on a line
-        return np.full(len(sample.weights), np.nan)
-    weights = sample.weights
-    x, y = (_ranks(values, weights) for values in (sample.score, other))
-    x, y = (z - np.average(z, axis=1, weights=weights)[:, None] for z in (x, y))
-    xx, yy, xy = (np.sum(weights * z, axis=1) for z in (x * x, y * y, x * y))
-    return xy / np.sqrt(xx * yy)
-
-
-def _caught_at(sample: Sample, share: float) -> Float[np.ndarray, "r"]:
-    """Share of fakes caught at no more than this share of false alarms."""
-    reals, fakes = sample.below
-    if share * np.sum(sample.label == REAL) < 1:  # this share of the reals is not even one
-        return np.full(len(reals), np.nan)
-    allowed = reals <= share * reals[:, -1:] + 1e-9
-    return np.max(np.where(allowed, fakes, 0), axis=1) / fakes[:, -1]
-
-
-def _ranks(
-    values: Float[np.ndarray, "n"], weights: Float[np.ndarray, "r n"]
-) -> Float[np.ndarray, "r n"]:
-    """Rank of each value among the weighted values, up to a constant; ties share their mean."""
-    order = np.argsort(values, kind="stable")
-    new = np.diff(values[order], prepend=-np.inf) > 0
-    group = np.empty(len(values), np.int64)
-    group[order] = np.cumsum(new) - 1
-    last_of_ties = np.append(np.flatnonzero(new)[1:], len(values)) - 1
-    upto = np.cumsum(np.take(weights, order, axis=1), axis=1)[:, last_of_ties]
-    return (upto - np.diff(upto, axis=1, prepend=0) / 2)[:, group]

@@ -10,9 +10,10 @@ import numpy as np
 
 from deepfidelity_jax.fidelity.calibration import is_real
 from deepfidelity_jax.fidelity.scale import REAL
-from deepfidelity_jax.scoring.intervals import Sample
-from deepfidelity_jax.scoring.metrics import auc, count_classes
+from deepfidelity_jax.scoring.metrics import count_classes
 from deepfidelity_jax.scoring.table import Predictions
+from deepfidelity_jax.statistics.intervals import Sample
+from deepfidelity_jax.statistics.ranking import auc
 
 
 def official_scoring(table: Predictions) -> dict:

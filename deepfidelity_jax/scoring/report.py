@@ -39,6 +39,7 @@ from deepfidelity_jax.scoring.charts import (
     one_per_video,
     read_curves,
 )
+from deepfidelity_jax.scoring.figure_charts import draw_reliability, draw_risk_coverage
 from deepfidelity_jax.scoring.table import Predictions
 
 FACES = 6  # shown in each group
@@ -246,6 +247,10 @@ def _describe(folder: Path, pictures: Pictures | None) -> dict:
         charts.append(draw_scores(table, metrics, videos=True))
     if np.isfinite(table.quality).any():
         charts.append(draw_quality(table, metrics))
+    if metrics.get("calibration", {}).get("video", {}).get("diagram"):
+        charts.append(draw_reliability(metrics))
+    if "aurc" in metrics:
+        charts.append(draw_risk_coverage(table, metrics))
     section["charts"] = [_to_page(chart) for chart in charts]
     section["faces"] = _pick_faces(table, pictures, metrics["threshold"]) if pictures else None
     return section

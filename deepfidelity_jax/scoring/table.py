@@ -1,10 +1,11 @@
 """Predictions as a table, one row per face, and their means over each video.
 
-`Predictions` is predictions.csv. `group_videos` averages it: a video scores the mean of its frames.
+`Predictions` is predictions.csv. `group_videos` makes the score of a video from its frames: their
+mean, unless told otherwise.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from jaxtyping import Float32, Int, Shaped
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import LABELS
 from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.statistics import aggregation
 
+GROUP = "group_"  # beginning of the names of columns that say which group a face belongs to
 Column = Shaped[np.ndarray, "n"] | Sequence
 
 
@@ -70,10 +73,14 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.label)
 
-    def write_csv(self, path: Path) -> None:
-        """Write predictions.csv. An interrupted write leaves the file that was there."""
+    def write_csv(self, path: Path, groups: Mapping[str, Column] | None = None) -> None:
+        """Write predictions.csv. An interrupted write leaves the file that was there.
+
+        `groups`: further columns, by their names, which begin with `group_`.
+        """
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         columns["label"] = np.array(LABELS, object)[self.label]
+        columns |= groups or {}
         # File names need not be valid UTF-8; surrogate escapes keep their bytes.
         text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
         with written_whole(path, "w", **text) as file:
@@ -120,6 +127,17 @@ def _dtype_of(column: str) -> type:
     return np.float32 if column in ("quality", "fidelity_target", "fidelity", "p_fake") else object
 
 
+def read_groups(path: Path) -> dict[str, list[str]]:
+    """The `group_` columns of a predictions.csv that `Predictions.read_csv` can read."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = csv.DictReader(file)
+        found = {name: [] for name in rows.fieldnames or () if name.startswith(GROUP)}
+        for row in rows:
+            for name, column in found.items():
+                column.append(row[name])
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Videos:
     """The videos of a table, sorted by dataset and video_id.
@@ -129,9 +147,9 @@ class Videos:
       video_id: its name there.
       method: its forgery method.
       label: 0 fake, 1 real.
-      fidelity: mean over its frames.
-      p_fake: mean over its frames.
+      fidelity: from those of its frames.
       of_frame: index of the video that each row of the table belongs to.
+      share: of the frames that count, if the least real ones alone do.
     """
 
     dataset: Shaped[np.ndarray, "v"]
@@ -139,12 +157,20 @@ class Videos:
     method: Shaped[np.ndarray, "v"]
     label: Int[np.ndarray, "v"]
     fidelity: Float32[np.ndarray, "v"]
-    p_fake: Float32[np.ndarray, "v"]
     of_frame: Int[np.ndarray, "n"]
+    share: float = 0.1
 
 
-def group_videos(table: Predictions) -> Videos:
-    """Mean scores of each video; videos are told apart by dataset and video_id.
+def group_videos(table: Predictions, aggregate: str = "mean", share: float = 0.1) -> Videos:
+    """The score of each video; videos are told apart by dataset and video_id.
+
+    By `least_person` the people of one file, each with a video_id, are one video, which is fake if
+    one of them is.
+
+    Args:
+      table: the predictions.
+      aggregate: one of `aggregation.AGGREGATES`.
+      share: of `top_share`.
 
     Raises:
       InputError: a video_id has more than one label or method, so that different videos would be
@@ -165,17 +191,42 @@ def group_videos(table: Predictions) -> Videos:
                 f"video_id '{video_id}' of dataset '{dataset}' stands for both "
                 f"{' and '.join(kinds)}: a video_id must be unique in its dataset"
             )
-    sizes = np.bincount(of_frame, minlength=len(names))
-
-    def mean(column):
-        return (np.bincount(of_frame, column, minlength=len(names)) / sizes).astype(np.float32)
-
-    return Videos(
+    videos = Videos(
         dataset=np.array([name[0] for name in names], object),
         video_id=np.array([name[1] for name in names], object),
         method=table.method[first],
         label=table.label[first],
-        fidelity=mean(table.fidelity),
-        p_fake=mean(table.p_fake),
+        fidelity=aggregation.aggregate(aggregate, table.fidelity, of_frame, share).astype(
+            np.float32
+        ),
         of_frame=of_frame,
+        share=share,
+    )
+    return _join_people(table, videos) if aggregate == "least_person" else videos
+
+
+def _join_people(table: Predictions, people: Videos) -> Videos:
+    """The videos whose rows share a file as one, with the score of the least real of them."""
+    files = {key: i for i, key in enumerate(zip(table.dataset, table.path, strict=True))}
+    of_file = np.array(
+        [files[key] for key in zip(table.dataset, table.path, strict=True)], np.int64
+    )
+    connected = aggregation.components(people.of_frame, of_file)
+    file_of = np.zeros(len(people.label), np.int64)
+    file_of[people.of_frame] = connected
+    _, first, unit = np.unique(file_of, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # in the order of their first person
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    unit = rank[unit]
+    least_real = np.lexsort((people.fidelity, people.label, unit))
+    lead = least_real[np.unique(unit[least_real], return_index=True)[1]]  # a fake, if there is one
+    return Videos(
+        dataset=people.dataset[lead],
+        video_id=people.video_id[lead],
+        method=people.method[lead],
+        label=people.label[lead],
+        fidelity=aggregation.least(people.fidelity, unit).astype(np.float32),
+        of_frame=unit[people.of_frame],
+        share=people.share,
     )

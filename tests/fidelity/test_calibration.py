@@ -1,10 +1,14 @@
 """High is real; the threshold and p_fake never contradict each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from sklearn.isotonic import IsotonicRegression
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.calibration import Calibration, calibrate, is_real, p_fake
+from deepfidelity_jax.fidelity.calibration import METHODS, Calibration, calibrate, is_real, p_fake
 
 
 def rng(seed=0):
@@ -33,6 +37,88 @@ def test_a_threshold_is_not_rounded_to_the_scores():
     score = np.array([0.7], np.float32)
     assert not is_real(score, 0.7)[0]
     assert p_fake(Calibration(-10.0, 0.7, "fixed"), score)[0] > 0.5
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", range(5))
+def test_no_method_lets_probability_and_verdict_disagree(method, seed):
+    fidelity, label = scores(gap=0.15, seed=seed)
+    calibration = calibrate(fidelity, label, middle=0.45, method=method)
+    assert calibration.method == method
+    t = calibration.threshold
+    near = np.nextafter(t, [-np.inf, np.inf]).tolist()
+    for probe in (np.r_[np.linspace(-0.5, 1.5, 5001), t, near, fidelity],):
+        for given in (probe, probe.astype(np.float32)):
+            probability, real = p_fake(calibration, given), is_real(given, t)
+            assert (probability[real] <= 0.5).all()
+            assert (probability[~real] >= 0.5).all()
+            assert (np.diff(probability[np.argsort(given, kind="stable")]) <= 0).all()
+            assert ((probability >= 0) & (probability <= 1)).all()
+
+
+def test_platt_is_what_it_was_before_there_were_others():
+    """The numbers of version 0.1.0, to the last bit."""
+    fidelity, label = scores()
+    found = calibrate(fidelity, label, middle=0.5)
+    assert found == calibrate(fidelity, label, middle=0.5, method="platt")
+    assert (found.method, found.curve) == ("platt", ())
+    x = np.linspace(-1, 2, 100)
+    expected = 1 / (1 + np.exp(-found.slope * (x - found.threshold)))
+    np.testing.assert_allclose(p_fake(found, x), expected, rtol=1e-14)
+
+
+def test_isotonic_equals_scikit_learn():
+    fidelity, label = scores(gap=0.15)
+    found = calibrate(fidelity, label, middle=0.5, method="isotonic")
+    weight = np.where(label == 0, 0.5 / np.sum(label == 0), 0.5 / np.sum(label == 1))
+    expected = IsotonicRegression(increasing=False, out_of_bounds="clip")
+    expected.fit(fidelity, label == 0, sample_weight=weight)
+    x = np.linspace(0, 1, 999)
+    np.testing.assert_allclose(p_fake(found, x), expected.predict(x), atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["beta", "temperature"])
+def test_logistic_fits_have_the_smallest_loss(method):
+    """By a general minimiser, of the balanced loss with scikit-learn's penalty written out."""
+    fidelity, label = scores(300, 900, gap=0.15)
+    found = calibrate(fidelity, label, middle=0.45, method=method)
+    f, fake = np.clip(fidelity, 1e-3, 1 - 1e-3), label == 0
+    weight = len(label) / (2 * np.bincount(label)[label])
+    if method == "beta":
+        x, own = np.stack([np.log(1 - f), -np.log(f), np.ones(len(f))], 1), found.curve[0]
+    else:
+        spread = fidelity.std()
+        x, own = (fidelity[:, None] - 0.45) / spread, (found.slope * spread,)
+
+    def loss(coefficients):
+        logit = x @ coefficients
+        penalty = np.sum(np.square(coefficients[:2])) / 2  # not of the intercept
+        return np.sum(weight * np.logaddexp(0, np.where(fake, -logit, logit))) + penalty
+
+    best = minimize(loss, np.zeros(x.shape[1]), method="BFGS", options={"gtol": 1e-9})
+    assert loss(np.array(own)) == pytest.approx(best.fun, rel=1e-6)
+    np.testing.assert_allclose(own, best.x, atol=2e-3)
+
+
+def test_temperature_leaves_the_threshold_in_the_middle():
+    found = calibrate(*scores(), middle=0.45, method="temperature")
+    assert (found.threshold, found.threshold_from) == (0.45, "fixed")
+    assert "middle" in found.note
+
+
+def test_other_methods_follow_bent_curves():
+    """Where the odds are not those of a sigmoid, isotonic and beta have the smaller loss."""
+    r = rng(4)
+    f = r.uniform(0.001, 0.999, 6000)
+    truth = 1 / (1 + np.exp(-(2 * np.log(1 - f) - 0.3 * np.log(f) + 1)))
+    label = (r.random(6000) >= truth).astype(int)
+    weight = 1 / np.bincount(label)[label]
+    losses = {}
+    for method in ("platt", "isotonic", "beta"):
+        p = p_fake(calibrate(f, label, middle=0.5, method=method), f)
+        losses[method] = np.average((p - (label == 0)) ** 2, weights=weight)
+    assert losses["beta"] < losses["platt"]
+    assert losses["isotonic"] < losses["platt"]
 
 
 def test_probability_and_verdict_never_disagree():
@@ -83,8 +169,9 @@ def test_shifted_scores_shift_the_threshold():
         (np.array([0.4, 0.4]), np.array([0, 1]), "equal"),
     ],
 )
-def test_without_an_order_the_threshold_is_fixed(fidelity, label, reason):
-    calibration = calibrate(fidelity, label, middle=0.45)
+@pytest.mark.parametrize("method", METHODS)
+def test_without_an_order_the_threshold_is_fixed(fidelity, label, reason, method):
+    calibration = calibrate(fidelity, label, middle=0.45, method=method)
     assert calibration.threshold_from == "fixed"
     assert calibration.threshold == 0.45
     assert reason in calibration.note
@@ -97,6 +184,8 @@ def test_impossible_calibrations_are_refused():
         calibrate(np.array([np.nan, 1.0]), np.array([0, 1]), middle=0.5)
     with pytest.raises(InputError, match="slope"):
         Calibration(1.0, 0.5, "validation")
+    with pytest.raises(InputError, match="isotonic with 0 arrays"):
+        replace(Calibration(-1.0, 0.5, "validation"), method="isotonic")
     with pytest.raises(InputError, match="threshold nan"):
         Calibration(-1.0, np.nan, "validation")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.calibration import fixed_calibration
+from deepfidelity_jax.fidelity.calibration import METHODS, calibrate, fixed_calibration
 from deepfidelity_jax.fidelity.regressor import fit_regressor
 from deepfidelity_jax.fidelity.scale import fit_scale
-from deepfidelity_jax.fidelity.stored import FidelityModel, load, save
+from deepfidelity_jax.fidelity.stored import FidelityModel, Validation, load, save
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,38 @@ def test_a_model_comes_back_bit_for_bit(model, tmp_path):
     save(load(path), path)
     assert path.read_bytes() == first
     assert [p.name for p in path.parent.iterdir()] == ["fidelity.npz"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_calibration_comes_back(model, tmp_path, method):
+    r = np.random.default_rng(1)
+    label = np.arange(60) % 2
+    fidelity = (0.3 + 0.3 * label + 0.1 * r.normal(size=60)).astype(np.float32)
+    fitted = calibrate(fidelity, label, middle=0.5, method=method)
+    kept = Validation(fidelity, label, np.arange(60))
+    save(replace(model, calibration=fitted, validation=kept), tmp_path / "f.npz")
+    found = load(tmp_path / "f.npz")
+    assert found.calibration == fitted
+    for name in ("fidelity", "label", "video"):
+        np.testing.assert_array_equal(getattr(found.validation, name), getattr(kept, name))
+    with np.load(tmp_path / "f.npz") as stored:
+        arrays = dict(stored)
+    assert ("calibration_0" in arrays) == (method in ("isotonic", "beta"))
+    for wrong in ({"validation_fidelity": fidelity[:-1]}, {"validation_label": label + 1}):
+        np.savez(tmp_path / "f.npz", **{**arrays, **wrong})
+        assert_refused(tmp_path / "f.npz")
+    if method == "isotonic":
+        np.savez(tmp_path / "f.npz", **{**arrays, "calibration_1": arrays["calibration_1"][::-1]})
+        assert_refused(tmp_path / "f.npz")
+
+
+def test_a_file_of_an_earlier_version_is_read(model, tmp_path):
+    """It has neither validation scores nor the name of a calibration."""
+    save(model, tmp_path / "f.npz")
+    with np.load(tmp_path / "f.npz") as stored:
+        assert set(stored.files) == {"meta", *model.regressor.arrays._fields}
+        assert '"method"' not in str(stored["meta"])
+    assert load(tmp_path / "f.npz").validation is None
 
 
 def test_device_arrays_are_saved_alike(model, tmp_path):

@@ -64,7 +64,8 @@ MEANS = {
             "augment.degrade_p", "augment.degrade_strength", "augment.recompress_p",
             "augment.erase_p", "train.learning_rate", "train.weight_decay", "train.clip_norm",
             "train.label_smoothing", "train.token_weight", "train.fidelity_weight",
-            "train.ranking_weight", "train.mask_weight", "train.ema_decay",
+            "train.ranking_weight", "train.mask_weight", "train.ema_decay", "eval.top_share",
+            "eval.wanted_fpr", "eval.cost_missed", "eval.cost_false_alarm", "eval.prevalence",
         },
     ),
     "nothing said": ("", {"data.group", "data.real_label"}),
@@ -157,8 +158,9 @@ def another(name):
     before = flatten_dict(default.get_config().to_dict(), sep=".")[name]
     values = (
         not before, "elsewhere", "ffpp", "c40", ("Deepfakes",), ("test",), "yunet", "none", "tiny",
-        "folder", "bfloat16", "1", "labelled", "test", 2, 63, 96, 0.5, 0.3, (0.3, 0.3), (0.7, 0.9),
-        (50, 60), (0.5, 0.4, 0.1), (0, 1, 0, 0), ("video:train-test",),
+        "folder", "bfloat16", "1", "labelled", "test", "beta", "person", "median", 2, 63, 96, 0.5,
+        0.3, (0.3, 0.3), (0.7, 0.9), (50, 60), (0.5, 0.4, 0.1), (0, 1, 0, 0),
+        ("video:train-test",), "quality", "method",
     )  # fmt: skip
     return next(v for v in values if v != before and OPTIONS[name].holds(v))
 
@@ -178,7 +180,9 @@ def test_a_workdir_is_bound_by_what_changes_results(tmp_path):
         "data.group", "data.records_dir", "data.manual_dir", "data.beam", "data.workers",
         "leaks.allow",
         "train.shard_state", "train.remat", "train.log_every", "train.checkpoint_every",
-        "train.keep", "eval.batch_size", "eval.bootstrap", "eval.official_scoring",
+        "train.keep", "eval.batch_size", "eval.bootstrap", "eval.official_scoring", "eval.cluster",
+        "eval.aggregate", "eval.top_share", "eval.wanted_fpr", "eval.cost_missed",
+        "eval.cost_false_alarm", "eval.prevalence",
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """From features to fidelity.npz, predictions.csv and metrics.json."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -8,10 +9,11 @@ import pytest
 from scipy.stats import spearmanr
 
 from deepfidelity_configs import default
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import fit_scale, scale
 from deepfidelity_jax.scoring import evaluate
 from deepfidelity_jax.scoring.exported_features import Features
-from deepfidelity_jax.scoring.table import Predictions
+from deepfidelity_jax.scoring.table import Predictions, read_groups
 
 
 def features(videos=20, frames=2, seed=0, shift=2.0):
@@ -101,3 +103,46 @@ def test_the_lines_say_what_makes_figures_optimistic(fitted, tmp_path):
     assert f"frame_acc {found['frame_acc']:.4f} [{low:.4f}, {high:.4f}]" in text
     honest = evaluate.evaluate(config, model, features(seed=2)[1], "test", tmp_path)
     assert "optimistic" not in evaluate.describe(honest, "mine", "test")
+
+
+def test_calibration_and_operating_points_come_from_validation(fitted, tmp_path):
+    config, model, _ = fitted
+    test, groups = features(videos=60, seed=2)[1], {"group_x": ["a", "a", "b", "b"] * 30}
+    found = evaluate.evaluate(config, model, test, "test", tmp_path, groups=groups)
+    assert found["calibration"]["method"] == "platt"
+    assert found["calibration"]["video"]["n"] == 60
+    points = found["operating_points"]
+    assert (points["level"], points["n_videos_real"]) == ("video", 30)
+    assert points["verdict"]["threshold"] == model.calibration.threshold
+    assert points["wanted_fpr"]["threshold"] is None, "1% of 10 validation videos"
+    validation = features(seed=1)[1]
+    scores = evaluate.score(model.regressor, validation).reshape(20, 2).mean(axis=1)
+    best = points["lowest_cost"]["threshold"]
+    kind = validation.label[::2]
+    assert np.mean((scores >= best) == kind) >= np.mean((scores >= 0.5) == kind)
+    assert set(found["by_group"]["group_x"]["groups"]) == {"a", "b"}
+    assert found["by_group"]["group_x"]["level"] == "video"
+    assert read_groups(tmp_path / "predictions.csv") == groups
+
+
+def test_an_aggregate_needs_a_threshold_of_its_own(fitted, tmp_path):
+    config, model, _ = fitted
+    config = copy.deepcopy(config)
+    config.eval.aggregate = "top_share"
+    found = evaluate.evaluate(config, model, features(seed=2)[1], "test", tmp_path)
+    assert (found["aggregate"], found["top_share"]) == ("top_share", 0.1)
+    assert found["video_threshold"] != found["threshold"]
+    before = replace(model, validation=None)
+    with pytest.raises(InputError, match="aggregate is top_share, but fidelity.npz lacks"):
+        evaluate.evaluate(config, before, features(seed=2)[1], "test", tmp_path)
+    config.eval.aggregate = "mean"
+    found = evaluate.evaluate(config, before, features(seed=2)[1], "test", tmp_path)
+    assert "unknown" in found["operating_points"]["lowest_cost"]["note"]["threshold"]
+
+
+def test_people_come_from_the_records(fitted):
+    config = copy.deepcopy(fitted[0])
+    records = [{"origins": "person/a video/1 person/b"}, {"origins": "video/1"}]
+    assert evaluate.people_of(config, records) is None
+    config.eval.cluster = "person"
+    assert evaluate.people_of(config, records) == ["person/a person/b", ""]

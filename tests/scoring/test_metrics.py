@@ -7,18 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from score_tables import simulated, table
-from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from deepfidelity_jax.scoring.intervals import Sample
-from deepfidelity_jax.scoring.metrics import (
-    auc,
-    average_precision,
-    equal_error_rate,
-    roc_curve,
-    spearman,
-    summarize,
-)
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.scoring.metrics import levels_of, summarize
+from deepfidelity_jax.statistics.ranking import roc_curve
 
 
 def test_values_that_a_hand_can_compute():
@@ -45,35 +38,7 @@ def test_high_fidelity_is_real_and_the_threshold_itself_is_real():
     assert summarize(table([0, 1], [0.2, 0.7]), 0.7, "fixed", replicates=10)["frame_acc"] == 0.5
 
 
-def test_weighted_statistics_equal_scikit_learn_ties_included():
-    rng = np.random.default_rng(0)
-    for levels in (3, 10, 1000):
-        label = rng.integers(0, 2, 200)
-        score = rng.integers(0, levels, 200) / levels
-        weights = rng.integers(0, 4, (5, 200)).astype(float)
-        area = auc(Sample(label, score, weights))
-        precision = average_precision(Sample(label, score, weights))
-        for row, a, p in zip(weights, area, precision, strict=True):
-            assert a == pytest.approx(roc_auc_score(label, score, sample_weight=row), abs=1e-12)
-            assert p == pytest.approx(
-                average_precision_score(1 - label, -score, sample_weight=row), abs=1e-12
-            )
-
-
-def test_weights_count_as_repetition():
-    rng = np.random.default_rng(1)
-    label, score = rng.integers(0, 2, 50), rng.integers(0, 20, 50) / 20
-    other, weights = rng.integers(0, 9, 50) / 9, rng.integers(0, 4, (4, 50)).astype(float)
-    rate = equal_error_rate(Sample(label, score, weights))
-    correlation = spearman(Sample(label, score, weights), other)
-    for i, row in enumerate(weights):
-        drawn = np.repeat(np.arange(50), row.astype(int))
-        again = Sample(label[drawn], score[drawn], np.ones((1, len(drawn))))
-        assert rate[i] == pytest.approx(equal_error_rate(again)[0], abs=1e-12)
-        assert correlation[i] == pytest.approx(spearmanr(score[drawn], other[drawn])[0], abs=1e-12)
-
-
-def testequal_error_rate_lies_where_the_roc_meets_the_diagonal():
+def test_equal_error_rate_lies_where_the_roc_meets_the_diagonal():
     found = simulated(np.random.default_rng(2))
     rate = summarize(found, 0.5, "fixed", replicates=10)["eer"]
     false_alarm, caught, _ = sklearn_roc_curve(1 - found.label, -found.fidelity)
@@ -171,3 +136,46 @@ def test_what_cannot_be_had_is_null_and_says_why():
 def test_a_score_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="1 of 2"):
         summarize(table([0, 1], [0.1, np.nan]), 0.5, "fixed")
+
+
+def test_people_are_drawn_with_all_their_videos():
+    """Thirty videos of six people are six pieces of evidence, not thirty."""
+    rng = np.random.default_rng(0)
+    person = np.arange(30) % 15
+    label = (person % 2).astype(int)
+    data = table(label, label + np.repeat(rng.normal(size=15), 2)[np.argsort(np.argsort(person))])
+    people = [f"person/{number}" for number in person]
+    levels = levels_of(data, 0, 50, people=people)
+    assert levels.draws.shape == (51, 15)
+    assert levels.frames.clusters == "people"
+    found = summarize(data, 0.5, "fixed", levels=levels)
+    assert (found["cluster"], found["n_clusters"]) == ("people", 15)
+    joined = levels_of(data, 0, 50, people=[f"{p} person/99" for p in people])
+    assert joined.draws.shape[1] == 1, "one person in all of them joins them"
+    few = summarize(data, 0.5, "fixed", levels=joined)
+    assert few["ci"]["frame_auc"] is None
+    assert "fewer than 5 people" in few["note"]["frame_auc"]
+    with pytest.raises(InputError, match="1 of 30 faces"):
+        levels_of(data, 0, 50, people=["", *people[1:]])
+
+
+def test_the_aggregate_is_said_and_all_are_compared():
+    data = simulated(np.random.default_rng(1))
+    found = summarize(
+        data, 0.5, "fixed", levels=levels_of(data, 0, 20, aggregate="median"), video_threshold=0.25
+    )
+    assert (found["aggregate"], found["video_threshold"]) == ("median", 0.25)
+    assert found["video_auc"] == found["by_aggregate"]["median"]["video_auc"]
+    medians = np.median(data.fidelity.reshape(60, 4), axis=1)
+    label = data.label.reshape(60, 4)[:, 0]
+    names = data.video_id.reshape(60, 4)[:, 0]
+    assert found["video_acc"] == np.mean((medians >= 0.25) == label), names
+    assert list(found["by_aggregate"]) == ["mean", "median", "top_share", "least_person"]
+    assert "auc" in found["from_test_curve"]
+
+
+def test_what_is_too_few_is_said():
+    found = summarize(simulated(np.random.default_rng(1)), 0.5, "fixed", replicates=10)
+    assert found["tpr_at_fpr_0.1pct"] is None
+    assert found["note"]["tpr_at_fpr_0.1pct"] == "0.001 of 120 real frames is less than one"
+    assert found["note"]["video_tpr_at_fpr_1pct"] == "0.01 of 30 real videos is less than one"

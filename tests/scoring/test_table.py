@@ -8,7 +8,7 @@ from score_tables import table
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.scoring.metrics import summarize
-from deepfidelity_jax.scoring.table import Predictions, group_videos
+from deepfidelity_jax.scoring.table import Predictions, group_videos, read_groups
 
 
 def test_a_video_scores_the_mean_of_its_frames():
@@ -112,3 +112,23 @@ def test_columns_must_be_equally_long():
         replace(table([0, 1], [0.1, 0.9]), frame=[1])
     with pytest.raises(ValueError, match="labels must be"):
         table([0, 2], [0.1, 0.9])
+
+
+def test_the_people_of_a_file_are_as_real_as_the_least_of_them():
+    two = table([1, 1, 0, 0, 1, 1], [0.9, 0.7, 0.1, 0.3, 0.6, 0.8], ["a", "a", "b", "b", "c", "c"])
+    two = Predictions(**{f.name: getattr(two, f.name) for f in fields(two)} | {
+        "path": ["clip"] * 4 + ["c1", "c2"]
+    })  # fmt: skip
+    videos = group_videos(two, "least_person")
+    assert videos.label.tolist() == [0, 1], "fake if one of them is"
+    np.testing.assert_allclose(videos.fidelity, [0.2, 0.7])
+    assert videos.method.tolist() == ["swap", "original"]
+    assert videos.of_frame.tolist() == [0, 0, 0, 0, 1, 1]
+    assert group_videos(two, "median").label.tolist() == [1, 0, 1]
+
+
+def test_groups_are_written_beside_the_columns(tmp_path):
+    one = table([0, 1], [0.1, 0.9])
+    one.write_csv(tmp_path / "p.csv", {"group_age": ["young", ""]})
+    assert read_groups(tmp_path / "p.csv") == {"group_age": ["young", ""]}
+    np.testing.assert_array_equal(Predictions.read_csv(tmp_path / "p.csv").fidelity, one.fidelity)

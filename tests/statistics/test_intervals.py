@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import norm
 from score_tables import simulated
 
-from deepfidelity_jax.scoring.intervals import Level, add_statistics, draw_videos
 from deepfidelity_jax.scoring.metrics import summarize
 from deepfidelity_jax.scoring.table import Predictions
+from deepfidelity_jax.statistics.intervals import Level, add_statistics, draw_clusters
 
 
 @pytest.mark.slow
@@ -49,13 +49,13 @@ def test_seed_and_nothing_else_decides_the_intervals():
 def test_chunks_of_replicates_make_no_difference(monkeypatch):
     data = simulated(np.random.default_rng(7))
     whole = summarize(data, 0.5, "fixed", replicates=50)
-    monkeypatch.setattr("deepfidelity_jax.scoring.intervals.CHUNK", 1000)
+    monkeypatch.setattr("deepfidelity_jax.statistics.intervals.CHUNK", 1000)
     assert summarize(data, 0.5, "fixed", replicates=50) == whole
 
 
 def test_a_replicate_draws_each_class_to_its_own_size():
     label = np.repeat([0, 1], [30, 10])
-    draws = draw_videos(label, seed=0, replicates=500)
+    draws = draw_clusters(label, seed=0, replicates=500)
     assert draws.shape == (501, 40)
     assert (draws[0] == 1).all(), "row 0 is the data itself"
     assert (draws[1:, label == 0].sum(axis=1) == 30).all()

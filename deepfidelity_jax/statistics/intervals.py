@@ -1,22 +1,23 @@
-"""Every 95% interval in metrics.json: a percentile bootstrap over whole videos.
+"""Every 95% interval in metrics.json: a percentile bootstrap over whole clusters.
 
-How the interval of an AUC is made:
+A cluster is a video, or a person with all that shows them. How the interval of an AUC is made:
 
-1. `draw_videos` draws videos with replacement, `config.eval.bootstrap` times: as many real ones as
-   there are, from the real ones, and as many fake ones from the fake ones. A replicate is a row of
-   counts, how often each video was drawn. Row 0 is the data itself, each video once.
-2. Each frame takes the count of its video as its weight. Frames of one video resemble each other,
+1. `draw_clusters` draws clusters with replacement, `config.eval.bootstrap` times: as many real ones
+   as there are, from the real ones, and as many fake ones from the fake ones; those with both, as a
+   person has, are a third kind. A replicate is a row of counts, how often each cluster was drawn.
+   Row 0 is the data itself, each cluster once.
+2. Each frame takes the count of its cluster as its weight. Frames of one video resemble each other,
    so they are drawn together: 100 frames of one video are not 100 pieces of evidence.
-3. `metrics.auc` maps rows of weights to one number per row. Row 0 gives the AUC and all others its
+3. `ranking.auc` maps rows of weights to one number per row. Row 0 gives the AUC and all others its
    distribution, from the same lines of code.
 4. The interval runs from the 2.5th to the 97.5th percentile of that distribution. There is none
-   with fewer than 5 videos of a class, as resampling those says little about others.
+   with fewer than 5 clusters of a class, as resampling those says little about others.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,21 +25,30 @@ from jaxtyping import Bool, Float, Int
 
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 
-MIN_VIDEOS = 5  # of a class, for an interval
+MIN_CLUSTERS = 5  # of a class, for an interval
+BOTH = 2  # the kind of a cluster with real and fake faces
 CHUNK = 1_000_000  # weights held at once: bounds the memory, and keeps the work near the cache
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """The units that are counted, frames or videos: label, score and video of each."""
+    """The units that are counted, frames or videos: label, score and cluster of each.
+
+    clusters: what the clusters are, in the plural.
+    """
 
     label: Int[np.ndarray, "n"]
     score: Float[np.ndarray, "n"]
-    video: Int[np.ndarray, "n"]
+    cluster: Int[np.ndarray, "n"]
+    clusters: str = "videos"
 
     def take(self, rows: Bool[np.ndarray, "n"]) -> "Level":
         """The level with these units alone."""
-        return Level(self.label[rows], self.score[rows], self.video[rows])
+        return Level(self.label[rows], self.score[rows], self.cluster[rows], self.clusters)
+
+    def scored(self, score: Float[np.ndarray, "n"]) -> "Level":
+        """The level with other scores."""
+        return replace(self, score=score)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +78,24 @@ class Sample:
         return reals, everything - reals
 
 
-Statistic = Callable[[Sample], Float[np.ndarray, "r"]]
+Statistic = Callable[[Sample], Float[np.ndarray, "r *more"]]
 
 
-def draw_videos(
-    label: Int[np.ndarray, "v"], seed: int, replicates: int
-) -> Float[np.ndarray, "r v"]:
-    """How often each video occurs in each replicate; row 0 is the data itself."""
+def kinds_of(label: Int[np.ndarray, "n"], cluster: Int[np.ndarray, "n"]) -> Int[np.ndarray, "c"]:
+    """The class of each cluster: 0 fake, 1 real, 2 both."""
+    count = int(cluster.max(initial=-1)) + 1
+    has = [np.bincount(cluster[label == kind], minlength=count) > 0 for kind in (FAKE, REAL)]
+    return np.where(has[FAKE] & has[REAL], BOTH, np.where(has[REAL], REAL, FAKE))
+
+
+def draw_clusters(
+    kind: Int[np.ndarray, "c"], seed: int, replicates: int
+) -> Float[np.ndarray, "r c"]:
+    """How often each cluster occurs in each replicate; row 0 is the data itself."""
     rng = np.random.default_rng(seed)
-    draws = np.ones((1 + replicates, len(label)))
-    for kind in (FAKE, REAL):
-        (members,) = np.nonzero(label == kind)
+    draws = np.ones((1 + replicates, len(kind)))
+    for one in (FAKE, REAL, BOTH):
+        (members,) = np.nonzero(kind == one)
         if members.size:
             even = np.full(members.size, 1 / members.size)
             draws[1:, members] = rng.multinomial(members.size, even, replicates)
@@ -88,40 +105,50 @@ def draw_videos(
 def add_statistics(
     entry: dict,
     level: Level,
-    draws: Float[np.ndarray, "r v"],
+    draws: Float[np.ndarray, "r c"],
     statistics: dict[str, Statistic],
 ) -> None:
     """Add the value of each statistic to `entry`, its interval to `entry["ci"]`.
 
     Where a value or an interval cannot be had it is None, and `entry["note"]` says why.
     """
-    found = _compute(level, draws, statistics)
-    videos = [len(np.unique(level.video[level.label == kind])) for kind in (FAKE, REAL)]
-    for name, (value, *drawn) in found.items():
-        drawn = np.array(drawn)[np.isfinite(drawn)]
+    found = resample(level, draws, statistics)
+    counts = [len(np.unique(level.cluster[level.label == kind])) for kind in (FAKE, REAL)]
+    for name, values in found.items():
+        value, drawn = values[0], values[1:][np.isfinite(values[1:])]
         entry[name] = float(value) if np.isfinite(value) else None
         entry["ci"][name] = None
         if entry[name] is None:
-            empty = [LABELS[kind] for kind in (FAKE, REAL) if not videos[kind]]
+            empty = [LABELS[kind] for kind in (FAKE, REAL) if not counts[kind]]
             entry["note"][name] = (
                 f"there are no {' and no '.join(empty)} faces"
                 if empty
                 else "too few faces, or all alike"
             )
-        elif min(n for n in videos if n) < MIN_VIDEOS:
-            entry["note"][name] = f"no interval: fewer than {MIN_VIDEOS} videos of a class"
+        elif min(n for n in counts if n) < MIN_CLUSTERS:
+            entry["note"][name] = (
+                f"no interval: fewer than {MIN_CLUSTERS} {level.clusters} of a class"
+            )
         elif drawn.size:
-            entry["ci"][name] = np.percentile(drawn, [2.5, 97.5]).tolist()
+            entry["ci"][name] = interval(drawn)
             if np.ptp(drawn) == 0:  # as when every verdict is right: of these videos, not of any
                 entry["note"][name] = "all replicates are equal: the interval is too narrow"
 
 
-def _compute(level, draws, statistics: dict[str, Statistic]) -> dict[str, np.ndarray]:
-    """Each statistic on every row of draws, a chunk of rows at a time."""
+def interval(drawn: Float[np.ndarray, "r"], share: float = 0.95) -> list[float]:
+    """The percentile interval that holds this share of the replicates."""
+    tail = round(50 * (1 - share), 9)  # exactly 2.5 for 95%
+    return np.percentile(drawn, [tail, 100 - tail]).tolist()
+
+
+def resample(
+    level: Level, draws: Float[np.ndarray, "r c"], statistics: dict[str, Statistic]
+) -> dict[str, Float[np.ndarray, "r *more"]]:
+    """Each statistic on every row of draws, a chunk of rows at a time; NaN where there is none."""
     rows = max(1, CHUNK // max(1, len(level.label)))
     found = {name: [] for name in statistics}
     for start in range(0, len(draws), rows):
-        weights = np.take(draws[start : start + rows], level.video, axis=1)
+        weights = np.take(draws[start : start + rows], level.cluster, axis=1)
         sample = Sample(level.label, level.score, weights)
         # A share of nothing is NaN here, and becomes None with its reason.
         with np.errstate(invalid="ignore", divide="ignore"):

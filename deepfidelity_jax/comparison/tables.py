@@ -1,0 +1,247 @@
+"""A comparison as Markdown, LaTeX or CSV."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from deepfidelity_jax.comparison.compare import REPLICATES, SEED, SURE, Comparison
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
+
+FORMATS = (".csv", ".md", ".tex")
+COUNTS = ("rows", "used", "only_here", "lacking", "unscored")
+CSV_COLUMNS = (
+    "table", "level", "file", "other", "group", "figure", "value", "low", "high", "from", "n",
+)  # fmt: skip
+SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+class Table(NamedTuple):
+    """A table of text: what it shows, its header and its rows."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def require_format(path: str) -> None:
+    """InputError if a comparison cannot be written to a file of this name."""
+    if Path(path).suffix not in FORMATS:
+        raise InputError(f"--output={path}: give a name that ends in {', '.join(FORMATS)}")
+
+
+def write(comparison: Comparison, path: str | Path) -> None:
+    """Write a comparison in the format that the name ends in."""
+    text = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}[Path(path).suffix](comparison)
+    with written_whole(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.write(text)
+
+
+def tables(comparison: Comparison) -> Iterator[Table]:
+    """The rows used, then for each level files, pairs, wins and groups."""
+    yield Table(
+        f"Rows, matched by {', '.join(comparison.keys)}. All figures are of the rows that every "
+        "file has.",
+        ("file", "rows", "used", "not in every file", "lacking", "without a score", "for example"),
+        [
+            (entry["file"], *(str(entry[key]) for key in COUNTS), "; ".join(entry["examples"]))
+            for entry in comparison.matching
+        ],
+    )
+    for name, level in comparison.levels.items():
+        about = (
+            f"Per {name}: {level['n']} {name}s ({level['n_real']} real, {level['n_fake']} fake), "
+            f"{level['clusters']} videos or pictures"
+        )
+        yield Table(
+            f"{about}. Accuracy at each file's own threshold. Intervals are of 95%; where not said "
+            f"otherwise from a bootstrap over videos, {REPLICATES} replicates, seed {SEED}.",
+            ("file", "AUC", "95%", "interval from", "threshold", "from", "accuracy", "95%"),
+            [
+                (
+                    entry["file"], _number(entry["auc"]), _range(entry["auc_ci"]),
+                    entry["auc_ci_from"], _number(entry["threshold"]), entry["threshold_from"],
+                    _number(entry["accuracy"]), _range(entry["accuracy_ci"]),
+                )
+                for entry in level["files"]
+            ],
+        )  # fmt: skip
+        why = "" if level["test"] == "delong" else (
+            " DeLong's and McNemar's test need independent units and are left out: frames of one "
+            "video are alike."
+        )  # fmt: skip
+        yield Table(
+            f"Pairs, per {name}. Difference of AUC, a minus b; p-values are two-sided, in brackets "
+            f"corrected by Holm's method for {len(level['pairs'])} pairs.{why}",
+            ("a", "b", "AUC a - b", "95%", "DeLong", "paired bootstrap", "only a right",
+             "only b right", "McNemar"),
+            [
+                (
+                    pair["a"], pair["b"], _number(pair["auc_difference"], "+.4f"),
+                    _range(pair["ci"]), _p(pair, "delong"), _p(pair, "bootstrap"),
+                    _count(pair["only_a_right"]), _count(pair["only_b_right"]),
+                    _p(pair, "mcnemar") + (", exact" if pair["mcnemar_exact"] else ""),
+                )
+                for pair in level["pairs"]
+            ],
+        )  # fmt: skip
+        test = {"delong": "DeLong's test", "bootstrap": "the paired bootstrap"}[level["test"]]
+        yield Table(
+            f"Wins, per {name}: a higher AUC with a corrected p below {SURE} by {test}.",
+            ("file", "wins", "ties", "losses"),
+            [
+                (entry["file"], *(str(entry[key]) for key in ("wins", "ties", "losses")))
+                for entry in level["files"]
+            ],
+        )
+        for column, found in level["groups"].items():
+            yield from _group_tables(name, column, found)
+
+
+def _group_tables(level: str, column: str, found: dict) -> Iterator[Table]:
+    rows, gaps = [], []
+    for file, entry in found.items():
+        for group, own in entry["groups"].items():
+            rows.append((
+                file, group, str(own["n_real"]), str(own["n_fake"]), _number(own["auc"]),
+                _range(own["ci"]["auc"]), _number(own.get("fpr")), _range(own["ci"].get("fpr")),
+            ))  # fmt: skip
+        for figure, gap in entry["largest_gap"].items():
+            between = " and ".join(gap["between"] or ())
+            gaps.append(
+                (file, figure, _number(gap["value"]), _range(gap["ci"]), between, gap["note"])
+            )
+    yield Table(
+        f"By {column}, per {level}. FPR at each file's own threshold, the same for all groups.",
+        ("file", "group", "real", "fake", "AUC", "95%", "FPR", "95%"),
+        rows,
+    )
+    yield Table(
+        f"Largest gap between two groups of {column}, per {level}.",
+        ("file", "figure", "gap", "95%", "between", "note"),
+        gaps,
+    )
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """All tables in Markdown."""
+    lines = []
+    for caption, header, rows in tables(comparison):
+        lines += [caption, "", _line(header), _line(["---"] * len(header))]
+        lines += [*(_line(row) for row in rows), ""]
+    return "\n".join([*lines, *comparison.notes]).rstrip() + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def to_latex(comparison: Comparison) -> str:
+    """All tables in LaTeX; they need the package booktabs."""
+    lines = []
+    for caption, header, rows in tables(comparison):
+        lines += [
+            "\\begin{table}", "\\centering", f"\\caption{{{_escape(caption)}}}",
+            f"\\begin{{tabular}}{{{'l' * len(header)}}}", "\\toprule", _row(header), "\\midrule",
+            *(_row(row) for row in rows), "\\bottomrule", "\\end{tabular}", "\\end{table}", "",
+        ]  # fmt: skip
+    return "\n".join([*lines, *(f"% {note}" for note in comparison.notes)]).rstrip() + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(_escape(cell) for cell in cells) + r" \\"
+
+
+def _escape(text: str) -> str:
+    return "".join(SPECIAL.get(c, c) for c in text.replace("\n", " "))
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Every figure in a row of its own, with all digits."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, CSV_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for entry in comparison.matching:
+        for figure in COUNTS:
+            writer.writerow(
+                {"table": "rows", "file": entry["file"], "figure": figure, "value": entry[figure]}
+            )
+    for name, level in comparison.levels.items():
+        for row in _csv_rows(level):
+            writer.writerow(
+                {"level": name, "n": level["n"]} | {k: v for k, v in row.items() if v is not None}
+            )
+    return file.getvalue()
+
+
+def _csv_rows(level: dict) -> Iterator[dict]:
+    def bounds(ci):
+        return dict(zip(("low", "high"), ci or (None, None), strict=True))
+
+    for entry in level["files"]:
+        own = {"table": "files", "file": entry["file"]}
+        source = entry["auc_ci_from"]
+        yield (
+            own | {"figure": "auc", "value": entry["auc"], "from": source} | bounds(entry["auc_ci"])
+        )
+        where = entry["threshold_from"]
+        yield own | {"figure": "threshold", "value": entry["threshold"], "from": where}
+        yield (
+            own | {"figure": "accuracy", "value": entry["accuracy"]} | bounds(entry["accuracy_ci"])
+        )
+        for figure in ("wins", "ties", "losses"):
+            yield own | {
+                "table": "wins",
+                "figure": figure,
+                "value": entry[figure],
+                "from": level["test"],
+            }
+    for pair in level["pairs"]:
+        own = {"table": "pairs", "file": pair["a"], "other": pair["b"]}
+        yield (
+            own | {"figure": "auc_difference", "value": pair["auc_difference"]} | bounds(pair["ci"])
+        )
+        for figure, value in pair.items():
+            if figure.endswith(("_p", "_holm", "_right")):
+                exact = "exact" if figure.startswith("mcnemar") and pair["mcnemar_exact"] else None
+                yield own | {"figure": figure, "value": value, "from": exact}
+    for column, found in level["groups"].items():
+        for file, entry in found.items():
+            for group, counted in entry["groups"].items():
+                for figure, ci in counted["ci"].items():
+                    yield {
+                        "table": column, "file": file, "group": group, "figure": figure,
+                        "value": counted[figure], "n": counted["n"], **bounds(ci),
+                    }  # fmt: skip
+            for figure, gap in entry["largest_gap"].items():
+                yield {
+                    "table": column, "file": file, "group": " and ".join(gap["between"] or ()),
+                    "figure": f"largest gap of {figure}", "value": gap["value"],
+                    **bounds(gap["ci"]),
+                }  # fmt: skip
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _range(ci: Sequence[float] | None) -> str:
+    return "-" if ci is None else f"{ci[0]:.4f} to {ci[1]:.4f}"
+
+
+def _p(pair: dict, test: str) -> str:
+    values = [pair[f"{test}_p"], pair[f"{test}_p_holm"]]
+    if None in values:
+        return "-"
+    first, second = ("<0.0001" if value < 1e-4 else f"{value:.4f}" for value in values)
+    return f"{first} ({second})"

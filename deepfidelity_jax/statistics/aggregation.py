@@ -1,0 +1,74 @@
+"""The score of a video from those of its frames."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+# mean and median of all frames; top_share, the mean of the least real share of them; least_person,
+# the mean of each person's frames, and of these the least real.
+AGGREGATES = ("mean", "median", "top_share", "least_person")
+
+
+def mean(score: Float[np.ndarray, "n"], unit: Int[np.ndarray, "n"]) -> Float[np.ndarray, "u"]:
+    """Mean score of each unit."""
+    count = int(unit.max(initial=-1)) + 1
+    return np.bincount(unit, score, minlength=count) / np.bincount(unit, minlength=count)
+
+
+def median(score: Float[np.ndarray, "n"], unit: Int[np.ndarray, "n"]) -> Float[np.ndarray, "u"]:
+    """Median score of each unit, the mean of the middle two of an even number."""
+    ordered, first, size = _sorted(score, unit)
+    return (ordered[first + (size - 1) // 2] + ordered[first + size // 2]) / 2
+
+
+def top_share(
+    score: Float[np.ndarray, "n"], unit: Int[np.ndarray, "n"], share: float
+) -> Float[np.ndarray, "u"]:
+    """Mean of the lowest, least real, share of the scores of each unit, one score at least."""
+    ordered, first, size = _sorted(score, unit)
+    # Rounded first: 0.1 * 30 is a little more than 3.
+    taken = np.maximum(1, np.ceil(np.round(share * size, 9))).astype(np.int64)
+    upto = np.concatenate([[0.0], np.cumsum(ordered)])
+    return (upto[first + taken] - upto[first]) / taken
+
+
+def least(score: Float[np.ndarray, "p"], unit: Int[np.ndarray, "p"]) -> Float[np.ndarray, "u"]:
+    """The lowest score of each unit."""
+    ordered, first, _ = _sorted(score, unit)
+    return ordered[first]
+
+
+def aggregate(
+    name: str, score: Float[np.ndarray, "n"], video: Int[np.ndarray, "n"], share: float
+) -> Float[np.ndarray, "v"]:
+    """The score of each video, by the aggregate's name; `share` is that of `top_share`.
+
+    A video shows one person (a clip of two people is two videos), so that `least_person` is the
+    mean here; `table.group_videos` joins the people of a file.
+    """
+    score = np.asarray(score, np.float64)
+    if name == "median":
+        return median(score, video)
+    return top_share(score, video, share) if name == "top_share" else mean(score, video)
+
+
+def components(*columns: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+    """The number of the connected component of each row; rows that share a value are connected."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(columns[0])
+    rows, values, offset = [], [], n
+    for column in columns:
+        rows.append(np.arange(n))
+        values.append(column + offset)
+        offset += int(column.max(initial=-1)) + 1
+    edges = np.concatenate(rows), np.concatenate(values)
+    graph = coo_matrix((np.ones(len(edges[0])), edges), shape=(offset, offset))
+    return connected_components(graph, directed=False)[1][:n].astype(np.int64)
+
+
+def _sorted(score, unit):
+    """Scores in ascending order within each unit, where each unit starts, and its size."""
+    order = np.lexsort((score, unit))
+    size = np.bincount(unit, minlength=int(unit.max(initial=-1)) + 1)
+    return np.asarray(score, np.float64)[order], np.cumsum(size) - size, size

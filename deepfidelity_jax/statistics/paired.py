@@ -1,0 +1,56 @@
+"""Two detectors on the same units: McNemar's test, the paired bootstrap, and Holm's correction."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import binom, chi2
+
+FEW = 25  # discordant units, below which McNemar's test is exact
+
+
+class Discordant(NamedTuple):
+    """Units that only the first, or only the second, judged rightly; p-value, and whether exact."""
+
+    first: int
+    second: int
+    p: float
+    exact: bool
+
+
+def mcnemar(first: Bool[np.ndarray, "n"], second: Bool[np.ndarray, "n"]) -> Discordant:
+    """Whether two detectors are right equally often (McNemar, Psychometrika 1947).
+
+    Exact, by the binomial distribution, with fewer than 25 discordant units; by chi-squared with
+    the correction for continuity (Edwards 1948) otherwise. Units must be independent.
+
+    Args:
+      first: whether the first detector judged each unit rightly.
+      second: the same of the second.
+    """
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    both = only_first + only_second
+    if both < FEW:
+        p = min(1.0, 2 * float(binom.cdf(min(only_first, only_second), both, 0.5)))
+        return Discordant(only_first, only_second, p, True)
+    statistic = max(0, abs(only_first - only_second) - 1) ** 2 / both
+    return Discordant(only_first, only_second, float(chi2.sf(statistic, 1)), False)
+
+
+def bootstrap_p(drawn: Float[np.ndarray, "r"]) -> float:
+    """The two-sided p-value of a difference of 0, from replicates of the difference.
+
+    Twice the smaller share of replicates on either side of 0, counting the data as one replicate,
+    so that p is never 0 (Davison and Hinkley 1997, section 4.2).
+    """
+    below, above = np.sum(drawn <= 0), np.sum(drawn >= 0)
+    return float(min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1)))
+
+
+def holm(p: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k"]:
+    """P-values corrected for k tests (Holm, Scandinavian Journal of Statistics 1979)."""
+    order = np.argsort(p, kind="stable")
+    scaled = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    corrected = np.empty(len(p))
+    corrected[order] = scaled
+    return corrected

@@ -1,0 +1,30 @@
+"""What is drawn is what metrics.json and the scores say."""
+
+import numpy as np
+from score_tables import simulated
+
+from deepfidelity_jax.scoring.figure_charts import draw_reliability, draw_risk_coverage
+from deepfidelity_jax.scoring.metrics import levels_of, summarize
+from deepfidelity_jax.statistics import reliability
+
+
+def test_the_diagram_has_the_points_of_the_metrics():
+    data = simulated(np.random.default_rng(0))
+    levels = levels_of(data, 0, 20)
+    p = 1 / (1 + np.exp(4 * (data.fidelity.astype(float) - 0.5)))
+    frame = reliability.describe(levels.frames.scored(p), levels.draws)
+    metrics = summarize(data, 0.5, "fixed", levels=levels)
+    metrics["calibration"] = {"method": "platt", "frame": frame, "video": frame}
+    chart = draw_reliability(metrics)
+    _, frames, _ = chart.figure.axes[0].lines
+    expected = [[part["p_fake"], part["share_fake"]] for part in frame["diagram"]]
+    np.testing.assert_allclose(frames.get_xydata(), expected)
+    assert f"{frame['ece']:.3f} for frames" in chart.caption
+
+
+def test_all_verdicts_together_are_as_wrong_as_the_accuracy_says():
+    data = simulated(np.random.default_rng(0))
+    metrics = summarize(data, 0.5, "fixed", replicates=10)
+    frames, videos = draw_risk_coverage(data, metrics).figure.axes[0].lines
+    np.testing.assert_allclose(frames.get_xydata()[-1], [1, 1 - metrics["frame_acc"]])
+    np.testing.assert_allclose(videos.get_xydata()[-1], [1, 1 - metrics["video_acc"]])
