@@ -147,17 +147,17 @@ def _read_left_out(path: Path) -> list[dict]:
     """The rows of `leave_one_out.write_table`, as a results table wants them."""
     if not path.exists():
         return []
-    rows = []
     with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            bounds = [float(row["low"]), float(row["high"])] if row["low"] else None
-            rows.append({
-                "name": row["left_out"], "n_frames": int(row["n_frames"]),
-                "frame_auc": float(row["frame_auc"]), "ci": {"frame_auc": bounds}, "note": {},
-            })  # fmt: skip
-    lowest = min((row["ci"]["frame_auc"] or [0.5])[0] for row in rows)
-    axis = 0.5 if lowest >= 0.5 else 0
-    return [row | {"axis": axis} for row in rows]
+        table = list(csv.DictReader(file))
+    axis = 0.5 if all(float(row["low"] or 0.5) >= 0.5 for row in table) else 0
+    return [
+        {
+            "name": row["left_out"], "n_frames": int(row["n_frames"]), "axis": axis, "note": {},
+            "frame_auc": float(row["frame_auc"]),
+            "ci": {"frame_auc": [float(row["low"]), float(row["high"])] if row["low"] else None},
+        }
+        for row in table
+    ]  # fmt: skip
 
 
 def _read_ablation(path: Path) -> dict | None:
@@ -166,12 +166,11 @@ def _read_ablation(path: Path) -> dict | None:
         return None
     lines = path.read_text(encoding="utf-8").splitlines()
     titles, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
-    # Numbers of seeds, the same in every row, stand above the table.
-    shown = [[row[0], *row[2:]] for row in rows]
     with path.with_name("ablation_methods.csv").open(encoding="utf-8", newline="") as file:
         methods = list(csv.DictReader(file))
-    found = {"titles": [titles[0], *titles[2:]], "rows": shown, "seeds": rows[0][1]}
-    return found | {"methods": methods}
+    # Numbers of seeds, the same in every row, stand above the table.
+    seeds = [row.pop(1) for row in (titles, *rows)][1]
+    return {"titles": titles, "rows": rows, "seeds": seeds, "methods": methods}
 
 
 def _environment() -> jinja2.Environment:
@@ -182,12 +181,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "count": lambda n: f"{n:,}",
-        "number": format_number,
-        "short": lambda value: f"{value:.4g}",
-        "correlations": format_correlations,
-    }
+    environment.filters |= {"number": format_number, "correlations": format_correlations}
+    environment.filters |= {"count": "{:,}".format, "short": "{:.4g}".format}
     return environment
 
 

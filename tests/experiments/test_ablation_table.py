@@ -103,6 +103,8 @@ def test_the_table_is_written_in_three_formats(tmp_path):
     assert rows[0]["frame_diff"] is None
     assert rows[1]["frame_diff"] < 0
     assert rows[1]["minutes"] == 2
+    three = summarize([*results, *(replace(own, name="c") for own in results[2:])], replicates=50)
+    assert three[1]["frame_p"] == three[2]["frame_p"] == min(1, 2 * rows[1]["frame_p"]), "Holm"
     assert rows[0]["seeds"] == 2
     write(rows, tmp_path / "ablation")
     with (tmp_path / "ablation.csv").open() as file:
