@@ -1,6 +1,7 @@
 """`fidelity.npz`: scale, regressor and calibration in one file of plain arrays, without pickle.
 
-The support vectors are stored as arrays, everything else as JSON in the array `meta`.
+The regressor is stored as arrays, whose names tell its form, everything else as JSON in the array
+`meta`.
 """
 
 import json
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.arrays import FORMS, consistent
 from deepfidelity_jax.fidelity.calibration import Calibration
-from deepfidelity_jax.fidelity.regressor import Regressor, SupportVectors
+from deepfidelity_jax.fidelity.regressor import Regressor
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.files import written_whole
 
@@ -66,8 +68,9 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
     try:
         with np.load(path, allow_pickle=False) as stored:
             meta = json.loads(str(stored["meta"]))
-            arrays = SupportVectors(*(stored[name] for name in SupportVectors._fields))
-        if meta["format"] != FORMAT or not _consistent(arrays):
+            form = next(form for form in FORMS if {"meta", *form._fields} == set(stored.files))
+            arrays = form(*(stored[name] for name in form._fields))
+        if meta["format"] != FORMAT or not consistent(arrays):
             raise ValueError("format")
         return FidelityModel(
             None if meta["scale"] is None else FidelityScale.from_dict(meta["scale"]),
@@ -79,12 +82,3 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
         raise InputError(
             f"{path} is not a fidelity regressor, or is damaged: delete it and fit again"
         ) from error
-
-
-def _consistent(arrays: SupportVectors) -> bool:
-    m, d = arrays.vectors.shape
-    shapes = [(m, d), (m,), (), (), (d,)]
-    return all(
-        a.dtype == np.float32 and a.shape == shape and np.isfinite(a).all()
-        for a, shape in zip(arrays, shapes, strict=True)
-    )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from deepfidelity_jax.faces.detection import DETECTORS
+from deepfidelity_jax.fidelity.regressor import METHODS
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.quality.measure import MEASURES
 from deepfidelity_jax.records import schema
@@ -214,6 +215,7 @@ OPTIONS: Mapping[str, Option] = {
     "fidelity.fake": _span(_SHARE),
     "fidelity.real": _span(_SHARE),
     "fidelity.percentile": _number(0, 50, below=True),
+    "fidelity.regressor": _choice(*METHODS),
     "fidelity.C": _number(0, MUCH, above=True),
     "fidelity.epsilon": _SHARE,
     "fidelity.gamma": _number(0, MUCH, above=True),

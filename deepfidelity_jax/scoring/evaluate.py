@@ -10,8 +10,10 @@ from ml_collections import ConfigDict
 from scipy.stats import spearmanr
 
 from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.fidelity.alternatives import fit_alternative
+from deepfidelity_jax.fidelity.arrays import regress
 from deepfidelity_jax.fidelity.calibration import calibrate, p_fake
-from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regressor, regress
+from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regressor
 from deepfidelity_jax.fidelity.scale import FAKE, REAL, FidelityScale
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.scoring import metrics, official
@@ -25,18 +27,7 @@ def fit(
     config: ConfigDict, training: Features, validation: Features, scale: FidelityScale
 ) -> stored.FidelityModel:
     """Fit the regressor on training faces, and calibrate it on validation videos."""
-    own = config.fidelity
-    regressor = fit_regressor(
-        training.feature,
-        training.fidelity,
-        C=own.C,
-        epsilon=own.epsilon,
-        gamma=own.gamma,
-        tune=own.tune,
-        groups=training.video_id,
-        weights=balance(training.label, own.balance),
-        seed=config.seed,
-    )
+    regressor = fit_chosen(config, training)
     scores = score(regressor, validation)
     _, video = np.unique(validation.video_id, return_inverse=True)
     size = np.bincount(video)
@@ -44,11 +35,35 @@ def fit(
     label = np.bincount(video, validation.label) / size
     calibration = calibrate(mean, label.astype(np.int64), middle=scale.middle)
     say(
-        f"regressor: {regressor.settings['support_vectors']} support vectors of "
-        f"{regressor.settings['rows']} faces; threshold {calibration.threshold:.4f}, "
+        f"regressor: {_describe_regressor(regressor.settings)}; "
+        f"threshold {calibration.threshold:.4f}, "
         f"{'from validation' if not calibration.note else 'fixed: ' + calibration.note}"
     )
     return stored.FidelityModel(scale, regressor, calibration)
+
+
+def fit_chosen(config: ConfigDict, training: Features) -> Regressor:
+    """Fit the regressor that `config.fidelity.regressor` names."""
+    own = config.fidelity
+    rows: dict[str, Any] = {
+        "gamma": own.gamma,
+        "tune": own.tune,
+        "groups": training.video_id,
+        "weights": balance(training.label, own.balance),
+        "seed": config.seed,
+    }
+    data = (training.feature, training.fidelity)
+    if own.regressor == "svr":
+        return fit_regressor(*data, C=own.C, epsilon=own.epsilon, **rows)
+    return fit_alternative(own.regressor, *data, **rows)
+
+
+def _describe_regressor(settings: Mapping[str, Any]) -> str:
+    if "support_vectors" in settings:
+        return f"{settings['support_vectors']} support vectors of {settings['rows']} faces"
+    name, rows, given = (settings[key] for key in ("regressor", "rows", "rows_given"))
+    shown = f"{rows} faces" if rows == given else f"{rows} of {given} faces, drawn at random"
+    return f"{name.replace('_', ' ')} fitted to {shown}"
 
 
 def score(regressor: Regressor, features: Features) -> np.ndarray:
