@@ -130,7 +130,7 @@ def _tune(method: Method, x, y, weights, unit, groups, seed) -> tuple[dict, dict
 
 def fit_kernel_ridge(x, y, weights, seed, *, gamma: float, alpha: float) -> Solution:
     """Least squares in the space of an RBF kernel, around the mean target."""
-    centre, mean = x.mean(axis=0), float(np.average(y, weights=weights))
+    centre, mean = find_centre(x), float(np.average(y, weights=weights))
     fitted = KernelRidge(kernel="rbf", gamma=gamma, alpha=alpha)
     fitted.fit(x - centre, y - mean, sample_weight=weights)
     numbers = (x - centre, fitted.dual_coef_, mean, gamma, centre, fitted.dual_coef_.sum())
@@ -150,7 +150,7 @@ def fit_gaussian_process(x, y, weights, seed, *, gamma: float, noise: float) -> 
     fitted = GaussianProcessRegressor(
         RBF((2 * gamma) ** -0.5), alpha=noise / weights, optimizer=None, normalize_y=True
     )
-    centre = x.mean(axis=0)
+    centre = find_centre(x)
     fitted.fit(x - centre, y)
 
     def arrays():
@@ -165,13 +165,14 @@ def fit_gaussian_process(x, y, weights, seed, *, gamma: float, noise: float) -> 
 
 def fit_ridge(x, y, weights, seed, *, alpha: float) -> Solution:
     """Linear least squares on standardised features."""
-    scaler = StandardScaler().fit(x)
-    fitted = Ridge(alpha=alpha).fit(scaler.transform(x), y, sample_weight=weights)
+    centre = find_centre(x)
+    scaler = StandardScaler().fit(x - centre)
+    fitted = Ridge(alpha=alpha).fit(scaler.transform(x - centre), y, sample_weight=weights)
+    coefficients = fitted.coef_ / scaler.scale_
+    intercept = fitted.intercept_ - scaler.mean_ @ coefficients
     return Solution(
-        lambda new: fitted.predict(scaler.transform(new)),
-        lambda: _single(
-            forms.Linear, fitted.coef_ / scaler.scale_, fitted.intercept_, scaler.mean_
-        ),
+        lambda new: fitted.predict(scaler.transform(new - centre)),
+        lambda: _single(forms.Linear, coefficients, intercept, centre),
     )
 
 
@@ -216,16 +217,18 @@ def fit_nearest_neighbours(x, y, weights, seed, *, neighbours: int) -> Solution:
 
 def fit_mlp(x, y, weights, seed, *, alpha: float) -> Solution:
     """64 rectified units, trained by Adam for 50 epochs on standardised features."""
-    scaler = StandardScaler().fit(x)
+    centre = find_centre(x)
+    scaler = StandardScaler().fit(x - centre)
     fitted = MLPRegressor(hidden_layer_sizes=(64,), alpha=alpha, max_iter=50, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it stops early on purpose
-        fitted.fit(scaler.transform(x), y, sample_weight=weights)
+        fitted.fit(scaler.transform(x - centre), y, sample_weight=weights)
     (hidden, output), (hidden_intercept, intercept) = fitted.coefs_, fitted.intercepts_
-    numbers = (hidden_intercept, output[:, 0], intercept[0], scaler.mean_)
+    hidden = hidden / scaler.scale_[:, None]
+    numbers = (hidden_intercept - scaler.mean_ @ hidden, output[:, 0], intercept[0], centre)
     return Solution(
-        lambda new: fitted.predict(scaler.transform(new)),
-        lambda: _single(forms.Perceptron, hidden / scaler.scale_[:, None], *numbers),
+        lambda new: fitted.predict(scaler.transform(new - centre)),
+        lambda: _single(forms.Perceptron, hidden, *numbers),
     )
 
 
@@ -259,6 +262,11 @@ METHODS: Mapping[str, Method] = {
 
 
 # ------------------------------------------------------------------ to arrays
+
+
+def find_centre(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " d"]:
+    """The mean feature as single precision holds it, so that both sides subtract the same."""
+    return x.mean(axis=0).astype(np.float32).astype(np.float64)
 
 
 def to_trees(trees: list, share: float, intercept: float) -> forms.Trees:

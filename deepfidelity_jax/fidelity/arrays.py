@@ -244,7 +244,7 @@ def _ask_neighbours(arrays: Neighbours, features):
 
     def ask(squared):
         # Rounding keeps the order but for ties, which twice the number leave room for. On a CPU, XLA
-        # picks float32 values ten times as fast as float64 values, which it sorts.
+        # picks float32 values far faster than float64 values, which it sorts.
         count = len(arrays.shares)
         _, near = lax.top_k(-squared.astype(jnp.float32), min(2 * count, len(squared)))
         _, nearest = lax.top_k(-squared[near], count)
