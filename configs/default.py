@@ -66,6 +66,7 @@ def get_config() -> ConfigDict:
     config.fidelity.fake = (0.0, 0.4)  # range of the fidelity of fakes
     config.fidelity.real = (0.6, 1.0)  # and of real faces
     config.fidelity.percentile = 0.0  # share of the qualities clipped at either end, in percent
+    config.fidelity.mapping = "linear"  # from quality to fidelity; or rank, even within a class
     # The regressor from features to fidelity: svr (the paper's), kernel_ridge, gaussian_process,
     # ridge, gradient_boosting, random_forest, nearest_neighbours or mlp.
     config.fidelity.regressor = "svr"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from deepfidelity_jax.faces.detection import DETECTORS
 from deepfidelity_jax.fidelity.regressor import METHODS
+from deepfidelity_jax.fidelity.scale import MAPPINGS
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.quality.measure import MEASURES
 from deepfidelity_jax.records import schema
@@ -215,6 +216,7 @@ OPTIONS: Mapping[str, Option] = {
     "fidelity.fake": _span(_SHARE),
     "fidelity.real": _span(_SHARE),
     "fidelity.percentile": _number(0, 50, below=True),
+    "fidelity.mapping": _choice(*MAPPINGS),
     "fidelity.regressor": _choice(*METHODS),
     "fidelity.C": _number(0, MUCH, above=True),
     "fidelity.epsilon": _SHARE,
