@@ -1,10 +1,10 @@
 """Every regressor and the network's own heads on the features of a finished run, in one table.
 
-`python benchmarks/regressors.py /tmp/demo`, or `--methods svr ridge` for some of them; `--tune` lets
-cross-validation by video choose the settings. A row is fitted to the training split with the run's
-options and scored on its test split; AUC has 95% intervals over videos. Spearman's correlation is that
-of fidelity and measured quality within a class, per frame. Seconds to predict are those of a batch
-of 64 features on the device, without the network. Heads are part of the network: nothing is fitted.
+`python benchmarks/regressors.py /tmp/demo`, or `--methods svr ridge` for some of them; `--tune`
+lets cross-validation by video choose the settings. A row is fitted to the training split with the
+run's options and scored on its test split; AUC has 95% intervals over videos. Spearman's
+correlation is that of fidelity and measured quality within a class, per frame. Prediction is timed
+on batches of 64 features, without the network. Heads are part of the network: nothing is fitted.
 """
 
 import argparse

@@ -5,8 +5,8 @@ A grid imports this, and names its factors in `config.ablate`, as configs/ablate
 python run.py --mode=ablate --config=configs/ablate_regressor.py --workdir=DIR
 
 Each factor has named levels, and each level the options that it sets. The first levels are the base
-that all others are compared with, seed by seed. `--list` prints the commands of the trainings instead,
-for a cluster. The table is DIR/ablation.csv, .md and .tex.
+that all others are compared with, seed by seed. `--list` prints the commands of the trainings
+instead, for a cluster. The table is DIR/ablation.csv, .md and .tex.
 
 For your own photographs add --config.data.dataset=face_folder --config.data.dir=FOLDER; for a
 benchmark --config.data.dataset=ffpp --config.data.manual_dir=COPY.

@@ -2,8 +2,8 @@
 
 python run.py --mode=ablate --config=configs/ablate_forgery.py --workdir=DIR
 
-Every run is tested on all families, those left out included. Five trainings a seed, from scratch, as
-the bundled weights saw every family.
+Every run is tested on all families, those left out included. Five trainings a seed, from scratch,
+as the bundled weights saw every family.
 """
 
 from ml_collections import ConfigDict

@@ -130,7 +130,7 @@ def _tune(method: Method, x, y, weights, unit, groups, seed) -> tuple[dict, dict
 
 def fit_kernel_ridge(x, y, weights, seed, *, gamma: float, alpha: float) -> Solution:
     """Least squares in the space of an RBF kernel, around the mean target."""
-    centre, mean = find_centre(x), float(np.average(y, weights=weights))
+    centre, mean = find_centre(x), np.average(y, weights=weights)
     fitted = KernelRidge(kernel="rbf", gamma=gamma, alpha=alpha)
     fitted.fit(x - centre, y - mean, sample_weight=weights)
     numbers = (x - centre, fitted.dual_coef_, mean, gamma, centre, fitted.dual_coef_.sum())
@@ -141,26 +141,25 @@ def fit_kernel_ridge(x, y, weights, seed, *, gamma: float, alpha: float) -> Solu
 
 
 def fit_gaussian_process(x, y, weights, seed, *, gamma: float, noise: float) -> Solution:
-    """Posterior of a Gaussian process with an RBF kernel and the variance of the targets.
+    """Posterior of a Gaussian process with an RBF kernel, and mean and variance of the targets.
 
     noise: its variance in units of that of the targets; that of a row is divided by its weight.
     """
-    # Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1. Rows of
-    # one video are not independent, so the marginal likelihood would choose too little noise.
+    centre, mean = find_centre(x), np.average(y, weights=weights)
+    spread = np.average((y - mean) ** 2, weights=weights) ** 0.5 or 1.0
+    # Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1. Rows
+    # of one video are not independent: the marginal likelihood would choose too little noise.
     fitted = GaussianProcessRegressor(
-        RBF((2 * gamma) ** -0.5), alpha=noise / weights, optimizer=None, normalize_y=True
-    )
-    centre = find_centre(x)
-    fitted.fit(x - centre, y)
+        RBF((2 * gamma) ** -0.5), alpha=noise / weights, optimizer=None
+    ).fit(x - centre, (y - mean) / spread)
 
     def arrays():
-        spread, mean = float(fitted._y_train_std), float(fitted._y_train_mean)
         coefficients = spread * fitted.alpha_
         whitener = solve_triangular(fitted.L_, np.eye(len(x)), lower=True)
         numbers = (coefficients, mean, gamma, centre, coefficients.sum(), whitener, spread)
         return _single(forms.GaussianProcess, x - centre, *numbers)
 
-    return Solution(lambda new: fitted.predict(new - centre), arrays)
+    return Solution(lambda new: spread * fitted.predict(new - centre) + mean, arrays)
 
 
 def fit_ridge(x, y, weights, seed, *, alpha: float) -> Solution:
@@ -176,9 +175,7 @@ def fit_ridge(x, y, weights, seed, *, alpha: float) -> Solution:
     )
 
 
-def fit_gradient_boosting(
-    x, y, weights, seed, *, learning_rate: float, max_depth: int
-) -> Solution:
+def fit_gradient_boosting(x, y, weights, seed, *, learning_rate: float, max_depth: int) -> Solution:
     """Small trees, each fitted to what those before it left, on half of the rows."""
     fitted = GradientBoostingRegressor(
         n_estimators=200, learning_rate=learning_rate, max_depth=max_depth, subsample=0.5,

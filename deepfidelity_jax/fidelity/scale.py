@@ -6,8 +6,8 @@ q is the quality of the face and c its class. q_min_c and q_max_c come from the 
 [low_c, high_c] is [0, 0.4] for fake faces and [0.6, 1] for real ones. A good fake therefore gets a
 higher target than a poor fake, but never as high as any real face.
 
-The mapping 'rank' takes the share of the training faces of class c with a quality below q instead of
-the fraction, so that the targets of a class are spread evenly over its range.
+The mapping 'rank' replaces the fraction by the share of the training faces of class c with a lower
+quality than q, which spreads the targets of a class evenly over its range.
 """
 
 from dataclasses import asdict, dataclass
@@ -35,8 +35,8 @@ class FidelityScale:
       real_quality: the same of the real ones.
       fake: lowest and highest target of a fake face.
       real: the same of a real one.
-      fake_ranks: qualities of the fake training faces at evenly spaced ranks, from the lowest to the
-        highest; empty for the linear mapping.
+      fake_ranks: qualities of the fake training faces at evenly spaced ranks, from the lowest to
+        the highest; empty for the linear mapping.
       real_ranks: the same of the real ones.
 
     Raises:
