@@ -110,7 +110,7 @@ def build_ours(task, options, *, vectors=0):
         variables = jax.jit(functools.partial(fold, config=config))(variables)
         function, arguments = forward, (variables, images)
         if vectors:
-            from deepfidelity_jax.fidelity.regressor import SupportVectors, regress
+            from deepfidelity_jax.fidelity.arrays import SupportVectors, regress
 
             def score(variables, regressor, images):
                 return regress(regressor, forward(variables, normalise(images))[0])

@@ -70,13 +70,17 @@ def get_config() -> ConfigDict:
     config.fidelity.fake = (0.0, 0.4)  # range of the fidelity of fakes
     config.fidelity.real = (0.6, 1.0)  # and of real faces
     config.fidelity.percentile = 0.0  # share of the qualities clipped at either end, in percent
+    config.fidelity.mapping = "linear"  # from quality to fidelity; or rank, even within a class
+    # The regressor from features to fidelity: svr (the paper's), kernel_ridge, gaussian_process,
+    # ridge, gradient_boosting, random_forest, nearest_neighbours or mlp.
+    config.fidelity.regressor = "svr"
     # The support vector regressor, in scikit-learn's terms. Softer and wider than its defaults of
     # 1, 0.1 and 1: with folder.py, frame AUC on validation photographs 0.939 instead of 0.934.
     config.fidelity.C = 0.1
     config.fidelity.epsilon = 0.05  # the paper's 0.1 is too wide to follow quality within a class
-    config.fidelity.gamma = 0.1  # in units of 'scale', 1 / (d * variance)
+    config.fidelity.gamma = 0.1  # of every kernel, in units of 'scale', 1 / (d * variance)
     config.fidelity.balance = 1.0  # 1: both classes weigh the same; 0: all faces do
-    config.fidelity.tune = False  # choose C, epsilon and gamma by cross-validation
+    config.fidelity.tune = False  # choose the regressor's settings by cross-validation
     config.fidelity.calibration = "platt"  # from fidelity to p_fake: or isotonic, beta, temperature
 
     # SSAAFormer.

@@ -23,7 +23,7 @@ from deepfidelity_jax.detector.predict import Prediction, predict
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity import calibration, stored
-from deepfidelity_jax.fidelity.regressor import regress
+from deepfidelity_jax.fidelity.arrays import regress
 from deepfidelity_jax.files import digest
 from deepfidelity_jax.forgeries import augment
 from deepfidelity_jax.network import ssaaformer

@@ -1,26 +1,25 @@
-"""From a feature to fidelity: support vector regression, fitted by scikit-learn and run by JAX.
+"""The paper's regressor from features to fidelity: support vector regression.
 
     f(x) = b + sum_i a_i exp(-gamma |x - v_i|^2)
 
-`regress` computes it on the device. `fit_regressor` finds the support vectors v_i, the coefficients
-a_i and the intercept b (Smola and Schoelkopf, "A tutorial on support vector regression", 2004).
+`fit_regressor` lets scikit-learn find the support vectors v_i, the coefficients a_i and the
+intercept b (Smola and Schoelkopf, "A tutorial on support vector regression", 2004).
+`arrays.regress` computes f on the device.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from sklearn.svm import SVR
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.arrays import Arrays, SupportVectors, regress
 
-ROWS = 256  # features whose kernel values are held at once
 # Training rows that train_mae is computed on: at full size, all of them take as long as the fit.
 ERROR_ROWS = 2000
 # Megabytes of kernel rows the solver may cache. It allocates them as it needs them, and computes
@@ -29,89 +28,19 @@ CACHE_MB = 5000
 # What `tune` tries; gamma in units of 'scale'.
 GRID = {"C": [0.1, 0.3, 1.0, 3.0, 10.0, 30.0], "epsilon": [0.05, 0.1]}
 GAMMAS = (0.1, 0.3, 1.0, 3.0)
-
-
-class SupportVectors(NamedTuple):
-    """A fitted RBF regressor as a pytree, so that a jitted function takes it as an argument.
-
-    `vectors` are stored relative to `centre`. Squared distances come from a matrix product, where a
-    common offset of all features would use up the float32 digits that tell two faces apart.
-    """
-
-    vectors: Float[Array, "m d"]
-    coefficients: Float[Array, " m"]
-    intercept: Float[Array, ""]
-    gamma: Float[Array, ""]
-    centre: Float[Array, " d"]
+# What config.fidelity.regressor may be; `alternatives` fits all but the first.
+METHODS = (
+    "svr", "kernel_ridge", "gaussian_process", "ridge", "gradient_boosting", "random_forest",
+    "nearest_neighbours", "mlp",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Regressor:
-    """Support vectors, and how they were fitted: settings and figures that JSON can hold."""
+    """What was fitted, and how: settings and figures that JSON can hold."""
 
-    arrays: SupportVectors
+    arrays: Arrays
     settings: dict[str, Any] = field(default_factory=dict)
-
-
-# ------------------------------------------------------------------ predict
-
-
-def regress(arrays: SupportVectors, features: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """Fidelity of each feature (float32), not clipped to [0, 1].
-
-    Pure and jittable. Within 1e-5 of scikit-learn's double precision; on a TPU, with 47,000
-    vectors, within 5e-5. Memory is bounded: 256 features at a time.
-    """
-    # Thousands of terms of both signs cancel, so CPU and GPU add them in double precision, which a
-    # TPU does not have. docs/speed.md has what that costs.
-    return lax.platform_dependent(
-        arrays, features, cpu=regress_in_double, cuda=regress_in_double, default=regress_in_single
-    )
-
-
-def regress_in_double(arrays: SupportVectors, features: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """`regress` in double precision, whether or not JAX has it enabled elsewhere."""
-    with jax.enable_x64(True):
-        arrays = SupportVectors(*(jnp.asarray(a, jnp.float64) for a in arrays))
-
-        def weigh(squared):
-            return jnp.exp(-arrays.gamma * squared) @ arrays.coefficients
-
-        return _sum_kernels(weigh, arrays, features)
-
-
-def regress_in_single(arrays: SupportVectors, features: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """`regress` in single precision, ordered so that little precision is lost."""
-    # The coefficients sum to zero, so a constant may be subtracted from every kernel value. In many
-    # dimensions all distances are alike, and what the values share would only add rounding. Where
-    # all values are near zero they share nothing, and the limit of 10 keeps exp within float32.
-    mean = jnp.sum(arrays.vectors**2) / max(len(arrays.vectors), 1)
-    typical = jnp.minimum(2 * arrays.gamma * mean, 10)
-
-    def weigh(squared):
-        kernel = jnp.exp(-typical) * jnp.expm1(typical - arrays.gamma * squared)
-        # In rows of 128: one running sum over thousands of terms has twice the rounding error.
-        terms = kernel * arrays.coefficients
-        return jnp.pad(terms, (0, -len(terms) % 128)).reshape(-1, 128).sum(axis=0).sum()
-
-    return _sum_kernels(weigh, arrays, features)
-
-
-def _sum_kernels(weigh, arrays, features):
-    """Intercept plus `weigh` of the squared distances from a feature to all vectors."""
-    norms = jnp.sum(arrays.vectors**2, axis=-1)
-
-    def one(feature):
-        x = feature.astype(norms.dtype) - arrays.centre
-        cross = jnp.matmul(arrays.vectors, x, precision=lax.Precision.HIGHEST)
-        return weigh(jnp.maximum(jnp.sum(x**2) + norms - 2 * cross, 0))
-
-    few = len(features) <= ROWS
-    sums = jax.vmap(one)(features) if few else lax.map(one, features, batch_size=ROWS)
-    return (sums + arrays.intercept).astype(jnp.float32)
-
-
-# ------------------------------------------------------------------ fit
 
 
 def fit_regressor(
@@ -151,15 +80,8 @@ def fit_regressor(
     Raises:
       InputError: a value is not finite, rows do not match or are too few.
     """
-    x, y = np.asarray(features, np.float64), np.asarray(targets, np.float64)
-    if len(x) != len(y) or len(x) < 2:
-        raise InputError(f"cannot fit a regressor to {len(x)} features and {len(y)} targets")
-    bad = int(np.sum(~np.isfinite(x).all(axis=1) | ~np.isfinite(y)))
-    if bad:
-        raise InputError(f"{bad} of {len(x)} features or targets are not finite numbers")
-
-    variance = float(x.var())
-    unit = 1 / (x.shape[1] * variance) if variance > 0 else 1.0
+    x, y = checked_rows(features, targets)
+    unit = gamma_unit(x)
     settings: dict[str, Any] = {"C": float(C), "epsilon": float(epsilon), "gamma": gamma * unit}
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
     if tune:
@@ -183,16 +105,40 @@ def fit_regressor(
         settings["gamma"],
         centre,
     )
-    some = np.linspace(0, len(x) - 1, min(len(x), ERROR_ROWS)).astype(int)
     settings |= {
         "solver": solver.__module__.partition(".")[0],
         "tuned": tune,
         "seed": seed,
         "rows": len(x),
         "support_vectors": len(svr.support_),
-        "train_mae": float(np.mean(np.abs(regress(arrays, jnp.asarray(x[some])) - y[some]))),
+        "train_mae": training_error(arrays, x, y),
     }
     return Regressor(arrays, settings)
+
+
+def checked_rows(features, targets) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
+    """Both in double precision; InputError if no regressor can be fitted to them."""
+    x, y = np.asarray(features, np.float64), np.asarray(targets, np.float64)
+    if len(x) != len(y) or len(x) < 2:
+        raise InputError(f"cannot fit a regressor to {len(x)} features and {len(y)} targets")
+    bad = int(np.sum(~np.isfinite(x).all(axis=1) | ~np.isfinite(y)))
+    if bad:
+        raise InputError(f"{bad} of {len(x)} features or targets are not finite numbers")
+    return x, y
+
+
+def gamma_unit(x: Float[np.ndarray, "n d"]) -> float:
+    """scikit-learn's 'scale': 1 / (d * variance of all values), or 1 if there is no variance."""
+    variance = float(x.var())
+    return 1 / (x.shape[1] * variance) if variance > 0 else 1.0
+
+
+def training_error(
+    arrays: Arrays, x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"]
+) -> float:
+    """Mean absolute error on at most 2000 of the rows."""
+    some = np.linspace(0, len(x) - 1, min(len(x), ERROR_ROWS)).astype(int)
+    return float(np.mean(np.abs(regress(arrays, jnp.asarray(x[some])) - y[some])))
 
 
 def balance(label: Int[np.ndarray, " n"], degree: float = 1.0) -> Float[np.ndarray, " n"]:
@@ -240,10 +186,7 @@ def to_arrays(
 
 def _tune(x, y, weights, unit: float, groups: np.ndarray | None, seed: int) -> dict[str, Any]:
     """C, epsilon and gamma with the lowest mean squared error in cross-validation."""
-    folds = min(5, len(x) if groups is None else len(np.unique(groups)))
-    if folds < 2:
-        raise InputError("cannot tune the regressor on a single video: cross-validation needs two")
-    cv = KFold(folds, shuffle=True, random_state=seed) if groups is None else GroupKFold(folds)
+    cv = choose_folds(len(x), groups, seed)
     best: dict[str, Any] = {"cv_mse": np.inf}
     for gamma in GAMMAS:
         # One kernel for every C, epsilon and fold: the distances cost more than the fits.
@@ -257,6 +200,18 @@ def _tune(x, y, weights, unit: float, groups: np.ndarray | None, seed: int) -> d
                 "gamma": gamma * unit,
                 "cv_mse": float(-search.best_score_),
                 "cv_rows": len(x),
-                "cv_folds": folds,
+                "cv_folds": cv.n_splits,
             }
     return best
+
+
+def choose_folds(rows: int, groups: np.ndarray | None, seed: int) -> KFold | GroupKFold:
+    """Five folds, or fewer if there are fewer rows or groups; a group is inside one fold.
+
+    Raises:
+      InputError: there is only one group.
+    """
+    folds = min(5, rows if groups is None else len(np.unique(groups)))
+    if folds < 2:
+        raise InputError("cannot tune the regressor on a single video: cross-validation needs two")
+    return KFold(folds, shuffle=True, random_state=seed) if groups is None else GroupKFold(folds)

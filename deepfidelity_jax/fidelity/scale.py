@@ -5,6 +5,9 @@
 q is the quality of the face and c its class. q_min_c and q_max_c come from the training split, and
 [low_c, high_c] is [0, 0.4] for fake faces and [0.6, 1] for real ones. A good fake therefore gets a
 higher target than a poor fake, but never as high as any real face.
+
+The mapping 'rank' replaces the fraction by the share of the training faces of class c with a lower
+quality than q, which spreads the targets of a class evenly over its range.
 """
 
 from dataclasses import asdict, dataclass
@@ -19,6 +22,8 @@ from deepfidelity_jax.errors import InputError
 FAKE, REAL = 0, 1  # the labels, everywhere
 LABELS = ("fake", "real")  # their names, by label
 FAKE_TARGETS, REAL_TARGETS = (0.0, 0.4), (0.6, 1.0)  # the paper's ranges
+MAPPINGS = ("linear", "rank")  # the paper's is linear
+QUANTILES = 201  # of a class's quality, between which ranks are linear
 
 
 @dataclass(frozen=True)
@@ -30,15 +35,21 @@ class FidelityScale:
       real_quality: the same of the real ones.
       fake: lowest and highest target of a fake face.
       real: the same of a real one.
+      fake_ranks: qualities of the fake training faces at evenly spaced ranks, from the lowest to
+        the highest; empty for the linear mapping.
+      real_ranks: the same of the real ones.
 
     Raises:
-      InputError: the target ranges are not inside [0, 1], overlap, or do not have fake below real.
+      InputError: the target ranges are not inside [0, 1], overlap, or do not have fake below real;
+        or ranks do not rise from one end of their quality range to the other.
     """
 
     fake_quality: tuple[float, float]
     real_quality: tuple[float, float]
     fake: tuple[float, float] = FAKE_TARGETS
     real: tuple[float, float] = REAL_TARGETS
+    fake_ranks: tuple[float, ...] = ()
+    real_ranks: tuple[float, ...] = ()
 
     def __post_init__(self):
         ends = (0.0, *self.fake, *self.real, 1.0)
@@ -50,6 +61,13 @@ class FidelityScale:
         for name, (low, high) in (("fake", self.fake_quality), ("real", self.real_quality)):
             if not (np.isfinite([low, high]).all() and low <= high):
                 raise InputError(f"quality range of {name} faces is not a range: {(low, high)}")
+        for ranks, ends_of in (
+            (self.fake_ranks, self.fake_quality),
+            (self.real_ranks, self.real_quality),
+        ):
+            rising = all(a <= b for a, b in pairwise(ranks))
+            if ranks and not (rising and (ranks[0], ranks[-1]) == ends_of):
+                raise InputError(f"ranks of quality do not rise from {ends_of[0]} to {ends_of[1]}")
 
     @property
     def middle(self) -> float:
@@ -57,15 +75,18 @@ class FidelityScale:
         return (self.fake[1] + self.real[0]) / 2
 
     def to_dict(self) -> dict[str, list[float]]:
-        """The four ranges as lists that JSON can hold."""
-        return {name: list(ends) for name, ends in asdict(self).items()}
+        """The ranges, and the ranks if there are any, as lists that JSON can hold."""
+        return {name: list(values) for name, values in asdict(self).items() if values}
 
     @classmethod
     def from_dict(cls, ranges: dict[str, Any]) -> "FidelityScale":
         """The scale that `to_dict` wrote. Raises InputError for anything else."""
         try:
-            pairs = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
-            return cls(**pairs)
+            own: dict[str, Any] = {
+                name: tuple(map(float, values)) if name.endswith("_ranks") else _pair(values)
+                for name, values in ranges.items()
+            }
+            return cls(**own)
         except (AttributeError, TypeError, ValueError) as error:
             raise InputError(f"not a fidelity scale: {ranges!r}") from error
 
@@ -82,17 +103,26 @@ def scale(
     """
     _require_finite(quality)
     target = np.empty(quality.shape, np.float64)
-    for kind, (q_min, q_max), (low, high), outer in (
-        (FAKE, fitted.fake_quality, fitted.fake, fitted.fake[0]),
-        (REAL, fitted.real_quality, fitted.real, fitted.real[1]),
+    for kind, (q_min, q_max), (low, high), outer, ranks in (
+        (FAKE, fitted.fake_quality, fitted.fake, fitted.fake[0], fitted.fake_ranks),
+        (REAL, fitted.real_quality, fitted.real, fitted.real[1], fitted.real_ranks),
     ):
         own = label == kind
         if q_min == q_max:
             target[own] = outer
+        elif ranks:
+            target[own] = low + (high - low) * rank(quality[own].astype(np.float64), ranks)
         else:
             share = np.clip((quality[own].astype(np.float64) - q_min) / (q_max - q_min), 0, 1)
             target[own] = low + (high - low) * share
     return target.astype(np.float32)
+
+
+def rank(quality: Float[np.ndarray, " n"], ranks: tuple[float, ...]) -> Float[np.ndarray, " n"]:
+    """Share of the training faces below each quality, 0 to 1; equal qualities share their mean."""
+    known, place = np.unique(ranks, return_inverse=True)
+    even = np.linspace(0, 1, len(ranks))
+    return np.interp(quality, known, np.bincount(place, even) / np.bincount(place))
 
 
 def fit_scale(
@@ -102,6 +132,7 @@ def fit_scale(
     fake: tuple[float, float] = FAKE_TARGETS,
     real: tuple[float, float] = REAL_TARGETS,
     percentile: float = 0.0,
+    mapping: str = "linear",
 ) -> FidelityScale:
     """The scale of a training split.
 
@@ -112,6 +143,7 @@ def fit_scale(
       real: target range of real faces.
       percentile: p takes the p-th and (100 - p)-th percentile as the ends of a quality range, so
         that a few outliers do not set the scale. 0 takes the lowest and highest quality.
+      mapping: of MAPPINGS.
 
     Raises:
       InputError: quality is not finite, a class has no face, or the percentile is impossible.
@@ -119,14 +151,18 @@ def fit_scale(
     _require_finite(quality)
     if not 0 <= percentile < 50:
         raise InputError(f"percentile must be in [0, 50), not {percentile}")
-    ends = {}
+    ends, ranks = {}, {}
     for kind, name in ((FAKE, "fake"), (REAL, "real")):
         own = quality[label == kind]
         if own.size == 0:
             raise InputError(f"no {name} face in the training split: fidelity needs both classes")
         low, high = np.percentile(own, [percentile, 100 - percentile])
         ends[name] = (float(low), float(high))
-    return FidelityScale(ends["fake"], ends["real"], _pair(fake), _pair(real))
+        inner = np.percentile(own, np.linspace(percentile, 100 - percentile, QUANTILES)[1:-1])
+        ranks[name] = (float(low), *map(float, inner), float(high)) if mapping == "rank" else ()
+    return FidelityScale(ends["fake"], ends["real"], _pair(fake), _pair(real), **{
+        f"{name}_ranks": values for name, values in ranks.items()
+    })  # fmt: skip
 
 
 def outside(

@@ -1,7 +1,8 @@
 """`fidelity.npz`: scale, regressor and calibration in one file of plain arrays, without pickle.
 
-Support vectors, the curve of the calibration and the validation scores are stored as arrays, all
-else as JSON in the array `meta`. What a file of an earlier version lacks has its default.
+The regressor, the curve of the calibration and the validation scores are stored as arrays, all else
+as JSON in the array `meta`. The names of the arrays tell the regressor's form. What a file of an
+earlier version lacks has its default.
 """
 
 import json
@@ -14,8 +15,9 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.arrays import FORMS, consistent
 from deepfidelity_jax.fidelity.calibration import Calibration
-from deepfidelity_jax.fidelity.regressor import Regressor, SupportVectors
+from deepfidelity_jax.fidelity.regressor import Regressor
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.files import written_whole
 
@@ -89,10 +91,12 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
     try:
         with np.load(path, allow_pickle=False) as stored:
             meta = json.loads(str(stored["meta"]))
-            arrays = SupportVectors(*(stored[name] for name in SupportVectors._fields))
+            own = {name for name in stored.files if not name.startswith((CURVE, VALIDATION))}
+            form = next(form for form in FORMS if {"meta", *form._fields} == own)
+            arrays = form(*(stored[name] for name in form._fields))
             curve = _curve(stored)
             validation = _validation(stored)
-        if meta["format"] != FORMAT or not _consistent(arrays):
+        if meta["format"] != FORMAT or not consistent(arrays):
             raise ValueError("format")
         return FidelityModel(
             None if meta["scale"] is None else FidelityScale.from_dict(meta["scale"]),
@@ -105,15 +109,6 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
         raise InputError(
             f"{path} is not a fidelity regressor, or is damaged: delete it and fit again"
         ) from error
-
-
-def _consistent(arrays: SupportVectors) -> bool:
-    m, d = arrays.vectors.shape
-    shapes = [(m, d), (m,), (), (), (d,)]
-    return all(
-        a.dtype == np.float32 and a.shape == shape and np.isfinite(a).all()
-        for a, shape in zip(arrays, shapes, strict=True)
-    )
 
 
 def _curve(stored) -> tuple[tuple[float, ...], ...]:

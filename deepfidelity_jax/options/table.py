@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from deepfidelity_jax.faces.detection import DETECTORS
-from deepfidelity_jax.fidelity.calibration import METHODS
+from deepfidelity_jax.fidelity import calibration, regressor
+from deepfidelity_jax.fidelity.scale import MAPPINGS
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.quality.measure import MEASURES
 from deepfidelity_jax.records import schema
@@ -223,12 +224,14 @@ OPTIONS: Mapping[str, Option] = {
     "fidelity.fake": _span(_SHARE),
     "fidelity.real": _span(_SHARE),
     "fidelity.percentile": _number(0, 50, below=True),
+    "fidelity.mapping": _choice(*MAPPINGS),
+    "fidelity.regressor": _choice(*regressor.METHODS),
     "fidelity.C": _number(0, MUCH, above=True),
     "fidelity.epsilon": _SHARE,
     "fidelity.gamma": _number(0, MUCH, above=True),
     "fidelity.balance": _SHARE,
     "fidelity.tune": _flag(),
-    "fidelity.calibration": _choice(*METHODS),
+    "fidelity.calibration": _choice(*calibration.METHODS),
     #
     "model.variant": _choice("large", "base", "small", "tiny"),
     "model.image_size": _whole(32, 4096, multiple=32),

@@ -70,7 +70,7 @@ class Recipe:
 
     faces: how faces are found and cropped. measure: the quality measure. fake, real: range of the
     fidelity target in each class. percentile: share of the qualities clipped at either end, in
-    percent. seed: for drawing splits and forgeries.
+    percent. mapping: from quality to target. seed: for drawing splits and forgeries.
     """
 
     faces: FaceSettings
@@ -79,6 +79,7 @@ class Recipe:
     real: tuple[float, float]
     percentile: float
     seed: int
+    mapping: str = "linear"
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Recipe":
@@ -90,14 +91,18 @@ class Recipe:
             real=tuple(config.fidelity.real),
             percentile=config.fidelity.percentile,
             seed=config.seed,
+            mapping=config.fidelity.mapping,
         )
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, for metadata and fingerprints."""
+        targets = {"fake": self.fake, "real": self.real, "percentile": self.percentile}
+        if self.mapping != "linear":  # the only one before: records of then keep their fingerprint
+            targets["mapping"] = self.mapping
         return {
             "faces": self.faces.to_dict(),
             "quality": self.measure.to_json(),
-            "fidelity": {"fake": self.fake, "real": self.real, "percentile": self.percentile},
+            "fidelity": targets,
             "seed": self.seed,
         }
 
@@ -227,6 +232,7 @@ def fit_targets(
         fake=recipe.fake,
         real=recipe.real,
         percentile=recipe.percentile,
+        mapping=recipe.mapping,
     )
     clipped = {
         name: outside(fitted, quality[split == name], label[split == name]) for name in SPLITS

@@ -12,8 +12,10 @@ from scipy.stats import spearmanr
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.fidelity.alternatives import fit_alternative
+from deepfidelity_jax.fidelity.arrays import regress
 from deepfidelity_jax.fidelity.calibration import Calibration, calibrate, p_fake
-from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regressor, regress
+from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regressor
 from deepfidelity_jax.fidelity.scale import FAKE, REAL, FidelityScale
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import own_files
@@ -32,18 +34,7 @@ def fit(
     config: ConfigDict, training: Features, validation: Features, scale: FidelityScale
 ) -> stored.FidelityModel:
     """Fit the regressor on training faces, and calibrate it on validation videos."""
-    own = config.fidelity
-    regressor = fit_regressor(
-        training.feature,
-        training.fidelity,
-        C=own.C,
-        epsilon=own.epsilon,
-        gamma=own.gamma,
-        tune=own.tune,
-        groups=training.video_id,
-        weights=balance(training.label, own.balance),
-        seed=config.seed,
-    )
+    regressor = fit_chosen(config, training)
     scores = score(regressor, validation)
     _, video = np.unique(validation.video_id, return_inverse=True)
     size = np.bincount(video)
@@ -53,12 +44,36 @@ def fit(
         mean, label.astype(np.int64), middle=scale.middle, method=own.calibration
     )
     say(
-        f"regressor: {regressor.settings['support_vectors']} support vectors of "
-        f"{regressor.settings['rows']} faces; threshold {calibration.threshold:.4f}, "
+        f"regressor: {_describe_regressor(regressor.settings)}; "
+        f"threshold {calibration.threshold:.4f}, "
         f"{'from validation' if not calibration.note else 'fixed: ' + calibration.note}"
     )
     kept = stored.Validation(scores, validation.label, video)
     return stored.FidelityModel(scale, regressor, calibration, validation=kept)
+
+
+def fit_chosen(config: ConfigDict, training: Features) -> Regressor:
+    """Fit the regressor that `config.fidelity.regressor` names."""
+    own = config.fidelity
+    rows: dict[str, Any] = {
+        "gamma": own.gamma,
+        "tune": own.tune,
+        "groups": training.video_id,
+        "weights": balance(training.label, own.balance),
+        "seed": config.seed,
+    }
+    data = (training.feature, training.fidelity)
+    if own.regressor == "svr":
+        return fit_regressor(*data, C=own.C, epsilon=own.epsilon, **rows)
+    return fit_alternative(own.regressor, *data, **rows)
+
+
+def _describe_regressor(settings: Mapping[str, Any]) -> str:
+    if "support_vectors" in settings:
+        return f"{settings['support_vectors']} support vectors of {settings['rows']} faces"
+    name, rows, given = (settings[key] for key in ("regressor", "rows", "rows_given"))
+    shown = f"{rows} faces" if rows == given else f"{rows} of {given} faces, drawn at random"
+    return f"{name.replace('_', ' ')} fitted to {shown}"
 
 
 def score(regressor: Regressor, features: Features) -> np.ndarray:

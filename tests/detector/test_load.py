@@ -15,7 +15,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 import deepfidelity_jax as df
 from deepfidelity_jax.detector.load import BATCH_SIZES
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity import regressor
+from deepfidelity_jax.fidelity import arrays as forms
 from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.scoring.exported_features import Features
@@ -75,7 +75,7 @@ def test_no_number_of_images_compiles_anew(moved, images):
 def test_fidelity_is_the_regressor_of_the_features(detector, images):
     arrays = detector.fidelity_model.regressor.arrays
     features = detector.features(images)
-    by_jax = np.asarray(regressor.regress(arrays, jnp.asarray(features)))
+    by_jax = np.asarray(forms.regress(arrays, jnp.asarray(features)))
     np.testing.assert_allclose(detector.fidelity(images), by_jax, atol=1e-5)
     # In double precision, as scikit-learn writes it.
     kernel = rbf_kernel(features - arrays.centre, arrays.vectors, gamma=float(arrays.gamma))

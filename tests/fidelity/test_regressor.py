@@ -1,111 +1,16 @@
-"""JAX gives scikit-learn's predictions, and the fit is scikit-learn's."""
+"""The fit is scikit-learn's."""
 
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import problem, rng, solved
 from sklearn.svm import SVR
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.regressor import (
-    SupportVectors,
-    balance,
-    choose_solver,
-    fit_regressor,
-    regress,
-    regress_in_double,
-    regress_in_single,
-    to_arrays,
-)
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
-def problem(n=300, d=32, offset=0.0, seed=0, noise=0.05):
-    """Features with a smooth target in two bands, as fidelity has."""
-    r = rng(seed)
-    x = r.normal(size=(n, d)) + offset
-    y = np.where(x[:, 0] > offset, 0.8, 0.2) + 0.15 * np.tanh(x[:, 1] - offset)
-    return x.astype(np.float32), np.clip(y + r.normal(size=n) * noise, 0, 1)
-
-
-FORMS = {"chosen here": regress, "double": regress_in_double, "single": regress_in_single}
-
-
-def solved(x, y, **settings):
-    """scikit-learn's own solution, and the same as our arrays."""
-    x = x.astype(np.float64)
-    reference = SVR(**settings).fit(x, y)
-    numbers = (reference.support_vectors_, reference.dual_coef_[0], reference.intercept_[0])
-    gamma = settings.get("gamma", 1 / (x.shape[1] * x.var()))
-    return reference, to_arrays(*numbers, gamma, x.mean(axis=0))
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("offset", [0.0, 300.0])
-@pytest.mark.parametrize("C", [1.0, 5.0])
-def test_jax_equals_scikit_learn(offset, C, form):
-    x, y = problem(offset=offset, noise=0.2)
-    reference, arrays = solved(x, y, C=C)
-    new = problem(700, offset=offset, seed=9)[0]  # more than one block of 256, and a remainder
-    got = np.asarray(jax.jit(FORMS[form])(arrays, new))
-    assert got.dtype == np.float32
-    assert got.std() > 0.1
-    np.testing.assert_allclose(got, reference.predict(new.astype(np.float64)), atol=1e-5, rtol=0)
-    one = np.asarray(FORMS[form](arrays, jnp.asarray(new[:1])))
-    np.testing.assert_allclose(one, got[:1], atol=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
-def test_twelve_thousand_vectors_add_up(form):
-    """Those of one sign one after the other, so that a running sum grows large."""
-    r = rng(4)
-    vectors = r.normal(size=(12_000, 64)).astype(np.float32)
-    coefficients = np.sort(r.uniform(-1, 1, len(vectors)))
-    coefficients = (coefficients - coefficients.mean()).astype(np.float32)
-    one, zero = np.float32(1.0), np.float32(0.0)
-    numbers = (vectors, coefficients, zero, one / 64, np.zeros(64, np.float32))
-    new = r.normal(size=(50, 64)).astype(np.float32)
-    got = jax.jit(FORMS[form])(SupportVectors(*map(jnp.asarray, numbers)), new)
-    squared = ((new[:, None].astype(np.float64) - vectors) ** 2).sum(-1)
-    expected = np.exp(-squared / 64) @ coefficients.astype(np.float64)
-    assert np.abs(expected).max() > 1
-    atol = 1e-5 if form == "single" else 5e-7
-    np.testing.assert_allclose(got, expected, atol=atol, rtol=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("gamma", [1.0, 1500.0])
-def test_many_vectors_of_large_weight_stay_exact(gamma, form):
-    """Kernel values all near one (1: the columns' means set the unit) or all near zero."""
-    r = rng(2)
-    x = (r.normal(size=(1500, 64)) + 5 * r.normal(size=64)).astype(np.float32)
-    y = r.uniform(size=1500)
-    unit = 1 / (x.shape[1] * x.astype(np.float64).var())
-    reference, arrays = solved(x, y, C=10.0, gamma=gamma * unit)
-    got = np.asarray(FORMS[form](arrays, jnp.asarray(x[:200])))
-    expected = reference.predict(x[:200].astype(np.float64))
-    np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
-
-
-@pytest.mark.slow
-def test_double_precision_stays_inside():
-    """What is computed beside it, before and after and in the same program, is as it was."""
-    arrays = solved(*problem())[1]
-    x = jnp.asarray(problem(4, seed=9)[0])
-
-    @jax.jit
-    def both(arrays, x):
-        return regress(arrays, x) * 2, jnp.arange(3) / 2, x.sum()
-
-    assert {a.dtype for a in both(arrays, x)} == {np.dtype(np.float32)}
-    assert jnp.ones(3).dtype == np.float32
+from deepfidelity_jax.fidelity.arrays import regress
+from deepfidelity_jax.fidelity.regressor import balance, choose_solver, fit_regressor
 
 
 @pytest.mark.parametrize("offset", [0.0, 300.0])
@@ -134,26 +39,6 @@ def test_the_fast_solver_takes_the_same_fit():
     reference = SVR().fit(x.astype(np.float64), y, weights)
     got = np.asarray(regress(fitted.arrays, jnp.asarray(x)))
     np.testing.assert_allclose(got, reference.predict(x.astype(np.float64)), atol=2e-3, rtol=0)
-
-
-def test_half_precision_features_are_widened():
-    x, y = problem()
-    fitted = fit_regressor(x, y)
-    half = jnp.asarray(x[:5], jnp.bfloat16)
-    got = regress(fitted.arrays, half)
-    assert got.dtype == jnp.float32
-    np.testing.assert_allclose(got, regress(fitted.arrays, half.astype(jnp.float32)), atol=1e-6)
-
-
-def test_one_compilation_serves_regressors_of_equal_size():
-    x, y = problem()
-    count = []
-    traced = jax.jit(lambda a, f: (count.append(1), regress(a, f))[1])
-    arrays = fit_regressor(x, y).arrays
-    first = traced(arrays, x[:4])
-    second = traced(arrays._replace(intercept=arrays.intercept + 1), x[:4])
-    np.testing.assert_allclose(second - first, 1, atol=1e-6)
-    assert len(count) == 1
 
 
 def test_a_constant_target_is_answered_with_itself():

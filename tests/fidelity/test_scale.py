@@ -57,6 +57,45 @@ def test_percentiles_keep_outliers_from_setting_the_scale():
     assert np.std(scale(fit_scale(quality, label), quality, label)[label == 1]) < 0.02
 
 
+def test_ranks_spread_a_class_evenly_whatever_its_qualities():
+    quality, label = faces(4000)
+    quality = np.exp(quality / 10)  # most of them at the lower end
+    fitted = fit_scale(quality, label, mapping="rank")
+    target, linear = (scale(f, quality, label) for f in (fitted, fit_scale(quality, label)))
+    for kind, low, high in ((0, 0.0, 0.4), (1, 0.6, 1.0)):
+        own = np.sort(target[label == kind])
+        assert own[0] == pytest.approx(low)
+        assert own[-1] == pytest.approx(high)
+        np.testing.assert_allclose(own, np.linspace(low, high, len(own)), atol=0.004)
+        assert np.abs(np.sort(linear[label == kind]) - own).max() > 0.1, "the other is not even"
+        order = np.argsort(quality[label == kind], kind="stable")
+        assert (np.diff(target[label == kind][order]) >= 0).all()
+    # Of new faces those beyond the training range are clipped.
+    ends = scale(fitted, np.array([0.0, 1e9, 0.0, 1e9]), np.array([0, 0, 1, 1]))
+    np.testing.assert_allclose(ends, [0, 0.4, 0.6, 1.0], atol=1e-6)
+    assert FidelityScale.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+
+
+def test_equal_qualities_share_their_mean_rank():
+    quality = np.array([1.0] * 10 + [2.0] * 80 + [3.0] * 10 + [5.0, 6.0])
+    label = np.array([0] * 100 + [1, 1])
+    fitted = fit_scale(quality, label, mapping="rank")
+    target = scale(fitted, np.array([1.0, 2.0, 3.0]), np.zeros(3, int))
+    np.testing.assert_allclose(target, [0.02, 0.2, 0.38], atol=0.003)
+    constant = fit_scale(np.full(4, 3.0), label[-4:], mapping="rank")
+    np.testing.assert_array_equal(scale(constant, np.full(4, 3.0), label[-4:]), label[-4:])
+
+
+def test_percentiles_clip_ranks_too():
+    quality, label = faces(1000)
+    quality[np.argmax(label == 1)] = 1e6
+    fitted = fit_scale(quality, label, percentile=5.0, mapping="rank")
+    linear = fit_scale(quality, label, percentile=5.0)
+    assert (fitted.fake_quality, fitted.real_quality) == (linear.fake_quality, linear.real_quality)
+    top = scale(fitted, quality, label)[label == 1] == np.float32(1.0)
+    assert top.mean() == pytest.approx(0.05, abs=0.01)
+
+
 def test_constant_quality_gives_plain_labels():
     label = np.array([0, 1, 1, 0])
     fitted = fit_scale(np.full(4, 3.0), label)
@@ -104,6 +143,13 @@ def test_unusable_qualities_are_refused_with_their_number():
 def test_the_scale_travels_as_json():
     fitted = fit_scale(*faces(), fake=(0.0, 0.3), percentile=2.0)
     assert FidelityScale.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
-    for foreign in ({}, {"fake": 1}, {"quality": [0, 1]}, {"fake_quality": [2, 1]}):
+    assert set(fitted.to_dict()) == {"fake_quality", "real_quality", "fake", "real"}
+    own = fitted.to_dict()
+    low, high = own["fake_quality"]
+    for foreign in (
+        {}, {"fake": 1}, {"quality": [0, 1]}, {"fake_quality": [2, 1]},
+        own | {"fake_ranks": [low, high - 1]}, own | {"fake_ranks": [low, high, low, high]},
+        own | {"fake_ranks": [low, "a", high]}, own | {"fake_ranks": 1},
+    ):  # fmt: skip
         with pytest.raises(InputError):
             FidelityScale.from_dict(foreign)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.alternatives import METHODS as REGRESSORS
+from deepfidelity_jax.fidelity.alternatives import fit_alternative
 from deepfidelity_jax.fidelity.calibration import METHODS, calibrate, fixed_calibration
 from deepfidelity_jax.fidelity.regressor import fit_regressor
 from deepfidelity_jax.fidelity.scale import fit_scale
@@ -26,6 +28,25 @@ def model():
         fixed_calibration("a test"),
         provenance,
     )
+
+
+@pytest.mark.parametrize("method", REGRESSORS)
+def test_every_form_comes_back_bit_for_bit(model, method, tmp_path):
+    r = np.random.default_rng(1)
+    x, y = r.normal(size=(60, 8)).astype(np.float32), r.uniform(size=60)
+    other = replace(model, regressor=fit_alternative(method, x, y))
+    save(other, tmp_path / "f.npz")
+    again = load(tmp_path / "f.npz")
+    assert type(again.regressor.arrays) is type(other.regressor.arrays)
+    assert_equal(again, other)
+
+
+def test_arrays_of_two_forms_are_no_model(model, tmp_path):
+    save(model, tmp_path / "f.npz")
+    with np.load(tmp_path / "f.npz") as stored:
+        arrays = dict(stored)
+    np.savez(tmp_path / "f.npz", **arrays, value=np.ones(3, np.float32))
+    assert_refused(tmp_path / "f.npz")
 
 
 def assert_equal(a, b):

@@ -11,7 +11,7 @@ from sklearn.svm import SVR
 from torch_bytes import NESTED, Raw, call, calls, push
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.regressor import regress
+from deepfidelity_jax.fidelity.arrays import regress
 from deepfidelity_jax.official.regressor import WRAPPER, read
 
 

@@ -10,6 +10,8 @@ from scipy.stats import spearmanr
 
 from deepfidelity_configs import default
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.alternatives import fit_alternative
+from deepfidelity_jax.fidelity.regressor import balance
 from deepfidelity_jax.fidelity.scale import fit_scale, scale
 from deepfidelity_jax.scoring import evaluate
 from deepfidelity_jax.scoring.exported_features import Features
@@ -53,6 +55,22 @@ def test_the_fit_separates_and_calibrates(fitted):
     assert scores[training.label == 1].min() >= model.calibration.threshold
     assert model.calibration.threshold_from == "validation"
     assert model.regressor.settings["C"] == 10.0
+
+
+def test_another_regressor_is_fitted_with_the_weights_and_seed_of_the_config(capsys):
+    config = default.get_config()
+    config.seed, config.fidelity.regressor, config.fidelity.balance = 7, "random_forest", 1.0
+    fitted_scale, training = features()
+    model = evaluate.fit(config, training, features(seed=1)[1], fitted_scale)
+    expected = fit_alternative(
+        "random_forest", training.feature, training.fidelity,
+        weights=balance(training.label), seed=7,
+    )  # fmt: skip
+    np.testing.assert_array_equal(model.regressor.arrays.value, expected.arrays.value)
+    told = f"regressor: random forest fitted to {len(training.label)} faces; threshold"
+    assert told in capsys.readouterr().err
+    scores = evaluate.score(model.regressor, training)
+    assert scores[training.label == 0].max() < scores[training.label == 1].min()
 
 
 def test_without_validation_classes_the_threshold_is_the_middle_of_the_scale(fitted):

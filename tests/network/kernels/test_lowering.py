@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import pytest
 
 from deepfidelity_configs import default
-from deepfidelity_jax.fidelity.regressor import SupportVectors, regress
+from deepfidelity_jax.fidelity.arrays import SupportVectors, regress
 from deepfidelity_jax.network.fold import fold
 from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig, normalise
 from deepfidelity_jax.training.step import build_model, create_state, train_step

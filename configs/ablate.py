@@ -1,0 +1,42 @@
+"""The base of a grid of runs: rendered faces, few people, short trainings.
+
+A grid imports this, and names its factors in `config.ablate`, as configs/ablate_regressor.py does:
+
+python run.py --mode=ablate --config=configs/ablate_regressor.py --workdir=DIR
+
+Each factor has named levels, and each level the options that it sets. The first levels are the base
+that all others are compared with, seed by seed. `--list` prints the commands of the trainings
+instead, for a cluster. The table is DIR/ablation.csv, .md and .tex.
+
+For your own photographs add --config.data.dataset=face_folder --config.data.dir=FOLDER; for a
+benchmark --config.data.dataset=ffpp --config.data.manual_dir=COPY.
+"""
+
+from ml_collections import ConfigDict
+
+from deepfidelity_configs import demo
+
+
+def get_config() -> ConfigDict:
+    """The demo with fewer people and steps, and a grid without factors."""
+    config = demo.get_config()
+    config.data.identities = 150
+    config.train.steps = 600
+    config.train.eval_every = 300
+    config.train.checkpoint_every = 300
+    config.ablate = ConfigDict({"factors": (), "seeds": (0,)})
+    return config
+
+
+def from_scratch() -> ConfigDict:
+    """The base without the bundled weights, whose own training would count for every level.
+
+    More people and steps, as rendered faces teach little in a few hundred steps from scratch.
+    """
+    config = get_config()
+    config.init_from = ""
+    config.data.identities = 500
+    config.train.steps = 3000
+    config.train.eval_every = 1000
+    config.train.checkpoint_every = 500
+    return config

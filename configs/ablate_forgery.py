@@ -1,0 +1,32 @@
+"""What the fakes of training teach: all families, only the recorded fakes, or some families less.
+
+python run.py --mode=ablate --config=configs/ablate_forgery.py --workdir=DIR
+
+Every run is tested on all families, those left out included. Five trainings a seed, from scratch,
+as the bundled weights saw every family.
+"""
+
+from ml_collections import ConfigDict
+
+from deepfidelity_configs import ablate
+
+FACTORS = (
+    (
+        "forgeries",
+        (
+            ("all", {}),
+            ("recorded", {"data.fresh_forgeries": False}),
+            ("no swaps", {"train.leave_out": ("swap", "warped_swap", "part_swap")}),
+            ("no texture", {"train.leave_out": ("resynthesis", "generated", "inpainted")}),
+            ("no seamless", {"train.leave_out": ("whole_face", "morph")}),
+        ),
+    ),
+)
+
+
+def get_config() -> ConfigDict:
+    """The base from scratch with one factor."""
+    config = ablate.from_scratch()
+    config.ablate.factors = FACTORS
+    config.ablate.seeds = (0, 1, 2)
+    return config
