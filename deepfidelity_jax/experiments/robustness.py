@@ -1,8 +1,8 @@
 """A trained detector under graded degradations: AUC and false alarms, grade by grade.
 
-The faces of the test split are degraded after they were found and cropped, and scored with the
-threshold of the run. Every grade's predictions are kept in WORKDIR/robustness/, and a grade that is
-there is not repeated.
+The faces of the test split are degraded after they were found and cropped, and judged as `predict`
+does: fake, real or uncertain. Every grade's predictions are kept in WORKDIR/robustness/, and a grade
+that is there is not repeated.
 """
 
 import csv
@@ -18,6 +18,7 @@ from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import robustness_chart
 from deepfidelity_jax.experiments.graded import DEGRADATIONS, Face, h264_is_there
+from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.images.pictures import decode_image, encode_image
@@ -36,6 +37,7 @@ COLUMNS = (
     "degradation", "grade", "strength", "n_frames", "n_videos", "frame_auc", "frame_auc_low",
     "frame_auc_high", "video_auc", "video_auc_low", "video_auc_high", "false_alarms",
     "false_alarms_low", "false_alarms_high", "caught", "caught_low", "caught_high",
+    "uncertain_real", "uncertain_fake",
 )  # fmt: skip
 
 
@@ -69,8 +71,9 @@ def run(workdir: Path) -> list[dict[str, Any]]:
             table.write_csv(_file(place, kind, grade))
             progress.advance()
     progress.end()
+    calibration = detector.fidelity_model.calibration
     rows = [
-        summarize(_file(place, *cell), *cell, detector.threshold, own.seed, own.eval.bootstrap)
+        summarize(_file(place, *cell), *cell, calibration, own.seed, own.eval.bootstrap)
         for cell in wanted
     ]
     write_table(rows, place / "table.csv")
@@ -78,7 +81,7 @@ def run(workdir: Path) -> list[dict[str, Any]]:
     with written_whole(place / "examples.jpg") as file:
         file.write(encode_image(draw_examples(records)))
     report = write_report(workdir, cross_dataset.pictures_of(workdir))
-    say(describe(rows, detector.threshold))
+    say(describe(rows, calibration))
     say(f"table: {place / 'table.csv'}")
     say(f"report: {report}")
     return rows
@@ -135,11 +138,15 @@ def change(faces: Sequence[Face], kind: str, grade: int, video_id: str) -> list[
 
 
 def summarize(
-    path: Path, kind: str, grade: int, threshold: float, seed: int, replicates: int
+    path: Path, kind: str, grade: int, calibration: Calibration, seed: int, replicates: int
 ) -> dict[str, Any]:
-    """One row of the table, from the predictions of a grade."""
+    """One row of the table, from the predictions of a grade.
+
+    False alarms are real faces whose verdict is fake, caught are fakes whose verdict is.
+    """
     table = Predictions.read_csv(path)
-    found = metrics.summarize(table, threshold, "the run", seed, replicates)
+    found = metrics.summarize(table, limit_of(calibration), "the run", seed, replicates)
+    verdicts = calibration.verdicts(table.fidelity)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     words = (
         DEGRADATIONS[kind].words.format(DEGRADATIONS[kind].strengths[grade - 1]) if grade else ""
@@ -156,7 +163,16 @@ def summarize(
         row["false_alarms_low"], row["false_alarms_high"] = 1 - bounds[1], 1 - bounds[0]
     row["caught"] = found["fake_frame_acc"]
     row["caught_low"], row["caught_high"] = found["ci"]["fake_frame_acc"] or (None, None)
+    for name, label in (("uncertain_fake", FAKE), ("uncertain_real", REAL)):
+        if (table.label == label).any():
+            row[name] = float(np.mean(verdicts[table.label == label] == "uncertain"))
     return row
+
+
+def limit_of(calibration: Calibration) -> float:
+    """The fidelity below which the verdict is fake."""
+    limit = calibration.fake_below
+    return calibration.threshold if limit is None else limit
 
 
 def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -167,14 +183,16 @@ def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
         writer.writerows(rows)
 
 
-def describe(rows: Sequence[dict[str, Any]], threshold: float) -> str:
+def describe(rows: Sequence[dict[str, Any]], calibration: Calibration) -> str:
     """The table as lines of text: grades 1 to 5 of each degradation, then mean and worst."""
     untouched, *degraded = rows
     lines = [
         f"{untouched['n_frames']} test faces of {untouched['n_videos']} videos or photographs; "
-        f"false alarms at the run's threshold {threshold:.4f}",
+        f"false alarms: real faces called fake, below {limit_of(calibration):.4f} "
+        f"({calibration.threshold_from})",
         f"  untouched: frame_auc {_show(untouched['frame_auc'])}  "
-        f"false alarms {_show(untouched['false_alarms'])}",
+        f"false alarms {_show(untouched['false_alarms'])}  "
+        f"real faces uncertain {_show(untouched['uncertain_real'])}",
     ]
     for kind in dict.fromkeys(row["degradation"] for row in degraded):
         own = [row for row in degraded if row["degradation"] == kind]

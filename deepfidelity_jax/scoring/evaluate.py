@@ -41,7 +41,7 @@ def fit(
     mean = np.bincount(video, scores) / size
     label = np.bincount(video, validation.label) / size
     calibration = calibrate(
-        mean, label.astype(np.int64), middle=scale.middle, method=own.calibration
+        mean, label.astype(np.int64), middle=scale.middle, method=config.fidelity.calibration
     )
     say(
         f"regressor: {_describe_regressor(regressor.settings)}; "

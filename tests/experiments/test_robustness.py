@@ -6,9 +6,11 @@ import shutil
 import numpy as np
 import pytest
 from conftest import assert_told
+from score_tables import table
 
 from deepfidelity_jax.experiments import robustness
 from deepfidelity_jax.experiments.robustness import choose, describe
+from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.scoring.table import Predictions
 
 
@@ -28,16 +30,30 @@ def test_faces_are_chosen_evenly_from_both_classes():
 def test_the_text_names_the_worst():
     row = dict.fromkeys(robustness.COLUMNS)
     untouched = row | {"degradation": "untouched", "grade": 0, "n_frames": 8, "n_videos": 4,
-                       "frame_auc": 0.9, "false_alarms": 0.05}  # fmt: skip
+                       "frame_auc": 0.9, "false_alarms": 0.05, "uncertain_real": 0.2}  # fmt: skip
     rows = [untouched] + [
         row | {"degradation": kind, "grade": grade, "strength": f"s{grade}",
                "frame_auc": 0.9 - 0.1 * grade, "false_alarms": 0.1 * grade + (kind == "b") * 0.05}
         for kind in "ab" for grade in range(1, 6)
     ]  # fmt: skip
-    said = describe(rows, 0.5)
+    said = describe(rows, Calibration(-5.0, 0.5, "validation", fake_below=0.3))
     assert "frame_auc: mean 0.600, worst 0.400 (a, s5)" in said
     assert "false_alarms: mean 0.325, worst 0.550 (b, s5)" in said
-    assert "threshold 0.5000" in said
+    assert "called fake, below 0.3000 (validation)" in said
+    assert "real faces uncertain .200" in said
+
+
+def test_false_alarms_and_uncertain_faces_are_those_of_the_verdict(tmp_path):
+    fidelity = [0.1, 0.4, 0.6, 0.2, 0.4, 0.6, 0.7, 0.8]
+    table([0, 0, 0, 1, 1, 1, 1, 1], fidelity).write_csv(tmp_path / "t.csv")
+    calibration = Calibration(-5.0, 0.5, "validation", fake_below=0.3)
+    row = robustness.summarize(tmp_path / "t.csv", "blur", 3, calibration, 0, 0)
+    assert row["false_alarms"] == pytest.approx(0.2)
+    assert row["caught"] == pytest.approx(1 / 3)
+    assert row["uncertain_real"] == pytest.approx(0.2)
+    assert row["uncertain_fake"] == pytest.approx(1 / 3)
+    assert row["strength"] == "sigma 3 px"
+    assert robustness.limit_of(Calibration(-5.0, 0.5, "fixed")) == 0.5
 
 
 @pytest.mark.slow
