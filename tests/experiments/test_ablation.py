@@ -1,6 +1,7 @@
 """A grid of runs: planned, listed as commands, run, shared and resumed."""
 
 import csv
+import importlib
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ import pytest
 from conftest import OPTIONS, TREE, assert_told
 from ml_collections import ConfigDict
 
+from deepfidelity_configs import ablate
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import ablation
 
@@ -53,6 +55,27 @@ def test_a_grid_has_every_combination_with_every_seed(grid, tmp_path):
     trainings = [cell.training for cell in cells]
     assert trainings[0] == trainings[1] != trainings[2] == trainings[3]
     assert len(set(trainings)) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "trainings"),
+    [("regressor", 8, 1), ("paper", 4, 4), ("quality", 3, 3), ("forgery", 5, 5)],
+)
+def test_the_grids_that_come_with_the_package(name, cells, trainings, tmp_path):
+    """How many runs a seed has, and how many of them share a training."""
+    module = importlib.import_module(f"deepfidelity_configs.ablate_{name}")
+    planned = ablation.plan(module.get_config(), tmp_path)
+    assert {cell.seed for cell in planned} == {0, 1, 2}
+    assert len(planned) == 3 * cells
+    assert len({cell.training for cell in planned}) == 3 * trainings
+    scratch = name in ("paper", "forgery")
+    assert {cell.config.init_from for cell in planned} == {"" if scratch else "bundled"}
+    assert len({json.dumps(cell.changed) for cell in planned}) == cells
+
+
+def test_the_base_of_the_grids_has_no_factor_yet(tmp_path):
+    with pytest.raises(InputError, match="at least one factor"):
+        ablation.plan(ablate.get_config(), tmp_path)
 
 
 @pytest.mark.parametrize(

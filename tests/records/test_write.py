@@ -125,6 +125,20 @@ def test_targets_are_fitted_to_training_faces_alone(tiny):
     assert write.fit_targets([row for row in rows if row[0] == "test"], recipe) == (None, {})
 
 
+def test_targets_by_rank_and_the_fingerprint_of_linear_ones(tiny):
+    """Records made before there was a choice keep their folder."""
+    linear = Recipe.from_config(tiny)
+    assert set(linear.to_json()["fidelity"]) == {"fake", "real", "percentile"}
+    tiny.fidelity.mapping = "rank"
+    recipe = Recipe.from_config(tiny)
+    assert recipe.to_json()["fidelity"]["mapping"] == "rank"
+    rows = [("train", float(2**n), label) for n in range(9) for label in (FAKE, REAL)]
+    fitted, _ = write.fit_targets(rows, replace(recipe, percentile=0.0))
+    middle = write.record(make_face("a", 0, quality=16.0, label=REAL), fitted)["fidelity"]
+    assert middle == pytest.approx(0.8, abs=1e-3)
+    assert "real_ranks" not in write.fit_targets(rows, linear)[0].to_dict()
+
+
 def test_faces_without_a_quality_are_named_not_counted(tmp_path):
     faces = [
         Face("train", b"1", FAKE, "swap", "v", 0, "a.png", 0.5),
