@@ -1,8 +1,8 @@
 """A trained detector under graded degradations: AUC and false alarms, grade by grade.
 
 The faces of the test split are degraded after they were found and cropped, and judged as `predict`
-does: fake, real or uncertain. Every grade's predictions are kept in WORKDIR/robustness/, and a grade
-that is there is not repeated.
+does: fake, real or uncertain. The predictions of every grade are kept in WORKDIR/robustness/; a
+grade that is there is not repeated.
 """
 
 import csv
