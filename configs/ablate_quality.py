@@ -15,6 +15,7 @@ FACTORS = (
         "target",
         (
             ("iso", {}),
+            ("learned", {"quality.measure": "learned"}),
             ("iso by rank", {"fidelity.mapping": "rank"}),
             ("none", {"quality.measure": "none"}),
         ),

@@ -134,7 +134,7 @@ class Detector:
           Raw quality of each crop, NaN if it cannot be measured; and the reason, if any is NaN.
         """
         own = self._measure
-        if own.name == "iso":
+        if own.can_remeasure:
             found = [own(image, points) for image, points in zip(images, landmarks, strict=True)]
             return np.array(found), ""
         if own.name == "ser_fiq":

@@ -1,6 +1,7 @@
 """The quality measure that a configuration names: one call for all, with the face's landmarks.
 
 iso       computed from the picture (iso29794.py)
+learned   computed from the picture by an order learnt from degraded ones (learned.py)
 ser_fiq   computed by a network, from weights of the user's (ser_fiq.py)
 csv       looked up in a table of the user's (table.py)
 none      the same for every face
@@ -18,10 +19,10 @@ from numpy import ndarray
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import digest
 from deepfidelity_jax.images import pictures
-from deepfidelity_jax.quality import iso29794, table
+from deepfidelity_jax.quality import iso29794, learned, table
 from deepfidelity_jax.workdir import fingerprint
 
-MEASURES = ("iso", "ser_fiq", "csv", "none")
+MEASURES = ("iso", "learned", "ser_fiq", "csv", "none")
 NO_EYES = "no eyes known to align a face by"  # why ser_fiq gives a face no quality
 
 Landmarks = Float32[ndarray, "5 2"]  # as in `faces.detection.Face`, in pixels of the crop
@@ -32,8 +33,9 @@ class Measure:
     """A quality measure, as a picklable function of an encoded face.
 
     name: one of MEASURES. scores: for `csv`, quality by path. weights: for `ser_fiq`, the path of
-    the ArcFace checkpoint; digest: of that file. uses_landmarks: whether `iso` looks for the face
-    where its landmarks are; records of earlier versions were measured without them.
+    the ArcFace checkpoint; digest: of that file, or of what `learned` learnt. uses_landmarks:
+    whether `iso` looks for the face where its landmarks are; records of earlier versions were
+    measured without them.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Measure:
             raise InputError(f"config.quality.measure is {own.measure!r}: one of {choices}")
         if own.measure == "csv":
             return cls("csv", scores=table.read_scores(own.csv))
+        if own.measure == "learned":
+            return cls("learned", digest=digest(learned.PLACE))
         if own.measure != "ser_fiq":
             return cls(own.measure)
         if not Path(own.weights).is_file():
@@ -85,7 +89,7 @@ class Measure:
         NaN where `csv` has no row for the path. NaN for `ser_fiq` too: a network wants many faces
         at once, so `records.staging.rate` measures them once they are staged.
         """
-        if self.name == "iso":
+        if self.can_remeasure:
             return self.of_pixels(pictures.decode_image(image), landmarks)
         if self.name == "csv":
             return self.scores.get(path, float("nan"))
@@ -94,8 +98,10 @@ class Measure:
     @property
     def can_remeasure(self) -> bool:
         """Whether an altered picture can be measured anew, by `of_pixels`."""
-        return self.name == "iso"
+        return self.name in ("iso", "learned")
 
     def of_pixels(self, image: UInt8[ndarray, "h w 3"], landmarks: Landmarks) -> float:
         """Raw quality of a picture that is not encoded; where `can_remeasure`."""
+        if self.name == "learned":
+            return learned.measure(image)
         return iso29794.measure(image, landmarks if self.uses_landmarks else None)
