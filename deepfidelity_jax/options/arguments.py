@@ -9,8 +9,8 @@ from deepfidelity_jax.console import one_line
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import expand
 
-# The flags of each mode, beside --workdir and --mode. Any other flag is refused.
 OF_TABLE = ("dir", "real_label")  # options of config.data for evaluate with a table as --input
+# The flags of each mode, beside --workdir and --mode. Any other flag is refused.
 _STAGE = ("config", "distributed", "coordinator", "processes", "process")
 FLAGS = {
     "run": _STAGE,
@@ -36,10 +36,10 @@ modes
   train      train the network on the records
   fit        fit the regressor that turns a feature into a fidelity
   evaluate   score the test split and write the report; with --input, your own labelled files
-  predict    score photographs and videos, one JSON line each
   robustness degrade the test faces in five grades, and write AUC and false alarms of each
   ablate     run a grid of options, and write one table with paired differences
   verify     repeat a finished run from the start, and say what differs
+  predict    score photographs and videos, one JSON line each
   convert    import the official weights into a workdir, or export weights to a file
   compare    test whether the detectors behind several prediction files differ
 

@@ -57,6 +57,7 @@ def test_a_finished_file_is_not_touched(output, inputs):
     assert (output.read_bytes(), output.stat().st_mtime_ns, output.stat().st_ino) == before
 
 
+@pytest.mark.slow
 def test_cut_anywhere_it_ends_the_same(output, inputs, tmp_path):
     write(output, inputs)
     whole = output.read_bytes()

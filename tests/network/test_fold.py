@@ -54,6 +54,7 @@ def run(config, variables, folded):
     return jax.jit(functools.partial(model.apply, train=False))(variables, make_images())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer_scale", [None, 0.5])
 def test_folded_is_unfolded(layer_scale):
     config = SSAAFormerConfig(layer_scale=layer_scale, **SMALLEST)

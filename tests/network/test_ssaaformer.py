@@ -168,6 +168,7 @@ def test_keeping_less_for_the_gradient_changes_nothing(variables, reference):
     jax.tree_util.tree_map_with_path(compare, gradient_, gradient)
 
 
+@pytest.mark.slow
 def test_blocks_run_in_order(variables):
     """The symmetric stack first, then the slices of the plain one."""
     stage = Stage(SMALLEST, 1, train=False, remat=False, folded=False)
@@ -234,6 +235,7 @@ def test_bfloat16_is_close_to_float32(variables):
     assert 1e-6 < error < 2e-2
 
 
+@pytest.mark.slow
 def test_training_moves_every_running_statistic_and_evaluation_none(variables):
     _, new = compiled(train=True)(variables, make_images())
     moved = jax.tree.map(lambda a, b: (a != b).all(), new["batch_stats"], variables["batch_stats"])
@@ -255,6 +257,7 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     assert abs(kept.mean() - 1) < 0.02
 
 
+@pytest.mark.slow
 def test_drop_path_is_of_training_alone_and_of_the_key(variables):
     config = dataclasses.replace(SMALLEST, drop_path=0.5)
     train = compiled(config, train=True)

@@ -77,6 +77,7 @@ def test_a_converted_checkpoint_is_a_detector(official, svr, tmp_path, capfd):
     assert detector.fidelity_model.scale is None
 
 
+@pytest.mark.slow
 def test_raw_weights_are_a_choice(official, tmp_path, capfd):
     convert.import_official(official, None, tmp_path / "work", ema=False)
     told = capfd.readouterr().err
@@ -89,6 +90,7 @@ def test_raw_weights_are_a_choice(official, tmp_path, capfd):
         df.load(tmp_path / "work").fidelity(faces(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["safetensors", "npz"])
 def test_out_and_in_again(official, tmp_path, suffix):
     convert.import_official(official, None, tmp_path / "one")

@@ -93,6 +93,7 @@ def test_round_trip_is_exact():
     assert_equal(back, weights)
 
 
+@pytest.mark.slow
 def test_convolutions_and_products_are_the_official_ones():
     """Against convolutions with the official OIHW weights, stage 1 of a plain network."""
     weights = draw(PLAIN)

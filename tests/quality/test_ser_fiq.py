@@ -125,6 +125,7 @@ def test_one_key_one_score(variables, faces):
     np.testing.assert_allclose(other, found, atol=0.005)
 
 
+@pytest.mark.slow
 def test_a_face_scores_the_same_in_any_company(variables, faces):
     rng = np.random.default_rng(1)
     images = [encode_image(faces[k]) for k in rng.integers(0, 3, 18)]

@@ -112,6 +112,7 @@ class Watching:
         return np.full(len(images), 0.5), ""
 
 
+@pytest.mark.slow
 def test_prediction_sees_what_was_recorded_to_the_byte(tmp_path, tiny, one_core):
     """The whole path: a copy in the official layout, records, prediction from their metadata."""
 

@@ -75,6 +75,7 @@ def test_in_a_scan_it_has_the_gradient_of_the_loop(rng):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_over_eight_devices_it_equals_one():
     """The batch split over a mesh: same value, same gradients."""
     code = """
