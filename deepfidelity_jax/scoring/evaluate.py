@@ -203,7 +203,7 @@ def people_of(config: ConfigDict, records: Iterable[Mapping[str, Any]]) -> list[
     return [" ".join(people) for people in named]
 
 
-def groups_of(folder: Path, paths: Sequence[str]) -> dict[str, list[str]]:
+def groups_of(folder: Path, paths: Iterable[str]) -> dict[str, list[str]]:
     """The `group_*` columns of the records in `folder`, a value for each of `paths`, '' if none."""
     columns = own_files.groups_of(folder)
     return {name: [of_path.get(path, "") for path in paths] for name, of_path in columns.items()}
