@@ -246,7 +246,7 @@ def test_a_checkpoint_says_what_it_was_trained_on(trained):
 
 @pytest.mark.slow
 def test_moved_data_is_the_same_data(place, trained):
-    """The workdir was copied, and so was the folder: nothing is done anew."""
+    """The workdir was copied, and so was the folder, then deleted: nothing is done anew."""
     status, said = command(place / "run", place / "in")
     assert status == 0, said
     assert "prepared" not in said
@@ -254,6 +254,10 @@ def test_moved_data_is_the_same_data(place, trained):
     assert "frame_auc" in said
     shutil.rmtree(place / "in")
     status, said = command(place / "run", place / "in")
+    assert status == 0, said
+    assert "is gone: using its records" in said
+    assert "frame_auc" in said
+    status, said = command(place / "run", place / "never")
     assert status == 2, "these records were made of another folder"
     assert f"--config.data.dir={trained / 'in'}" in said
 

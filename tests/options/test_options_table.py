@@ -52,7 +52,7 @@ MEANS = {
             "train.warmup_steps", "train.warmup_start", "train.schedule_steps",
             "train.weight_decay", "train.clip_norm", "train.label_smoothing", "train.token_weight",
             "train.fidelity_weight", "train.ranking_weight", "train.mask_weight", "train.ema_decay",
-            "eval.bootstrap",
+            "train.curriculum_steps", "train.mining", "eval.bootstrap",
         },
     ),
     "half": (
@@ -64,7 +64,8 @@ MEANS = {
             "augment.degrade_p", "augment.degrade_strength", "augment.recompress_p",
             "augment.erase_p", "train.learning_rate", "train.weight_decay", "train.clip_norm",
             "train.label_smoothing", "train.token_weight", "train.fidelity_weight",
-            "train.ranking_weight", "train.mask_weight", "train.ema_decay", "eval.top_share",
+            "train.ranking_weight", "train.mask_weight", "train.mining", "train.ema_decay",
+            "eval.top_share",
             "eval.wanted_fpr", "eval.cost_missed", "eval.cost_false_alarm", "eval.prevalence",
         },
     ),
