@@ -59,7 +59,13 @@ def test_a_grid_has_every_combination_with_every_seed(grid, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "cells", "trainings"),
-    [("regressor", 8, 1), ("paper", 4, 4), ("quality", 3, 3), ("forgery", 5, 5)],
+    [
+        ("regressor", 8, 1),
+        ("paper", 4, 4),
+        ("quality", 4, 4),
+        ("forgery", 5, 5),
+        ("curriculum", 4, 4),
+    ],
 )
 def test_the_grids_that_come_with_the_package(name, cells, trainings, tmp_path):
     """How many runs a seed has, and how many of them share a training."""

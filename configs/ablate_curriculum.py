@@ -1,0 +1,25 @@
+"""Whether the order of training helps: shuffled, easy first by quality or by loss, hard more often.
+
+python run.py --mode=ablate --config=configs/ablate_curriculum.py --workdir=DIR
+
+All records take part after half of the steps. docs/experiments.md explains the options.
+"""
+
+from ml_collections import ConfigDict
+
+from deepfidelity_configs import ablate
+
+
+def get_config() -> ConfigDict:
+    """The base with one factor."""
+    config = ablate.get_config()
+    half = {"train.curriculum_steps": config.train.steps // 2}
+    order = (
+        ("shuffled", {}),
+        ("easy first, by quality", {"train.curriculum": "quality"} | half),
+        ("easy first, by loss", {"train.curriculum": "loss"} | half),
+        ("hard more often", {"train.mining": 1.0}),
+    )
+    config.ablate.factors = (("order", order),)
+    config.ablate.seeds = (0, 1, 2)
+    return config
