@@ -96,7 +96,7 @@ def train(
             if evaluating:
                 scores = evaluate(state.ema)
                 log.evaluated(step, scores)
-                if feed.renew(step, state.ema) and not last:
+                if not last and feed.renew(step, state.ema):
                     batches = feed.open(step)
             # Save.
             if saving:
