@@ -134,11 +134,14 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
             del own.ablate
             own.seed = seed
             own.data.records_dir = str(records_dir(config, workdir))
-            _set(own, changed)
+            unknown = sorted(changed.keys() - flatten(own.to_dict()).keys())
+            if unknown:
+                raise InputError(f"config.ablate sets {unknown[0]}, which is not an option")
+            own.lock().update_from_flattened_dict(changed)
             checks.check(own)
             folder = name.replace(", ", "+").replace(" ", "_")
             place = workdir / "cells" / folder / f"seed_{seed}"
-            cells.append(Cell(name, seed, changed, own.lock(), place))
+            cells.append(Cell(name, seed, changed, own, place))
     if len({cell.place for cell in cells}) < len(cells):
         raise InputError("two cells of config.ablate have the same name")
     return cells
@@ -180,19 +183,6 @@ def read_result(cell: Cell) -> ablation_table.Result:
         sum(own["seconds"] for own in times.values()),
         max((own["peak_mib"] for own in times.values()), default=0),
     )
-
-
-def _set(config: ConfigDict, changed: dict[str, object]) -> None:
-    for key, value in changed.items():
-        *groups, name = key.split(".")
-        own = config
-        for group in groups:
-            own = own.get(group)
-            if not isinstance(own, ConfigDict):
-                raise InputError(f"config.ablate sets {key}, which is not an option")
-        if name not in own:
-            raise InputError(f"config.ablate sets {key}, which is not an option")
-        own[name] = value
 
 
 def _link(source: str, target: str) -> str:

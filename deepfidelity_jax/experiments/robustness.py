@@ -17,15 +17,15 @@ import numpy as np
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import robustness_chart
-from deepfidelity_jax.experiments.graded import DEGRADATIONS, Face, h264_is_there
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.forgeries.graded import DEGRADATIONS, Face, h264_is_there
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import Progress, say
 from deepfidelity_jax.records import schema
-from deepfidelity_jax.scoring import cross_dataset, metrics
+from deepfidelity_jax.scoring import controls, cross_dataset, metrics
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.workdir import fingerprint, read_config, write_json
@@ -57,6 +57,7 @@ def run(workdir: Path) -> list[dict[str, Any]]:
     if folder is None:
         raise InputError(f"the records of {dataset} are gone: run --mode=prepare, then evaluate")
     records = choose(schema.Records(folder, "test"))
+    faces = [decode_image(record["image"]) for record in records]
     place = workdir / PLACE / dataset
     stamp = {"detector": detector.fingerprint, "records": folder.parent.name, "faces": len(records)}
     _start(place, fingerprint(stamp))
@@ -67,7 +68,7 @@ def run(workdir: Path) -> list[dict[str, Any]]:
     progress = Progress(len(wanted), len(done), "grades", did="scored")
     for kind, grade in wanted:
         if (kind, grade) not in done:
-            table = score(detector, records, kind, grade, dataset)
+            table = score(detector, records, faces, kind, grade, dataset)
             table.write_csv(_file(place, kind, grade))
             progress.advance()
     progress.end()
@@ -96,22 +97,30 @@ def choose(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     kept = []
     for label in (FAKE, REAL):
         of_class = [rows for (own, _), rows in videos.items() if own == label]
-        for rows in _spaced(of_class, VIDEOS):
-            kept += _spaced(rows, FRAMES)
+        for rows in controls.spaced(of_class, VIDEOS):
+            kept += controls.spaced(rows, FRAMES)
     return [records[row] for row in sorted(kept)]
 
 
 def score(
-    detector: Detector, records: Sequence[dict[str, Any]], kind: str, grade: int, dataset: str
+    detector: Detector,
+    records: Sequence[dict[str, Any]],
+    faces: Sequence[Face],
+    kind: str,
+    grade: int,
+    dataset: str,
 ) -> Predictions:
-    """Predictions of the faces after one degradation; grade 0 leaves them as they are."""
+    """Predictions of the records' faces after one degradation; grade 0 leaves them as they are."""
     of_video: dict[str, list[int]] = {}
     for row, record in enumerate(records):
         of_video.setdefault(record["video_id"], []).append(row)
-    fidelity = np.zeros(len(records), np.float32)
+    images = list(faces)
     for name, rows in of_video.items():
-        faces = [decode_image(records[row]["image"]) for row in rows]
-        fidelity[rows] = detector.fidelity(np.stack(change(faces, kind, grade, name)))
+        for row, image in zip(
+            rows, change([faces[r] for r in rows], kind, grade, name), strict=True
+        ):
+            images[row] = image
+    fidelity = controls.compute(detector.fidelity, images)
     return Predictions(
         path=[record["path"] for record in records],
         dataset=[dataset] * len(records),
@@ -242,10 +251,6 @@ def _start(place: Path, stamp: str) -> None:
 
 def _file(place: Path, kind: str, grade: int) -> Path:
     return place / f"{kind}-{grade}.csv"
-
-
-def _spaced(items: Sequence, most: int) -> list:
-    return [items[i * len(items) // most] for i in range(most)] if len(items) > most else [*items]
 
 
 def _show(value: float | None) -> str:

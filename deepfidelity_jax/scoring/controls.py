@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.faces.geometry import complete_landmarks
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
+from deepfidelity_jax.forgeries import graded
 from deepfidelity_jax.forgeries.families import joins, masks, treatments, warps
 from deepfidelity_jax.images.pictures import decode_image, encode_image, recompress
 from deepfidelity_jax.statistics.intervals import Level, add_statistics, draw_clusters
@@ -29,18 +30,12 @@ MOST = 300  # faces that are changed, one of each video
 # The share of validation's real faces below a fake's limit: untouched, and after a degradation.
 # Little, as real pictures of another kind than validation's fall below it several times as often.
 ALLOWED, ALLOWED_DEGRADED = 0.01, 0.02
-SIDE = 256  # pixels of the crop that the sizes below refer to
 UNTOUCHED = "untouched"
 
 
 def _whole(step: Callable[[Face, np.random.Generator], Face]) -> Change:
-    """A change of the whole picture, made on a crop of SIDE pixels and brought back to its size."""
-
-    def change(face, points, rng):
-        large = cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-        return cv2.resize(step(large, rng), face.shape[1::-1], interpolation=cv2.INTER_AREA)
-
-    return change
+    """A change of the whole picture, made at `graded.SIDE` pixels."""
+    return lambda face, points, rng: graded.at_side(face, lambda large: step(large, rng))
 
 
 def _inside(step: Callable[[Face, np.random.Generator], Face]) -> Change:
@@ -54,27 +49,17 @@ def _inside(step: Callable[[Face, np.random.Generator], Face]) -> Change:
     return change
 
 
-def _halve(face: Face, rng: np.random.Generator) -> Face:
-    small = cv2.resize(face, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-
-
-def _add_noise(face: Face, rng: np.random.Generator) -> Face:
-    noisy = face + rng.normal(0, 8, face.shape)
-    return np.rint(noisy).clip(0, 255).astype(np.uint8)
-
-
 def _move(face: Face, rng: np.random.Generator) -> Face:
     half = np.array([[1, 0, 0.5], [0, 1, 0.5]])
     return warps.warp_affine(face, half, face.shape[:2], cv2.INTER_CUBIC)
 
 
 DEGRADATIONS: dict[str, Change] = {
-    "blur of 3 px": _whole(lambda face, rng: cv2.GaussianBlur(face, (0, 0), 3)),
+    "blur of 3 px": _whole(lambda face, rng: graded.blur(face, 3.0, rng)),
     "JPEG 50": _whole(lambda face, rng: recompress(face, 50)),
     "half brightness": _whole(lambda face, rng: (face * 0.5).astype(np.uint8)),
-    "half size": _whole(_halve),
-    "noise of 8": _whole(_add_noise),
+    "half size": _whole(lambda face, rng: graded.resize(face, 0.5, rng)),
+    "noise of 8": _whole(lambda face, rng: graded.add_noise(face, 8.0, rng)),
 }
 CONTROLS: dict[str, Change] = {
     "detail lost inside": _inside(
@@ -92,8 +77,12 @@ def real_faces(records: Sequence[dict[str, Any]], most: int = MOST) -> list[dict
     for record in records:
         if record["label"] == REAL:
             first.setdefault(record["video_id"], record)
-    faces = list(first.values())
-    return [faces[i * len(faces) // most] for i in range(most)] if len(faces) > most else faces
+    return spaced(list(first.values()), most)
+
+
+def spaced(items: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of the items, evenly spaced."""
+    return [items[i * len(items) // most] for i in range(most)] if len(items) > most else [*items]
 
 
 def change_faces(faces: Sequence[dict[str, Any]], change: Change | None) -> list[Face]:
@@ -115,12 +104,19 @@ def score_changes(
     found = {}
     for name, change in {UNTOUCHED: None, **changes}.items():
         images = change_faces(faces, change)
-        alike = len({image.shape for image in images}) == 1
-        parts = [np.stack(images)] if alike else [image[None] for image in images]
-        logits = np.concatenate([detector.class_logits(part) for part in parts])
-        fidelity = np.concatenate([detector.fidelity(part) for part in parts])
+        logits = compute(detector.class_logits, images)
+        fidelity = compute(detector.fidelity, images)
         found[name] = (logits[:, 1] - logits[:, 0]).astype(np.float64), fidelity.astype(np.float64)
     return found
+
+
+def compute(
+    function: Callable[[np.ndarray], np.ndarray], images: Sequence[Face]
+) -> Float[np.ndarray, "n ..."]:
+    """A function of the detector on faces of any sizes: all at once if they are of one size."""
+    alike = len({image.shape for image in images}) == 1
+    parts = [np.stack(images)] if alike else [image[None] for image in images]
+    return np.concatenate([function(part) for part in parts])
 
 
 def measure(

@@ -32,16 +32,17 @@ class Degradation:
     words: str
 
 
+def at_side(face: Face, change: Callable[[Face], Face]) -> Face:
+    """The face after a change that is made at SIDE x SIDE pixels, brought back to its own size."""
+    large = cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(change(large), face.shape[1::-1], interpolation=cv2.INTER_AREA)
+
+
 def _each(change: Callable[[Face, float, np.random.Generator], Face]):
-    """The same change of every face, made at SIDE pixels and brought back to the face's size."""
+    """The same change of every face, made at SIDE pixels."""
 
     def apply(faces, strength, rng):
-        changed = []
-        for face in faces:
-            large = cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-            done = change(large, strength, rng)
-            changed.append(cv2.resize(done, face.shape[1::-1], interpolation=cv2.INTER_AREA))
-        return changed
+        return [at_side(face, lambda large: change(large, strength, rng)) for face in faces]
 
     return apply
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepfidelity_datasets.synthetic_faces import renderer
-from deepfidelity_jax.experiments.graded import DEGRADATIONS, h264_is_there
+from deepfidelity_jax.forgeries.graded import DEGRADATIONS, h264_is_there
 
 
 @pytest.fixture(scope="module")
