@@ -1,17 +1,19 @@
 """The command line: `python run.py`, installed as `deepfidelity`. One function per mode."""
 
 import contextlib
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from absl import flags
 
-from deepfidelity_jax import console, hosts
+from deepfidelity_jax import __version__, console, hosts
 from deepfidelity_jax.console import DONE, FAILED
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import require_writable
-from deepfidelity_jax.options.arguments import HELP, changed_options, parse, read_config
+from deepfidelity_jax.options import completion, help
+from deepfidelity_jax.options.arguments import changed_options, mode_given, parse, read_config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,15 +24,15 @@ def main(argv: list[str] | None = None) -> int:
         the process (CPU devices, signals, warnings). A call with `argv` leaves all of these alone.
     """
     arguments = sys.argv if argv is None else argv
-    if {"--help", "-h"} & set(arguments[1:]):
-        print(HELP, end="")
-        return DONE
-    if argv is None:
-        console.take_over_process()
     values = None
 
     def command():
         nonlocal values
+        if told := _tell(arguments):
+            print(told, end="")
+            return DONE
+        if argv is None:
+            console.take_over_process()
         values = parse(arguments)
         modes = {
             "predict": predict, "convert": convert, "compare": compare, "robustness": robustness,
@@ -39,6 +41,17 @@ def main(argv: list[str] | None = None) -> int:
         return modes.get(values.mode, run)(values)
 
     return console.end(command, lambda: _unfinished(values))
+
+
+def _tell(arguments: list[str]) -> str:
+    """What a command only asks for: help, the version, a script for completion. Else empty."""
+    name, given = Path(arguments[0]).name, arguments[1:]
+    if {"--help", "-h"} & set(given) or given == ["help"]:
+        program = f"python {name}" if name.endswith(".py") else "deepfidelity"
+        return help.text(program, mode_given(arguments))
+    if given == ["--version"]:
+        return f"deepfidelity_jax {__version__}\n"
+    return completion.script(*given[1:]) if given[:1] == ["completion"] else ""
 
 
 def _unfinished(values: flags.FlagValues | None) -> str:
@@ -162,17 +175,21 @@ def predict(values: flags.FlagValues) -> int:
     """Mode predict: score photographs and videos, one line each."""
     import numpy as np
 
+    from deepfidelity_jax.detector import finding
     from deepfidelity_jax.detector.lines import Lines
     from deepfidelity_jax.detector.load import load
-    from deepfidelity_jax.detector.predict import list_inputs, predict_all
+    from deepfidelity_jax.detector.predict import predict_all, write_all
     from deepfidelity_jax.faces import detection
     from deepfidelity_jax.progress import Progress, say
     from deepfidelity_jax.workdir import keep_programs
 
     if not values.input:
         raise InputError("--input=PATH is missing: a photograph, a video or a folder of them")
-    inputs, hidden = list_inputs(values.input)
-    with Lines(values.output) as lines:
+    if values.beam and not values.output:
+        raise InputError("--beam needs --output=FILE, in a folder that all machines share")
+    with contextlib.ExitStack() as stack:
+        inputs, hidden = finding.list_inputs(values.input, stack)
+        lines = stack.enter_context(Lines(values.output))
         if values.workdir:
             keep_programs(Path(values.workdir))
         detector = load(values.workdir)
@@ -187,14 +204,26 @@ def predict(values: flags.FlagValues) -> int:
         lines.resume(inputs, detector)
         quiet = values.quiet or not sys.stderr.isatty()
         progress = Progress(len(inputs), len(lines.kept), "inputs", "predicted", quiet=quiet)
-        counts = predict_all(detector, inputs, lines, progress)
+        todo = [each for each in inputs if each.name not in lines.kept]
+        if values.beam:
+            from deepfidelity_jax.detector.cluster import predict_on_cluster
+
+            kept = Path(f"{values.output}.verdicts")
+            found = predict_on_cluster(detector, todo, values.workdir, kept, values.beam)
+        else:
+            workers = values.workers or finding.count_workers(len(todo))
+            found = predict_all(detector, todo, workers)
+        with contextlib.closing(found):
+            counts = write_all(inputs, found, lines, progress)
+        if values.beam:
+            shutil.rmtree(kept)
     if hidden:
         counts.left_out["hidden"] = hidden
     if not counts.statuses:
         raise InputError(f"no photograph or video in --input: {counts.describe()}")
     if not values.quiet:
         say(counts.describe())
-    return DONE
+    return counts.exit_status if values.exit_code else DONE
 
 
 def convert(values: flags.FlagValues) -> int:

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
 
 from deepfidelity_jax.errors import InputError
 
@@ -90,11 +91,35 @@ def is_loss(error: Exception) -> bool:
     return _count > 1 and any(word in str(error) for word in words)
 
 
+def worker_pool(count: int) -> ProcessPoolExecutor:
+    """Processes for functions that use no device; `submit` gives them work."""
+    # JAX's threads do not survive a fork.
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), begin_worker)
+
+
+def submit(pool: ProcessPoolExecutor, function: Callable, *arguments) -> Future:
+    """Have a worker call a picklable function.
+
+    A worker interrupted while it starts prints a traceback. It inherits the blocked signals, and
+    unblocks them in `begin_worker`.
+    """
+    blocked = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        return pool.submit(function, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+
+
 def begin_worker() -> None:
     """Set up a worker process: Ctrl-C is left to the parent, and the worker dies with the parent.
 
-    A killed parent closes no queue, so its workers would otherwise wait forever.
+    A killed parent closes no queue, so its workers would otherwise wait forever. OpenCV gets one
+    thread, as there is one worker per core.
     """
+    import cv2
+
+    cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 

@@ -14,7 +14,8 @@ from conftest import DEMO, OPTIONS, TREE, assert_told
 from PIL import Image
 from sklearn.svm import SVR
 
-from deepfidelity_jax.options import arguments
+import deepfidelity_jax
+from deepfidelity_jax.options import help
 from deepfidelity_jax.workdir import held
 
 FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
@@ -163,16 +164,45 @@ def test_a_process_ends_with_the_status(command, tmp_path):
     assert_told((done.returncode, done.stdout, done.stderr), "nowhere.jpg")
 
 
-def test_help_names_every_mode_and_flag(run):
-    status, out, error = run("--mode=predict", "--help")
+def test_help_names_every_mode(run):
+    status, out, error = run("--help")
     assert (status, error) == (0, "")
-    assert run("-h") == (0, out, "")
+    assert run("-h") == run("help") == (0, out, "")
     modes = out.split("\nmodes\n")[1].split("\n\n")[0]
-    assert [line.split()[0] for line in modes.splitlines()] == list(arguments.FLAGS)
-    flags = {flag for own in arguments.FLAGS.values() for flag in own} | {"workdir", "mode"}
-    assert set(re.findall(r"--(?:no(?=ema))?([a-z]+)", out)) == flags
+    assert [line.split()[0] for line in modes.splitlines()] == [*help.FLAGS, "completion"]
     assert max(map(len, out.splitlines())) <= 100
     assert "JAX_NUM_CPU_DEVICES" in out
+
+
+@pytest.mark.parametrize("mode", help.FLAGS)
+def test_help_of_a_mode_names_its_flags(run, mode):
+    status, out, error = run(mode, "--help")
+    assert (status, error) == (0, "")
+    assert run(f"--mode={mode}", "-h") == (0, out, "")
+    listed = out.split("\nflags\n")[1].split("\n\n")[0]
+    workdir = {"workdir"} - ({"workdir"} if mode == "compare" else set())
+    named = set(re.findall(r"(?<!\w)--(?:no(?=ema))?([a-z_]+)", listed))
+    assert named == {*help.FLAGS[mode], *workdir}
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_a_mode_and_its_files_are_read_as_people_type_them(run, tmp_path):
+    work = f"--workdir={tmp_path / 'work'}"
+    assert_told(run("predict", work), "--input=PATH is missing")
+    assert_told(run("predict", "nowhere.jpg", work), "--input=nowhere.jpg: no such file")
+    assert_told(run("predict", work, "nowhere.jpg", "--quiet"), "--input=nowhere.jpg")
+    assert_told(run("train", DEMO, work, "nowhere.jpg"), "unexpected argument 'nowhere.jpg'")
+    assert_told(run("predct", "nowhere.jpg"), "'predct'", "did you mean 'predict'")
+    assert_told(run("evaluate", str(tmp_path), work), "work")
+    assert_told(run("evaluate", "nowhere", work, "--config=x.py"), "reads its settings from")
+    assert_told(run("compare", "a.csv"), "two or more --input")
+    assert_told(run("predict", "-", "--beam=x"), "--beam needs --output")
+    assert_told(run("predict", "a.jpg", "--workers=0"), "workers")
+    assert not (tmp_path / "work").exists()
+
+
+def test_version(run):
+    assert run("--version") == (0, f"deepfidelity_jax {deepfidelity_jax.__version__}\n", "")
 
 
 def test_help_loads_nothing_heavy():

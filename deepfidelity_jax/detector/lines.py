@@ -10,11 +10,13 @@ import io
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepfidelity_jax.detector.predict import Input, Prediction, predict, stamp
+from deepfidelity_jax.detector.finding import Input, stamp
+from deepfidelity_jax.detector.predict import Prediction, predict
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import lock, written_whole
 from deepfidelity_jax.progress import say
@@ -23,6 +25,7 @@ COLUMNS = (
     "input", "status", "fidelity", "p_fake", "threshold", "frames", "people", "note", "detector",
     "bytes", "modified",
 )  # fmt: skip
+COLOURS = {"real": 32, "fake": 31}  # green and red; all else yellow
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class Lines:
         """
         other, changed = 0, 0
         for given in inputs:
-            name = str(given.path)
+            name = given.name
             line = self._there.get(name)
             if line is None:
                 continue
@@ -169,7 +172,7 @@ class Lines:
     def write(self, prediction: Prediction) -> None:
         """Add a line. A failed write leaves none of it."""
         if self._path is None:
-            print(prediction.to_json(), flush=True)
+            print(_coloured(prediction), flush=True)
             return
         content = self._encode(prediction)
         if not self._end:
@@ -213,6 +216,14 @@ class Lines:
             return values["input"], values["status"], *known
         except (ValueError, KeyError, TypeError, AttributeError, csv.Error):
             return None
+
+
+def _coloured(prediction: Prediction) -> str:
+    """The line, with its status in colour on a terminal; https://no-color.org is respected."""
+    line, word = prediction.to_json(), f'"status": "{prediction.status}"'
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return line
+    return line.replace(word, f"\x1b[{COLOURS.get(prediction.status, 33)}m{word}\x1b[0m", 1)
 
 
 def _row(cells: Iterable) -> bytes:

@@ -133,10 +133,10 @@ class Detector:
         Returns:
           Raw quality of each crop, NaN if it cannot be measured; and the reason, if any is NaN.
         """
-        own = self._measure
-        if own.can_remeasure:
-            found = [own(image, points) for image, points in zip(images, landmarks, strict=True)]
-            return np.array(found), ""
+        own = self._noted_measure
+        if self.measure:
+            pairs = zip(images, landmarks, strict=True)
+            return np.array([self.measure(image, points) for image, points in pairs]), ""
         if own.name == "ser_fiq":
             measure, reason = self._ser_fiq
             if measure:
@@ -149,7 +149,12 @@ class Detector:
         return np.full(len(images), np.nan), reason
 
     @property
-    def _measure(self) -> Measure:
+    def measure(self) -> Measure | None:
+        """The quality measure of the training faces, if it needs nothing but the picture."""
+        return self._noted_measure if self._noted_measure.can_remeasure else None
+
+    @property
+    def _noted_measure(self) -> Measure:
         """The quality measure of the training faces."""
         noted = self.fidelity_model.provenance if self.fidelity_model else {}
         return Measure.from_note(noted.get("quality", {"measure": self.config.quality.measure}))
@@ -159,7 +164,7 @@ class Detector:
         """SER-FIQ with its weights, read on first use; or None and the reason."""
         if self._arcface is None:
             return None, f"{self.config.quality.weights} is not here"
-        if digest(self._arcface) != self._measure.digest:
+        if digest(self._arcface) != self._noted_measure.digest:
             return None, f"{self._arcface} is not what the training faces were measured with"
         return ser_fiq.load(self._arcface), ""
 

@@ -1,27 +1,28 @@
-"""From an image or a video to a verdict: people are found, tracked, and scored one by one.
+"""From the faces in a file to a verdict: every person is scored, alone and over all frames.
 
-`list_inputs` finds the files, `predict_all` goes through them, `predict` takes one. The input as a
-whole gets the verdict of its least real person.
+`predict` takes one file, `predict_all` many, `write_all` writes their lines. The input as a whole
+gets the verdict of its least real person.
 """
 
+import contextlib
 import json
 import math
-import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64
 
-from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.detector.finding import Found, Input, find, find_all
 from deepfidelity_jax.faces import tracking
+from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FidelityScale
-from deepfidelity_jax.images import formats, media, pictures
+from deepfidelity_jax.images import pictures
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+AT_ONCE = 8  # faces scored in one call of the network, never fewer or more
 SMALLEST_FACE = 32  # pixels of the face's box; fewer show no trace of a forgery
 STATUSES = ("real", "fake", "uncertain", "no face", "unreadable")
 
@@ -90,54 +91,19 @@ class Prediction:
         return json.dumps(self.to_dict(), allow_nan=False)
 
 
-@dataclass(frozen=True)
-class Input:
-    """A file to predict.
-
-    Attributes:
-      path: the file.
-      named: the user named it; otherwise it was found in a folder.
-      reason: why it cannot be read, if that is known without opening it.
-    """
-
-    path: Path
-    named: bool = False
-    reason: str = ""
-
-
-def list_inputs(given: Sequence[str]) -> tuple[list[Input], int]:
-    """The files to predict: those named, and all below a named folder. None is opened.
-
-    Returns:
-      Each file once; and how many were left out because they are hidden.
-
-    Raises:
-      InputError: a path does not exist, or a folder has no image or video.
-    """
-    found, hidden = {}, 0
-    for name in given:
-        path = Path(name)
-        if not path.is_dir():
-            if not path.exists() and not path.is_symlink():
-                raise InputError(f"--input={name}: no such file or folder")
-            found[path] = Input(path, named=True)
-            continue
-        listing = media.list_files(path)
-        reasons = {file: why for file, why in listing.left_out.items() if why != "hidden"}
-        hidden += len(listing.left_out) - len(reasons)
-        if not listing.files and not reasons:
-            raise InputError(f"--input={name}: no photograph or video in this folder")
-        for file in sorted([*listing.files, *reasons]):
-            found.setdefault(file, Input(file, reason=reasons.get(file, "")))
-    return list(found.values()), hidden
-
-
 @dataclass
 class Counts:
     """Inputs by status, and files that are no image or video by extension."""
 
     statuses: Counter = field(default_factory=Counter)
     left_out: Counter = field(default_factory=Counter)
+
+    @property
+    def exit_status(self) -> int:
+        """For scripts: 3 if any input is fake, else 4 if any is not clearly real, else 0."""
+        if self.statuses["fake"]:
+            return 3
+        return 4 if self.statuses.total() > self.statuses["real"] else 0
 
     def describe(self) -> str:
         """One line of text for the terminal."""
@@ -149,42 +115,54 @@ class Counts:
         return f"{seen}; left out, no photographs or videos: {left_out}"
 
 
-def predict_all(detector, inputs: Sequence[Input], lines, progress) -> Counts:
-    """Predict every input that has no line yet, and write its line.
+def predict_all(
+    detector, inputs: Sequence[Input], workers: int = 1
+) -> Generator[Prediction | None, None, None]:
+    """The verdicts on many files, in their order.
 
     Args:
       detector: a `Detector`.
+      inputs: the files.
+      workers: number of processes that find faces; with 1 this process does.
+
+    Yields:
+      A verdict; None for a file that was found in a folder and is no photograph or video.
+    """
+    waiting: list[tuple[Input, Found]] = []
+    with contextlib.closing(find_all(inputs, detector.faces, detector.measure, workers)) as stream:
+        for given, found in zip(inputs, stream, strict=True):
+            waiting.append((given, found))
+            faces = sum(len(own.crops) for _, own in waiting)
+            if workers == 1 or max(faces, len(waiting)) >= AT_ONCE:
+                yield from judge(detector, waiting)
+                waiting = []
+    yield from judge(detector, waiting)
+
+
+def write_all(inputs: Sequence[Input], predictions, lines, progress) -> Counts:
+    """Write the line of every input that has none yet.
+
+    Args:
       inputs: the files, in order.
+      predictions: what `predict_all` yields for those without a line.
       lines: a `Lines`.
       progress: a `Progress` that counts the inputs.
     """
     counts = Counts()
-    for each in inputs:
-        if status := lines.kept.get(str(each.path)):
+    for given in inputs:
+        if status := lines.kept.get(given.name):
             counts.statuses[status] += 1
             continue
-        if _is_no_media(each):
-            counts.left_out[each.path.suffix.lower() or "without extension"] += 1
+        prediction = next(predictions)
+        if prediction is None:
+            counts.left_out[given.path.suffix.lower() or "without extension"] += 1
         else:
-            prediction = predict(detector, each.path, each.reason)
             progress.clear()
             lines.write(prediction)
             counts.statuses[prediction.status] += 1
         progress.advance()
     progress.end()
     return counts
-
-
-def _is_no_media(given: Input) -> bool:
-    if given.named or given.reason:
-        return False
-    try:
-        media.identify(given.path)
-    except formats.NotMedia:
-        return True
-    except formats.MediaError:
-        pass
-    return False
 
 
 def predict(detector, path: Path, reason: str = "") -> Prediction:
@@ -195,23 +173,53 @@ def predict(detector, path: Path, reason: str = "") -> Prediction:
       path: the file.
       reason: why it cannot be read, if that is known.
     """
-    about = {"input": str(path), "threshold": detector.threshold, "detector": detector.fingerprint}
-    about |= stamp(path)
-    if reason:
-        return Prediction(status="unreadable", note=reason, **about)
-    try:
-        extraction = tracking.extract(path, detector.faces)
-    except (formats.MediaError, OSError) as error:
-        return Prediction(status="unreadable", note=str(error), **about)
-    about["frames"] = extraction.frames
-    if not extraction.people:
-        return Prediction(status="no face", note=extraction.note, **about)
-    people, notes = [], [extraction.note] if extraction.note else []
-    for number, person in enumerate(extraction.people):
-        score, reason = _score_person(detector, number, person)
-        people.append(score)
+    given = Input(Path(path), named=True, reason=reason)
+    return judge(detector, [(given, find(given, detector.faces, detector.measure))])[0]
+
+
+def judge(detector, founds: Sequence[tuple[Input, Found]]) -> list[Prediction | None]:
+    """The verdicts on files whose faces have been found, as `predict_all` yields them.
+
+    Args:
+      detector: a `Detector`.
+      founds: files, and what was found in each.
+    """
+    scores = iter(score(detector, [crop for _, found in founds for crop in found.crops]))
+    predictions: list[Prediction | None] = []
+    for given, found in founds:
+        if found.is_no_media and not given.named:
+            predictions.append(None)
+            continue
+        people = [
+            (person, np.array([next(scores) for _ in person.crops])) for person in found.people
+        ]
+        predictions.append(_judge_one(detector, given, found, people))
+    return predictions
+
+
+def score(detector, crops: Sequence[Crop]) -> Float64[np.ndarray, "n"]:
+    """Fidelity of encoded crops, AT_ONCE at a time: none depends on what it is scored with."""
+    # The crops are encoded as JPEG and decoded again, as recorded faces are.
+    images = [pictures.decode_image(crop.image) for crop in crops]
+    found = []
+    for start in range(0, len(images), AT_ONCE):
+        own = images[start : start + AT_ONCE]
+        blank = [np.zeros_like(own[0])] * (AT_ONCE - len(own))
+        found.append(detector.fidelity(np.stack(own + blank))[: len(own)])
+    return np.concatenate([np.zeros(0), *found])
+
+
+def _judge_one(detector, given: Input, found: Found, scored) -> Prediction:
+    about = {"input": given.name, "threshold": detector.threshold, "detector": detector.fingerprint}
+    about |= found.stamp | {"frames": found.frames}
+    if not scored:
+        return Prediction(status=found.status, note=found.note, **about)
+    people, notes = [], [found.note] if found.note else []
+    for number, (person, scores) in enumerate(scored):
+        own, reason = _summarise(detector, number, person, scores, found.qualities)
+        people.append(own)
         note = f"quality not measured: {reason}"
-        if score.quality is None and note not in notes:
+        if own.quality is None and note not in notes:
             notes.append(note)
     least_real = min(people, key=lambda person: person.fidelity)
     fitted = detector.fidelity_model
@@ -246,40 +254,30 @@ def decide(
     return verdict, ""
 
 
-def stamp(path: Path) -> dict[str, int | str | None]:
-    """Size of a file, and when it was last written; None if it is no regular file."""
-    try:
-        status = path.stat()
-        if stat.S_ISREG(status.st_mode):
-            since = EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
-            return {"bytes": status.st_size, "modified": since.isoformat(timespec="microseconds")}
-    except (OSError, OverflowError):
-        pass
-    return {"bytes": None, "modified": None}
-
-
-def _score_person(detector, number: int, person: tracking.Person) -> tuple[PersonScore, str]:
-    """The score, and why a face has no quality if one has none."""
-    # The crops are encoded as JPEG and decoded again, as recorded faces are.
-    images = [pictures.decode_image(crop.image) for crop in person.crops]
-    scores = detector.fidelity(np.stack(images)).astype(np.float64)
-    mean = float(scores.mean())
-    qualities, reason = detector.quality(
-        [crop.image for crop in person.crops], [crop.landmarks for crop in person.crops]
-    )
-    measured = qualities[np.isfinite(qualities)]
+def _summarise(
+    detector, number: int, person: tracking.Person, scores: Float64[np.ndarray, "n"], qualities
+) -> tuple[PersonScore, str]:
+    """One person over all frames, and why a face has no quality if one has none."""
+    reason = ""
+    if qualities is None:
+        own, reason = detector.quality(
+            [crop.image for crop in person.crops], [crop.landmarks for crop in person.crops]
+        )
+    else:
+        own = np.array(qualities[number])
+    mean, measured = float(scores.mean()), own[np.isfinite(own)]
     largest = max(person.crops, key=lambda crop: crop.bbox[2] * crop.bbox[3])
-    score = PersonScore(
+    summary = PersonScore(
         person=number,
         fidelity=mean,
         p_fake=float(detector.p_fake(np.array([mean]))[0]),
         quality=float(measured.mean()) if measured.size else None,
         spread=float(scores.std()),
-        frames=len(images),
+        frames=len(scores),
         bbox=[float(value) for value in largest.bbox],
         time=float(largest.time),
     )
-    return score, reason
+    return summary, reason
 
 
 def _rounded(value):

@@ -1,6 +1,7 @@
-"""What the command line takes: the flags of each mode, the help text, and how both are read."""
+"""How the command line is read: a mode, its files, its flags, its configuration."""
 
 import contextlib
+import difflib
 import re
 
 from absl import flags
@@ -8,106 +9,20 @@ from absl import flags
 from deepfidelity_jax.console import one_line
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import expand
+from deepfidelity_jax.options.help import FLAGS
 
 OF_TABLE = ("dir", "real_label")  # options of config.data for evaluate with a table as --input
-# The flags of each mode, beside --workdir and --mode. Any other flag is refused.
-_STAGE = ("config", "distributed", "coordinator", "processes", "process")
-FLAGS = {
-    "run": _STAGE,
-    "prepare": _STAGE,
-    "train": _STAGE,
-    "fit": _STAGE,
-    "evaluate": (*_STAGE, "input"),
-    "robustness": (),
-    "ablate": ("config", "list"),
-    "verify": ("config",),
-    "predict": ("config", "input", "output", "quiet"),
-    "convert": ("config", "input", "output", "ema"),
-    "compare": ("input", "output", "high", "threshold", "one"),
-}
-HELP = """\
-usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE] [--FLAG=VALUE ...]
-
-Train a deepfake detector, evaluate it, and score photographs and videos with it.
-
-modes
-  run        prepare, train, fit and evaluate (the default); finished stages are skipped
-  prepare    find the faces in a dataset and write them as records
-  train      train the network on the records
-  fit        fit the regressor that turns a feature into a fidelity
-  evaluate   score the test split and write the report; with --input, your own labelled files
-  robustness degrade the test faces in five grades, and write AUC and false alarms of each
-  ablate     run a grid of options, and write one table with paired differences
-  verify     repeat a finished run from the start, and say what differs
-  predict    score photographs and videos, one JSON line each
-  convert    import the official weights into a workdir, or export weights to a file
-  compare    test whether the detectors behind several prediction files differ
-
-all modes
-  --workdir=DIR         folder of the run: config, checkpoints, metrics, report; predict without
-                        it uses the detector that comes with the package
-
-run, prepare, train, fit, evaluate
-  --config=FILE         a file in configs/, such as configs/demo.py
-  --config.GROUP.OPTION=VALUE
-                        change an option; configs/default.py lists all of them
-  --distributed         this is one of several processes, started by Cloud TPU, SLURM, Open MPI
-                        or Kubernetes
-  --coordinator=HOST:PORT --processes=N --process=I
-                        the same without a cluster manager: where process 0 listens, how many
-                        processes there are, and which one this is
-
-evaluate
-  --input=FOLDER        score this folder, with real/ and fake/ inside, instead of the test split;
-                        needs no --config, but takes --config.faces.OPTION=VALUE
-  --input=TABLE         the same for the files of a .csv, .parquet or .jsonl; --config.data.dir is
-                        the folder of its paths, --config.data.real_label=0 or 1 what 0 and 1 mean
-
-predict
-  --input=PATH          a photograph, a video, or a folder of them; may be repeated
-  --output=FILE         write the lines here instead of to stdout, as a table if it ends in .csv;
-                        an interrupted command continues the file
-  --quiet               no progress and no summary on stderr
-  --config.faces.OPTION=VALUE
-                        change how faces are found; all other settings come from the workdir
-
-ablate
-  --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; every other mode
-                        runs its base alone
-  --list                print a command for each training instead of running it; any scheduler can
-                        run these, and the same command without --list makes the table afterwards
-
-verify
-  --config=FILE         repeat with this configuration instead of that of the run
-
-convert
-  --input=FILE          official weights, and once more for an svr_model.pkl; or a workdir to export
-  --output=FILE         write the weights here (.safetensors or .npz) instead of into a workdir
-  --noema               take the raw weights where the file also has averaged ones
-  --config=FILE         data and face settings for the new workdir
-
-compare
-  --input=FILE.csv      a predictions.csv, or any CSV with the columns path, label and score, and
-                        with video_id and frame if it has them; give two or more
-  --output=FILE         write the tables here (.csv, .md or .tex) instead of to stdout
-  --high=fake|real      which class a high score means in files that are not a predictions.csv; once
-                        for all of them, or once for each in their order
-  --threshold=NUMBER    from which score on such a file means that class; once or for each likewise
-  --one=fake|real       which class the label 1 is, where labels are 0 and 1
-
-examples
-  python run.py --config=configs/demo.py --workdir=/tmp/demo
-  python run.py --mode=predict --input=photo.jpg
-  python run.py --mode=predict --workdir=/tmp/demo --input=clip.mp4 --input=photos/
-
-exit status: 0 done, 1 failed while running, 2 wrong usage, config or input
-On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N asks for another number.
-"""
 
 
 def parse(argv: list[str]) -> flags.FlagValues:
-    """The command line's flags; InputError if they are wrong or do not fit the mode."""
+    """The command line's flags; InputError if they are wrong or do not fit the mode.
+
+    `predict clip.mp4` is read as `--mode=predict --input=clip.mp4`.
+    """
+    if mode := mode_of(argv):
+        argv = [argv[0], f"--mode={mode}", *argv[2:]]
     values = flags.FlagValues()
+    values.set_gnu_getopt()  # files may stand between the flags
     try:
         _define_flags(values, argv)
         rest = values(argv)[1:]
@@ -121,14 +36,19 @@ def parse(argv: list[str]) -> flags.FlagValues:
         from deepfidelity_jax.options import checks
 
         raise InputError(one_line(checks.explain(error))) from None
-    if rest:
-        raise InputError(f"unexpected argument {rest[0]!r}: write options as --name=value")
+    if "input" in FLAGS[values.mode]:
+        values["input"].value = [*values.input, *rest]
+        values["input"].present += len(rest)
+    elif rest:
+        raise InputError(f"unexpected argument {rest[0]!r}{_meant(rest[0])}")
     alone = values.mode in ("predict", "compare") or (values.mode == "convert" and values.output)
     if not values.workdir and not alone:
         raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
     values["workdir"].value = values.workdir and expand("--workdir", values.workdir)
     values["output"].value = values.output and expand("--output", values.output)
-    values["input"].value = [expand("--input", path) for path in values.input]
+    values["input"].value = [
+        path if path == "-" else expand("--input", path) for path in values.input
+    ]
     _check_processes(values)
     for name in values:
         # --config.GROUP.OPTION is a flag of its own, named so.
@@ -140,6 +60,23 @@ def parse(argv: list[str]) -> flags.FlagValues:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     return values
+
+
+def mode_of(argv: list[str]) -> str | None:
+    """The mode that is given as the first argument, without dashes; None if there is none."""
+    return argv[1] if len(argv) > 1 and argv[1] in FLAGS else None
+
+
+def mode_given(argv: list[str]) -> str | None:
+    """The mode that is given in any way; None if there is none, or no such mode."""
+    named = [arg.split("=", 1)[1] for arg in argv if re.match("--?mode=", arg)]
+    return mode_of(argv) or next((mode for mode in named if mode in FLAGS), None)
+
+
+def _meant(word: str) -> str:
+    """A hint for an argument that is neither a mode nor a flag."""
+    close = difflib.get_close_matches(word, FLAGS, 1)
+    return f"; did you mean {close[0]!r}?" if close else ": write options as --name=value"
 
 
 def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
@@ -173,6 +110,9 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_enum("mode", "run", tuple(FLAGS), "", flag_values=values)
     flags.DEFINE_multi_string("input", [], "", flag_values=values)
     flags.DEFINE_string("output", None, "", flag_values=values)
+    flags.DEFINE_bool("exit_code", False, "", flag_values=values)
+    flags.DEFINE_integer("workers", None, "", 1, flag_values=values)
+    flags.DEFINE_string("beam", None, "", flag_values=values)
     flags.DEFINE_bool("quiet", False, "", flag_values=values)
     flags.DEFINE_bool("list", False, "", flag_values=values)
     flags.DEFINE_bool("ema", True, "", flag_values=values)
@@ -191,9 +131,13 @@ def _mode_with_input(argv: list[str]) -> str:
     values.set_gnu_getopt()
     flags.DEFINE_string("mode", None, "", flag_values=values)
     flags.DEFINE_multi_string("input", [], "", flag_values=values)
+    # Only to tell `--config FILE`, a flag and its value, from a file to score.
+    flags.DEFINE_string("config", None, "", flag_values=values)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
     with contextlib.suppress(flags.Error):  # the full parse reports it
-        values(argv, known_only=True)
-        if values.mode == "predict" or (values.mode == "evaluate" and values.input):
+        rest = values(argv, known_only=True)[1:]
+        files = values.input or any(not argument.startswith("-") for argument in rest)
+        if values.mode == "predict" or (values.mode == "evaluate" and files):
             return values.mode
     return ""
 

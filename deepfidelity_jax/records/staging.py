@@ -6,16 +6,13 @@ crashes its process (a decoder on a damaged file, say) is staged without faces a
 """
 
 import json
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from deepfidelity_jax import hosts
@@ -86,16 +83,8 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
 
 
 def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
-    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-    with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
-        # A worker interrupted while it starts prints a traceback. Workers inherit the blocked
-        # signals and unblock them in `begin_worker`.
-        blocked = {signal.SIGINT, signal.SIGTERM}
-        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-        try:
-            futures = [pool.submit(produce_one, produce, source, folder) for source in todo]
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+    with hosts.worker_pool(workers) as pool:
+        futures = [hosts.submit(pool, produce_one, produce, source, folder) for source in todo]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -103,12 +92,6 @@ def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> N
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _begin_worker() -> None:
-    """One OpenCV thread per worker, as there is one worker per core."""
-    cv2.setNumThreads(1)
-    hosts.begin_worker()
 
 
 def rate(

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from deepfidelity_jax.detector.lines import Lines
-from deepfidelity_jax.detector.predict import Input, PersonScore, Prediction, stamp
+from deepfidelity_jax.detector.finding import Input, stamp
+from deepfidelity_jax.detector.predict import PersonScore, Prediction
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
 
-DETECTOR = SimpleNamespace(fingerprint="one", threshold=0.5, faces=FaceSettings())
+DETECTOR = SimpleNamespace(fingerprint="one", threshold=0.5, faces=FaceSettings(), measure=None)
 NAMES = ["a.jpg", 'comma, "quote".jpg', "new\nline\r.jpg", os.fsdecode(b"latin\xe9.jpg"), "b.txt"]
 PERSON = PersonScore(0, 0.7, 0.2, None, 0.0, 1, [1.0, 2.0, 3.0, 4.0], 0.0)
 

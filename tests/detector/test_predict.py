@@ -1,26 +1,24 @@
 """Files to lines: what is found in folders, what a line says, and who gives the verdict."""
 
 import json
-import os
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from deepfidelity_jax.detector.finding import Input, stamp
 from deepfidelity_jax.detector.predict import (
+    AT_ONCE,
     STATUSES,
     Counts,
-    Input,
     PersonScore,
     Prediction,
     decide,
-    list_inputs,
     predict,
     predict_all,
-    stamp,
+    write_all,
 )
-from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FidelityScale
@@ -29,7 +27,7 @@ from deepfidelity_jax.fidelity.scale import FidelityScale
 class Stand:
     """Stands for a detector: the fidelity of a crop is its mean grey value."""
 
-    fingerprint, threshold = "stand", 0.5
+    fingerprint, threshold, measure = "stand", 0.5, None
     faces = FaceSettings(detector="none", size=64)
     fidelity_model = SimpleNamespace(calibration=Calibration(-10.0, 0.5, "fixed"), scale=None)
 
@@ -94,21 +92,35 @@ def test_a_line_is_strict_json():
     ]  # fmt: skip
 
 
-def test_inputs_are_each_file_once(tmp_path):
-    (tmp_path / "deep").mkdir()
-    for name in ("b.jpg", "a.png", "deep/c.mp4", ".hidden.jpg", "notes.txt"):
-        (tmp_path / name).write_bytes(b"x")
-    named = str(tmp_path / "b.jpg")
-    inputs, hidden = list_inputs([named, str(tmp_path), named])
-    assert inputs[0] == Input(tmp_path / "b.jpg", named=True)
-    assert [given.path.name for given in inputs] == ["b.jpg", "a.png", "c.mp4", "notes.txt"]
-    assert [given.named for given in inputs] == [True, False, False, False]
-    assert hidden == 1
-    with pytest.raises(InputError, match=r"--input=.*nowhere: no such file"):
-        list_inputs([str(tmp_path / "nowhere")])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no photograph or video in this folder"):
-        list_inputs([str(tmp_path / "empty")])
+def test_many_files_get_the_verdicts_of_single_ones(tmp_path):
+    """Whoever finds the faces, whatever is scored together, and in the order of the inputs."""
+    paths = [write_grey(tmp_path / f"{n:02}.png", 13 * n) for n in range(AT_ONCE + 5)]
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    paths.insert(3, tmp_path / "bad.png")
+    alone = [predict(Stand(), path) for path in paths]
+    inputs = [Input(path) for path in paths]
+    assert list(predict_all(Stand(), inputs)) == alone
+    assert list(predict_all(Stand(), inputs, workers=2)) == alone
+
+
+def test_the_network_always_gets_as_many_faces(tmp_path):
+    """So the score of a face does not depend on how many others there are."""
+    sizes, stand = [], Stand()
+    stand.fidelity = lambda images: sizes.append(len(images)) or Stand.fidelity(stand, images)
+    paths = [write_grey(tmp_path / f"{n}.png", 20 * n) for n in range(AT_ONCE + 1)]
+    list(predict_all(stand, [Input(path) for path in paths], workers=2))
+    predict(stand, paths[0])
+    assert set(sizes) == {AT_ONCE}
+
+
+@pytest.mark.parametrize(
+    ("seen", "status"),
+    [(["real"], 0), (["real", "uncertain"], 4), (["no face"], 4), (["fake", "uncertain"], 3)],
+)
+def test_exit_status_says_the_worst(seen, status):
+    counts = Counts()
+    counts.statuses.update(seen)
+    assert counts.exit_status == status
 
 
 def test_all_are_counted_and_none_is_scored_twice(tmp_path):
@@ -124,7 +136,7 @@ def test_all_are_counted_and_none_is_scored_twice(tmp_path):
     )
     names = ("known.png", "dark.png", "light.png", "found.txt")
     inputs = [Input(tmp_path / name) for name in names] + [Input(tmp_path / "named.txt", True)]
-    counts = predict_all(Stand(), inputs, lines, progress)
+    counts = write_all(inputs, predict_all(Stand(), inputs[1:]), lines, progress)
     assert [line.status for line in written] == ["fake", "real", "unreadable"]
     assert counts.statuses == {"fake": 2, "real": 1, "unreadable": 1}
     assert counts.left_out == {".txt": 1}
@@ -134,15 +146,6 @@ def test_all_are_counted_and_none_is_scored_twice(tmp_path):
     )
     assert counts.describe() == f"{text}: 1 .txt"
     assert Counts().describe() == ", ".join(f"0 {status}" for status in STATUSES)
-
-
-def test_a_stamp_is_size_and_time(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(b"abc")
-    os.utime(path, ns=(0, 1_000_000_000_123_456_789))
-    assert stamp(path) == {"bytes": 3, "modified": "2001-09-09T01:46:40.123456+00:00"}
-    nothing = {"bytes": None, "modified": None}
-    assert stamp(tmp_path / "none") == stamp(tmp_path) == nothing
 
 
 def person(fidelity, side=80.0, quality=0.5):

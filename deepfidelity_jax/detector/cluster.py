@@ -1,0 +1,85 @@
+"""Prediction on a cluster, as an Apache Beam pipeline; `records/beam.py` lists runners.
+
+The machines share a folder that holds the inputs, the workdir and the output. Each verdict is kept
+in a file of its own beside the output, so that a killed command continues with the files that have
+none. The lines are then written in order, and equal those of a single machine.
+"""
+
+import json
+import shlex
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from deepfidelity_jax.detector.finding import Input, find, stamp
+from deepfidelity_jax.detector.load import load
+from deepfidelity_jax.detector.predict import PersonScore, Prediction, judge
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces.detection import FaceSettings
+from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.workdir import fingerprint
+
+try:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+except ImportError:
+    raise InputError("--beam needs Apache Beam: pip install 'deepfidelity_jax[beam]'") from None
+
+
+class Predict(beam.DoFn):
+    """Predicts one file and keeps the verdict; each worker loads the detector once."""
+
+    def __init__(self, workdir: str, faces: FaceSettings, folder: Path):
+        super().__init__()
+        self.workdir, self.faces, self.folder = workdir, faces, folder
+
+    def setup(self):
+        """Load the detector."""
+        self.detector = load(self.workdir or None)
+        self.detector.faces = self.faces
+
+    def process(self, given: Input):
+        """Yields the name of the file once its verdict is kept."""
+        found = find(given, self.faces, self.detector.measure)
+        (prediction,) = judge(self.detector, [(given, found)])
+        path = verdict_path(self.folder, given, self.detector.fingerprint)
+        with written_whole(path, "w") as file:
+            json.dump(prediction and prediction.to_dict(), file)
+        yield given.name
+
+
+def predict_on_cluster(
+    detector, inputs: Sequence[Input], workdir: str, folder: Path, options: str
+) -> Generator[Prediction | None, None, None]:
+    """Run the pipeline, wait for it, and yield the verdicts in the order of the inputs.
+
+    Args:
+      detector: the `Detector` in `workdir`, with the face settings to use.
+      inputs: the files.
+      workdir: where the workers load the detector; empty for the one in the package.
+      folder: where verdicts are kept; the caller removes it.
+      options: Beam's own.
+
+    Yields:
+      What `predict_all` yields.
+    """
+    folder.mkdir(exist_ok=True)
+    made_by = detector.fingerprint
+    todo = [each for each in inputs if not verdict_path(folder, each, made_by).exists()]
+    with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
+        _ = (
+            pipeline
+            | "list files" >> beam.Create(todo)
+            | "spread" >> beam.Reshuffle()  # otherwise one worker would process all of them
+            | "predict" >> beam.ParDo(Predict(workdir, replace(detector.faces), folder))
+        )
+    for given in inputs:
+        values = json.loads(verdict_path(folder, given, made_by).read_text())
+        if values:
+            values["faces"] = [PersonScore(**person) for person in values["faces"]]
+        yield values and Prediction(**values)
+
+
+def verdict_path(folder: Path, given: Input, detector: str) -> Path:
+    """The file of an input's verdict by a detector; another one once the input has changed."""
+    return folder / f"{fingerprint(detector, given.name, stamp(given.path))}.json"

@@ -1,0 +1,201 @@
+"""Which files to predict, and whose faces are in them. Needs no network.
+
+`list_inputs` lists the files, `find` opens one, `find_all` many of them in processes of their own.
+"""
+
+import contextlib
+import shutil
+import stat
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from deepfidelity_jax import hosts
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces import tracking
+from deepfidelity_jax.faces.cropping import Crop
+from deepfidelity_jax.faces.detection import FaceSettings
+from deepfidelity_jax.images import formats, media
+from deepfidelity_jax.quality.measure import Measure
+from deepfidelity_jax.records.source import CRASHED
+
+STDIN = "-"  # this as an input is standard input
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MANY = 64  # files from which processes of their own are worth starting
+AHEAD = 4  # files per process that are found before they are scored
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to predict.
+
+    Attributes:
+      path: the file.
+      named: the user named it; otherwise it was found in a folder.
+      reason: why it cannot be read, if that is known without opening it.
+      shown: what its line calls it, if not by its path.
+    """
+
+    path: Path
+    named: bool = False
+    reason: str = ""
+    shown: str = ""
+
+    @property
+    def name(self) -> str:
+        """What its line calls it."""
+        return self.shown or str(self.path)
+
+
+def list_inputs(
+    given: Sequence[str], stack: contextlib.ExitStack | None = None
+) -> tuple[list[Input], int]:
+    """The files to predict: those named, and all below a named folder. None is opened.
+
+    Args:
+      given: paths; STDIN is what standard input holds.
+      stack: takes what must outlive the call: the copy of standard input.
+
+    Returns:
+      Each file once; and how many were left out because they are hidden.
+
+    Raises:
+      InputError: a path does not exist, or a folder has no image or video.
+    """
+    found, hidden = {}, 0
+    for name in given:
+        if name == STDIN and stack is not None:
+            copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "stdin"
+            with copy.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            found[Path(name)] = Input(copy, named=True, shown=name)
+            continue
+        path = Path(name)
+        if not path.is_dir():
+            if not path.exists() and not path.is_symlink():
+                raise InputError(f"--input={name}: no such file or folder")
+            found[path] = Input(path, named=True)
+            continue
+        listing = media.list_files(path)
+        reasons = {file: why for file, why in listing.left_out.items() if why != "hidden"}
+        hidden += len(listing.left_out) - len(reasons)
+        if not listing.files and not reasons:
+            raise InputError(f"--input={name}: no photograph or video in this folder")
+        for file in sorted([*listing.files, *reasons]):
+            found.setdefault(file, Input(file, reason=reasons.get(file, "")))
+    return list(found.values()), hidden
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in a file, before the network has seen it.
+
+    Attributes:
+      stamp: `stamp` of the file.
+      people: their crops, the most prominent person first.
+      frames: how many were read.
+      note: what the user should know, or why there are no people.
+      status: the verdict if there are no people.
+      qualities: of each person's crops; None if only the detector can measure them.
+      is_no_media: the file is neither a photograph nor a video.
+    """
+
+    stamp: dict[str, int | str | None]
+    people: tuple[tracking.Person, ...] = ()
+    frames: int = 0
+    note: str = ""
+    status: str = "unreadable"
+    qualities: list[list[float]] | None = field(default=None)
+    is_no_media: bool = False
+
+    @property
+    def crops(self) -> list[Crop]:
+        """The crops of all people."""
+        return [crop for person in self.people for crop in person.crops]
+
+
+def find(given: Input, settings: FaceSettings, measure: Measure | None = None) -> Found:
+    """Find the people in one photograph or video.
+
+    Args:
+      given: the file.
+      settings: how faces are found and cut.
+      measure: the quality measure, where it needs no network.
+    """
+    path, about = given.path, stamp(given.path)
+    if given.reason:
+        return Found(about, note=given.reason)
+    try:
+        extraction = tracking.extract(path, settings)
+    except (formats.MediaError, OSError) as error:
+        return Found(about, note=str(error), is_no_media=isinstance(error, formats.NotMedia))
+    qualities = None
+    if measure is not None:
+        qualities = [
+            [measure(crop.image, crop.landmarks) for crop in person.crops]
+            for person in extraction.people
+        ]
+    return Found(about, extraction.people, extraction.frames, extraction.note, "no face", qualities)
+
+
+def count_workers(files: int) -> int:
+    """How many processes `find_all` should use: it takes a second to start one."""
+    return hosts.count_cores() if files >= MANY else 1
+
+
+def find_all(
+    inputs: Sequence[Input], settings: FaceSettings, measure: Measure | None, workers: int
+) -> Generator[Found, None, None]:
+    """`find` for many files, in their order; a file that crashes its process costs only itself."""
+    if workers == 1:
+        yield from (find(given, settings, measure) for given in inputs)
+        return
+    done = 0
+    while done < len(inputs):
+        try:
+            for found in _in_pool(inputs[done:], settings, measure, workers):
+                yield found
+                done += 1
+        except BrokenProcessPool:
+            # Any of those in progress may be to blame. Each is tried again alone.
+            for given in inputs[done : done + AHEAD * workers]:
+                try:
+                    (found,) = _in_pool([given], settings, measure, 1)
+                except BrokenProcessPool:
+                    found = Found(stamp(given.path), note=CRASHED)
+                yield found
+                done += 1
+
+
+def _in_pool(
+    inputs: Sequence[Input], settings: FaceSettings, measure: Measure | None, workers: int
+) -> Iterator[Found]:
+    waiting: deque[Future] = deque()
+    with hosts.worker_pool(workers) as pool:
+        try:
+            for given in inputs:
+                waiting.append(hosts.submit(pool, find, given, settings, measure))
+                if len(waiting) >= AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def stamp(path: Path) -> dict[str, int | str | None]:
+    """Size of a file, and when it was last written; None if it is no regular file."""
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            since = EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
+            return {"bytes": status.st_size, "modified": since.isoformat(timespec="microseconds")}
+    except (OSError, OverflowError):
+        pass
+    return {"bytes": None, "modified": None}

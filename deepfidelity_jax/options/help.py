@@ -1,0 +1,190 @@
+"""What `--help` prints: an overview, or one mode with its flags and examples."""
+
+# The flags of each mode, beside --workdir and --mode. Any other flag is refused.
+_STAGE = ("config", "distributed", "coordinator", "processes", "process")
+FLAGS = {
+    "run": _STAGE,
+    "prepare": _STAGE,
+    "train": _STAGE,
+    "fit": _STAGE,
+    "evaluate": (*_STAGE, "input"),
+    "robustness": (),
+    "ablate": ("config", "list"),
+    "verify": ("config",),
+    "predict": ("config", "input", "output", "exit_code", "workers", "beam", "quiet"),
+    "convert": ("config", "input", "output", "ema"),
+    "compare": ("input", "output", "high", "threshold", "one"),
+}
+
+ABOUT = {
+    "run": "prepare, train, fit and evaluate (the default), but no finished stage",
+    "prepare": "find the faces in a dataset and write them as records",
+    "train": "train the network on the records",
+    "fit": "fit the regressor that turns a feature into a fidelity",
+    "evaluate": "score the test split and write the report; with --input, your own labelled files",
+    "robustness": "degrade the test faces in five grades, and write AUC and false alarms of each",
+    "ablate": "run a grid of options, and write one table with paired differences",
+    "verify": "repeat a finished run from the start, and say what differs",
+    "predict": "score photographs and videos, one JSON line each",
+    "convert": "import the official weights into a workdir, or export weights to a file",
+    "compare": "test whether the detectors behind several prediction files differ",
+}
+
+_WORKDIR = """\
+  --workdir=DIR         folder of the run: config, checkpoints, metrics, report
+"""
+_CONFIG = """\
+  --config=FILE         a file in configs/, such as configs/demo.py
+  --config.GROUP.OPTION=VALUE
+                        change an option; configs/default.py lists all of them
+"""
+_PROCESSES = """\
+  --distributed         this is one of several processes, started by Cloud TPU, SLURM, Open MPI
+                        or Kubernetes
+  --coordinator=HOST:PORT --processes=N --process=I
+                        the same without a cluster manager: where process 0 listens, how many
+                        processes there are, and which one this is
+"""
+_OWN = {
+    "evaluate": """\
+  --input=FOLDER        score this folder, with real/ and fake/ inside, instead of the test split;
+                        needs no --config, but takes --config.faces.OPTION=VALUE
+  --input=TABLE         the same for the files of a .csv, .parquet or .jsonl; --config.data.dir is
+                        the folder of its paths, --config.data.real_label=0 or 1 what 0 and 1 mean
+""",
+    "robustness": "",
+    "ablate": """\
+  --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; every other mode
+                        runs its base alone
+  --list                print a command for each training instead of running it; any scheduler can
+                        run these, and the same command without --list makes the table afterwards
+""",
+    "verify": """\
+  --config=FILE         repeat with this configuration instead of that of the run
+""",
+    "predict": """\
+  --workdir=DIR         folder of a trained run; without it, the one that comes with the package
+  --input=PATH          a photograph, a video, or a folder of them; may be repeated. `-` reads one
+                        photograph or video from standard input
+  --output=FILE         write the lines here instead of to stdout, as a table if it ends in .csv;
+                        an interrupted command continues the file
+  --exit_code           exit with 3 if an input is fake, else with 4 if one is uncertain or has no
+                        score, else with 0
+  --workers=N           find faces in N processes; by default one per core for many inputs
+  --beam=OPTIONS        find and score faces on a cluster, with Apache Beam and these options of it
+  --quiet               no progress and no summary on stderr
+  --config.faces.OPTION=VALUE
+                        change how faces are found; all other settings come from the workdir
+""",
+    "convert": """\
+  --input=FILE          official weights, and once more for an svr_model.pkl; or a workdir to export
+  --output=FILE         write the weights here (.safetensors or .npz) instead of into a workdir
+  --noema               take the raw weights where the file also has averaged ones
+  --config=FILE         data and face settings for the new workdir
+""",
+    "compare": """\
+  --input=FILE.csv      a predictions.csv, or any CSV with the columns path, label and score, and
+                        with video_id and frame if it has them; give two or more
+  --output=FILE         write the tables here (.csv, .md or .tex) instead of to stdout
+  --high=fake|real      which class a high score means in files that are not a predictions.csv; once
+                        for all of them, or once for each in their order
+  --threshold=NUMBER    from which score on such a file means that class; once or for each likewise
+  --one=fake|real       which class the label 1 is, where labels are 0 and 1
+""",
+}
+_EXAMPLES = {
+    "run": """\
+  {program} --config=configs/demo.py --workdir=/tmp/demo
+  {program} --config=configs/folder.py --config.data.dir=photos/ --workdir=/tmp/run
+""",
+    "prepare": """\
+  {program} prepare --config=configs/ffpp.py --config.data.manual_dir=COPY --workdir=/tmp/ffpp
+""",
+    "train": """\
+  {program} train --config=configs/ffpp.py --workdir=/tmp/ffpp --config.train.steps=20000
+""",
+    "fit": """\
+  {program} fit --config=configs/ffpp.py --workdir=/tmp/ffpp
+""",
+    "evaluate": """\
+  {program} evaluate --config=configs/ffpp.py --workdir=/tmp/ffpp
+  {program} evaluate labelled/ --workdir=/tmp/ffpp
+""",
+    "robustness": """\
+  {program} robustness --workdir=/tmp/demo
+""",
+    "ablate": """\
+  {program} ablate --config=configs/ablate_paper.py --workdir=/tmp/ablation
+  {program} ablate --config=configs/ablate_paper.py --workdir=/tmp/ablation --list | parallel
+""",
+    "verify": """\
+  {program} verify --workdir=/tmp/demo
+""",
+    "predict": """\
+  {program} predict photo.jpg
+  {program} predict clip.mp4 photos/ --workdir=/tmp/demo --output=scores.csv
+  curl -s https://example.org/photo.jpg | {program} predict -
+  {program} predict clip.mp4 --exit_code --quiet > /dev/null || echo "not clearly real"
+""",
+    "convert": """\
+  {program} convert ssaaformer.pth svr_model.pkl --workdir=/tmp/official
+  {program} convert /tmp/demo --output=weights.safetensors
+""",
+    "compare": """\
+  {program} compare ours/predictions.csv theirs.csv --high=fake --threshold=0.5
+""",
+}
+_STATUS = """\
+exit status: 0 done, 1 failed while running, 2 wrong usage, config or input
+"""
+
+
+def text(program: str, mode: str | None = None) -> str:
+    """The help of a mode; without one, the overview.
+
+    Args:
+      program: what the user calls the program, such as `python run.py`.
+      mode: a key of FLAGS.
+    """
+    return _of_mode(program, mode) if mode else _overview(program)
+
+
+def _overview(program: str) -> str:
+    modes = "".join(f"  {mode:<11}{about}\n" for mode, about in ABOUT.items())
+    shown = "".join(_EXAMPLES[mode] for mode in ("run", "predict")).format(program=program)
+    return f"""\
+usage: {program} [MODE] --config=configs/NAME.py --workdir=DIR [--FLAG=VALUE ...]
+
+Train a deepfake detector, evaluate it, and score photographs and videos with it.
+
+modes
+{modes}  completion bash, zsh or fish: print what completes this command in that shell
+
+`{program} MODE --help` lists the flags of a mode, with examples. --mode=MODE is the same as MODE.
+
+examples
+{shown}
+{_STATUS}\
+On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N asks for another number.
+"""
+
+
+def _of_mode(program: str, mode: str) -> str:
+    takes = FLAGS[mode]
+    files = " [FILE ...]" if "input" in takes else ""
+    own = _OWN.get(mode, "")
+    listed = "" if "--workdir" in own or mode == "compare" else _WORKDIR
+    listed += _CONFIG if "processes" in takes else ""
+    listed += own + (_PROCESSES if "processes" in takes else "")
+    also = "A FILE is the same as --input=FILE.\n\n" if files else ""
+    codes = "3 and 4 see --exit_code\n" if mode == "predict" else ""
+    return f"""\
+usage: {program} {mode}{files} [--FLAG=VALUE ...]
+
+{ABOUT[mode]}
+
+flags
+{listed}
+{also}examples
+{_EXAMPLES[mode].format(program=program)}
+{_STATUS}{codes}"""
