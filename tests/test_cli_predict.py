@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -102,20 +103,22 @@ def test_how_faces_are_found_can_be_changed(run, finished, tmp_path):
     assert not (tmp_path / "x.jsonl").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_predict_goes_on_where_it_was_ended(number, run, command, finished, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGKILL, 2), (signal.SIGTERM, 1), (signal.SIGTERM, 2)]
+)
+def test_predict_goes_on_where_it_was_ended(number, workers, run, command, finished, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     picture = Image.fromarray(trees.draw_person(1).repeat(4, 0).repeat(4, 1))
     for index in range(60):
         picture.save(folder / f"{index}.bmp")
-    predict = ["--mode=predict", f"--input={folder}", "--config.faces.detector=none"]
+    predict = ["--mode=predict", str(folder), "--config.faces.detector=none"]
     there, whole = (f"--output={tmp_path / name}" for name in ("there.jsonl", "whole.jsonl"))
     status, _, error = run(*predict, f"--workdir={finished}", whole)
     assert status == 0, error
 
     output = tmp_path / "there.jsonl"
-    process = command(finished, *predict, there, tiny=False).start()
+    process = command(finished, *predict, there, f"--workers={workers}", tiny=False).start()
     while not output.exists() or not output.stat().st_size:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
@@ -133,6 +136,22 @@ def test_predict_goes_on_where_it_was_ended(number, run, command, finished, tmp_
     assert (status, out) == (0, ""), error
     assert "inputs are in it already" in error
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_standard_input_and_exit_status(command, finished, tmp_path):
+    picture = tmp_path / "a.png"
+    Image.fromarray(trees.draw_person(3)).save(picture)
+    predict = ["--mode=predict", "-", "--config.faces.detector=none", "--exit_code"]
+    given = command(finished, *predict, tiny=False)
+    for source in (picture, Path(os.devnull)):
+        with source.open("rb") as file:
+            done = subprocess.run(
+                given.argv, env=given.environment, stdin=file, capture_output=True
+            )
+        line = strict(done.stdout)
+        expected = {"real": 0, "fake": 3}.get(line["status"], 4)
+        assert (line["input"], done.returncode) == ("-", expected)
+    assert line["status"] == "unreadable"
 
 
 def test_predict_tells_every_input(run, finished, tmp_path):

@@ -17,7 +17,7 @@ FLAGS = {
 }
 
 ABOUT = {
-    "run": "prepare, train, fit and evaluate (the default), but no finished stage",
+    "run": "prepare, train, fit and evaluate (the default); finished stages are skipped",
     "prepare": "find the faces in a dataset and write them as records",
     "train": "train the network on the records",
     "fit": "fit the regressor that turns a feature into a fidelity",
@@ -160,7 +160,7 @@ Train a deepfake detector, evaluate it, and score photographs and videos with it
 modes
 {modes}  completion bash, zsh or fish: print what completes this command in that shell
 
-`{program} MODE --help` lists the flags of a mode, with examples. --mode=MODE is the same as MODE.
+`{program} MODE --help` lists the flags of a mode. --mode=MODE is the same as MODE.
 
 examples
 {shown}
@@ -177,11 +177,11 @@ def _of_mode(program: str, mode: str) -> str:
     listed += _CONFIG if "processes" in takes else ""
     listed += own + (_PROCESSES if "processes" in takes else "")
     also = "A FILE is the same as --input=FILE.\n\n" if files else ""
-    codes = "3 and 4 see --exit_code\n" if mode == "predict" else ""
+    codes = "with --exit_code also 3 and 4\n" if mode == "predict" else ""
     return f"""\
 usage: {program} {mode}{files} [--FLAG=VALUE ...]
 
-{ABOUT[mode]}
+{ABOUT[mode].capitalize()}.
 
 flags
 {listed}

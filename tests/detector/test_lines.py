@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from deepfidelity_jax.detector.lines import Lines
 from deepfidelity_jax.detector.finding import Input, stamp
+from deepfidelity_jax.detector.lines import Lines
 from deepfidelity_jax.detector.predict import PersonScore, Prediction
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
