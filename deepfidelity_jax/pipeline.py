@@ -23,6 +23,7 @@ from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.scale import FidelityScale
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.leaks import shared_sources, training_pictures
 from deepfidelity_jax.official import convert
 from deepfidelity_jax.options import checks
@@ -33,7 +34,7 @@ from deepfidelity_jax.scoring import controls, evaluate
 from deepfidelity_jax.scoring.exported_features import Features, export_once
 from deepfidelity_jax.scoring.report import write_card, write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
-from deepfidelity_jax.workdir import Stages, claim, fingerprint
+from deepfidelity_jax.workdir import Stages, claim
 
 STAGES = ("prepare", "train", "fit", "evaluate")
 LEAKS = "leaks.json"  # in the workdir

@@ -17,11 +17,11 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax import __version__, hosts
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import digest
+from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import checkpoint
-from deepfidelity_jax.workdir import fingerprint, write_json
+from deepfidelity_jax.workdir import write_json
 
 RUN = "report/run.json"  # in the workdir
 TIMES = "times.json"

@@ -1,7 +1,6 @@
 """The folder of a run: its lock, config, finished stages and metrics, written atomically."""
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -98,12 +97,6 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat
-
-
-def fingerprint(*inputs) -> str:
-    """A short hash of JSON values."""
-    text = json.dumps(inputs, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Stages:

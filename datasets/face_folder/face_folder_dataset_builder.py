@@ -15,6 +15,7 @@ from deepfidelity_datasets.face_folder.extractor import extractor_of
 from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.sources import CHOICE, list_sources
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.images import formats, media
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality import table
@@ -25,7 +26,6 @@ from deepfidelity_jax.records.own_files import (
     splits_asked,
 )
 from deepfidelity_jax.records.write import Recipe
-from deepfidelity_jax.workdir import fingerprint
 
 
 class Builder(OwnFilesBuilder):

@@ -15,6 +15,7 @@ from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.manifest.sources import NO_FILE, Files, Listed, find_files, list_sources
 from deepfidelity_datasets.manifest.table import Table, read_table
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.quality import table as quality_table
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.own_files import (
@@ -24,7 +25,6 @@ from deepfidelity_jax.records.own_files import (
     splits_asked,
 )
 from deepfidelity_jax.records.write import Recipe
-from deepfidelity_jax.workdir import fingerprint
 
 # What a table may say to keep related files in one split.
 CHOICE = (

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 
 from deepfidelity_datasets.synthetic_faces.clips import Clip, Renderer
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.records import write
 from deepfidelity_jax.records.benchmark_builder import RecordsBuilder
 from deepfidelity_jax.records.schema import SPLITS
 from deepfidelity_jax.records.write import Recipe
-from deepfidelity_jax.workdir import fingerprint
 
 
 @dataclass(kw_only=True)

@@ -16,8 +16,7 @@ from deepfidelity_jax.detector.load import load
 from deepfidelity_jax.detector.predict import PersonScore, Prediction, judge
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
-from deepfidelity_jax.files import written_whole
-from deepfidelity_jax.workdir import fingerprint
+from deepfidelity_jax.files import fingerprint, written_whole
 
 try:
     import apache_beam as beam

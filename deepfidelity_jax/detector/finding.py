@@ -23,7 +23,6 @@ from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.images import formats, media
 from deepfidelity_jax.quality.measure import Measure
-from deepfidelity_jax.records.source import CRASHED
 
 STDIN = "-"  # this as an input is standard input
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -168,7 +167,7 @@ def find_all(
                 try:
                     (found,) = _in_pool([given], settings, measure, 1)
                 except BrokenProcessPool:
-                    found = Found(stamp(given.path), note=CRASHED)
+                    found = Found(stamp(given.path), note=hosts.CRASHED)
                 yield found
                 done += 1
 

@@ -24,7 +24,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity import calibration, stored
 from deepfidelity_jax.fidelity.arrays import regress
-from deepfidelity_jax.files import digest
+from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.forgeries import augment
 from deepfidelity_jax.network import ssaaformer
 from deepfidelity_jax.network.fold import fold
@@ -32,7 +32,6 @@ from deepfidelity_jax.quality import ser_fiq
 from deepfidelity_jax.quality.measure import NO_EYES, Measure
 from deepfidelity_jax.training import checkpoint, sharding, trained
 from deepfidelity_jax.training.step import build_model
-from deepfidelity_jax.workdir import fingerprint
 
 # Every batch is padded to one of these sizes, so that nothing else is ever compiled.
 BATCH_SIZES = (1, 8, 64)

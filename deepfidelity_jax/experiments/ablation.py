@@ -21,12 +21,13 @@ from ml_collections import ConfigDict
 from deepfidelity_jax import pipeline, provenance
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import ablation_table
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import Predictions
-from deepfidelity_jax.workdir import Stages, fingerprint, flatten, keep_programs, write_json
+from deepfidelity_jax.workdir import Stages, flatten, keep_programs, write_json
 
 # Options that training does not read.
 AFTER_TRAINING = (

@@ -19,7 +19,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import robustness_chart
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
-from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.files import fingerprint, written_whole
 from deepfidelity_jax.forgeries.graded import DEGRADATIONS, Face, h264_is_there
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.options import checks
@@ -28,7 +28,7 @@ from deepfidelity_jax.records import schema
 from deepfidelity_jax.scoring import controls, cross_dataset, metrics
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import Predictions
-from deepfidelity_jax.workdir import fingerprint, read_config, write_json
+from deepfidelity_jax.workdir import read_config, write_json
 
 VIDEOS, FRAMES = 200, 4  # at most so many videos of a class, and frames of a video
 PLACE = "robustness"  # in the workdir

@@ -95,27 +95,27 @@ _OWN = {
 _EXAMPLES = {
     "run": """\
   {program} --config=configs/demo.py --workdir=/tmp/demo
-  {program} --config=configs/folder.py --config.data.dir=photos/ --workdir=/tmp/run
+  {program} --config=configs/folder.py --config.data.dir=photos/ --workdir=/tmp/faces
 """,
     "prepare": """\
-  {program} prepare --config=configs/ffpp.py --config.data.manual_dir=COPY --workdir=/tmp/ffpp
+  {program} prepare --config=configs/ffpp.py --config.data.manual_dir=COPY --workdir=/tmp/faces
 """,
     "train": """\
-  {program} train --config=configs/ffpp.py --workdir=/tmp/ffpp --config.train.steps=20000
+  {program} train --config=configs/ffpp.py --workdir=/tmp/faces --config.train.steps=20000
 """,
     "fit": """\
-  {program} fit --config=configs/ffpp.py --workdir=/tmp/ffpp
+  {program} fit --config=configs/ffpp.py --workdir=/tmp/faces
 """,
     "evaluate": """\
-  {program} evaluate --config=configs/ffpp.py --workdir=/tmp/ffpp
-  {program} evaluate labelled/ --workdir=/tmp/ffpp
+  {program} evaluate --config=configs/ffpp.py --workdir=/tmp/faces
+  {program} evaluate labelled/ --workdir=/tmp/faces
 """,
     "robustness": """\
   {program} robustness --workdir=/tmp/demo
 """,
     "ablate": """\
-  {program} ablate --config=configs/ablate_paper.py --workdir=/tmp/ablation
-  {program} ablate --config=configs/ablate_paper.py --workdir=/tmp/ablation --list | parallel
+  {program} ablate --config=configs/ablate_paper.py --workdir=/tmp/faces
+  {program} ablate --config=configs/ablate_paper.py --workdir=/tmp/faces --list | parallel
 """,
     "verify": """\
   {program} verify --workdir=/tmp/demo
@@ -127,7 +127,7 @@ _EXAMPLES = {
   {program} predict clip.mp4 --exit_code --quiet > /dev/null || echo "not clearly real"
 """,
     "convert": """\
-  {program} convert ssaaformer.pth svr_model.pkl --workdir=/tmp/official
+  {program} convert ssaaformer.pth svr_model.pkl --workdir=/tmp/faces
   {program} convert /tmp/demo --output=weights.safetensors
 """,
     "compare": """\

@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.forgeries.degrade import DEGRADATIONS, degrade
@@ -88,6 +87,8 @@ def describe(image: Picture) -> Float[np.ndarray, "k"]:
 
 def fit(faces: Sequence[Picture], seed: int = 0) -> Order:
     """Fit the order to faces that are taken to be good, and to degraded copies of them."""
+    from sklearn.linear_model import LogisticRegression  # only here: it takes long to import
+
     rng = np.random.default_rng(seed)
     figures, strengths, kinds, people = [], [], [], []
     for person, face in enumerate(faces):

@@ -17,10 +17,9 @@ from ml_collections import ConfigDict
 from numpy import ndarray
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import digest
+from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.quality import iso29794, learned, table
-from deepfidelity_jax.workdir import fingerprint
 
 MEASURES = ("iso", "learned", "ser_fiq", "csv", "none")
 NO_EYES = "no eyes known to align a face by"  # why ser_fiq gives a face no quality

@@ -13,12 +13,12 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.quality import table
 from deepfidelity_jax.records import schema, write
 from deepfidelity_jax.records.schema import SPLITS
 from deepfidelity_jax.records.source import Produced, Source
 from deepfidelity_jax.records.write import Recipe
-from deepfidelity_jax.workdir import fingerprint
 
 
 class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

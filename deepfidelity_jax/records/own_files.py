@@ -17,14 +17,13 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.files import fingerprint, written_whole
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import write
 from deepfidelity_jax.records.benchmark_builder import RecordsBuilder
 from deepfidelity_jax.records.schema import FAKE, LABELS, ORIGINAL, SPLITS, metadata_of
 from deepfidelity_jax.records.source import Produced
 from deepfidelity_jax.records.write import Recipe
-from deepfidelity_jax.workdir import fingerprint
 
 FOLDERS = "folders.json"
 

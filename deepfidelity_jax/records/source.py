@@ -16,7 +16,6 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records.schema import ORIGINAL, SPLITS
 
 EXPECTED = {"videos", "frames"}  # all other keys of a tally count what went wrong
-CRASHED = "the process that read it crashed"
 NO_BOX = np.full(4, np.nan, np.float32)
 NO_LANDMARKS = np.full((5, 2), np.nan, np.float32)
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.files import written_whole
-from deepfidelity_jax.hosts import count_cores
+from deepfidelity_jax.hosts import CRASHED, count_cores
 from deepfidelity_jax.progress import Progress
-from deepfidelity_jax.records.source import CRASHED, Face, Produced, Source
+from deepfidelity_jax.records.source import Face, Produced, Source
 
 FACES_AT_ONCE = 64  # least number of faces given to a measure that runs on batches
 

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import scale
-from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.files import fingerprint, written_whole
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
@@ -31,7 +31,7 @@ from deepfidelity_jax.scoring.charts import Pictures
 from deepfidelity_jax.scoring.exported_features import Features, export_once, find_records
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.training import checkpoint
-from deepfidelity_jax.workdir import fingerprint, read_config
+from deepfidelity_jax.workdir import read_config
 
 COLUMNS = ("dataset", "videos", "frames", "frame_auc", "video_auc", "video_acc", "video_eer")
 # The options that say where a dataset's files are.

@@ -12,11 +12,11 @@ from jaxtyping import Float32, Int32
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.detector.load import Detector
-from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.files import fingerprint, written_whole
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.schema import Records
 from deepfidelity_jax.training.batches import evaluation_batches
-from deepfidelity_jax.workdir import Stages, fingerprint
+from deepfidelity_jax.workdir import Stages
 
 
 @dataclass(frozen=True)

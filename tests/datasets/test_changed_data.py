@@ -17,12 +17,12 @@ from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builde
 from deepfidelity_datasets.face_folder.sources import list_sources
 from deepfidelity_jax import cli
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.records.schema import SPLITS, Records, metadata_of, splits_of
 from deepfidelity_jax.records.write import Recipe
 from deepfidelity_jax.scoring import cross_dataset
 from deepfidelity_jax.training import checkpoint
-from deepfidelity_jax.workdir import fingerprint
 
 pytestmark = pytest.mark.usefixtures("one_core")
 

@@ -14,8 +14,8 @@ from deepfidelity_jax.detector import finding
 from deepfidelity_jax.detector.finding import Input, find, find_all, list_inputs, stamp
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
+from deepfidelity_jax.hosts import CRASHED
 from deepfidelity_jax.quality.measure import Measure
-from deepfidelity_jax.records.source import CRASHED
 
 CROPS = FaceSettings(detector="none", size=64)
 

@@ -17,6 +17,7 @@ from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_datasets.synthetic_faces.clips import Clip, Renderer
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.scale import FidelityScale
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.forgeries.augment import AugmentSettings
 from deepfidelity_jax.images.pictures import decode_image, encode_image
@@ -26,7 +27,6 @@ from deepfidelity_jax.records.benchmark_video import Extractor, Video
 from deepfidelity_jax.records.own_files import Source
 from deepfidelity_jax.records.schema import ORIGINAL, REAL, Records
 from deepfidelity_jax.training.batches import LabelledFace, TrainingInput
-from deepfidelity_jax.workdir import fingerprint
 
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
 
