@@ -1,4 +1,7 @@
-"""95% intervals hold the truth in about 95% of draws from populations whose truth is known."""
+"""95% intervals hold the truth in about 95% of draws from populations whose truth is known.
+
+`benchmarks/coverage.py` draws more often, and keeps within [0.92, 0.98].
+"""
 
 import coverage
 import pytest
@@ -7,4 +10,4 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.parametrize("case", coverage.CASES)
 def test_intervals_hold_the_truth(case):
-    assert 0.92 <= coverage.measure(coverage.CASES[case], 500) <= 0.98
+    assert 0.90 <= coverage.measure(coverage.CASES[case], 150) <= 0.99
