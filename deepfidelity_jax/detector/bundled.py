@@ -11,12 +11,11 @@ python -m deepfidelity_jax.detector.bundled WORKDIR FOLDER
 
 import json
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
@@ -25,6 +24,7 @@ from deepfidelity_jax.leaks.training_pictures import SEEN
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.options.table import OPTIONS
 from deepfidelity_jax.training import trained
+from deepfidelity_jax.weight_files import packed
 from deepfidelity_jax.workdir import write_json
 
 NAME = "bundled"  # what --config.init_from calls it
@@ -32,7 +32,7 @@ NAME = "bundled"  # what --config.init_from calls it
 
 def folder() -> Path:
     """Where the detector lies in the installed package."""
-    return Path(str(resources.files("deepfidelity_jax") / NAME))
+    return packed.BUNDLED
 
 
 def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
@@ -40,19 +40,8 @@ def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
 
     InputError if it is missing or damaged.
     """
-    place = folder() if place is None else place
-    try:
-        config = ConfigDict(json.loads((place / "config.json").read_text(encoding="utf-8")))
-        with np.load(place / "weights.npz", allow_pickle=False) as file:
-            step = int(file["step"])
-            flat = {
-                tuple(name.split("/")): file[name].astype(np.float32)
-                for name in file.files
-                if name != "step"
-            }
-    except Exception as error:  # damage can raise anything
-        raise InputError(f"the detector in {place} is missing or damaged: {error}") from None
-    return checks.complete(config), unflatten_dict(flat), step
+    config, variables, step = packed.read(folder() if place is None else place)
+    return checks.complete(ConfigDict(config)), variables, step
 
 
 def pack(workdir: Path, place: Path) -> None:

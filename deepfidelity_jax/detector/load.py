@@ -7,7 +7,7 @@ detector.predict("video.mp4")  # finds the faces
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,11 +27,11 @@ from deepfidelity_jax.fidelity.arrays import regress
 from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.forgeries import augment
 from deepfidelity_jax.network import ssaaformer
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.fold import fold
 from deepfidelity_jax.quality import ser_fiq
-from deepfidelity_jax.quality.measure import NO_EYES, Measure
+from deepfidelity_jax.quality.measure import BY_NETWORK, NO_EYES, Measure
 from deepfidelity_jax.training import checkpoint, sharding, trained
-from deepfidelity_jax.training.step import build_model
 
 # Every batch is padded to one of these sizes, so that nothing else is ever compiled.
 BATCH_SIZES = (1, 8, 64)
@@ -136,8 +136,8 @@ class Detector:
         if self.measure:
             pairs = zip(images, landmarks, strict=True)
             return np.array([self.measure(image, points) for image, points in pairs]), ""
-        if own.name == "ser_fiq":
-            measure, reason = self._ser_fiq
+        if own.name in BY_NETWORK:
+            measure, reason = self._network_measure
             if measure:
                 found = measure(images, landmarks)
                 return found, "" if np.isfinite(found).all() else NO_EYES
@@ -159,8 +159,13 @@ class Detector:
         return Measure.from_note(noted.get("quality", {"measure": self.config.quality.measure}))
 
     @cached_property
-    def _ser_fiq(self) -> tuple[ser_fiq.SerFiq | None, str]:
-        """SER-FIQ with its weights, read on first use; or None and the reason."""
+    def _network_measure(self) -> tuple[Callable | None, str]:
+        """The measure that needs a network, read on first use; or None and the reason."""
+        if self._noted_measure.name == "trace":
+            try:
+                return self._noted_measure.load_network(), ""
+            except InputError as error:
+                return None, str(error)
         if self._arcface is None:
             return None, f"{self.config.quality.weights} is not here"
         if digest(self._arcface) != self._noted_measure.digest:
