@@ -24,6 +24,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.calibration import Calibration, is_real
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.scoring import figure_charts
 from deepfidelity_jax.scoring.charts import (
     COLOURS,
     TRAINING,
@@ -39,7 +40,6 @@ from deepfidelity_jax.scoring.charts import (
     one_per_video,
     read_curves,
 )
-from deepfidelity_jax.scoring.figure_charts import draw_reliability, draw_risk_coverage
 from deepfidelity_jax.scoring.table import Predictions
 
 FACES = 6  # shown in each group
@@ -242,10 +242,12 @@ def _describe(folder: Path, pictures: Pictures | None) -> dict:
         charts.append(draw_scores(table, metrics, videos=True))
     if np.isfinite(table.quality).any():
         charts.append(draw_quality(table, metrics))
+    if np.isfinite(table.fidelity_target).any():
+        charts.append(figure_charts.draw_targets(table))
     if metrics.get("calibration", {}).get("video", {}).get("diagram"):
-        charts.append(draw_reliability(metrics))
+        charts.append(figure_charts.draw_reliability(metrics))
     if "aurc" in metrics:
-        charts.append(draw_risk_coverage(table, metrics))
+        charts.append(figure_charts.draw_risk_coverage(table, metrics))
     section["charts"] = [_to_page(chart) for chart in charts]
     section["faces"] = _pick_faces(table, pictures, metrics["threshold"]) if pictures else None
     return section
