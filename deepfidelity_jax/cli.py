@@ -178,8 +178,9 @@ def predict(values: flags.FlagValues) -> int:
     from deepfidelity_jax.detector import finding
     from deepfidelity_jax.detector.lines import Lines
     from deepfidelity_jax.detector.load import load
-    from deepfidelity_jax.detector.predict import predict_all, write_all
+    from deepfidelity_jax.detector.predict import examine_all, write_all
     from deepfidelity_jax.faces import detection
+    from deepfidelity_jax.page.outputs import Outputs
     from deepfidelity_jax.progress import Progress, say
     from deepfidelity_jax.workdir import keep_programs
 
@@ -187,8 +188,11 @@ def predict(values: flags.FlagValues) -> int:
         raise InputError("--input=PATH is missing: a photograph, a video or a folder of them")
     if values.beam and not values.output:
         raise InputError("--beam needs --output=FILE, in a folder that all machines share")
+    if values.beam and (values.report or values.annotate):
+        raise InputError("--report and --annotate are not for --beam")
     with contextlib.ExitStack() as stack:
         inputs, hidden = finding.list_inputs(values.input, stack)
+        outputs = Outputs(inputs, values.report, values.annotate)
         lines = stack.enter_context(Lines(values.output))
         if values.workdir:
             keep_programs(Path(values.workdir))
@@ -204,17 +208,23 @@ def predict(values: flags.FlagValues) -> int:
         lines.resume(inputs, detector)
         quiet = values.quiet or not sys.stderr.isatty()
         progress = Progress(len(inputs), len(lines.kept), "inputs", "predicted", quiet=quiet)
-        todo = [each for each in inputs if each.name not in lines.kept]
+        todo = [
+            each
+            for each in inputs
+            if each.name not in lines.kept or not outputs.are_there(detector, each.path)
+        ]
         if values.beam:
             from deepfidelity_jax.detector.cluster import predict_on_cluster
 
             kept = Path(f"{values.output}.verdicts")
             found = predict_on_cluster(detector, todo, values.workdir, kept, values.beam)
+            predictions = found
         else:
-            workers = values.workers or finding.count_workers(len(todo))
-            found = predict_all(detector, todo, workers)
+            found = examine_all(detector, todo, values.workers or finding.count_workers(len(todo)))
+            predictions = outputs.write_each(detector, todo, found)
+        outputs.tell = progress.note
         with contextlib.closing(found):
-            counts = write_all(inputs, found, lines, progress)
+            counts = write_all(inputs, todo, predictions, lines, progress)
         if values.beam:
             shutil.rmtree(kept)
     if hidden:

@@ -6,6 +6,7 @@ from pathlib import Path
 ROWS = {
     "commands": {
         "provenance": "what a run is made of",
+        "page": "one input, explained",
         "pipeline": "the stages in order",
         "experiments": "many runs, one answer",
         "cli": "the modes",
@@ -13,6 +14,7 @@ ROWS = {
     "a detector": {
         "training": "trains the network",
         "detector": "gives verdicts",
+        "explanation": "what they rest on",
         "scoring": "figures and report",
         "comparison": "several, side by side",
         "official": "official weights",

@@ -46,6 +46,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
     values["workdir"].value = values.workdir and expand("--workdir", values.workdir)
     values["output"].value = values.output and expand("--output", values.output)
+    values["report"].value = values.report and expand("--report", values.report)
+    values["annotate"].value = values.annotate and expand("--annotate", values.annotate)
     values["input"].value = [
         path if path == "-" else expand("--input", path) for path in values.input
     ]
@@ -110,6 +112,8 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_enum("mode", "run", tuple(FLAGS), "", flag_values=values)
     flags.DEFINE_multi_string("input", [], "", flag_values=values)
     flags.DEFINE_string("output", None, "", flag_values=values)
+    flags.DEFINE_string("report", None, "", flag_values=values)
+    flags.DEFINE_string("annotate", None, "", flag_values=values)
     flags.DEFINE_bool("exit_code", False, "", flag_values=values)
     flags.DEFINE_integer("workers", None, "", 1, flag_values=values)
     flags.DEFINE_string("beam", None, "", flag_values=values)

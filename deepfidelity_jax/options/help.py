@@ -11,10 +11,12 @@ FLAGS = {
     "robustness": (),
     "ablate": ("config", "list"),
     "verify": ("config",),
-    "predict": ("config", "input", "output", "exit_code", "workers", "beam", "quiet"),
+    "predict": (
+        "config", "input", "output", "report", "annotate", "exit_code", "workers", "beam", "quiet",
+    ),
     "convert": ("config", "input", "output", "ema"),
     "compare": ("input", "output", "high", "threshold", "one"),
-}
+}  # fmt: skip
 
 ABOUT = {
     "run": "prepare, train, fit and evaluate (the default); finished stages are skipped",
@@ -68,6 +70,9 @@ _OWN = {
                         photograph or video from standard input
   --output=FILE         write the lines here instead of to stdout, as a table if it ends in .csv;
                         an interrupted command continues the file
+  --report=PLACE        write a page on each input, with the verdict, a timeline and heat maps: into
+                        this folder, or for one input into this file if it ends in .html
+  --annotate=FILE.mp4   write the video of --input once more, with boxes, person numbers and scores
   --exit_code           exit with 3 if an input is fake, else with 4 if one is uncertain or has no
                         score, else with 0
   --workers=N           find faces in N processes; by default one per core for many inputs
@@ -122,6 +127,7 @@ _EXAMPLES = {
 """,
     "predict": """\
   {program} predict photo.jpg
+  {program} predict clip.mp4 --report=clip.html
   {program} predict clip.mp4 photos/ --workdir=/tmp/demo --output=scores.csv
   curl -s https://example.org/photo.jpg | {program} predict -
   {program} predict clip.mp4 --exit_code --quiet > /dev/null || echo "not clearly real"
