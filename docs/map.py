@@ -13,6 +13,7 @@ ROWS = {
     "a detector": {
         "training": "trains the network",
         "detector": "gives verdicts",
+        "export": "for other programs",
         "scoring": "figures and report",
         "comparison": "several, side by side",
         "official": "official weights",

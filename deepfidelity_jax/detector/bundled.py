@@ -1,25 +1,30 @@
-"""The detector that comes with the package, and how a trained workdir is packed into one.
+"""The detector that comes with the package, and how a trained workdir is packed into such a folder.
 
-    config.json   the configuration it was trained with, without paths
-    weights.npz   the averaged weights by their path, float16; BatchNorm's statistics float32
-    fidelity.npz  regressor and calibration
+    config.json        the configuration it was trained with, without paths, and what hubs read
+    model.safetensors  the averaged weights by their path; BatchNorm's statistics are float32
+    fidelity.npz       regressor and calibration
     training_pictures.json  digests of the pictures it was trained on, which are no test for it
-    MODEL_CARD.md data, figures and limits
+    yunet.onnx         YuNet, if the faces are found by it
+    MODEL_CARD.md      data, figures and limits; README.md where it is a hub's folder
 
 python -m deepfidelity_jax.detector.bundled WORKDIR FOLDER
 """
 
 import json
+import shutil
 import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.scale import LABELS
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.leaks.training_pictures import SEEN
 from deepfidelity_jax.options import checks
@@ -28,11 +33,25 @@ from deepfidelity_jax.training import trained
 from deepfidelity_jax.workdir import write_json
 
 NAME = "bundled"  # what --config.init_from calls it
+LICENCE = "Apache-2.0"
+WEIGHTS, FITTED, FINDER = "model.safetensors", "fidelity.npz", "yunet.onnx"
+CARDS = ("README.md", "MODEL_CARD.md")
+# What hubs read in a config.json, beside the options.
+HUB = {
+    "model_type": "ssaaformer",
+    "library_name": "deepfidelity_jax",
+    "id2label": {str(number): name for number, name in enumerate(LABELS)},
+}
 
 
 def folder() -> Path:
     """Where the detector lies in the installed package."""
     return Path(str(resources.files("deepfidelity_jax") / NAME))
+
+
+def holds(place: Path) -> bool:
+    """Whether a folder holds a packed detector."""
+    return (place / WEIGHTS).is_file()
 
 
 def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
@@ -42,44 +61,47 @@ def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
     """
     place = folder() if place is None else place
     try:
-        config = ConfigDict(json.loads((place / "config.json").read_text(encoding="utf-8")))
-        with np.load(place / "weights.npz", allow_pickle=False) as file:
-            step = int(file["step"])
+        values = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        config = ConfigDict({name: value for name, value in values.items() if name not in HUB})
+        if config.faces.detector == "yunet":
+            config.faces.yunet = str(place / FINDER)
+        with safetensors.safe_open(place / WEIGHTS, "numpy") as file:
+            step = int(file.metadata()["step"])
             flat = {
-                tuple(name.split("/")): file[name].astype(np.float32)
-                for name in file.files
-                if name != "step"
+                tuple(name.split("/")): file.get_tensor(name).astype(np.float32)
+                for name in file.keys()  # noqa: SIM118 (it is no dict)
             }
     except Exception as error:  # damage can raise anything
         raise InputError(f"the detector in {place} is missing or damaged: {error}") from None
     return checks.complete(config), unflatten_dict(flat), step
 
 
-def pack(workdir: Path, place: Path) -> None:
-    """Write the detector in `workdir` to the folder `place`.
+def pack(source: Path, place: Path, dtype: str = "float16") -> None:
+    """Write the detector in `source`, a workdir or a packed folder, to the folder `place`.
 
-    The heads that only training uses are left out. InputError if the workdir is not fitted.
+    The heads that only training uses are left out. `dtype` is that of the parameters. InputError if
+    the detector is not fitted.
     """
-    config, variables, step = trained.read_trained(workdir)
-    fitted = workdir / "fidelity.npz"
-    if not fitted.is_file():
-        raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
+    config, variables, step = read(source) if holds(source) else trained.read_trained(source)
+    if not (source / FITTED).is_file():
+        raise InputError(f"{source} has no {FITTED}: run --mode=fit first")
     paths = [name for name, option in OPTIONS.items() if option.path]
     config.update_from_flattened_dict(dict.fromkeys(paths, ""))
     config.train.mask_weight = 0.0
     flat = {"/".join(path): np.asarray(x) for path, x in flatten_dict(variables).items()}
     kept = {
-        name: x if name.startswith("batch_stats") else x.astype(np.float16)
+        name: np.ascontiguousarray(x if name.startswith("batch_stats") else x.astype(dtype))
         for name, x in flat.items()
         if not name.startswith("params/mask_head")
     }
     place.mkdir(parents=True, exist_ok=True)
-    write_json(place / "config.json", json.loads(config.to_json()))
-    with written_whole(place / "weights.npz") as file:
-        np.savez(file, step=np.int64(step), **kept)
-    for path in (fitted, workdir / SEEN):
-        with written_whole(place / path.name) as file:
-            file.write(path.read_bytes())
+    for name in (FITTED, SEEN, FINDER):
+        if (source / name).is_file():
+            with written_whole(place / name) as file, (source / name).open("rb") as original:
+                shutil.copyfileobj(original, file)
+    write_json(place / "config.json", HUB | json.loads(config.to_json()))
+    with written_whole(place / WEIGHTS) as file:
+        file.write(safetensors.numpy.save(kept, {"format": "flax", "step": str(step)}))
 
 
 if __name__ == "__main__":

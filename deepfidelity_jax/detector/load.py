@@ -48,6 +48,8 @@ class Detector:
       step: the training step of its weights.
       faces: how faces are found and cropped.
       fidelity_model: regressor and calibration; None before the fit stage.
+      network: the network in its folded form.
+      variables: the network's, folded.
     """
 
     def __init__(
@@ -66,8 +68,8 @@ class Detector:
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
         self._arcface, self._mesh = arcface, None
-        model = build_model(config).clone(folded=True)
-        self._variables = jax.jit(partial(fold, config=model.config))(variables)
+        self.network = model = build_model(config).clone(folded=True)
+        self.variables = jax.jit(partial(fold, config=model.config))(variables)
         self._regressor = fidelity_model and jax.device_put(fidelity_model.regressor.arrays)
 
         def forward(variables, images):
@@ -90,8 +92,8 @@ class Detector:
         """The same detector with its batches split over all devices of this process."""
         spread = copy.copy(self)
         spread._mesh = sharding.local_mesh(BATCH_SIZES[1])
-        spread._variables, spread._regressor = jax.device_put(
-            (self._variables, self._regressor), sharding.replicated(spread._mesh)
+        spread.variables, spread._regressor = jax.device_put(
+            (self.variables, self._regressor), sharding.replicated(spread._mesh)
         )
         return spread
 
@@ -103,22 +105,22 @@ class Detector:
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> Float32[np.ndarray, "n d"]:
         """`features` of crops that are already at the network's size, as `prepare` returns them."""
-        return self._batched(prepared, lambda x: self._forward(self._variables, x)[0])
+        return self._batched(prepared, lambda x: self._forward(self.variables, x)[0])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """Sum of the class head and the token head; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[1])
+        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[1])
 
     def class_logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """The class head alone; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[2])
+        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[2])
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
         """Perceptual forgery fidelity, high is real. Raises InputError if there is no regressor."""
         if self.fidelity_model is None:
             raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
         return self._batched(
-            self.prepare(images), lambda x: self._score(self._variables, self._regressor, x)
+            self.prepare(images), lambda x: self._score(self.variables, self._regressor, x)
         )
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
@@ -211,21 +213,21 @@ class Detector:
 def load(workdir: str | Path | None = None) -> Detector:
     """The detector in a workdir, with the weights that did best on validation.
 
-    Without a workdir, the one that comes with the package. Works on any platform and needs no
+    Also takes a folder that `--mode=export` wrote; without any, it is the one that comes with the
+    package. Works on any platform and needs no
     dataset. Raises InputError if the folder is no workdir, is not trained, or is damaged.
     """
-    if workdir is None:
-        config, variables, step = bundled.read()
-        fitted = bundled.folder() / "fidelity.npz"
-        origin = fingerprint(digest(bundled.folder() / "weights.npz"), digest(fitted))
-        return Detector(config, variables, step, stored.load(fitted), origin=origin)
-    workdir = Path(workdir)
-    config, variables, step = trained.read_trained(workdir)
-    notes = checkpoint.read_notes(workdir / "checkpoints", step)
-    path, yunet = workdir / "fidelity.npz", workdir / "yunet.onnx"
-    origin = fingerprint(
-        config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
-    )
+    workdir = bundled.folder() if workdir is None else Path(workdir)
+    path, yunet = workdir / bundled.FITTED, workdir / bundled.FINDER
+    if bundled.holds(workdir):
+        config, variables, step = bundled.read(workdir)
+        origin = fingerprint(*map(digest, filter(Path.exists, (workdir / bundled.WEIGHTS, path))))
+    else:
+        config, variables, step = trained.read_trained(workdir)
+        notes = checkpoint.read_notes(workdir / "checkpoints", step)
+        origin = fingerprint(
+            config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
+        )
     # At its own path or in the workdir, where only the user may put it: it is not ours to copy.
     weights = Path(config.quality.get("weights", ""))
     arcface = [place for place in (weights, workdir / weights.name) if place.is_file()]

@@ -24,6 +24,7 @@ FLAGS = {
     "predict": ("config", "input", "output", "quiet"),
     "convert": ("config", "input", "output", "ema"),
     "compare": ("input", "output", "high", "threshold", "one"),
+    "export": ("output",),
 }
 HELP = """\
 usage: python run.py --config=configs/NAME.py --workdir=DIR [--mode=MODE] [--FLAG=VALUE ...]
@@ -42,10 +43,11 @@ modes
   predict    score photographs and videos, one JSON line each
   convert    import the official weights into a workdir, or export weights to a file
   compare    test whether the detectors behind several prediction files differ
+  export     write a detector as ONNX, as StableHLO, or as a folder for a model hub
 
 all modes
-  --workdir=DIR         folder of the run: config, checkpoints, metrics, report; predict without
-                        it uses the detector that comes with the package
+  --workdir=DIR         folder of the run: config, checkpoints, metrics, report; predict and export
+                        without it use the detector that comes with the package
 
 run, prepare, train, fit, evaluate
   --config=FILE         a file in configs/, such as configs/demo.py
@@ -95,6 +97,12 @@ compare
   --threshold=NUMBER    from which score on such a file means that class; once or for each likewise
   --one=fake|real       which class the label 1 is, where labels are 0 and 1
 
+export
+  --output=FILE         write one file that ends in .onnx or .stablehlo, from face crops to p_fake,
+                        and FILE.json with labels, threshold and face settings beside it
+  --output=FOLDER/      write weights, config and model card as model hubs want them; --workdir and
+                        load() take the folder
+
 examples
   python run.py --config=configs/demo.py --workdir=/tmp/demo
   python run.py --mode=predict --input=photo.jpg
@@ -123,7 +131,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise InputError(one_line(checks.explain(error))) from None
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}: write options as --name=value")
-    alone = values.mode in ("predict", "compare") or (values.mode == "convert" and values.output)
+    alone = values.mode in ("predict", "compare", "export") or (values.mode == "convert" and values.output)
     if not values.workdir and not alone:
         raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
     values["workdir"].value = values.workdir and expand("--workdir", values.workdir)
