@@ -2,24 +2,20 @@
 
 The bundled detector and networks with random weights, each as the detector itself, as StableHLO and
 as ONNX in onnxruntime, in one process with alternating turns. Milliseconds are the best of several
-turns, from uint8 crops to p_fake. First the largest difference of each output from the detector's is
-printed, on eight crops; features are also given relative to their largest value.
+turns, from uint8 crops to p_fake. First come the largest differences of each output from the
+detector's own on eight crops; those of the features also relative to the largest feature.
 """
 
 import argparse
 import json
-import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import numpy as np
-import onnxruntime
 from jax import export
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from detectors import draw_detector
+from random_detectors import draw_detector
 
 import deepfidelity_jax as df
 from deepfidelity_jax.export import onnx_model, stablehlo
@@ -40,7 +36,7 @@ def make_detector(variant: str):
 def make_forms(detector) -> dict:
     """Name -> function from crops to outputs."""
     model = onnx_model.write_model(detector, {}).SerializeToString()
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = onnx_model.open_session(model)
     call = jax.jit(export.deserialize(bytearray(stablehlo.write_program(detector))).call)
 
     def ours(crops):
@@ -77,7 +73,7 @@ def main():
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--json")
     options = parser.parse_args()
-    found: dict = {"jax": jax.__version__, "onnxruntime": onnxruntime.__version__}
+    found: dict = {"jax": jax.__version__, "onnxruntime": version("onnxruntime")}
     for variant in options.variants.split(","):
         detector = make_detector(variant)
         size, forms = detector.faces.size, make_forms(detector)

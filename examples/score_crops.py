@@ -5,7 +5,10 @@ says; one of another size is resized.
 """
 
 import json
+import os
 import sys
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports to its maker otherwise
 
 import numpy as np
 import onnxruntime

@@ -1,7 +1,7 @@
 """A detector as a folder for a model hub, which `load` and `--workdir` take as well.
 
-    model.safetensors  config.json  fidelity.npz   what `bundled.read` reads
-    README.md                                      the model card, with the fields that hubs read
+model.safetensors  config.json  fidelity.npz   what `bundled.read` reads
+README.md                                      the model card, with the fields that hubs read
 """
 
 import re

@@ -9,6 +9,7 @@ from onnx import helper, numpy_helper
 # Opset 20 has GELU, the latest operator needed; onnxruntime 1.17 of 2024 runs it.
 OPSET, ML_OPSET, IR = 20, 3, 9
 ML = "ai.onnx.ml"
+Constant = np.ndarray | np.generic
 
 
 class Graph:
@@ -18,12 +19,12 @@ class Graph:
         self._nodes: list = []
         self._constants: list = []
 
-    def __call__(self, operator: str, *inputs: str | np.ndarray, domain: str = "", **attributes):
+    def __call__(self, operator: str, *inputs: str | Constant, domain: str = "", **attributes):
         """Add a node with one output; arrays among `inputs` become constants."""
         return self.many(1, operator, *inputs, domain=domain, **attributes)[0]
 
     def many(
-        self, count: int, operator: str, *inputs: str | np.ndarray, domain: str = "", **attributes
+        self, count: int, operator: str, *inputs: str | Constant, domain: str = "", **attributes
     ) -> list[str]:
         """Add a node with several outputs."""
         names = [x if isinstance(x, str) else self._constant(x) for x in inputs]
@@ -32,9 +33,9 @@ class Graph:
         self._nodes.append(node)
         return outputs
 
-    def _constant(self, array: np.ndarray) -> str:
+    def _constant(self, array: Constant) -> str:
         name = f"constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self._constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def finish(

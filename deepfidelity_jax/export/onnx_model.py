@@ -1,5 +1,7 @@
 """A detector as an ONNX model."""
 
+import os
+
 import jax
 import numpy as np
 import onnx
@@ -24,9 +26,16 @@ def write_model(detector: Detector, properties: dict[str, str]) -> onnx.ModelPro
     return graph.finish(INPUT, own.crop, outputs, properties)
 
 
-def run(content: bytes, crops) -> dict[str, np.ndarray]:
-    """The outputs for uint8 crops, by onnxruntime."""
+def open_session(content: bytes):
+    """The model in onnxruntime, on the CPU."""
+    # Recent versions report their use to their maker unless this is set before the import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+def run(content: bytes, crops) -> dict[str, np.ndarray]:
+    """The outputs for uint8 crops, by onnxruntime."""
+    session = open_session(content)
     return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {INPUT: crops}), strict=True))

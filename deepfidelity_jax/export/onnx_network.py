@@ -80,8 +80,9 @@ def take(graph: Graph, view: View, crops: str) -> str:
     x = graph("Transpose", graph("Cast", square, to=1), perm=[0, 3, 1, 2])
     if view.weights is not None:
         x = graph("MatMul", graph("MatMul", view.weights, x), view.weights.T)
-        halves_up = graph("Floor", graph("Add", x, np.float32(0.5))) if view.shrinks else ""
-        x = graph("Clip", halves_up or graph("Round", x), np.float32(0), np.float32(255))
+        if view.rounds_up:
+            x = graph("Floor", graph("Add", x, np.float32(0.5)))
+        x = graph("Clip", graph("Round", x), np.float32(0), np.float32(255))
     return graph("Sub", graph("Div", x, np.float32(127.5)), np.float32(1))
 
 
@@ -101,7 +102,9 @@ def stage(graph: Graph, config: SSAAFormerConfig, own: Parameters, number: int, 
     return x
 
 
-def patch_embed(graph: Graph, own: Parameters, name: str, x: str, patch: int, width: int, side: int):
+def patch_embed(
+    graph: Graph, own: Parameters, name: str, x: str, patch: int, width: int, side: int
+):
     """A convolution whose stride is its size, then LayerNorm over the channels."""
     rows = own(f"{name}/proj/kernel").reshape(patch, patch, -1, width)
     x = graph(
@@ -129,9 +132,7 @@ def attentive(
     if own.has(f"{name}/w"):
         mixed = to_tokens(graph, mirror(graph, own, name, to_map(graph, mixed, c, side)), c)
     x = graph("Add", x, mixed)
-    hidden = linear(
-        graph, own, f"{name}/mlp/fc1", layer_norm(graph, own, f"{name}/norm2", x, 1e-6)
-    )
+    hidden = linear(graph, own, f"{name}/mlp/fc1", layer_norm(graph, own, f"{name}/norm2", x, 1e-6))
     x = graph("Add", x, linear(graph, own, f"{name}/mlp/fc2", graph("Gelu", hidden)))
     return to_map(graph, x, c, side)
 
@@ -139,9 +140,7 @@ def attentive(
 def attend(graph: Graph, config: SSAAFormerConfig, own: Parameters, name: str, x: str, c: int):
     """Multi-head self-attention over tokens, projected."""
     d = config.head_dim
-    qkv = graph.many(
-        3, "Split", linear(graph, own, f"{name}/attn/qkv", x), axis=-1, num_outputs=3
-    )
+    qkv = graph.many(3, "Split", linear(graph, own, f"{name}/attn/qkv", x), axis=-1, num_outputs=3)
     heads = [graph("Reshape", part, axis(0, -1, c // d, d)) for part in qkv]
     q, v = (graph("Transpose", heads[i], perm=[0, 2, 1, 3]) for i in (0, 2))
     k = graph("Transpose", heads[1], perm=[0, 2, 3, 1])
@@ -202,5 +201,5 @@ def highest(graph: Graph, tokens: str) -> str:
 
 
 def axis(*numbers: int) -> np.ndarray:
-    """Integers as ONNX takes axes and shapes; in a shape, 0 keeps a dimension and -1 is the rest."""
+    """Axes or a shape as ONNX takes them; in a shape, 0 keeps a dimension and -1 is the rest."""
     return np.array(numbers, np.int64)

@@ -41,9 +41,9 @@ class View:
         return (self.crop - self.side) // 2
 
     @property
-    def shrinks(self) -> bool:
-        """Whether it averages areas, which rounds halves up; interpolation rounds them to even."""
-        return self.side > self.size
+    def rounds_up(self) -> bool:
+        """Whether halves are rounded up: where the square is halved. Else they become even."""
+        return self.side == 2 * self.size
 
 
 def make_view(crop: int, size: int, share: float) -> View:
@@ -64,7 +64,7 @@ def take(view: View, crops: UInt8[Array, "n h w 3"]) -> UInt8[Array, "n s s 3"]:
     exact = jax.lax.Precision.HIGHEST
     rows = jnp.einsum("sh,nhwc->nswc", view.weights, square.astype(jnp.float32), precision=exact)
     both = jnp.einsum("sw,nhwc->nhsc", view.weights, rows, precision=exact)
-    levels = jnp.floor(both + 0.5) if view.shrinks else jnp.round(both)
+    levels = jnp.floor(both + 0.5) if view.rounds_up else jnp.round(both)
     return jnp.clip(levels, 0, 255).astype(jnp.uint8)
 
 

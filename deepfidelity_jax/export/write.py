@@ -1,7 +1,9 @@
 """Mode export: check, write, and measure that what was written agrees with the detector."""
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +109,7 @@ def score(detector: Detector, crops: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(OUTPUTS, found, strict=True))
 
 
-def measure(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> dict[str, float]:
+def measure(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, float]:
     """The largest absolute difference of each output."""
     return {name: float(np.max(np.abs(found[name] - wanted[name]))) for name in OUTPUTS}
 

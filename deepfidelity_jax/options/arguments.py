@@ -131,7 +131,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise InputError(one_line(checks.explain(error))) from None
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}: write options as --name=value")
-    alone = values.mode in ("predict", "compare", "export") or (values.mode == "convert" and values.output)
+    alone = values.mode in ("predict", "compare", "export") or (
+        values.mode == "convert" and values.output
+    )
     if not values.workdir and not alone:
         raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
     values["workdir"].value = values.workdir and expand("--workdir", values.workdir)

@@ -41,10 +41,8 @@ frame.onload = async () => {
 class Page(http.server.SimpleHTTPRequestHandler):
     """Serves a folder, and keeps what is posted."""
 
-    said: list[bytes] = []
-
     def do_POST(self):
-        self.said.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.said.append(self.rfile.read(int(self.headers["Content-Length"])))
         self.send_response(204)
         self.end_headers()
         self.server.answered.set()
@@ -71,7 +69,7 @@ def test_the_browser_gives_pythons_score(tmp_path):
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Page, directory=site)
     )
-    server.answered = threading.Event()
+    server.answered, server.said = threading.Event(), []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     argv = [
         BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -87,7 +85,7 @@ def test_the_browser_gives_pythons_score(tmp_path):
         browser.wait()
         server.shutdown()
         server.server_close()
-    said = json.loads(Page.said[-1])
+    said = json.loads(server.said[-1])
     detector = df.load()
     fidelity = detector.fidelity(crop)
     np.testing.assert_allclose(float(said["fidelity"]), fidelity[0], atol=1e-4)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from detectors import draw_crops
+from random_detectors import draw_crops
 
 import deepfidelity_jax as df
 from deepfidelity_jax.detector import bundled
@@ -39,7 +39,10 @@ def test_nothing_in_it_is_pickled(folder):
     }  # fmt: skip
     with np.load(folder / "fidelity.npz", allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
-    assert json.loads((folder / "config.json").read_text())["id2label"] == {"0": "fake", "1": "real"}
+    assert json.loads((folder / "config.json").read_text())["id2label"] == {
+        "0": "fake",
+        "1": "real",
+    }
 
 
 def test_the_card_has_the_fields_and_the_figures(folder):

@@ -1,9 +1,10 @@
 """Every variant of the network is the same function in ONNX operators."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from detectors import draw_crops, draw_variables
+from random_detectors import draw_crops, draw_variables
 
 from deepfidelity_jax.export.onnx_graph import Graph
 from deepfidelity_jax.export.onnx_model import run
@@ -44,8 +45,8 @@ def test_every_variant(variant, crop):
     variables, crops = fold_drawn(config), draw_crops(3, crop)
     found = run(write(config, variables, view), crops)
     network = SSAAFormer(config, folded=True)
-    images = normalise(take(view, crops))
-    wanted = jax.jit(lambda x: network.apply(variables, x, train=False))(images)
+    images = normalise(take(view, jnp.asarray(crops)))
+    wanted = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, images)
     for name in ("features", "logits"):
         values = np.asarray(getattr(wanted, name))
         assert values.std() > 0.01

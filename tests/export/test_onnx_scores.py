@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from detectors import draw_crops
+from random_detectors import draw_crops
 from test_program import CURVES
 
 from deepfidelity_jax.export.onnx_graph import Graph

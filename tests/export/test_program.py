@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from detectors import CALIBRATION, draw_crops, draw_detector
+from random_detectors import CALIBRATION, draw_crops, draw_detector
 
 from deepfidelity_jax.export.program import OUTPUTS, make_program, p_fake
 from deepfidelity_jax.export.write import measure, score

@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from detectors import draw_crops, draw_detector
 from jax import export
+from random_detectors import draw_crops, draw_detector
 
 from deepfidelity_jax.export import stablehlo
 from deepfidelity_jax.export.write import measure, score

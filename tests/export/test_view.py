@@ -1,8 +1,9 @@
 """The exported view of a crop is the one that prediction takes."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from detectors import draw_crops
+from random_detectors import draw_crops
 
 from deepfidelity_jax.export.view import make_view, take
 from deepfidelity_jax.forgeries.augment import center_crop
@@ -22,7 +23,7 @@ from deepfidelity_jax.forgeries.augment import center_crop
 )
 def test_cutting_and_shrinking_give_the_same_pixels(crop, size, share):
     crops = draw_crops(3, crop)
-    found = np.asarray(take(make_view(crop, size, share), crops))
+    found = np.asarray(take(make_view(crop, size, share), jnp.asarray(crops)))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, [center_crop(image, size, share) for image in crops])
 
@@ -30,7 +31,7 @@ def test_cutting_and_shrinking_give_the_same_pixels(crop, size, share):
 @pytest.mark.parametrize(("crop", "size", "share"), [(80, 96, 0.9), (40, 64, 1.0), (90, 96, 1.0)])
 def test_enlarging_is_one_level_off_where_opencv_may_be(crop, size, share):
     crops = draw_crops(4, crop)
-    found = np.asarray(take(make_view(crop, size, share), crops)).astype(int)
+    found = np.asarray(take(make_view(crop, size, share), jnp.asarray(crops))).astype(int)
     wanted = np.stack([center_crop(image, size, share) for image in crops])
     assert np.abs(found - wanted).max() <= 1
     # A build of OpenCV without Intel's library differs in 3%.

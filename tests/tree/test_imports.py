@@ -11,8 +11,8 @@ LIBRARY = TREE / "deepfidelity_jax"
 # Each imports from those after it, never from those before.
 ROOMS = (
     "cli", "experiments", "pipeline", "provenance", "official", "comparison", "scoring",
-    "export", "detector", "training", "options", "leaks", "records", "quality", "forgeries", "faces",
-    "images", "weight_files", "statistics", "fidelity", "network", "workdir",
+    "export", "detector", "training", "options", "leaks", "records", "quality", "forgeries",
+    "faces", "images", "weight_files", "statistics", "fidelity", "network", "workdir",
     "folders", "console", "progress", "hosts", "files", "errors",
 )  # fmt: skip
 MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.name != "__init__.py")

@@ -1,6 +1,7 @@
-"""Detectors with random weights, none of them trained."""
+"""Detectors with random weights, for benchmarks and tests; nothing in them is trained."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -34,7 +35,7 @@ def shake(variables, seed=0):
 
 def draw_variables(model, size, seed=0):
     """Random variables of a network for pictures of this size."""
-    images = np.zeros((1, size, size, 3), np.float32)
+    images = jnp.zeros((1, size, size, 3))
     variables = jax.jit(lambda: model.init(jax.random.key(seed), images, train=False))()
     return shake(jax.device_get(variables), seed)
 
@@ -51,9 +52,7 @@ def draw_fitted(width, calibration=CALIBRATION, vectors=50):
     return FidelityModel(scale, Regressor(arrays), calibration)
 
 
-def draw_config(
-    variant="tiny", size=32, crop=36, share=32 / 36, dtype="float32"
-) -> ConfigDict:
+def draw_config(variant="tiny", size=32, crop=36, share=32 / 36, dtype="float32") -> ConfigDict:
     """The default configuration with a network and crops of this size."""
     config = default.get_config()
     config.model.dtype = dtype
