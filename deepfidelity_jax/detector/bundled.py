@@ -101,7 +101,7 @@ def pack(source: Path, place: Path, dtype: str = "float16") -> None:
                 shutil.copyfileobj(original, file)
     write_json(place / "config.json", HUB | json.loads(config.to_json()))
     with written_whole(place / WEIGHTS) as file:
-        file.write(safetensors.numpy.save(kept, {"format": "flax", "step": str(step)}))
+        file.write(safetensors.numpy.save(kept, {"step": str(step)}))
 
 
 if __name__ == "__main__":
