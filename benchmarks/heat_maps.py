@@ -83,7 +83,7 @@ def slope(detector):
     """The gradient of fidelity by the pixels."""
 
     def score(variables, pixels):
-        found = detector.model.apply(variables, normalise(pixels), train=False)
+        found = detector.network.apply(variables, normalise(pixels), train=False)
         return regress_features(detector, found.features).sum()
 
     gradient = jax.jit(jax.grad(score, argnums=1))
@@ -114,7 +114,7 @@ def smooth_grad(detector, prepared: np.ndarray) -> np.ndarray:
 
 def grad_cam(detector, prepared: np.ndarray) -> np.ndarray:
     """Gradient times value of the third stage's tokens (HiResCAM, Draelos and Carin, 2020)."""
-    config, variables = detector.model.config, detector.variables
+    config, variables = detector.network.config, detector.variables
     params = variables["params"]
 
     def run(number, x):
@@ -139,7 +139,7 @@ def grad_cam(detector, prepared: np.ndarray) -> np.ndarray:
 
 def token_head(detector, prepared: np.ndarray) -> np.ndarray:
     """What the token head says of each token, fake minus real."""
-    apply = jax.jit(lambda v, x: detector.model.apply(v, normalise(x), train=False).token_logits)
+    apply = jax.jit(lambda v, x: detector.network.apply(v, normalise(x), train=False).token_logits)
     logits = np.asarray(apply(detector.variables, prepared))
     side = round(logits.shape[1] ** 0.5)
     margin = (logits[..., 0] - logits[..., 1]).reshape(-1, side, side)

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         values = parse(arguments)
         modes = {
             "predict": predict, "convert": convert, "compare": compare, "robustness": robustness,
-            "ablate": ablate, "verify": verify,
+            "ablate": ablate, "verify": verify, "export": export,
         }  # fmt: skip
         return modes.get(values.mode, run)(values)
 
@@ -58,7 +58,7 @@ def _unfinished(values: flags.FlagValues | None) -> str:
     """What happens to the work of a command that was interrupted."""
     if values is None:
         return "nothing was done"
-    kept = values.mode not in ("predict", "convert", "compare")
+    kept = values.mode not in ("predict", "convert", "compare", "export")
     if values.mode == "predict" and values.output:
         kept = Path(values.output).is_file()
     return f"the same command {'continues from there' if kept else 'starts over'}"
@@ -175,7 +175,7 @@ def predict(values: flags.FlagValues) -> int:
     """Mode predict: score photographs and videos, one line each."""
     import numpy as np
 
-    from deepfidelity_jax.detector import finding
+    from deepfidelity_jax.detector import bundled, finding
     from deepfidelity_jax.detector.lines import Lines
     from deepfidelity_jax.detector.load import load
     from deepfidelity_jax.detector.predict import examine_all, write_all
@@ -194,7 +194,7 @@ def predict(values: flags.FlagValues) -> int:
         inputs, hidden = finding.list_inputs(values.input, stack)
         outputs = Outputs(inputs, values.report, values.annotate)
         lines = stack.enter_context(Lines(values.output))
-        if values.workdir:
+        if values.workdir and not bundled.holds(Path(values.workdir)):
             keep_programs(Path(values.workdir))
         detector = load(values.workdir)
         if detector.fidelity_model is None:
@@ -285,4 +285,14 @@ def compare(values: flags.FlagValues) -> int:
         tables.write(found, values.output)
     else:
         print(tables.to_markdown(found), end="")
+    return DONE
+
+
+def export(values: flags.FlagValues) -> int:
+    """Mode export: a detector as a file or a folder for other programs."""
+    from deepfidelity_jax.export.write import export
+
+    if not values.output:
+        raise InputError("--output is missing: a FILE.onnx, a FILE.stablehlo or a FOLDER/")
+    export(values.workdir, values.output)
     return DONE

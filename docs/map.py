@@ -15,6 +15,7 @@ ROWS = {
         "training": "trains the network",
         "detector": "gives verdicts",
         "explanation": "what they rest on",
+        "export": "for other programs",
         "scoring": "figures and report",
         "comparison": "several, side by side",
         "official": "official weights",

@@ -1,20 +1,23 @@
-"""The detector that comes with the package, and how a trained workdir is packed into one.
+"""The detector that comes with the package, and how a trained workdir is packed into such a folder.
 
-    config.json   the configuration it was trained with, without paths
-    weights.npz   the averaged weights by their path, float16; BatchNorm's statistics float32
-    fidelity.npz  regressor and calibration
+    config.json        the configuration it was trained with, without paths, and what hubs read
+    model.safetensors  the averaged weights by their path; BatchNorm's statistics are float32
+    fidelity.npz       regressor and calibration
     training_pictures.json  digests of the pictures it was trained on, which are no test for it
-    MODEL_CARD.md data, figures and limits
+    yunet.onnx         YuNet, if the faces are found by it
+    MODEL_CARD.md      data, figures and limits; README.md where it is a hub's folder
 
 python -m deepfidelity_jax.detector.bundled WORKDIR FOLDER
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -28,6 +31,9 @@ from deepfidelity_jax.weight_files import packed
 from deepfidelity_jax.workdir import write_json
 
 NAME = "bundled"  # what --config.init_from calls it
+LICENCE = "Apache-2.0"
+FITTED, FINDER = "fidelity.npz", "yunet.onnx"
+CARDS = ("README.md", "MODEL_CARD.md")
 
 
 def folder() -> Path:
@@ -35,40 +41,50 @@ def folder() -> Path:
     return packed.BUNDLED
 
 
+def holds(place: Path) -> bool:
+    """Whether a folder holds a packed detector."""
+    return (place / packed.WEIGHTS).is_file()
+
+
 def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
     """Config, variables (float32) and training step of a packed detector, by default ours.
 
     InputError if it is missing or damaged.
     """
-    config, variables, step = packed.read(folder() if place is None else place)
-    return checks.complete(ConfigDict(config)), variables, step
+    place = folder() if place is None else place
+    values, variables, step = packed.read(place)
+    config = ConfigDict(values)
+    if config.faces.detector == "yunet":
+        config.faces.yunet = str(place / FINDER)
+    return checks.complete(config), variables, step
 
 
-def pack(workdir: Path, place: Path) -> None:
-    """Write the detector in `workdir` to the folder `place`.
+def pack(source: Path, place: Path, dtype: str = "float16") -> None:
+    """Write the detector in `source`, a workdir or a packed folder, to the folder `place`.
 
-    The heads that only training uses are left out. InputError if the workdir is not fitted.
+    The heads that only training uses are left out. `dtype` is that of the parameters. InputError if
+    the detector is not fitted.
     """
-    config, variables, step = trained.read_trained(workdir)
-    fitted = workdir / "fidelity.npz"
-    if not fitted.is_file():
-        raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
+    config, variables, step = read(source) if holds(source) else trained.read_trained(source)
+    if not (source / FITTED).is_file():
+        raise InputError(f"{source} has no {FITTED}: run --mode=fit first")
     paths = [name for name, option in OPTIONS.items() if option.path]
     config.update_from_flattened_dict(dict.fromkeys(paths, ""))
     config.train.mask_weight = 0.0
     flat = {"/".join(path): np.asarray(x) for path, x in flatten_dict(variables).items()}
     kept = {
-        name: x if name.startswith("batch_stats") else x.astype(np.float16)
+        name: np.ascontiguousarray(x if name.startswith("batch_stats") else x.astype(dtype))
         for name, x in flat.items()
         if not name.startswith("params/mask_head")
     }
     place.mkdir(parents=True, exist_ok=True)
-    write_json(place / "config.json", json.loads(config.to_json()))
-    with written_whole(place / "weights.npz") as file:
-        np.savez(file, step=np.int64(step), **kept)
-    for path in (fitted, workdir / SEEN):
-        with written_whole(place / path.name) as file:
-            file.write(path.read_bytes())
+    for name in (FITTED, SEEN, FINDER):
+        if (source / name).is_file():
+            with written_whole(place / name) as file, (source / name).open("rb") as original:
+                shutil.copyfileobj(original, file)
+    write_json(place / "config.json", packed.HUB | json.loads(config.to_json()))
+    with written_whole(place / packed.WEIGHTS) as file:
+        file.write(safetensors.numpy.save(kept, {"step": str(step)}))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from deepfidelity_jax.network.fold import fold
 from deepfidelity_jax.quality import ser_fiq
 from deepfidelity_jax.quality.measure import BY_NETWORK, NO_EYES, Measure
 from deepfidelity_jax.training import checkpoint, sharding, trained
+from deepfidelity_jax.weight_files import packed
 
 # Every batch is padded to one of these sizes, so that nothing else is ever compiled.
 BATCH_SIZES = (1, 8, 64)
@@ -48,7 +49,7 @@ class Detector:
       faces: how faces are found and cropped.
       fidelity_model: regressor and calibration; None before the fit stage.
       folder: where it was loaded from; None if it was made in memory.
-      model, variables: the network in its form for inference.
+      network, variables: the network in its form for inference.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Detector:
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
         self._arcface, self._mesh = arcface, None
-        self.model = model = build_model(config).clone(folded=True)
+        self.network = model = build_model(config).clone(folded=True)
         self.variables = jax.jit(partial(fold, config=model.config))(variables)
         self._regressor = fidelity_model and jax.device_put(fidelity_model.regressor.arrays)
 
@@ -227,22 +228,21 @@ class Detector:
 def load(workdir: str | Path | None = None) -> Detector:
     """The detector in a workdir, with the weights that did best on validation.
 
-    Without a workdir, the one that comes with the package. Works on any platform and needs no
-    dataset. Raises InputError if the folder is no workdir, is not trained, or is damaged.
+    Also takes a folder that `--mode=export` wrote; without any, it is the one that comes with the
+    package. Works on any platform and needs no dataset. Raises InputError if the folder is no
+    workdir, is not trained, or is damaged.
     """
-    if workdir is None:
-        config, variables, step = bundled.read()
-        fitted = bundled.folder() / "fidelity.npz"
-        origin = fingerprint(digest(bundled.folder() / "weights.npz"), digest(fitted))
-        place = bundled.folder()
-        return Detector(config, variables, step, stored.load(fitted), origin=origin, folder=place)
-    workdir = Path(workdir)
-    config, variables, step = trained.read_trained(workdir)
-    notes = checkpoint.read_notes(workdir / "checkpoints", step)
-    path, yunet = workdir / "fidelity.npz", workdir / "yunet.onnx"
-    origin = fingerprint(
-        config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
-    )
+    workdir = bundled.folder() if workdir is None else Path(workdir)
+    path, yunet = workdir / bundled.FITTED, workdir / bundled.FINDER
+    if bundled.holds(workdir):
+        config, variables, step = bundled.read(workdir)
+        origin = fingerprint(*map(digest, filter(Path.exists, (workdir / packed.WEIGHTS, path))))
+    else:
+        config, variables, step = trained.read_trained(workdir)
+        notes = checkpoint.read_notes(workdir / "checkpoints", step)
+        origin = fingerprint(
+            config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
+        )
     # At its own path or in the workdir, where only the user may put it: it is not ours to copy.
     weights = Path(config.quality.get("weights", ""))
     arcface = [place for place in (weights, workdir / weights.name) if place.is_file()]

@@ -26,10 +26,10 @@ def symmetry_maps(
 
     None if the detector's first stage has no symmetric block, as the plain UniFormer.
     """
-    blocks = detector.model.config.symmetric[0]
+    blocks = detector.network.config.symmetric[0]
     if not blocks:
         return None
-    model = detector.model
+    model = detector.network
 
     def mixed(variables, faces):
         """A' of each block."""

@@ -41,7 +41,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
         values["input"].present += len(rest)
     elif rest:
         raise InputError(f"unexpected argument {rest[0]!r}{_meant(rest[0])}")
-    alone = values.mode in ("predict", "compare") or (values.mode == "convert" and values.output)
+    alone = values.mode in ("predict", "compare", "export") or (
+        values.mode == "convert" and values.output
+    )
     if not values.workdir and not alone:
         raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
     values["workdir"].value = values.workdir and expand("--workdir", values.workdir)

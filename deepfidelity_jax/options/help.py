@@ -16,6 +16,7 @@ FLAGS = {
     ),
     "convert": ("config", "input", "output", "ema"),
     "compare": ("input", "output", "high", "threshold", "one"),
+    "export": ("output",),
 }  # fmt: skip
 
 ABOUT = {
@@ -30,6 +31,7 @@ ABOUT = {
     "predict": "score photographs and videos, one JSON line each",
     "convert": "import the official weights into a workdir, or export weights to a file",
     "compare": "test whether the detectors behind several prediction files differ",
+    "export": "write a detector as ONNX, as StableHLO, or as a folder for a model hub",
 }
 
 _WORKDIR = """\
@@ -96,6 +98,13 @@ _OWN = {
   --threshold=NUMBER    from which score on such a file means that class; once or for each likewise
   --one=fake|real       which class the label 1 is, where labels are 0 and 1
 """,
+    "export": """\
+  --workdir=DIR         folder of a trained run; without it, the one that comes with the package
+  --output=FILE         write one file that ends in .onnx or .stablehlo, from face crops to p_fake,
+                        and FILE.json with labels, threshold and face settings beside it
+  --output=FOLDER/      write weights, config and model card as model hubs want them; --workdir and
+                        load() take the folder
+""",
 }
 _EXAMPLES = {
     "run": """\
@@ -138,6 +147,10 @@ _EXAMPLES = {
 """,
     "compare": """\
   {program} compare ours/predictions.csv theirs.csv --high=fake --threshold=0.5
+""",
+    "export": """\
+  {program} export --output=model.onnx
+  {program} export --workdir=/tmp/demo --output=model.stablehlo
 """,
 }
 _STATUS = """\

@@ -24,6 +24,7 @@ from deepfidelity_jax.page.doubts import list_doubts, list_grounds
 from deepfidelity_jax.page.outputs import mark
 from deepfidelity_jax.page.people import describe_people
 from deepfidelity_jax.page.scale import describe_scale
+from deepfidelity_jax.weight_files import packed
 
 Report = Callable[[str, float], None]
 
@@ -139,7 +140,7 @@ def _card(detector) -> dict[str, Any]:
     source = f"from {calibration.threshold_from}"
     rows = [
         ("Network", f"SSAAFormer, {config.model.variant}, {config.model.image_size} pixels"),
-        ("Parameters", f"{count_parameters(detector.model.config):,}"),
+        ("Parameters", f"{count_parameters(detector.network.config):,}"),
         ("Trained on", f"{config.data.dataset}, {detector.step:,} of {config.train.steps:,} steps"),
         ("Regressor", type(fitted.regressor.arrays).__name__),
         ("Threshold", f"{calibration.threshold:.4f}, {source}"),
@@ -169,7 +170,7 @@ def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
     command = ["deepfidelity", "--mode=predict", f"--input={path.name}", "--report=page.html"]
     digests = [("Detector", prediction.detector)]
     if detector.folder is not None:
-        weights = detector.folder / "weights.npz"
+        weights = detector.folder / packed.WEIGHTS
         if weights.is_file():
             digests.append(("Weights, SHA-256", digest(weights)))
         else:

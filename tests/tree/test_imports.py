@@ -11,7 +11,8 @@ LIBRARY = TREE / "deepfidelity_jax"
 # Each imports from those after it, never from those before.
 ROOMS = (
     "cli", "experiments", "pipeline", "page", "provenance", "official", "comparison", "scoring",
-    "explanation", "detector", "training", "options", "leaks", "records", "quality", "forgeries",
+    "explanation", "export", "detector", "training", "options", "leaks", "records", "quality",
+    "forgeries",
     "faces", "images", "weight_files", "statistics", "fidelity", "network", "workdir",
     "folders", "console", "progress", "hosts", "files", "errors",
 )  # fmt: skip
