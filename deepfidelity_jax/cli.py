@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         values = parse(arguments)
         modes = {
             "predict": predict, "convert": convert, "compare": compare, "robustness": robustness,
-            "ablate": ablate, "verify": verify,
+            "ablate": ablate, "verify": verify, "serve": serve,
         }  # fmt: skip
         return modes.get(values.mode, run)(values)
 
@@ -45,7 +45,7 @@ def _unfinished(values: flags.FlagValues | None) -> str:
     """What happens to the work of a command that was interrupted."""
     if values is None:
         return "nothing was done"
-    kept = values.mode not in ("predict", "convert", "compare")
+    kept = values.mode not in ("predict", "convert", "compare", "serve")
     if values.mode == "predict" and values.output:
         kept = Path(values.output).is_file()
     return f"the same command {'continues from there' if kept else 'starts over'}"
@@ -194,6 +194,20 @@ def predict(values: flags.FlagValues) -> int:
         raise InputError(f"no photograph or video in --input: {counts.describe()}")
     if not values.quiet:
         say(counts.describe())
+    return DONE
+
+
+def serve(values: flags.FlagValues) -> int:
+    """Mode serve: a local page and an HTTP API for the same predictions."""
+    try:
+        from deepfidelity_jax.server.serve import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("deepfidelity_jax"):
+            raise
+        raise InputError(
+            f"--mode=serve needs {error.name}: pip install 'deepfidelity_jax[serve]'"
+        ) from None
+    serve(values.workdir, values.host, values.port)
     return DONE
 
 

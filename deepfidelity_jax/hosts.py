@@ -4,6 +4,7 @@ All processes run the same code, each on its own devices, and share the file sys
 and the records. Only the first process writes, and it decides for all whatever depends on files.
 """
 
+import contextlib
 import ctypes
 import itertools
 import multiprocessing
@@ -11,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from deepfidelity_jax.errors import InputError
 
@@ -88,6 +89,20 @@ def is_loss(error: Exception) -> bool:
     # From Gloo on CPUs, NCCL on GPUs, and the coordination service on both.
     words = ("Gloo", "NCCL", "by peer", "heartbeat", "coordination service", "UNAVAILABLE")
     return _count > 1 and any(word in str(error) for word in words)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """For starting worker processes: no signal reaches them before `begin_worker`.
+
+    One that is interrupted while it starts prints a traceback. It inherits the blocked signals.
+    """
+    blocked = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
 
 
 def begin_worker() -> None:

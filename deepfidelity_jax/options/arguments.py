@@ -22,6 +22,7 @@ FLAGS = {
     "ablate": ("config", "list"),
     "verify": ("config",),
     "predict": ("config", "input", "output", "quiet"),
+    "serve": ("host", "port"),
     "convert": ("config", "input", "output", "ema"),
     "compare": ("input", "output", "high", "threshold", "one"),
 }
@@ -40,12 +41,13 @@ modes
   ablate     run a grid of options, and write one table with paired differences
   verify     repeat a finished run from the start, and say what differs
   predict    score photographs and videos, one JSON line each
+  serve      score them in a browser or over HTTP, on this machine
   convert    import the official weights into a workdir, or export weights to a file
   compare    test whether the detectors behind several prediction files differ
 
 all modes
-  --workdir=DIR         folder of the run: config, checkpoints, metrics, report; predict without
-                        it uses the detector that comes with the package
+  --workdir=DIR         folder of the run: config, checkpoints, metrics, report; predict and serve
+                        without it use the detector that comes with the package
 
 run, prepare, train, fit, evaluate
   --config=FILE         a file in configs/, such as configs/demo.py
@@ -70,6 +72,10 @@ predict
   --quiet               no progress and no summary on stderr
   --config.faces.OPTION=VALUE
                         change how faces are found; all other settings come from the workdir
+
+serve
+  --port=NUMBER         where to listen (8000); 0 takes any free port
+  --host=ADDRESS        of which network (127.0.0.1, which only this machine can reach)
 
 ablate
   --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; every other mode
@@ -123,7 +129,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise InputError(one_line(checks.explain(error))) from None
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}: write options as --name=value")
-    alone = values.mode in ("predict", "compare") or (values.mode == "convert" and values.output)
+    alone = values.mode in ("predict", "serve", "compare") or (
+        values.mode == "convert" and values.output
+    )
     if not values.workdir and not alone:
         raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
     values["workdir"].value = values.workdir and expand("--workdir", values.workdir)
@@ -174,6 +182,8 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_multi_string("input", [], "", flag_values=values)
     flags.DEFINE_string("output", None, "", flag_values=values)
     flags.DEFINE_bool("quiet", False, "", flag_values=values)
+    flags.DEFINE_string("host", "127.0.0.1", "", flag_values=values)
+    flags.DEFINE_integer("port", 8000, "", 0, 65535, flag_values=values)
     flags.DEFINE_bool("list", False, "", flag_values=values)
     flags.DEFINE_bool("ema", True, "", flag_values=values)
     flags.DEFINE_multi_enum("high", [], ("fake", "real"), "", flag_values=values)
@@ -203,7 +213,7 @@ def _check_processes(values: flags.FlagValues) -> None:
     given = (values.coordinator, values.processes, values.process)
     if given == (None, None, None) and not values.distributed:
         return
-    if values.mode in ("predict", "convert", "compare") or values.input:
+    if values.mode in ("predict", "serve", "convert", "compare") or values.input:
         raise InputError(f"--mode={values.mode} runs in one process")
     if values.distributed and given != (None, None, None):
         raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")

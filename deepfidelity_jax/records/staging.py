@@ -7,7 +7,6 @@ crashes its process (a decoder on a damaged file, say) is staged without faces a
 
 import json
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -88,14 +87,8 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
 def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
-        # A worker interrupted while it starts prints a traceback. Workers inherit the blocked
-        # signals and unblock them in `begin_worker`.
-        blocked = {signal.SIGINT, signal.SIGTERM}
-        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-        try:
+        with hosts.undisturbed():
             futures = [pool.submit(produce_one, produce, source, folder) for source in todo]
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
         try:
             for future in as_completed(futures):
                 future.result()

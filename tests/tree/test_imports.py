@@ -10,7 +10,7 @@ from conftest import TREE
 LIBRARY = TREE / "deepfidelity_jax"
 # Each imports from those after it, never from those before.
 ROOMS = (
-    "cli", "experiments", "pipeline", "provenance", "official", "comparison", "scoring",
+    "cli", "experiments", "pipeline", "provenance", "server", "official", "comparison", "scoring",
     "detector", "training", "options", "leaks", "records", "quality", "forgeries", "faces",
     "images", "weight_files", "statistics", "fidelity", "network", "workdir",
     "folders", "console", "progress", "hosts", "files", "errors",
