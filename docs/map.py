@@ -5,6 +5,7 @@ from pathlib import Path
 # From top to bottom; within a row imports go to the left. tests/tree/test_layout.py checks both.
 ROWS = {
     "commands": {
+        "server": "a page and an API",
         "provenance": "what a run is made of",
         "pipeline": "the stages in order",
         "experiments": "many runs, one answer",
