@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -166,12 +167,14 @@ def predict(values: flags.FlagValues) -> int:
     from deepfidelity_jax.detector.load import load
     from deepfidelity_jax.detector.predict import list_inputs, predict_all
     from deepfidelity_jax.faces import detection
+    from deepfidelity_jax.page.outputs import Outputs
     from deepfidelity_jax.progress import Progress, say
     from deepfidelity_jax.workdir import keep_programs
 
     if not values.input:
         raise InputError("--input=PATH is missing: a photograph, a video or a folder of them")
     inputs, hidden = list_inputs(values.input)
+    outputs = Outputs(inputs, values.report, values.annotate)
     with Lines(values.output) as lines:
         if values.workdir:
             keep_programs(Path(values.workdir))
@@ -187,7 +190,10 @@ def predict(values: flags.FlagValues) -> int:
         lines.resume(inputs, detector)
         quiet = values.quiet or not sys.stderr.isatty()
         progress = Progress(len(inputs), len(lines.kept), "inputs", "predicted", quiet=quiet)
-        counts = predict_all(detector, inputs, lines, progress)
+        outputs.tell = progress.note
+        counts = predict_all(
+            detector, inputs, lines, progress, outputs.predict, partial(outputs.are_there, detector)
+        )
     if hidden:
         counts.left_out["hidden"] = hidden
     if not counts.statuses:

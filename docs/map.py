@@ -5,8 +5,9 @@ from pathlib import Path
 # From top to bottom; within a row imports go to the left. tests/tree/test_layout.py checks both.
 ROWS = {
     "commands": {
-        "server": "a page and an API",
         "provenance": "what a run is made of",
+        "page": "one input, explained",
+        "server": "a page and an API",
         "pipeline": "the stages in order",
         "experiments": "many runs, one answer",
         "cli": "the modes",
@@ -14,6 +15,7 @@ ROWS = {
     "a detector": {
         "training": "trains the network",
         "detector": "gives verdicts",
+        "explanation": "what they rest on",
         "scoring": "figures and report",
         "comparison": "several, side by side",
         "official": "official weights",

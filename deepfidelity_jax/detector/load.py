@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Array, Float, Float32, Real, UInt8
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import __version__
@@ -48,6 +48,8 @@ class Detector:
       step: the training step of its weights.
       faces: how faces are found and cropped.
       fidelity_model: regressor and calibration; None before the fit stage.
+      folder: where it was loaded from; None if it was made in memory.
+      model, variables: the network in its form for inference.
     """
 
     def __init__(
@@ -59,15 +61,16 @@ class Detector:
         yunet: Path | None = None,
         arcface: Path | None = None,
         origin: str = "",
+        folder: Path | None = None,
     ):
         self.config, self.step, self.fidelity_model = config, step, fidelity_model
-        self._origin = origin
+        self.folder, self._origin = folder, origin
         self.faces = FaceSettings(**config.faces)
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
         self._arcface, self._mesh = arcface, None
-        model = build_model(config).clone(folded=True)
-        self._variables = jax.jit(partial(fold, config=model.config))(variables)
+        self.model = model = build_model(config).clone(folded=True)
+        self.variables = jax.jit(partial(fold, config=model.config))(variables)
         self._regressor = fidelity_model and jax.device_put(fidelity_model.regressor.arrays)
 
         def forward(variables, images):
@@ -90,8 +93,8 @@ class Detector:
         """The same detector with its batches split over all devices of this process."""
         spread = copy.copy(self)
         spread._mesh = sharding.local_mesh(BATCH_SIZES[1])
-        spread._variables, spread._regressor = jax.device_put(
-            (self._variables, self._regressor), sharding.replicated(spread._mesh)
+        spread.variables, spread._regressor = jax.device_put(
+            (self.variables, self._regressor), sharding.replicated(spread._mesh)
         )
         return spread
 
@@ -103,23 +106,31 @@ class Detector:
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> Float32[np.ndarray, "n d"]:
         """`features` of crops that are already at the network's size, as `prepare` returns them."""
-        return self._batched(prepared, lambda x: self._forward(self._variables, x)[0])
+        return self._batched(prepared, lambda x: self._forward(self.variables, x)[0])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """Sum of the class head and the token head; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[1])
+        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[1])
 
     def class_logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """The class head alone; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[2])
+        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[2])
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
         """Perceptual forgery fidelity, high is real. Raises InputError if there is no regressor."""
         if self.fidelity_model is None:
             raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
-        return self._batched(
-            self.prepare(images), lambda x: self._score(self._variables, self._regressor, x)
-        )
+        return self.fidelity_of_prepared(self.prepare(images))
+
+    def fidelity_of_prepared(
+        self, prepared: UInt8[np.ndarray, "n s s 3"]
+    ) -> Float32[np.ndarray, "n"]:
+        """`fidelity` of crops that are already at the network's size, as `prepare` returns them."""
+        return self._batched(prepared, self.score_pixels)
+
+    def score_pixels(self, pixels: Real[Array | np.ndarray, "n s s 3"]) -> Float[Array, "n"]:
+        """`fidelity` of prepared crops, 0 to 255, as a function to be jitted and differentiated."""
+        return self._score(self.variables, self._regressor, pixels)
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Probability of a fake from fidelity, if real and fake are equally likely a priori."""
@@ -218,7 +229,8 @@ def load(workdir: str | Path | None = None) -> Detector:
         config, variables, step = bundled.read()
         fitted = bundled.folder() / "fidelity.npz"
         origin = fingerprint(digest(bundled.folder() / "weights.npz"), digest(fitted))
-        return Detector(config, variables, step, stored.load(fitted), origin=origin)
+        place = bundled.folder()
+        return Detector(config, variables, step, stored.load(fitted), origin=origin, folder=place)
     workdir = Path(workdir)
     config, variables, step = trained.read_trained(workdir)
     notes = checkpoint.read_notes(workdir / "checkpoints", step)
@@ -237,4 +249,5 @@ def load(workdir: str | Path | None = None) -> Detector:
         yunet if yunet.exists() else None,
         arcface[0] if arcface else None,
         origin,
+        workdir,
     )

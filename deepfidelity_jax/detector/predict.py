@@ -1,22 +1,25 @@
 """From an image or a video to a verdict: people are found, tracked, and scored one by one.
 
-`list_inputs` finds the files, `predict_all` goes through them, `predict` takes one. The input as a
-whole gets the verdict of its least real person.
+`list_inputs` finds the files, `predict_all` goes through them, `predict` takes one, and `examine`
+keeps what its verdict was made from. The input as a whole gets the verdict of its least real
+person.
 """
 
 import json
 import math
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import tracking
+from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.images import formats, media, pictures
@@ -90,6 +93,29 @@ class Prediction:
         return json.dumps(self.to_dict(), allow_nan=False)
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What one person's score was made from, frame by frame.
+
+    Attributes:
+      crops: the faces, in the order of the frames.
+      fidelity: of each.
+      quality: of each; NaN where it is not measured.
+    """
+
+    crops: tuple[Crop, ...]
+    fidelity: Float[np.ndarray, "n"]
+    quality: Float[np.ndarray, "n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """A prediction, and the evidence of each person in `prediction.faces`, in that order."""
+
+    prediction: Prediction
+    evidence: list[Evidence] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Input:
     """A file to predict.
@@ -149,7 +175,14 @@ class Counts:
         return f"{seen}; left out, no photographs or videos: {left_out}"
 
 
-def predict_all(detector, inputs: Sequence[Input], lines, progress) -> Counts:
+def predict_all(
+    detector,
+    inputs: Sequence[Input],
+    lines,
+    progress,
+    make: Callable[..., Prediction] | None = None,
+    is_done: Callable[[Path], bool] = lambda path: True,
+) -> Counts:
     """Predict every input that has no line yet, and write its line.
 
     Args:
@@ -157,18 +190,22 @@ def predict_all(detector, inputs: Sequence[Input], lines, progress) -> Counts:
       inputs: the files, in order.
       lines: a `Lines`.
       progress: a `Progress` that counts the inputs.
+      make: makes the prediction, and whatever else is wanted of an input; None is `predict`.
+      is_done: whether that has been made of an input that has a line.
     """
     counts = Counts()
     for each in inputs:
-        if status := lines.kept.get(str(each.path)):
-            counts.statuses[status] += 1
+        kept = lines.kept.get(str(each.path))
+        if kept and is_done(each.path):
+            counts.statuses[kept] += 1
             continue
         if _is_no_media(each):
             counts.left_out[each.path.suffix.lower() or "without extension"] += 1
         else:
-            prediction = predict(detector, each.path, each.reason)
+            prediction = (make or predict)(detector, each.path, each.reason)
             progress.clear()
-            lines.write(prediction)
+            if not kept:
+                lines.write(prediction)
             counts.statuses[prediction.status] += 1
         progress.advance()
     progress.end()
@@ -188,7 +225,12 @@ def _is_no_media(given: Input) -> bool:
 
 
 def predict(detector, path: Path, reason: str = "") -> Prediction:
-    """Find and score every person in one image or video.
+    """Find and score every person in one image or video; the arguments are those of `examine`."""
+    return examine(detector, path, reason).prediction
+
+
+def examine(detector, path: Path, reason: str = "") -> Examination:
+    """`predict`, with what each person's score was made from.
 
     Args:
       detector: a `Detector`.
@@ -198,25 +240,27 @@ def predict(detector, path: Path, reason: str = "") -> Prediction:
     about = {"input": str(path), "threshold": detector.threshold, "detector": detector.fingerprint}
     about |= stamp(path)
     if reason:
-        return Prediction(status="unreadable", note=reason, **about)
+        return Examination(Prediction(status="unreadable", note=reason, **about))
     try:
         extraction = tracking.extract(path, detector.faces)
     except (formats.MediaError, OSError) as error:
-        return Prediction(status="unreadable", note=str(error), **about)
+        return Examination(Prediction(status="unreadable", note=str(error), **about))
     about["frames"] = extraction.frames
     if not extraction.people:
-        return Prediction(status="no face", note=extraction.note, **about)
-    people, notes = [], [extraction.note] if extraction.note else []
+        return Examination(Prediction(status="no face", note=extraction.note, **about))
+    people, evidence, notes = [], [], [extraction.note] if extraction.note else []
     for number, person in enumerate(extraction.people):
-        score, reason = _score_person(detector, number, person)
+        own, reason = _examine_person(detector, person)
+        score = _score_person(detector, number, own)
         people.append(score)
+        evidence.append(own)
         note = f"quality not measured: {reason}"
         if score.quality is None and note not in notes:
             notes.append(note)
     least_real = min(people, key=lambda person: person.fidelity)
     fitted = detector.fidelity_model
     status, reason = decide(fitted.calibration, fitted.scale, least_real)
-    return Prediction(
+    prediction = Prediction(
         status=status,
         fidelity=least_real.fidelity,
         p_fake=least_real.p_fake,
@@ -224,6 +268,7 @@ def predict(detector, path: Path, reason: str = "") -> Prediction:
         note=", ".join([*notes, reason] if reason else notes),
         **about,
     )
+    return Examination(prediction, evidence)
 
 
 def decide(
@@ -258,28 +303,31 @@ def stamp(path: Path) -> dict[str, int | str | None]:
     return {"bytes": None, "modified": None}
 
 
-def _score_person(detector, number: int, person: tracking.Person) -> tuple[PersonScore, str]:
-    """The score, and why a face has no quality if one has none."""
+def _examine_person(detector, person: tracking.Person) -> tuple[Evidence, str]:
+    """The score of each frame, and why a face has no quality if one has none."""
     # The crops are encoded as JPEG and decoded again, as recorded faces are.
     images = [pictures.decode_image(crop.image) for crop in person.crops]
     scores = detector.fidelity(np.stack(images)).astype(np.float64)
-    mean = float(scores.mean())
     qualities, reason = detector.quality(
         [crop.image for crop in person.crops], [crop.landmarks for crop in person.crops]
     )
-    measured = qualities[np.isfinite(qualities)]
-    largest = max(person.crops, key=lambda crop: crop.bbox[2] * crop.bbox[3])
-    score = PersonScore(
+    return Evidence(person.crops, scores, qualities), reason
+
+
+def _score_person(detector, number: int, own: Evidence) -> PersonScore:
+    mean = float(own.fidelity.mean())
+    measured = own.quality[np.isfinite(own.quality)]
+    largest = max(own.crops, key=lambda crop: crop.bbox[2] * crop.bbox[3])
+    return PersonScore(
         person=number,
         fidelity=mean,
         p_fake=float(detector.p_fake(np.array([mean]))[0]),
         quality=float(measured.mean()) if measured.size else None,
-        spread=float(scores.std()),
-        frames=len(images),
+        spread=float(own.fidelity.std()),
+        frames=len(own.crops),
         bbox=[float(value) for value in largest.bbox],
         time=float(largest.time),
     )
-    return score, reason
 
 
 def _rounded(value):

@@ -4,6 +4,7 @@
 crops: what is recorded, trained on and scored went through them alike.
 """
 
+import base64
 import io
 import logging
 import os
@@ -99,6 +100,12 @@ def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
     if image is None:
         raise MediaError("not a photograph")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def to_data_uri(encoded: bytes) -> str:
+    """A JPEG or PNG as the address of an image within a page."""
+    kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
 
 
 # ------------------------------------------------------------------ Pillow

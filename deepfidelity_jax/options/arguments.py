@@ -21,7 +21,7 @@ FLAGS = {
     "robustness": (),
     "ablate": ("config", "list"),
     "verify": ("config",),
-    "predict": ("config", "input", "output", "quiet"),
+    "predict": ("config", "input", "output", "quiet", "report", "annotate"),
     "serve": ("host", "port"),
     "convert": ("config", "input", "output", "ema"),
     "compare": ("input", "output", "high", "threshold", "one"),
@@ -69,6 +69,9 @@ predict
   --input=PATH          a photograph, a video, or a folder of them; may be repeated
   --output=FILE         write the lines here instead of to stdout, as a table if it ends in .csv;
                         an interrupted command continues the file
+  --report=PLACE        write a page on each input, with the verdict, a timeline and heat maps: into
+                        this folder, or for one input into this file if it ends in .html
+  --annotate=FILE.mp4   write the video of --input once more, with boxes, person numbers and scores
   --quiet               no progress and no summary on stderr
   --config.faces.OPTION=VALUE
                         change how faces are found; all other settings come from the workdir
@@ -105,6 +108,7 @@ examples
   python run.py --config=configs/demo.py --workdir=/tmp/demo
   python run.py --mode=predict --input=photo.jpg
   python run.py --mode=predict --workdir=/tmp/demo --input=clip.mp4 --input=photos/
+  python run.py --mode=predict --input=clip.mp4 --report=clip.html
 
 exit status: 0 done, 1 failed while running, 2 wrong usage, config or input
 On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N asks for another number.
@@ -136,6 +140,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
     values["workdir"].value = values.workdir and expand("--workdir", values.workdir)
     values["output"].value = values.output and expand("--output", values.output)
+    values["report"].value = values.report and expand("--report", values.report)
+    values["annotate"].value = values.annotate and expand("--annotate", values.annotate)
     values["input"].value = [expand("--input", path) for path in values.input]
     _check_processes(values)
     for name in values:
@@ -181,6 +187,8 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_enum("mode", "run", tuple(FLAGS), "", flag_values=values)
     flags.DEFINE_multi_string("input", [], "", flag_values=values)
     flags.DEFINE_string("output", None, "", flag_values=values)
+    flags.DEFINE_string("report", None, "", flag_values=values)
+    flags.DEFINE_string("annotate", None, "", flag_values=values)
     flags.DEFINE_bool("quiet", False, "", flag_values=values)
     flags.DEFINE_string("host", "127.0.0.1", "", flag_values=values)
     flags.DEFINE_integer("port", 8000, "", 0, 65535, flag_values=values)

@@ -4,7 +4,6 @@ The page is made from the files of a workdir, and from face crops that a callabl
 no network and no script. The same files give the same page, byte for byte.
 """
 
-import base64
 import csv
 import hashlib
 import io
@@ -24,6 +23,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.calibration import Calibration, is_real
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.images.pictures import to_data_uri
 from deepfidelity_jax.scoring.charts import (
     COLOURS,
     TRAINING,
@@ -261,7 +261,7 @@ def _read_robustness(place: Path) -> dict | None:
     return {
         "rows": rows,
         "drawing": _inline(svg, "Frame AUC and false alarms over five grades of degradation"),
-        "examples": _as_data((place / "examples.jpg").read_bytes()),
+        "examples": to_data_uri((place / "examples.jpg").read_bytes()),
     }
 
 
@@ -285,7 +285,7 @@ def _pick_faces(table: Predictions, pictures: Pictures, threshold: float) -> lis
             raise ValueError(f"asked for {len(rows)} pictures, got {len(encoded)}")
         faces = [
             {
-                "source": _as_data(picture),
+                "source": to_data_uri(picture),
                 "label": LABELS[kind],
                 "fidelity": float(table.fidelity[row]),
                 "wrong": is_real(table.fidelity[row : row + 1], threshold)[0] != (kind == REAL),
@@ -298,11 +298,6 @@ def _pick_faces(table: Predictions, pictures: Pictures, threshold: float) -> lis
         end = "highest" if best_first else "lowest"
         groups.append({"title": title, "end": f"{end} fidelity", "faces": faces})
     return groups
-
-
-def _as_data(picture: bytes) -> str:
-    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def _to_page(chart: Chart) -> dict:

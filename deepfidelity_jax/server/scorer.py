@@ -94,12 +94,11 @@ def _load(workdir: str | None, cache: Path, limits: Limits):
 
 
 def _score(detector, path: Path, page: Path, limits: Limits, tell) -> dict:
-    """The prediction as plain values; `input` is the name of the file alone."""
-    from deepfidelity_jax.detector.predict import predict
+    """Write the page; the prediction as plain values, with the name of the file as `input`."""
+    from deepfidelity_jax.page.page import write_page
 
     _require_short(path, limits.video_seconds)
-    tell(step="scoring", share=0.0)
-    prediction = predict(detector, path)
+    prediction = write_page(detector, path, page, lambda step, share: tell(step=step, share=share))
     return prediction.to_dict() | {"input": path.name}
 
 
