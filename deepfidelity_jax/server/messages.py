@@ -1,5 +1,6 @@
 """What goes over the wire: limits, jobs and errors, as the schema describes them."""
 
+import os
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +28,12 @@ def count_workers() -> int:
     return min(cores, max(2, cores // 4), 8)
 
 
+def share_memory() -> int:
+    """What is enough for the largest photograph, but no more than half of what is here for all."""
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(3072 * MIB, here // 2 // count_workers())
+
+
 class Limits(BaseModel):
     """What the server accepts. An error that comes from a limit names it."""
 
@@ -37,7 +44,9 @@ class Limits(BaseModel):
     video_seconds: int = Field(600, description="length of a video")
     upload_seconds: int = Field(300, description="time an upload may take")
     job_seconds: int = Field(180, description="time a file may take once a worker has it")
-    memory_bytes: int = Field(3072 * MIB, description="memory a file may take in its worker")
+    memory_bytes: int = Field(
+        default_factory=share_memory, description="memory a file may take in its worker"
+    )
     jobs: int = Field(32, description="jobs that are uploaded, queued or running at a time")
     kept_jobs: int = Field(256, description="ended jobs that are kept; older ones are removed")
     kept_seconds: int = Field(600, description="time until an ended job and its page are removed")
@@ -70,7 +79,9 @@ class JobView(BaseModel):
     state: State
     position: int | None = Field(None, description="queued: place in the queue, from 1")
     step: str | None = Field(None, description="running: what is being done")
-    share: float | None = Field(None, description="running: how much is done, from 0 to 1")
+    share: float | None = Field(
+        None, description="running: how much of the step is done, from 0 to 1"
+    )
     prediction: Prediction | None = Field(
         None, description="done: the line that --mode=predict prints, with the name as input"
     )

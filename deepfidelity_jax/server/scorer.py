@@ -41,9 +41,10 @@ def work(connection: Connection, workdir: str | None, cache: Path, limits: Limit
         detector = _load(workdir, cache, limits)
     except InputError as error:
         return tell(refused=str(error))
+    tell(ready=True)
+    _warm_up(detector)  # a file that comes meanwhile would have to wait for the same
     _limit_memory(limits.memory_bytes)
     while True:
-        tell(ready=True)
         try:
             request = json.loads(connection.recv_bytes())
         except EOFError:
@@ -58,11 +59,12 @@ def work(connection: Connection, workdir: str | None, cache: Path, limits: Limit
                 traceback.print_exc()
                 message = f"the file could not be scored: {console.one_line(error)[:200]}"
                 tell(error=Error(type="internal", message=message).model_dump())
-                continue
-            limit = limits.memory_bytes
-            message = f"reading this file takes more than {limit // MIB} MiB of memory"
-            error = Error(type="too_much_memory", message=message, limit=limit)
-            return tell(error=error.model_dump())  # a fresh process is the safer one
+            else:
+                limit = limits.memory_bytes
+                message = f"reading this file takes more than {limit // MIB} MiB of memory"
+                told = Error(type="too_much_memory", message=message, limit=limit)
+                return tell(error=told.model_dump())  # a fresh process is the safer one
+        tell(ready=True)
 
 
 class _Failed(Exception):
@@ -74,12 +76,10 @@ class _Failed(Exception):
 
 
 def _load(workdir: str | None, cache: Path, limits: Limits):
-    """The detector, with its programs compiled and its face finder loaded."""
+    """The detector, once it can score."""
     import cv2
-    import numpy as np
 
     from deepfidelity_jax.detector.load import load
-    from deepfidelity_jax.faces import detection
     from deepfidelity_jax.workdir import keep_programs
 
     cv2.setNumThreads(max(1, hosts.count_cores() // limits.workers))
@@ -87,10 +87,23 @@ def _load(workdir: str | None, cache: Path, limits: Limits):
     detector = load(workdir)
     if detector.fidelity_model is None:
         raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
+    return detector
+
+
+def _warm_up(detector) -> None:
+    """Load the face finder, and compile what pages need."""
+    import numpy as np
+
+    from deepfidelity_jax.explanation.heat import heat_maps
+    from deepfidelity_jax.explanation.symmetry import symmetry_maps
+    from deepfidelity_jax.faces import detection
+
     blank = np.zeros((64, 64, 3), np.uint8)
     detection.detect(blank, detector.faces)
-    detector.fidelity(blank[None])
-    return detector
+    face = detector.prepare(blank[None])
+    heat_maps(detector, face)
+    symmetry_maps(detector, face)
+    detector.features_of_prepared(face)
 
 
 def _score(detector, path: Path, page: Path, limits: Limits, tell) -> dict:
@@ -119,6 +132,8 @@ def _limit_memory(growth: int) -> None:
     """Let this process take so many bytes more than it has now."""
     if not sys.platform.startswith("linux"):
         return
+    # Where the machine runs out of memory all the same, the system ends this process, not another.
+    Path("/proc/self/oom_score_adj").write_text("1000")
     # RLIMIT_DATA, as the address space also counts what is reserved and never used.
     status = Path("/proc/self/status").read_text().split()
     now = int(status[status.index("VmData:") + 1]) * 1024

@@ -1,4 +1,4 @@
-"""A browser that is here, if one is: Chromium or Chrome, without a window, with an empty profile."""
+"""A browser, if one is here: Chromium or Chrome, without a window, with an empty profile."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ for (const kind of ["dragenter", "dragover", "drop"]) {
 
 
 def open_browser(folder):
-    """A Selenium driver; skips the test where there is no browser. `folder`: its temporary files."""
+    """A Selenium driver; skips where there is no browser. `folder`: for its temporary files."""
     browser = next(filter(None, map(shutil.which, NAMES)), None)
     driver = shutil.which("chromedriver")
     if not browser or not driver:

@@ -8,7 +8,9 @@ import trees
 from browsing import DROP, open_browser
 from PIL import Image
 
+pytestmark = pytest.mark.e2e
 WAIT = 60  # seconds
+BUSY = "#jobs progress:not([hidden])"
 
 
 @pytest.fixture(scope="module")
@@ -27,27 +29,26 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def page(driver, server):
-    """The page, just opened; afterwards nothing may have gone wrong in the browser."""
+    """The page, just opened; afterwards nothing may have gone wrong in it, nor be left of it."""
     driver.set_window_size(1000, 900)
     driver.get(server.url)
     yield driver
     driver.get("about:blank")
-    assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+    wait(driver, lambda _: not server.files())
 
 
 def find(page, selector):
     return page.find_element("css selector", selector)
 
 
+def find_all(page, selector):
+    return page.find_elements("css selector", selector)
+
+
 def wait(page, condition):
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(page, WAIT, 0.05).until(condition)
-
-
-def wait_for(page, text):
-    """Until the newest file is in this state."""
-    wait(page, lambda page: text in find(page, "#jobs li .state").text)
 
 
 def press(page, *keys):
@@ -61,8 +62,19 @@ def drop(page, *files):
     page.execute_script(DROP, pairs)
 
 
+def states(page):
+    """What the list says of each file, by its name."""
+    entries = find_all(page, "#jobs li")
+    return {find(entry, ".name").text: find(entry, ".state").text for entry in entries}
+
+
+def complaints(page):
+    """What the browser logged as an error: foreign content, scripts that fail."""
+    return [entry["message"] for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+
+
 def violations(page):
-    """What axe finds wrong, by the rules of WCAG 2.1 at levels A and AA."""
+    """What axe finds wrong, by the rules of WCAG 2.1, levels A and AA, and by best practice."""
     script = resources.files("axe_core_python") / "axe.min.js"
     page.execute_script(script.read_text(encoding="utf-8"))
     found = page.execute_async_script(
@@ -71,35 +83,87 @@ def violations(page):
     return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
 
 
-def test_a_photograph_gets_its_verdict(page, server, photograph):
-    """Chosen by a click; the verdict is the API's, and the visit ends with the page."""
+def is_too_wide(page):
+    return page.execute_script("return document.documentElement.scrollWidth > window.innerWidth")
+
+
+def test_a_chosen_photograph_gets_the_verdict_of_the_api(page, server, photograph):
+    assert violations(page) == []
     find(page, "#files").send_keys(str(photograph))
     wait(page, lambda page: find(page, "#result").is_displayed())
-    title = find(page, "#result-title").text
     job = server.wait(server.post("anna.jpg", photograph.read_bytes()))
+    server.client.delete(f"/api/jobs/{job['id']}")
     verdict = job["prediction"]["status"]
-    assert title.lower() == f"{verdict}: anna.jpg"
+    assert find(page, "#result-title").text.lower() == f"{verdict}: anna.jpg"
     assert f"{job['prediction']['fidelity']:.3f}" in find(page, "#result-meaning").text
     assert find(page, "#news").get_attribute("textContent").lower() == f"anna.jpg: {verdict}"
+    page.switch_to.frame(find(page, "#result-page"))
+    assert "anna.jpg" in find(page, "body").text
+    page.switch_to.default_content()
     assert violations(page) == []
-    server.client.delete(f"/api/jobs/{job['id']}")
-    page.get("about:blank")
-    wait(page, lambda _: not server.files())
+    page.set_window_size(360, 740)
+    assert not is_too_wide(page)
+    assert complaints(page) == []
 
 
-def test_dropped_files_are_all_taken(page, photograph):
+def test_all_dropped_files_are_taken_and_errors_are_told(page, photograph):
+    content = photograph.read_bytes()
     named = "<img src=x onerror=document.title=1>.jpg"
-    drop(page, ("notes.txt", b"words"), (named, photograph.read_bytes()), ("cut.jpg", cut(photograph)))
-    wait(page, lambda page: len(page.find_elements("css selector", "#jobs progress:not([hidden])")) == 0)
-    entries = page.find_elements("css selector", "#jobs li")
-    told = {e.find_element("css selector", ".name").text: e.find_element("css selector", ".state").text for e in entries}
-    assert told["notes.txt"] == "this cannot be scored: not a photograph or video"
-    assert told["cut.jpg"] == "Not readable"
-    assert told[named] in ("Real", "Fake", "Uncertain")
+    drop(page, ("notes.txt", b"words"), ("cut.jpg", content[: len(content) // 2]), (named, content))
+    wait(page, lambda page: not find_all(page, BUSY))
+    told = states(page)
+    assert told.pop("notes.txt") == "this cannot be scored: not a photograph or video"
+    assert told.pop("cut.jpg") == "Not readable"
+    assert told.pop(named) in ("Real", "Fake", "Uncertain")
+    assert not told
     assert page.title.startswith("Real or fake?")
     assert violations(page) == []
+    page.set_window_size(360, 740)
+    assert not is_too_wide(page)
+    # The server's own refusal is all that is logged.
+    assert [line for line in complaints(page) if "415" not in line] == []
 
 
-def cut(path):
-    content = path.read_bytes()
-    return content[: len(content) // 2]
+def test_too_large_a_file_is_not_even_sent(page):
+    most = page.execute_async_script(
+        "fetch('/api/limits').then((a) => a.json()).then((l) => arguments[0](l.bytes))"
+    )
+    # A file of holes: it takes no memory until it is read.
+    page.execute_script("take([{name: 'long.mp4', size: arguments[0] + 1}])", most)
+    assert states(page) == {"long.mp4": f"the file has more than {most // 2**20} MiB"}
+
+
+def test_everything_works_from_the_keyboard(page, photograph):
+    from selenium.webdriver.common.keys import Keys
+
+    page.execute_script(
+        "document.getElementById('files').addEventListener('click',"
+        " (event) => { event.preventDefault(); document.title = 'asked'; })"
+    )
+    press(page, Keys.TAB)
+    assert page.switch_to.active_element.get_attribute("id") == "choose"
+    press(page, Keys.ENTER)  # opens the system's own dialog, which no script can reach
+    assert page.title == "asked"
+    find(page, "#files").send_keys(str(photograph))
+    wait(page, lambda page: not find_all(page, BUSY))
+    press(page, Keys.TAB)
+    assert page.switch_to.active_element.get_attribute("aria-label") == "Show anna.jpg"
+    press(page, Keys.ENTER)
+    assert page.switch_to.active_element.get_attribute("id") == "result"
+    press(page, Keys.TAB)
+    assert page.switch_to.active_element.get_attribute("id") == "result-tab"
+    press(page, Keys.SHIFT, Keys.TAB)
+    find(page, ".remove").send_keys(Keys.ENTER)
+    assert not find(page, "#visit").is_displayed()
+    assert not find(page, "#result").is_displayed()
+    assert page.switch_to.active_element.get_attribute("id") == "choose"
+    assert find(page, "#news").get_attribute("textContent") == "anna.jpg: removed"
+
+
+def test_a_file_can_be_cancelled_and_a_lost_server_is_told(page, server, photograph):
+    drop(page, ("anna.jpg", photograph.read_bytes()))
+    wait(page, lambda page: states(page)["anna.jpg"] not in ("uploading", ""))
+    find(page, ".remove").click()
+    assert states(page) == {}
+    assert find(page, "#news").get_attribute("textContent") == "anna.jpg: cancelled"
+    wait(page, lambda _: not server.files())
