@@ -10,7 +10,7 @@ let shown = null; // the path of the job whose page is shown
 const VERDICTS = {
   real: ["Real", "The faces in it score like real ones. Some fakes pass for real."],
   fake: ["Fake", "The least real face in it scores lower than nearly all real faces do. It may be real all the same."],
-  uncertain: ["Uncertain", "There is no saying."],
+  uncertain: ["Uncertain", "Neither real nor fake is claimed."],
   "no face": ["No face found", "Without a face there is no verdict."],
   unreadable: ["Not readable", "Without a picture there is no verdict."],
 };
@@ -123,21 +123,16 @@ function send(file, advance, answered) {
 }
 
 function present(job, path, asked) {
-  const { status, fidelity, threshold, p_fake, note } = job.prediction;
+  const { status, fidelity, threshold } = job.prediction;
   const [title, meaning] = VERDICTS[status];
   const scores = fidelity === null ? "" :
-    ` Fidelity ${fidelity.toFixed(3)}; real from ${threshold.toFixed(3)} on. ` +
-    `Probability of a fake, if half of all files were fake: ${(100 * p_fake).toFixed(0)}%.`;
+    ` Fidelity ${fidelity.toFixed(3)}, where real begins at ${threshold.toFixed(3)}.`;
   shown = path;
   find("result").hidden = false;
   find("result-title").textContent = `${title}: ${job.name}`;
   find("result-title").className = status.replace(" ", "-");
-  find("result-meaning").textContent = `${meaning}${scores}${note ? ` (${note})` : ""}`;
-  find("result-links").hidden = find("result-page").hidden = !job.page;
-  if (job.page) {
-    find("result-tab").href = job.page;
-    find("result-page").src = job.page;
-  }
+  find("result-meaning").textContent = meaning + scores;
+  find("result-tab").href = find("result-page").src = job.page;
   if (asked) {
     find("result").focus();
     find("result").scrollIntoView();
