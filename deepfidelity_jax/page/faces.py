@@ -20,7 +20,8 @@ from deepfidelity_jax.images.pictures import decode_image, encode_image, to_data
 from deepfidelity_jax.page.wording import number, signed
 
 SIDE = 208  # pixels of a picture on the page
-QUALITY = 80  # of its JPEG
+BYTES = 14_000  # at most, of its JPEG
+QUALITIES = (85, 75, 60, 45, 30, 20, 10, 5)  # tried until a picture is small enough
 OUTLINED = 0.1  # share of the face that is outlined: where most speaks for a forgery
 TAKEN = 0.2  # share that is removed to test the map
 RANDOM = 4  # random maps that it is compared with
@@ -52,7 +53,7 @@ class Shown:
       heat: what speaks for a forgery or a real face.
       words: where that is strongest.
       test: what removing the hottest part does to fidelity.
-      mirror, symmetry: the mirror image, and where the halves differ; or None.
+      mirror, symmetry: the mirror image, and where it differs from the face; or None.
       differs: where that is strongest.
     """
 
@@ -114,9 +115,18 @@ def _prepared_landmarks(detector, crop: Crop) -> Float[np.ndarray, "5 2"]:
     return (points - corner + 0.5) * detector.config.model.image_size / side - 0.5
 
 
+def encode_within(picture: UInt8[np.ndarray, "h w 3"], most: int) -> str:
+    """The address of a picture as a JPEG of the best of QUALITIES within so many bytes."""
+    for quality in QUALITIES:
+        encoded = encode_image(picture, quality, halved=True)
+        if len(encoded) <= most:
+            break
+    return to_data_uri(encoded)
+
+
 def _encode(picture: UInt8[np.ndarray, "s s 3"]) -> str:
     large = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-    return to_data_uri(encode_image(large, QUALITY))
+    return encode_within(large, BYTES)
 
 
 def _grey(face: UInt8[np.ndarray, "s s 3"]) -> Float32[np.ndarray, "S S 3"]:
@@ -141,7 +151,7 @@ def _draw_heat(face, heat: Float[np.ndarray, "s s"]) -> UInt8[np.ndarray, "S S 3
 
 
 def _draw_symmetry(face, differs: Float[np.ndarray, "p p"]) -> UInt8[np.ndarray, "S S 3"]:
-    """Dark where the halves are alike, light where they differ, over the face."""
+    """Dark where face and mirror image are alike, light where they differ, over the face."""
     large = cv2.resize(differs, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     levels = np.uint8(np.clip(large, 0, 1) * 255)
     colour = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
@@ -159,7 +169,7 @@ def _describe_heat(heat: Float[np.ndarray, "s s"], points) -> str:
         where = name_place(np.array([column, row], float), points)
         sentences.append(
             f"Speaks most for {what}: {where} (blurring it changes fidelity by "
-            f"{signed(heat[row, column])})."
+            f"{signed(float(heat[row, column]))})."
         )
     return " ".join(sentences)
 
@@ -169,7 +179,7 @@ def _describe_symmetry(differs: Float[np.ndarray, "p p"], face, points) -> str:
     spot = (np.array([column, row]) + 0.5) * len(face) / len(differs) - 0.5
     mirrored = np.array([len(face) - 1 - spot[0], spot[1]])
     places = sorted({name_place(spot, points), name_place(mirrored, points)})
-    return f"The halves differ most at {' and '.join(places)}."
+    return f"Face and mirror image differ most at {' and '.join(places)}."
 
 
 def name_place(spot: Float[np.ndarray, "2"], points: Float[np.ndarray, "5 2"]) -> str:

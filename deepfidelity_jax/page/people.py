@@ -12,14 +12,14 @@ from jaxtyping import Float, UInt8
 from deepfidelity_jax.detector.predict import Evidence, Examination, PersonScore
 from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.images import media, pictures, videos
-from deepfidelity_jax.page.faces import show_faces
+from deepfidelity_jax.page.faces import encode_within, show_faces
 from deepfidelity_jax.page.wording import clock
 
 PEOPLE = 8  # with pictures, the least real ones; others have a row in a table
 FRAME = 560  # pixels of the longer side of a frame that is shown
-QUALITY = 75  # of its JPEG
+BYTES = 60_000  # at most, of its JPEG
+DOTS = 200  # frames; of more, those without a face on the page have no dot and may have no row
 GAP = 1.5  # times the usual step between frames: the person was not found in between
-NONE = "−"
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ def describe_people(
             {
                 "score": scores[i],
                 "rows": rows,
+                "dots": len(rows) <= DOTS,
+                "table": rows[:: 1 + (len(rows) - 1) // DOTS],
                 "lanes": draw_lanes(own, detector.threshold, length, step) if len(rows) > 1 else [],
                 "threshold": _height(detector.threshold, *fidelity_ends(own, detector.threshold)),
                 "faces": [
@@ -217,7 +219,7 @@ def _encode_framed(
     small = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
     for person, box in boxes:
         draw_box(small, [value * zoom for value in box], f"{person}")
-    return pictures.to_data_uri(pictures.encode_image(small, QUALITY, halved=True))
+    return encode_within(small, BYTES)
 
 
 def draw_box(

@@ -7,16 +7,16 @@ import numpy as np
 from jaxtyping import Float
 
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
-from deepfidelity_jax.fidelity.stored import FidelityModel, Validation
+from deepfidelity_jax.fidelity.stored import Validation
 
 BINS = 40
 
 
-def describe_scale(fitted: FidelityModel, fidelities: Sequence[float]) -> dict[str, Any]:
+def describe_scale(fitted, fidelities: Sequence[float]) -> dict[str, Any]:
     """What the page draws: places in percent of an axis that holds 0, 1 and everything shown.
 
     Args:
-      fitted: regressor and calibration.
+      fitted: a `FidelityModel`.
       fidelities: of the people, in their order.
     """
     calibration, known = fitted.calibration, fitted.validation
@@ -33,7 +33,7 @@ def describe_scale(fitted: FidelityModel, fidelities: Sequence[float]) -> dict[s
     return {
         "threshold": place(calibration.threshold),
         "limit": None if limit is None or limit == calibration.threshold else place(limit),
-        "ticks": [(place(tick), f"{tick:g}") for tick in (0, 0.25, 0.5, 0.75, 1)],
+        "ticks": [(place(tick), f"{tick:g}") for tick in (0.0, 0.25, 0.5, 0.75, 1.0)],
         "people": [place(value) for value in fidelities],
         "validation": videos and [
             {"name": name, "bars": _bars(values, low, high), "count": len(values)}
