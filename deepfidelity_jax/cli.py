@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         values = parse(arguments)
         modes = {
             "predict": predict, "convert": convert, "compare": compare, "robustness": robustness,
-            "ablate": ablate, "verify": verify, "export": export,
+            "ablate": ablate, "verify": verify, "export": export, "serve": serve,
         }  # fmt: skip
         return modes.get(values.mode, run)(values)
 
@@ -58,7 +58,7 @@ def _unfinished(values: flags.FlagValues | None) -> str:
     """What happens to the work of a command that was interrupted."""
     if values is None:
         return "nothing was done"
-    kept = values.mode not in ("predict", "convert", "compare", "export")
+    kept = values.mode not in ("predict", "serve", "convert", "compare", "export")
     if values.mode == "predict" and values.output:
         kept = Path(values.output).is_file()
     return f"the same command {'continues from there' if kept else 'starts over'}"
@@ -234,6 +234,20 @@ def predict(values: flags.FlagValues) -> int:
     if not values.quiet:
         say(counts.describe())
     return counts.exit_status if values.exit_code else DONE
+
+
+def serve(values: flags.FlagValues) -> int:
+    """Mode serve: a local page and an HTTP API for the same predictions."""
+    try:
+        from deepfidelity_jax.server.serve import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("deepfidelity_jax"):
+            raise
+        raise InputError(
+            f"--mode=serve needs {error.name}: pip install 'deepfidelity_jax[serve]'"
+        ) from None
+    serve(values.workdir, values.host, values.port)
+    return DONE
 
 
 def convert(values: flags.FlagValues) -> int:

@@ -7,6 +7,7 @@ ROWS = {
     "commands": {
         "provenance": "what a run is made of",
         "page": "one input, explained",
+        "server": "a page and an API",
         "pipeline": "the stages in order",
         "experiments": "many runs, one answer",
         "cli": "the modes",

@@ -182,6 +182,9 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     """Decode an opened picture to upright RGB; inside `safe_pillow`. Raises MediaError."""
     try:
         load_pixels(image, kind)
+    except MemoryError:
+        width, height = image.size
+        raise MediaError(f"{width}x{height} pixels, too many for the memory here") from None
     except Exception as error:
         cut = "truncated" in str(error) or isinstance(error, EOFError)
         raise MediaError(f"{'truncated' if cut else 'damaged'} {kind}") from error

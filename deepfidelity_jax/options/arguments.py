@@ -41,7 +41,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
         values["input"].present += len(rest)
     elif rest:
         raise InputError(f"unexpected argument {rest[0]!r}{_meant(rest[0])}")
-    alone = values.mode in ("predict", "compare", "export") or (
+    alone = values.mode in ("predict", "serve", "compare", "export") or (
         values.mode == "convert" and values.output
     )
     if not values.workdir and not alone:
@@ -120,6 +120,8 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_integer("workers", None, "", 1, flag_values=values)
     flags.DEFINE_string("beam", None, "", flag_values=values)
     flags.DEFINE_bool("quiet", False, "", flag_values=values)
+    flags.DEFINE_string("host", "127.0.0.1", "", flag_values=values)
+    flags.DEFINE_integer("port", 8000, "", 0, 65535, flag_values=values)
     flags.DEFINE_bool("list", False, "", flag_values=values)
     flags.DEFINE_bool("ema", True, "", flag_values=values)
     flags.DEFINE_multi_enum("high", [], ("fake", "real"), "", flag_values=values)
@@ -153,7 +155,7 @@ def _check_processes(values: flags.FlagValues) -> None:
     given = (values.coordinator, values.processes, values.process)
     if given == (None, None, None) and not values.distributed:
         return
-    if values.mode in ("predict", "convert", "compare") or values.input:
+    if values.mode in ("predict", "serve", "convert", "compare") or values.input:
         raise InputError(f"--mode={values.mode} runs in one process")
     if values.distributed and given != (None, None, None):
         raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")

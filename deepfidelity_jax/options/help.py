@@ -14,6 +14,7 @@ FLAGS = {
     "predict": (
         "config", "input", "output", "report", "annotate", "exit_code", "workers", "beam", "quiet",
     ),
+    "serve": ("host", "port"),
     "convert": ("config", "input", "output", "ema"),
     "compare": ("input", "output", "high", "threshold", "one"),
     "export": ("output",),
@@ -29,6 +30,7 @@ ABOUT = {
     "ablate": "run a grid of options, and write one table with paired differences",
     "verify": "repeat a finished run from the start, and say what differs",
     "predict": "score photographs and videos, one JSON line each",
+    "serve": "score photographs and videos in a browser or over HTTP, on this machine",
     "convert": "import the official weights into a workdir, or export weights to a file",
     "compare": "test whether the detectors behind several prediction files differ",
     "export": "write a detector as ONNX, as StableHLO, or as a folder for a model hub",
@@ -82,6 +84,11 @@ _OWN = {
   --quiet               no progress and no summary on stderr
   --config.faces.OPTION=VALUE
                         change how faces are found; all other settings come from the workdir
+""",
+    "serve": """\
+  --workdir=DIR         folder of a trained run; without it, the one that comes with the package
+  --port=NUMBER         where to listen (8000); 0 takes any free port
+  --host=ADDRESS        of which network (127.0.0.1, which only this machine can reach)
 """,
     "convert": """\
   --input=FILE          official weights, and once more for an svr_model.pkl; or a workdir to export
@@ -140,6 +147,10 @@ _EXAMPLES = {
   {program} predict clip.mp4 photos/ --workdir=/tmp/demo --output=scores.csv
   curl -s https://example.org/photo.jpg | {program} predict -
   {program} predict clip.mp4 --exit_code --quiet > /dev/null || echo "not clearly real"
+""",
+    "serve": """\
+  {program} serve
+  {program} serve --workdir=/tmp/demo --port=8080
 """,
     "convert": """\
   {program} convert ssaaformer.pth svr_model.pkl --workdir=/tmp/faces
