@@ -11,7 +11,7 @@ from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.regressor import Regressor, to_arrays
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.fidelity.stored import FidelityModel
-from deepfidelity_jax.training.step import build_model
+from deepfidelity_jax.network.build import build_model
 
 CALIBRATION = Calibration(-7.0, 0.55, "validation", fake_below=0.4)
 

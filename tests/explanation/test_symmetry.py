@@ -33,7 +33,7 @@ def test_it_is_hot_where_the_halves_differ_and_there_alone(detector, even):
 
 def test_a_detector_without_the_mirror_has_no_map():
     class Plain:
-        class model:
+        class network:
             class config:
                 symmetric = (0, 0, 0, 0)
 

@@ -11,7 +11,7 @@ LIBRARY = TREE / "deepfidelity_jax"
 # Each imports from those after it, never from those before.
 ROOMS = (
     "cli", "experiments", "pipeline", "server", "page", "provenance", "official", "comparison",
-    "scoring", "explanation", "export", "detector", "training", "options", "leaks", "records",
+    "scoring", "export", "explanation", "detector", "training", "options", "leaks", "records",
     "quality", "forgeries", "faces", "images", "weight_files", "statistics", "fidelity", "network",
     "workdir",
     "folders", "console", "progress", "hosts", "files", "errors",
