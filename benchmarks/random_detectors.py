@@ -45,8 +45,8 @@ def draw_fitted(width, calibration=CALIBRATION, vectors=50):
     rng = np.random.default_rng(1)
     coefficients = rng.normal(0, 0.2, vectors)
     arrays = to_arrays(
-        rng.normal(0, 1, (vectors, width)), coefficients - coefficients.mean(), 0.5,
-        0.3 / width, np.zeros(width),
+        rng.normal(0, 3, (vectors, width)), coefficients - coefficients.mean(), 0.5,
+        0.02 / width, np.zeros(width),
     )  # fmt: skip
     scale = FidelityScale((0.1, 0.9), (0.2, 0.8))
     return FidelityModel(scale, Regressor(arrays), calibration)

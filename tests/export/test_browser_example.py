@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -77,7 +78,8 @@ def test_the_browser_gives_pythons_score(tmp_path):
         f"--user-data-dir={tmp_path / 'profile'}", "--remote-debugging-port=0",
         f"http://127.0.0.1:{server.server_port}/harness.html",
     ]  # fmt: skip
-    browser = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    browser = subprocess.Popen(argv, env=os.environ | {"TMPDIR": str(tmp_path)}, **quiet)
     try:
         assert server.answered.wait(timeout=120)
     finally:
@@ -90,5 +92,5 @@ def test_the_browser_gives_pythons_score(tmp_path):
     fidelity = detector.fidelity(crop)
     np.testing.assert_allclose(float(said["fidelity"]), fidelity[0], atol=1e-4)
     np.testing.assert_allclose(float(said["pFake"]), detector.p_fake(fidelity)[0], atol=1e-4)
-    verdict = str(detector.fidelity_model.calibration.verdicts(fidelity[0]))
+    verdict = str(detector.fidelity_model.calibration.verdicts(float(fidelity[0])))
     assert said["text"].startswith(f"{verdict}: fidelity {fidelity[0]:.4f}")
