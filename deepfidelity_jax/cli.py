@@ -108,20 +108,27 @@ def run_several(name: str, config, folder: Path) -> int:
 
 def evaluate_folder(values: flags.FlagValues) -> int:
     """Mode evaluate with --input: score a labelled folder or table with a trained workdir."""
-    from deepfidelity_jax.scoring import cross_dataset
     from deepfidelity_jax.workdir import held, keep_programs, read_config
 
-    if len(values.input) > 1:
-        raise InputError(
-            "evaluate takes one --input=FOLDER, with real/ and fake/ inside, or one --input=TABLE"
-        )
     folder = Path(values.workdir)
     read_config(folder)  # before `held`, which would create a missing workdir
     with held(folder):
         keep_programs(folder)
-        faces, data = changed_options(values, "faces"), changed_options(values, "data")
-        cross_dataset.evaluate_folder(folder, values.input[0], faces, data)
+        _evaluate_input(values, folder)
     return DONE
+
+
+def _evaluate_input(values: flags.FlagValues, folder: Path) -> str:
+    """Score --input with the detector in `folder`; the name of the evaluation."""
+    from deepfidelity_jax.scoring import cross_dataset
+
+    if len(values.input) > 1:
+        raise InputError(
+            f"{values.mode} takes one --input=FOLDER, with real/ and fake/ inside, or one "
+            "--input=TABLE"
+        )
+    faces, data = changed_options(values, "faces"), changed_options(values, "data")
+    return cross_dataset.evaluate_folder(folder, values.input[0], faces, data)["dataset"]
 
 
 def robustness(values: flags.FlagValues) -> int:
@@ -130,10 +137,12 @@ def robustness(values: flags.FlagValues) -> int:
     from deepfidelity_jax.experiments import robustness
 
     folder = Path(values.workdir)
+    if not values.input and values["config"].present:
+        raise InputError("--config is for --mode=robustness with --input")
     workdir.read_config(folder)  # before `held`, which would create a missing workdir
     with workdir.held(folder):
         workdir.keep_programs(folder)
-        robustness.run(folder)
+        robustness.run(folder, _evaluate_input(values, folder) if values.input else "")
     return DONE
 
 

@@ -41,8 +41,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def run(workdir: Path) -> list[dict[str, Any]]:
+def run(workdir: Path, dataset: str = "") -> list[dict[str, Any]]:
     """Score every grade that is not there yet; write table, curves, examples and the report.
+
+    Args:
+      workdir: of a finished run.
+      dataset: whose test split, by its name in `eval/`; by default that of the run.
 
     Returns:
       The rows of the table; the first one is untouched.
@@ -52,7 +56,7 @@ def run(workdir: Path) -> list[dict[str, Any]]:
     """
     own = checks.complete(read_config(workdir))
     detector = cross_dataset.load_fitted(workdir)
-    dataset = own.data.dataset
+    dataset = dataset or own.data.dataset
     folder = cross_dataset.find_test_records(workdir, dataset)
     if folder is None:
         raise InputError(f"the records of {dataset} are gone: run --mode=prepare, then evaluate")

@@ -86,8 +86,8 @@ def _meant(word: str) -> str:
 def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     """Define every flag. HELP describes them.
 
-    predict, and evaluate of an --input, read their settings from the workdir; there --config has
-    the group `faces` alone, and for evaluate what a table needs.
+    predict, and evaluate and robustness of an --input, read their settings from the workdir; there
+    --config has the group `faces` alone, and but for predict what a table needs.
     """
     from ml_collections import ConfigDict, config_flags
 
@@ -98,7 +98,7 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         usual = default.get_config()
         settable = {"faces": usual.faces}
         also, names = "", r"faces\."
-        if mode == "evaluate":
+        if mode != "predict":
             settable["data"] = ConfigDict({name: usual.data[name] for name in OF_TABLE})
             also = "".join(f", --config.data.{name}" for name in OF_TABLE)
             names += rf"|data\.(?:{'|'.join(OF_TABLE)})\b"
@@ -145,7 +145,7 @@ def _mode_with_input(argv: list[str]) -> str:
     with contextlib.suppress(flags.Error):  # the full parse reports it
         rest = values(argv, known_only=True)[1:]
         files = values.input or any(not argument.startswith("-") for argument in rest)
-        if values.mode == "predict" or (values.mode == "evaluate" and files):
+        if values.mode == "predict" or (values.mode in ("evaluate", "robustness") and files):
             return values.mode
     return ""
 

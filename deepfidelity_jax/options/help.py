@@ -8,7 +8,7 @@ FLAGS = {
     "train": _STAGE,
     "fit": _STAGE,
     "evaluate": (*_STAGE, "input"),
-    "robustness": (),
+    "robustness": ("config", "input"),
     "ablate": ("config", "list"),
     "verify": ("config",),
     "predict": (
@@ -58,7 +58,11 @@ _OWN = {
   --input=TABLE         the same for the files of a .csv, .parquet or .jsonl; --config.data.dir is
                         the folder of its paths, --config.data.real_label=0 or 1 what 0 and 1 mean
 """,
-    "robustness": "",
+    "robustness": """\
+  --input=FOLDER or TABLE
+                        the same for your own labelled files, as in evaluate; takes
+                        --config.faces.OPTION=VALUE
+""",
     "ablate": """\
   --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; every other mode
                         runs its base alone
@@ -133,6 +137,7 @@ _EXAMPLES = {
 """,
     "robustness": """\
   {program} robustness --workdir=/tmp/demo
+  {program} robustness labelled/ --workdir=/tmp/demo
 """,
     "ablate": """\
   {program} ablate --config=configs/ablate_paper.py --workdir=/tmp/faces

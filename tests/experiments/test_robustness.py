@@ -11,6 +11,7 @@ from score_tables import table
 from deepfidelity_jax.experiments import robustness
 from deepfidelity_jax.experiments.robustness import choose, describe
 from deepfidelity_jax.fidelity.calibration import Calibration
+from deepfidelity_jax.records.schema import REAL, Records
 from deepfidelity_jax.scoring.table import Predictions
 
 
@@ -89,6 +90,26 @@ def test_a_run_is_scored_in_every_grade_and_goes_on_where_it_was(run, finished, 
     (place / "made_from.json").write_text('"another"')
     run("--mode=robustness", f"--workdir={work}")
     assert all(path.stat().st_mtime_ns != stamp for path, stamp in before.items())
+
+
+@pytest.mark.slow
+def test_a_folder_of_ones_own_is_degraded(run, finished, records_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(robustness, "_available", lambda: ("blur",))
+    work = shutil.copytree(finished, tmp_path / "work")
+    test = Records(records_folder, "test")
+    for number in range(len(test)):
+        row = test[number]
+        place = tmp_path / "own" / ("real" if row["label"] == REAL else "fake")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.jpg").write_bytes(row["image"])
+    given = [tmp_path / "own", f"--workdir={work}", "--config.faces.detector=none"]
+    status, _, said = run("robustness", *given)
+    assert status == 0, said
+    (place,) = (work / "robustness").iterdir()
+    assert place.name.startswith("own-")
+    rows = list(csv.DictReader((place / "table.csv").open()))
+    assert [row["degradation"] for row in rows] == ["untouched"] + ["blur"] * 5
+    assert int(rows[0]["n_frames"]) == len(test)
 
 
 def test_a_workdir_without_a_run_is_told(run, tmp_path):
