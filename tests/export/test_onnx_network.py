@@ -36,10 +36,13 @@ def fold_drawn(config):
 
 
 @pytest.mark.parametrize(
-    "variant",
-    ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("small", "base", "large"))],
+    ("variant", "crop"),
+    [
+        ("tiny", 72),  # cut
+        ("tiny", 50),  # cut and enlarged
+        *(pytest.param(name, 72, marks=pytest.mark.slow) for name in ("small", "base", "large")),
+    ],
 )
-@pytest.mark.parametrize("crop", [72, 50])
 def test_every_variant(variant, crop):
     config, view = VARIANTS[variant], make_view(crop, 64, 64 / 72)
     variables, crops = fold_drawn(config), draw_crops(3, crop)
