@@ -1,4 +1,4 @@
-"""Every input has a page of its own, none is lost or made twice, and wrong places are told first."""
+"""Every input has a page of its own, none is made twice, and wrong places are told first."""
 
 import copy
 import json
