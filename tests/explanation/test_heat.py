@@ -76,6 +76,7 @@ def maps(detector, forged):
     return heat_maps(detector, forged[0])
 
 
+@pytest.mark.slow
 def test_more_of_it_lies_in_the_forged_part_than_chance(forged, maps):
     _, masks = forged
     hot = np.maximum(maps, 0)
@@ -83,6 +84,7 @@ def test_more_of_it_lies_in_the_forged_part_than_chance(forged, maps):
     assert inside.mean() > masks.mean()
 
 
+@pytest.mark.slow
 def test_removing_the_hottest_raises_fidelity_more_than_chance(detector, forged, maps):
     raised = []
     for i, (fake, heat) in enumerate(zip(forged[0], maps, strict=True)):
@@ -95,6 +97,7 @@ def test_removing_the_hottest_raises_fidelity_more_than_chance(detector, forged,
     assert np.mean(raised) > 0
 
 
+@pytest.mark.slow
 def test_it_changes_when_the_weights_are_shuffled(detector, forged, maps):
     other, rng = copy.copy(detector), np.random.default_rng(0)
 

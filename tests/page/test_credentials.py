@@ -1,4 +1,4 @@
-"""Content Credentials are read, checked against the picture, and never trusted."""
+"""Content Credentials are read from signed files, checked against them, and never trusted."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""Every input has its page, none is lost or made twice, and wrong places are told first."""
+"""Every input has a page of its own, none is made twice, and wrong places are told first."""
 
 import copy
 import json
@@ -50,6 +50,7 @@ def test_one_page_is_for_one_input(tmp_path):
         place_pages(str(tmp_path / "file"), [Path("a")])
 
 
+@pytest.mark.slow
 def test_a_page_is_current_while_file_and_detector_are(tmp_path):
     detector = df.load()
     detector.faces = replace(detector.faces, detector="none")
@@ -65,6 +66,7 @@ def test_a_page_is_current_while_file_and_detector_are(tmp_path):
     assert not is_current(page, path, detector)
 
 
+@pytest.mark.slow
 def test_a_command_writes_lines_and_pages_and_goes_on(run, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
