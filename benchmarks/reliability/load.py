@@ -207,7 +207,7 @@ def draw_file(rng: random.Random, faces: float) -> tuple[str, str, bytes]:
 
 
 def send_many(url: str, given, watch: "Watch") -> int:
-    """All requests by all clients at once; prints what came of them, and returns how many are lost."""
+    """All requests, by all clients at once; prints what came of them, returns how many are lost."""
     rng = random.Random(given.seed)
     waiting = [draw_file(rng, given.faces) for _ in range(given.requests)]
     outcomes, times, lost, busy = Counter(), {}, [], Counter()
@@ -308,11 +308,14 @@ class Watch(threading.Thread):
         """Print ten moments of the load, and the peaks."""
         seen = self._seen[self._marks.get("load", 0) : self._marks.get("end")] or self._seen
         for at, own, worker, _ in seen[:: max(1, len(seen) // 10)]:
-            print(
-                f"  {at:5.0f} s: server {own / MIB:.0f} MiB, largest worker {worker / MIB:.0f} MiB"
-            )
-        print(f"  peak, hostile files included: server {max(s[1] for s in self._seen) / MIB:.0f} MiB, "
-              f"worker {max(s[2] for s in self._seen) / MIB:.0f} MiB")  # fmt: skip
+            print(f"  {at:5.0f} s: {describe(own, worker)}")
+        peaks = (max(moment[i] for moment in self._seen) for i in (1, 2))
+        print(f"  peak, hostile files included: {describe(*peaks)}")
+
+
+def describe(server: int, worker: int) -> str:
+    """Two sizes in words."""
+    return f"server {server / MIB:.0f} MiB, largest worker {worker / MIB:.0f} MiB"
 
 
 def resident(pid: int) -> int:
