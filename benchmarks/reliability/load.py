@@ -13,6 +13,7 @@ with status 1 if a request is lost, an answer is none of the schema's, or a file
 import argparse
 import io
 import json
+import os
 import random
 import re
 import signal
@@ -38,6 +39,7 @@ from PIL import Image
 from deepfidelity_datasets.synthetic_faces import renderer
 
 MIB = 2**20
+OUTSIDE = f"{os.pardir}/{os.pardir}/x.jpg"
 ENDED = ("done", "failed", "cancelled")
 PATIENCE_S = 900
 
@@ -94,7 +96,7 @@ def send_hostile(client: httpx.Client) -> int:
         ("a PNG of 60000x60000 pixels", ("bomb.png", png(60_000)), "unreadable"),
         ("a PNG of 13300x13300, 0.5 MB of black", ("black.png", png(13_300, True)), "no face"),
         ("a video that claims a million frames", ("million.avi", million_frames()), "no face"),
-        ("../../x.jpg as a name", ("../../x.jpg", jpeg(0, False)), "no face"),
+        (f"{OUTSIDE} as a name", (OUTSIDE, jpeg(0, False)), "no face"),
         ("HTML as a name", ("<img src=x onerror=alert(1)>.jpg", jpeg(1, False)), "no face"),
     ):
         began = time.monotonic()
