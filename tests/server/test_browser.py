@@ -168,7 +168,7 @@ def test_everything_works_from_the_keyboard(page, wall):
     assert find(page, "#news").get_attribute("textContent") == "wall.jpg: removed"
 
 
-def test_a_file_can_be_cancelled_and_a_lost_server_is_told(page, server, wall):
+def test_a_file_can_be_cancelled(page, server, wall):
     drop(page, ("wall.jpg", wall.read_bytes()))
     wait(page, lambda page: states(page)["wall.jpg"] not in ("uploading", ""))
     find(page, ".remove").click()
