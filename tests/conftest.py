@@ -259,4 +259,5 @@ def server():
     name = f"serving-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     server = Server(SHARED / name)
     yield server
-    server.end(signal.SIGINT)
+    status, _ = server.end(signal.SIGINT)
+    assert status == 0

@@ -39,18 +39,22 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    bytes: int = Field(256 * MIB, description="size of a file")
-    pixels: int = Field(MAX_PIXELS, description="pixels of a photograph")
-    video_seconds: int = Field(600, description="length of a video")
-    upload_seconds: int = Field(300, description="time an upload may take")
-    job_seconds: int = Field(180, description="time a file may take once a worker has it")
+    bytes: int = Field(default=256 * MIB, description="size of a file")
+    pixels: int = Field(default=MAX_PIXELS, description="pixels of a photograph")
+    video_seconds: int = Field(default=600, description="length of a video")
+    upload_seconds: int = Field(default=300, description="time an upload may take")
+    job_seconds: int = Field(default=180, description="time a file may take once a worker has it")
     memory_bytes: int = Field(
         default_factory=share_memory, description="memory a file may take in its worker"
     )
-    jobs: int = Field(32, description="jobs that are uploaded, queued or running at a time")
-    kept_jobs: int = Field(256, description="ended jobs that are kept; older ones are removed")
-    kept_seconds: int = Field(600, description="time until an ended job and its page are removed")
-    connections: int = Field(256, description="requests answered at a time")
+    jobs: int = Field(default=32, description="jobs that are uploaded, queued or running at a time")
+    kept_jobs: int = Field(
+        default=256, description="ended jobs that are kept; older ones are removed"
+    )
+    kept_seconds: int = Field(
+        default=600, description="time until an ended job and its page are removed"
+    )
+    connections: int = Field(default=256, description="requests answered at a time")
     workers: int = Field(
         default_factory=count_workers, description="processes that score, one file at a time each"
     )
@@ -61,7 +65,9 @@ class Error(BaseModel):
 
     type: ErrorType
     message: str = Field(description="one sentence for people")
-    limit: int | None = Field(None, description="the limit that was passed, as in /api/limits")
+    limit: int | None = Field(
+        default=None, description="the limit that was passed, as in /api/limits"
+    )
 
 
 class Problem(BaseModel):
@@ -77,13 +83,14 @@ class JobView(BaseModel):
     name: str = Field(description="name of the uploaded file, without folders")
     bytes: int = Field(description="size of the uploaded file")
     state: State
-    position: int | None = Field(None, description="queued: place in the queue, from 1")
-    step: str | None = Field(None, description="running: what is being done")
+    position: int | None = Field(default=None, description="queued: place in the queue, from 1")
+    step: str | None = Field(default=None, description="running: what is being done")
     share: float | None = Field(
-        None, description="running: how much of the step is done, from 0 to 1"
+        default=None, description="running: how much of the step is done, from 0 to 1"
     )
     prediction: Prediction | None = Field(
-        None, description="done: the line that --mode=predict prints, with the name as input"
+        default=None,
+        description="done: the line that --mode=predict prints, with the name as input",
     )
-    page: str | None = Field(None, description="done: path of the page about it")
-    error: Error | None = Field(None, description="failed: why")
+    page: str | None = Field(default=None, description="done: path of the page about it")
+    error: Error | None = Field(default=None, description="failed: why")

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import IO
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -75,7 +76,8 @@ class _Form:
     def __init__(self, boundary: bytes, folder: Path, most: int):
         self._folder, self._most = folder, most
         self._path: Path | None = None
-        self._file, self._writes, self._whole = None, False, False
+        self._file: IO[bytes] | None = None
+        self._writes = self._whole = False
         self._received = self._size = 0
         self._header, self._value = b"", b""
         self._disposition = b""

@@ -9,7 +9,7 @@ from browsing import DROP, open_browser
 from PIL import Image
 
 pytestmark = pytest.mark.e2e
-WAIT = 60  # seconds
+WAIT = 150  # seconds, on a busy machine
 BUSY = "#jobs progress:not([hidden])"
 
 
@@ -17,6 +17,14 @@ BUSY = "#jobs progress:not([hidden])"
 def photograph(tmp_path_factory):
     path = tmp_path_factory.mktemp("given") / "anna.jpg"
     Image.fromarray(trees.draw_person(3)).save(path, quality=95)
+    return path
+
+
+@pytest.fixture(scope="module")
+def wall(tmp_path_factory):
+    """A photograph without a face, which takes no time."""
+    path = tmp_path_factory.mktemp("given") / "wall.jpg"
+    Image.new("RGB", (64, 48), "grey").save(path)
     return path
 
 
@@ -106,15 +114,15 @@ def test_a_chosen_photograph_gets_the_verdict_of_the_api(page, server, photograp
     assert complaints(page) == []
 
 
-def test_all_dropped_files_are_taken_and_errors_are_told(page, photograph):
-    content = photograph.read_bytes()
+def test_all_dropped_files_are_taken_and_errors_are_told(page, wall):
+    content = wall.read_bytes()
     named = "<img src=x onerror=document.title=1>.jpg"
     drop(page, ("notes.txt", b"words"), ("cut.jpg", content[: len(content) // 2]), (named, content))
     wait(page, lambda page: not find_all(page, BUSY))
     told = states(page)
-    assert told.pop("notes.txt") == "this cannot be scored: not a photograph or video"
+    assert told.pop("notes.txt") == "this cannot be scored: not a wall or video"
     assert told.pop("cut.jpg") == "Not readable"
-    assert told.pop(named) in ("Real", "Fake", "Uncertain")
+    assert told.pop(named) == "No face found"
     assert not told
     assert page.title.startswith("Real or fake?")
     assert violations(page) == []
@@ -133,7 +141,7 @@ def test_too_large_a_file_is_not_even_sent(page):
     assert states(page) == {"long.mp4": f"the file has more than {most // 2**20} MiB"}
 
 
-def test_everything_works_from_the_keyboard(page, photograph):
+def test_everything_works_from_the_keyboard(page, wall):
     from selenium.webdriver.common.keys import Keys
 
     page.execute_script(
@@ -144,10 +152,10 @@ def test_everything_works_from_the_keyboard(page, photograph):
     assert page.switch_to.active_element.get_attribute("id") == "choose"
     press(page, Keys.ENTER)  # opens the system's own dialog, which no script can reach
     assert page.title == "asked"
-    find(page, "#files").send_keys(str(photograph))
+    find(page, "#files").send_keys(str(wall))
     wait(page, lambda page: not find_all(page, BUSY))
     press(page, Keys.TAB)
-    assert page.switch_to.active_element.get_attribute("aria-label") == "Show anna.jpg"
+    assert page.switch_to.active_element.get_attribute("aria-label") == "Show wall.jpg"
     press(page, Keys.ENTER)
     assert page.switch_to.active_element.get_attribute("id") == "result"
     press(page, Keys.TAB)
@@ -157,13 +165,13 @@ def test_everything_works_from_the_keyboard(page, photograph):
     assert not find(page, "#visit").is_displayed()
     assert not find(page, "#result").is_displayed()
     assert page.switch_to.active_element.get_attribute("id") == "choose"
-    assert find(page, "#news").get_attribute("textContent") == "anna.jpg: removed"
+    assert find(page, "#news").get_attribute("textContent") == "wall.jpg: removed"
 
 
-def test_a_file_can_be_cancelled_and_a_lost_server_is_told(page, server, photograph):
-    drop(page, ("anna.jpg", photograph.read_bytes()))
-    wait(page, lambda page: states(page)["anna.jpg"] not in ("uploading", ""))
+def test_a_file_can_be_cancelled(page, server, wall):
+    drop(page, ("wall.jpg", wall.read_bytes()))
+    wait(page, lambda page: states(page)["wall.jpg"] not in ("uploading", ""))
     find(page, ".remove").click()
     assert states(page) == {}
-    assert find(page, "#news").get_attribute("textContent") == "anna.jpg: cancelled"
+    assert find(page, "#news").get_attribute("textContent") == "wall.jpg: cancelled"
     wait(page, lambda _: not server.files())
