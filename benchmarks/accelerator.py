@@ -125,8 +125,8 @@ def find_rate(side):
 
 def report(what, options, config, count, seconds, compiled, compiling, passes):
     """Print a figure of ours; `passes` is what the work is in forward passes."""
+    from deepfidelity_jax.network.build import build_model
     from deepfidelity_jax.network.size import count_multiply_adds
-    from deepfidelity_jax.training.step import build_model
 
     network, size = build_model(config).config, config.model.image_size
     needed = 2 * passes * count * count_multiply_adds(network, size)["total"]
@@ -143,10 +143,11 @@ def time_training(what, options):
     """Our training step as train.py has it, with the kernels in use now."""
     import jax
 
+    from deepfidelity_jax.network.build import build_model
     from deepfidelity_jax.training import step
 
     config, count = make_config(options), 4 if options.small else 64
-    model = step.build_model(config)
+    model = build_model(config)
     state = jax.jit(functools.partial(step.create_state, model, config))()
     batch = jax.device_put(make_batch(config, count))
     function = functools.partial(step.train_step, model=model, config=config)
@@ -166,12 +167,13 @@ def time_forward(what, options):
     """Our forward pass as `Detector` has it, from bytes to features and logits."""
     import jax
 
+    from deepfidelity_jax.network.build import build_model
     from deepfidelity_jax.network.fold import fold
     from deepfidelity_jax.network.ssaaformer import normalise
     from deepfidelity_jax.training import step
 
     config, count = make_config(options), 4 if options.small else 128
-    model = step.build_model(config)
+    model = build_model(config)
     state = jax.jit(functools.partial(step.create_state, model, config))()
     variables = jax.jit(functools.partial(fold, config=model.config))(state.ema)
     images = jax.device_put(make_batch(config, count)["image"])
@@ -255,6 +257,7 @@ def parity(options):
     import jax
     import jax.numpy as jnp
 
+    from deepfidelity_jax.network.build import build_model
     from deepfidelity_jax.network.ssaaformer import normalise
     from deepfidelity_jax.training import step
     from deepfidelity_jax.training.losses import training_loss
@@ -264,7 +267,7 @@ def parity(options):
 
     def compute(device, dtype, precision):
         config = make_config(options, dtype=dtype, drop_path=0.0)
-        model = step.build_model(config)
+        model = build_model(config)
 
         def loss_of(params, batch_stats, batch):
             variables = {"params": params, "batch_stats": batch_stats}
@@ -286,7 +289,7 @@ def parity(options):
 
     with jax.default_device(cpu):
         config = make_config(options, drop_path=0.0)
-        made = jax.jit(functools.partial(step.create_state, step.build_model(config), config))()
+        made = jax.jit(functools.partial(step.create_state, build_model(config), config))()
         # Layer scale starts near 0, where every block would be the identity.
         params = jax.tree_util.tree_map_with_path(
             lambda path, x: x if "gamma" not in path[-1].key else jnp.full_like(x, 0.3),
@@ -310,12 +313,13 @@ def learning(options):
     import numpy as np
 
     from deepfidelity_configs import demo
+    from deepfidelity_jax.network.build import build_model
     from deepfidelity_jax.training import step
 
     config, count = demo.get_config(), 20 if options.small else 200
     config.model.dtype = "float32" if options.small else "bfloat16"
     config.train.steps, config.train.warmup_steps = count, count // 10
-    model = step.build_model(config)
+    model = build_model(config)
     state = jax.jit(functools.partial(step.create_state, model, config))()
     batch = jax.device_put(make_batch(config, config.train.batch_size))
     function = functools.partial(step.train_step, model=model, config=config)

@@ -21,7 +21,7 @@ from reliability import small_run
 from deepfidelity_jax import hosts
 from deepfidelity_jax.detector import finding
 from deepfidelity_jax.detector.load import load
-from deepfidelity_jax.detector.predict import predict_all
+from deepfidelity_jax.detector.predict import examine_all
 from deepfidelity_jax.faces.detection import FaceSettings, detect
 from deepfidelity_jax.images import formats, media, pictures
 
@@ -70,10 +70,10 @@ def main():
         paths = list(islice(cycle(photographs), options.count))
         inputs = [finding.Input(path) for path in paths]
         detector = load()
-        list(predict_all(detector, inputs[:8]))  # compiles
+        list(examine_all(detector, inputs[:8]))  # compiles
 
         def predict():
-            return sum(1 for _ in predict_all(detector, inputs, options.workers))
+            return sum(1 for _ in examine_all(detector, inputs, options.workers))
 
         forms = {
             "decode and find faces": lambda: look_at_all(paths, detector.faces, options.workers),

@@ -19,6 +19,7 @@ from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.arrays import regress
 from deepfidelity_jax.fidelity.regressor import METHODS
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.ssaaformer import normalise
 from deepfidelity_jax.options.checks import complete
 from deepfidelity_jax.progress import say
@@ -30,7 +31,6 @@ from deepfidelity_jax.scoring.metrics import summarize
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.training import checkpoint
 from deepfidelity_jax.training.batches import evaluation_batches
-from deepfidelity_jax.training.step import build_model
 from deepfidelity_jax.training.trained import read_trained
 
 BATCH = 64

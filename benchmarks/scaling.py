@@ -26,9 +26,10 @@ def measure(devices: int, per_device: int, size: int, steps: int, split: bool) -
     import numpy as np
 
     from deepfidelity_configs import default
+    from deepfidelity_jax.network.build import build_model
     from deepfidelity_jax.training import sharding
     from deepfidelity_jax.training.batches import TOKEN
-    from deepfidelity_jax.training.step import build_model, create_state, train_step
+    from deepfidelity_jax.training.step import create_state, train_step
 
     config = default.get_config()
     config.model.variant, config.model.image_size = "tiny", size

@@ -16,6 +16,7 @@ FACTORS = (
         (
             ("iso", {}),
             ("learned", {"quality.measure": "learned"}),
+            ("trace", {"quality.measure": "trace"}),
             ("iso by rank", {"fidelity.mapping": "rank"}),
             ("none", {"quality.measure": "none"}),
         ),

@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
 
     # Image quality, and the fidelity computed from it (paper, section 3).
     config.quality = ConfigDict()
-    config.quality.measure = "iso"  # iso, learned, ser_fiq, csv, or none for plain labels
+    config.quality.measure = "iso"  # iso, learned, trace, ser_fiq, csv or none
     config.quality.weights = ""  # your ArcFace checkpoint for the measure ser_fiq
     config.quality.csv = ""  # file with rows of path,score, for the measure csv
     config.fidelity = ConfigDict()

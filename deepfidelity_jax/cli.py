@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         values = parse(arguments)
         modes = {
             "predict": predict, "convert": convert, "compare": compare, "robustness": robustness,
-            "ablate": ablate, "verify": verify,
+            "ablate": ablate, "verify": verify, "export": export, "serve": serve,
         }  # fmt: skip
         return modes.get(values.mode, run)(values)
 
@@ -58,7 +58,7 @@ def _unfinished(values: flags.FlagValues | None) -> str:
     """What happens to the work of a command that was interrupted."""
     if values is None:
         return "nothing was done"
-    kept = values.mode not in ("predict", "convert", "compare")
+    kept = values.mode not in ("predict", "serve", "convert", "compare", "export")
     if values.mode == "predict" and values.output:
         kept = Path(values.output).is_file()
     return f"the same command {'continues from there' if kept else 'starts over'}"
@@ -175,11 +175,12 @@ def predict(values: flags.FlagValues) -> int:
     """Mode predict: score photographs and videos, one line each."""
     import numpy as np
 
-    from deepfidelity_jax.detector import finding
+    from deepfidelity_jax.detector import bundled, finding
     from deepfidelity_jax.detector.lines import Lines
     from deepfidelity_jax.detector.load import load
-    from deepfidelity_jax.detector.predict import predict_all, write_all
+    from deepfidelity_jax.detector.predict import examine_all, write_all
     from deepfidelity_jax.faces import detection
+    from deepfidelity_jax.page.outputs import Outputs
     from deepfidelity_jax.progress import Progress, say
     from deepfidelity_jax.workdir import keep_programs
 
@@ -187,10 +188,13 @@ def predict(values: flags.FlagValues) -> int:
         raise InputError("--input=PATH is missing: a photograph, a video or a folder of them")
     if values.beam and not values.output:
         raise InputError("--beam needs --output=FILE, in a folder that all machines share")
+    if values.beam and (values.report or values.annotate):
+        raise InputError("--report and --annotate are not for --beam")
     with contextlib.ExitStack() as stack:
         inputs, hidden = finding.list_inputs(values.input, stack)
+        outputs = Outputs(inputs, values.report, values.annotate)
         lines = stack.enter_context(Lines(values.output))
-        if values.workdir:
+        if values.workdir and not bundled.holds(Path(values.workdir)):
             keep_programs(Path(values.workdir))
         detector = load(values.workdir)
         if detector.fidelity_model is None:
@@ -204,17 +208,23 @@ def predict(values: flags.FlagValues) -> int:
         lines.resume(inputs, detector)
         quiet = values.quiet or not sys.stderr.isatty()
         progress = Progress(len(inputs), len(lines.kept), "inputs", "predicted", quiet=quiet)
-        todo = [each for each in inputs if each.name not in lines.kept]
+        todo = [
+            each
+            for each in inputs
+            if each.name not in lines.kept or not outputs.are_there(detector, each.path)
+        ]
         if values.beam:
             from deepfidelity_jax.detector.cluster import predict_on_cluster
 
             kept = Path(f"{values.output}.verdicts")
             found = predict_on_cluster(detector, todo, values.workdir, kept, values.beam)
+            predictions = found
         else:
-            workers = values.workers or finding.count_workers(len(todo))
-            found = predict_all(detector, todo, workers)
+            found = examine_all(detector, todo, values.workers or finding.count_workers(len(todo)))
+            predictions = outputs.write_each(detector, todo, found)
+        outputs.tell = progress.note
         with contextlib.closing(found):
-            counts = write_all(inputs, found, lines, progress)
+            counts = write_all(inputs, todo, predictions, lines, progress)
         if values.beam:
             shutil.rmtree(kept)
     if hidden:
@@ -224,6 +234,20 @@ def predict(values: flags.FlagValues) -> int:
     if not values.quiet:
         say(counts.describe())
     return counts.exit_status if values.exit_code else DONE
+
+
+def serve(values: flags.FlagValues) -> int:
+    """Mode serve: a local page and an HTTP API for the same predictions."""
+    try:
+        from deepfidelity_jax.server.serve import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("deepfidelity_jax"):
+            raise
+        raise InputError(
+            f"--mode=serve needs {error.name}: pip install 'deepfidelity_jax[serve]'"
+        ) from None
+    serve(values.workdir, values.host, values.port)
+    return DONE
 
 
 def convert(values: flags.FlagValues) -> int:
@@ -275,4 +299,14 @@ def compare(values: flags.FlagValues) -> int:
         tables.write(found, values.output)
     else:
         print(tables.to_markdown(found), end="")
+    return DONE
+
+
+def export(values: flags.FlagValues) -> int:
+    """Mode export: a detector as a file or a folder for other programs."""
+    from deepfidelity_jax.export.write import export
+
+    if not values.output:
+        raise InputError("--output is missing: a FILE.onnx, a FILE.stablehlo or a FOLDER/")
+    export(values.workdir, values.output)
     return DONE

@@ -4,6 +4,7 @@ All processes run the same code, each on its own devices, and share the file sys
 and the records. Only the first process writes, and it decides for all whatever depends on files.
 """
 
+import contextlib
 import ctypes
 import itertools
 import multiprocessing
@@ -11,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 
 from deepfidelity_jax.errors import InputError
@@ -99,15 +100,21 @@ def worker_pool(count: int) -> ProcessPoolExecutor:
 
 
 def submit(pool: ProcessPoolExecutor, function: Callable, *arguments) -> Future:
-    """Have a worker call a picklable function.
+    """Have a worker call a picklable function."""
+    with undisturbed():
+        return pool.submit(function, *arguments)
 
-    A worker interrupted while it starts prints a traceback. It inherits the blocked signals, and
-    unblocks them in `begin_worker`.
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """For starting worker processes: no signal reaches them before `begin_worker`.
+
+    One that is interrupted while it starts prints a traceback. It inherits the blocked signals.
     """
     blocked = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
-        return pool.submit(function, *arguments)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
 

@@ -46,6 +46,13 @@ class Progress:
             shown = f"{rate:.1f}" if rate >= 0.1 else f"{rate:.1g}"
             self._tell(f": {shown} per second, {minutes}:{seconds:02d} left")
 
+    def note(self, text: str) -> None:
+        """Say what is being done with the current item, as often as `advance` would."""
+        now = time.monotonic()
+        if now - self.shown >= (1 if self.in_place else 10):
+            self.shown = now
+            self._tell(f": {text}")
+
     def clear(self) -> None:
         """Clear the line for other output; it reappears with the next update."""
         if self._drawn:

@@ -70,14 +70,9 @@ def write_run(
       step: of the weights that were used.
       metrics: of the test split.
     """
-    trained = checkpoint.read_notes(workdir / "checkpoints", step or 0)
     place = workdir / "eval" / config.data.dataset
     found = {
-        "versions": {
-            "deepfidelity_jax": __version__,
-            "python": platform.python_version(),
-            **{name: _version(name) for name in LIBRARIES},
-        },
+        "versions": versions(),
         "hardware": {
             "system": platform.platform(),
             "machine": platform.machine(),
@@ -91,7 +86,7 @@ def write_run(
                 training_pictures.seen_by(workdir)
             ),
             "test faces": metrics.get("faces_digest", ""),
-            "weights": fingerprint(step, trained.get("checksums", {})),
+            "weights": digest_of_weights(workdir, step),
             "regressor": digest(workdir / "fidelity.npz"),
             "predictions": digest(place / "predictions.csv"),
         },
@@ -117,11 +112,20 @@ def read_run(workdir: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged: {error}") from None
 
 
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+def versions() -> dict[str, str]:
+    """Of this package, of Python and of LIBRARIES."""
+    found = {"deepfidelity_jax": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        found[name] = "not installed"
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def digest_of_weights(workdir: Path, step: int | None) -> str:
+    """Identifies the weights of a step by the checksums of their checkpoint."""
+    notes = checkpoint.read_notes(workdir / "checkpoints", step or 0)
+    return fingerprint(step, notes.get("checksums", {}))
 
 
 def _numbers(tree: Any, prefix: str = "") -> dict[str, float | int]:

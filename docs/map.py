@@ -6,6 +6,8 @@ from pathlib import Path
 ROWS = {
     "commands": {
         "provenance": "what a run is made of",
+        "page": "one input, explained",
+        "server": "a page and an API",
         "pipeline": "the stages in order",
         "experiments": "many runs, one answer",
         "cli": "the modes",
@@ -13,6 +15,8 @@ ROWS = {
     "a detector": {
         "training": "trains the network",
         "detector": "gives verdicts",
+        "explanation": "what they rest on",
+        "export": "for other programs",
         "scoring": "figures and report",
         "comparison": "several, side by side",
         "official": "official weights",

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ OPTIONS = [f"--config.{key}={value}" for key, value in TINY.items()]
 
 
 # Tests that need one of these wait for a whole run, in a process of its own.
-WHOLE_RUNS = {"command", "finished", "records_folder", "on_eight_devices", "trained"}
+WHOLE_RUNS = {"command", "finished", "records_folder", "on_eight_devices", "server", "trained"}
 
 
 def pytest_collection_modifyitems(items):
@@ -248,3 +249,14 @@ def on_eight_devices(finished):
         assert done.returncode == 0, done.stderr
 
     return made_once("on_eight_devices", make)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A server on a free port, with the bundled detector; one for each process of the tests."""
+    from serving import Server
+
+    name = f"serving-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    server = Server(SHARED / name)
+    yield server
+    server.end(signal.SIGINT)

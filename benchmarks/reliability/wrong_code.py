@@ -59,7 +59,7 @@ def main():
             source = path.read_text(encoding="utf-8")
             mutant, told = mutate(source, rng)
             path.write_text(mutant, encoding="utf-8")
-            end = run_tests(copy, room)
+            end = run_tests(copy, room, path.stem)
             path.write_text(source, encoding="utf-8")
             ends[number] = end
             print(f"{end}: {path.relative_to(copy)}: {told}", flush=True)
@@ -98,13 +98,15 @@ def find_sites(node: ast.AST):
         yield node, change
 
 
-def run_tests(copy: Path, room: str) -> str:
-    """Whether the tests of a room notice: caught, survived, or hung."""
+def run_tests(copy: Path, room: str, module: str) -> str:
+    """Whether the tests of a room notice, the module's own first: caught, survived, or hung."""
+    own = sorted((copy / "tests" / room).rglob(f"test_*{module}.py"))
+    tests = [str(path.relative_to(copy)) for path in own] + [f"tests/{room}"]
     environment = os.environ | {"PYTHONPATH": str(copy), "JAX_PLATFORMS": "cpu"}
     argv = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider"]
     try:
         done = subprocess.run(
-            [*argv, f"tests/{room}"],
+            [*argv, *tests],
             cwd=copy, env=environment, capture_output=True, timeout=PATIENCE_S,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

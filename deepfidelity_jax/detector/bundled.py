@@ -1,22 +1,24 @@
-"""The detector that comes with the package, and how a trained workdir is packed into one.
+"""The detector that comes with the package, and how a trained workdir is packed into such a folder.
 
-    config.json   the configuration it was trained with, without paths
-    weights.npz   the averaged weights by their path, float16; BatchNorm's statistics float32
-    fidelity.npz  regressor and calibration
+    config.json        the configuration it was trained with, without paths, and what hubs read
+    model.safetensors  the averaged weights by their path; BatchNorm's statistics are float32
+    fidelity.npz       regressor and calibration
     training_pictures.json  digests of the pictures it was trained on, which are no test for it
-    MODEL_CARD.md data, figures and limits
+    yunet.onnx         YuNet, if the faces are found by it
+    MODEL_CARD.md      data, figures and limits; README.md where it is a hub's folder
 
 python -m deepfidelity_jax.detector.bundled WORKDIR FOLDER
 """
 
 import json
+import shutil
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+import safetensors.numpy
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
@@ -25,14 +27,23 @@ from deepfidelity_jax.leaks.training_pictures import SEEN
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.options.table import OPTIONS
 from deepfidelity_jax.training import trained
+from deepfidelity_jax.weight_files import packed
 from deepfidelity_jax.workdir import write_json
 
 NAME = "bundled"  # what --config.init_from calls it
+LICENCE = "Apache-2.0"
+FITTED, FINDER = "fidelity.npz", "yunet.onnx"
+CARDS = ("README.md", "MODEL_CARD.md")
 
 
 def folder() -> Path:
     """Where the detector lies in the installed package."""
-    return Path(str(resources.files("deepfidelity_jax") / NAME))
+    return packed.BUNDLED
+
+
+def holds(place: Path) -> bool:
+    """Whether a folder holds a packed detector."""
+    return (place / packed.WEIGHTS).is_file()
 
 
 def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
@@ -41,45 +52,39 @@ def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
     InputError if it is missing or damaged.
     """
     place = folder() if place is None else place
-    try:
-        config = ConfigDict(json.loads((place / "config.json").read_text(encoding="utf-8")))
-        with np.load(place / "weights.npz", allow_pickle=False) as file:
-            step = int(file["step"])
-            flat = {
-                tuple(name.split("/")): file[name].astype(np.float32)
-                for name in file.files
-                if name != "step"
-            }
-    except Exception as error:  # damage can raise anything
-        raise InputError(f"the detector in {place} is missing or damaged: {error}") from None
-    return checks.complete(config), unflatten_dict(flat), step
+    values, variables, step = packed.read(place)
+    config = ConfigDict(values)
+    if config.faces.detector == "yunet":
+        config.faces.yunet = str(place / FINDER)
+    return checks.complete(config), variables, step
 
 
-def pack(workdir: Path, place: Path) -> None:
-    """Write the detector in `workdir` to the folder `place`.
+def pack(source: Path, place: Path, dtype: str = "float16") -> None:
+    """Write the detector in `source`, a workdir or a packed folder, to the folder `place`.
 
-    The heads that only training uses are left out. InputError if the workdir is not fitted.
+    The heads that only training uses are left out. `dtype` is that of the parameters. InputError if
+    the detector is not fitted.
     """
-    config, variables, step = trained.read_trained(workdir)
-    fitted = workdir / "fidelity.npz"
-    if not fitted.is_file():
-        raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
+    config, variables, step = read(source) if holds(source) else trained.read_trained(source)
+    if not (source / FITTED).is_file():
+        raise InputError(f"{source} has no {FITTED}: run --mode=fit first")
     paths = [name for name, option in OPTIONS.items() if option.path]
     config.update_from_flattened_dict(dict.fromkeys(paths, ""))
     config.train.mask_weight = 0.0
     flat = {"/".join(path): np.asarray(x) for path, x in flatten_dict(variables).items()}
     kept = {
-        name: x if name.startswith("batch_stats") else x.astype(np.float16)
+        name: np.ascontiguousarray(x if name.startswith("batch_stats") else x.astype(dtype))
         for name, x in flat.items()
         if not name.startswith("params/mask_head")
     }
     place.mkdir(parents=True, exist_ok=True)
-    write_json(place / "config.json", json.loads(config.to_json()))
-    with written_whole(place / "weights.npz") as file:
-        np.savez(file, step=np.int64(step), **kept)
-    for path in (fitted, workdir / SEEN):
-        with written_whole(place / path.name) as file:
-            file.write(path.read_bytes())
+    for name in (FITTED, SEEN, FINDER):
+        if (source / name).is_file():
+            with written_whole(place / name) as file, (source / name).open("rb") as original:
+                shutil.copyfileobj(original, file)
+    write_json(place / "config.json", packed.HUB | json.loads(config.to_json()))
+    with written_whole(place / packed.WEIGHTS) as file:
+        file.write(safetensors.numpy.save(kept, {"step": str(step)}))
 
 
 if __name__ == "__main__":

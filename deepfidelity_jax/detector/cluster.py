@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deepfidelity_jax.detector.finding import Input, find, stamp
 from deepfidelity_jax.detector.load import load
-from deepfidelity_jax.detector.predict import PersonScore, Prediction, judge
+from deepfidelity_jax.detector.predict import PersonScore, Prediction, examine_found
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.files import fingerprint, written_whole
@@ -40,10 +40,10 @@ class Predict(beam.DoFn):
     def process(self, given: Input):
         """Yields the name of the file once its verdict is kept."""
         found = find(given, self.faces, self.detector.measure)
-        (prediction,) = judge(self.detector, [(given, found)])
+        (examined,) = examine_found(self.detector, [(given, found)])
         path = verdict_path(self.folder, given, self.detector.fingerprint)
         with written_whole(path, "w") as file:
-            json.dump(prediction and prediction.to_dict(), file)
+            json.dump(examined and examined.prediction.to_dict(), file)
         yield given.name
 
 
@@ -60,7 +60,7 @@ def predict_on_cluster(
       options: Beam's own.
 
     Yields:
-      What `predict_all` yields.
+      Each prediction; None for a file that is no photograph or video.
     """
     folder.mkdir(exist_ok=True)
     made_by = detector.fingerprint

@@ -7,7 +7,7 @@ detector.predict("video.mp4")  # finds the faces
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,11 +27,12 @@ from deepfidelity_jax.fidelity.arrays import regress
 from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.forgeries import augment
 from deepfidelity_jax.network import ssaaformer
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.fold import fold
 from deepfidelity_jax.quality import ser_fiq
-from deepfidelity_jax.quality.measure import NO_EYES, Measure
+from deepfidelity_jax.quality.measure import BY_NETWORK, NO_EYES, Measure
 from deepfidelity_jax.training import checkpoint, sharding, trained
-from deepfidelity_jax.training.step import build_model
+from deepfidelity_jax.weight_files import packed
 
 # Every batch is padded to one of these sizes, so that nothing else is ever compiled.
 BATCH_SIZES = (1, 8, 64)
@@ -47,6 +48,8 @@ class Detector:
       step: the training step of its weights.
       faces: how faces are found and cropped.
       fidelity_model: regressor and calibration; None before the fit stage.
+      folder: where it was loaded from; None if it was made in memory.
+      network, variables: the network in its form for inference.
     """
 
     def __init__(
@@ -58,15 +61,16 @@ class Detector:
         yunet: Path | None = None,
         arcface: Path | None = None,
         origin: str = "",
+        folder: Path | None = None,
     ):
         self.config, self.step, self.fidelity_model = config, step, fidelity_model
-        self._origin = origin
+        self.folder, self._origin = folder, origin
         self.faces = FaceSettings(**config.faces)
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
         self._arcface, self._mesh = arcface, None
-        model = build_model(config).clone(folded=True)
-        self._variables = jax.jit(partial(fold, config=model.config))(variables)
+        self.network = model = build_model(config).clone(folded=True)
+        self.variables = jax.jit(partial(fold, config=model.config))(variables)
         self._regressor = fidelity_model and jax.device_put(fidelity_model.regressor.arrays)
 
         def forward(variables, images):
@@ -89,8 +93,8 @@ class Detector:
         """The same detector with its batches split over all devices of this process."""
         spread = copy.copy(self)
         spread._mesh = sharding.local_mesh(BATCH_SIZES[1])
-        spread._variables, spread._regressor = jax.device_put(
-            (self._variables, self._regressor), sharding.replicated(spread._mesh)
+        spread.variables, spread._regressor = jax.device_put(
+            (self.variables, self._regressor), sharding.replicated(spread._mesh)
         )
         return spread
 
@@ -102,23 +106,27 @@ class Detector:
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> Float32[np.ndarray, "n d"]:
         """`features` of crops that are already at the network's size, as `prepare` returns them."""
-        return self._batched(prepared, lambda x: self._forward(self._variables, x)[0])
+        return self._batched(prepared, lambda x: self._forward(self.variables, x)[0])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """Sum of the class head and the token head; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[1])
+        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[1])
 
     def class_logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """The class head alone; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(self._variables, x)[2])
+        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[2])
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
         """Perceptual forgery fidelity, high is real. Raises InputError if there is no regressor."""
         if self.fidelity_model is None:
             raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
-        return self._batched(
-            self.prepare(images), lambda x: self._score(self._variables, self._regressor, x)
-        )
+        return self.fidelity_of_prepared(self.prepare(images))
+
+    def fidelity_of_prepared(
+        self, prepared: UInt8[np.ndarray, "n s s 3"]
+    ) -> Float32[np.ndarray, "n"]:
+        """`fidelity` of crops that are already at the network's size, as `prepare` returns them."""
+        return self._batched(prepared, lambda x: self._score(self.variables, self._regressor, x))
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Probability of a fake from fidelity, if real and fake are equally likely a priori."""
@@ -136,8 +144,8 @@ class Detector:
         if self.measure:
             pairs = zip(images, landmarks, strict=True)
             return np.array([self.measure(image, points) for image, points in pairs]), ""
-        if own.name == "ser_fiq":
-            measure, reason = self._ser_fiq
+        if own.name in BY_NETWORK:
+            measure, reason = self._network_measure
             if measure:
                 found = measure(images, landmarks)
                 return found, "" if np.isfinite(found).all() else NO_EYES
@@ -159,8 +167,13 @@ class Detector:
         return Measure.from_note(noted.get("quality", {"measure": self.config.quality.measure}))
 
     @cached_property
-    def _ser_fiq(self) -> tuple[ser_fiq.SerFiq | None, str]:
-        """SER-FIQ with its weights, read on first use; or None and the reason."""
+    def _network_measure(self) -> tuple[Callable | None, str]:
+        """The measure that needs a network, read on first use; or None and the reason."""
+        if self._noted_measure.name == "trace":
+            try:
+                return self._noted_measure.load_network(), ""
+            except InputError as error:
+                return None, str(error)
         if self._arcface is None:
             return None, f"{self.config.quality.weights} is not here"
         if digest(self._arcface) != self._noted_measure.digest:
@@ -215,21 +228,21 @@ class Detector:
 def load(workdir: str | Path | None = None) -> Detector:
     """The detector in a workdir, with the weights that did best on validation.
 
-    Without a workdir, the one that comes with the package. Works on any platform and needs no
-    dataset. Raises InputError if the folder is no workdir, is not trained, or is damaged.
+    Also takes a folder that `--mode=export` wrote; without any, it is the one that comes with the
+    package. Works on any platform and needs no dataset. Raises InputError if the folder is no
+    workdir, is not trained, or is damaged.
     """
-    if workdir is None:
-        config, variables, step = bundled.read()
-        fitted = bundled.folder() / "fidelity.npz"
-        origin = fingerprint(digest(bundled.folder() / "weights.npz"), digest(fitted))
-        return Detector(config, variables, step, stored.load(fitted), origin=origin)
-    workdir = Path(workdir)
-    config, variables, step = trained.read_trained(workdir)
-    notes = checkpoint.read_notes(workdir / "checkpoints", step)
-    path, yunet = workdir / "fidelity.npz", workdir / "yunet.onnx"
-    origin = fingerprint(
-        config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
-    )
+    workdir = bundled.folder() if workdir is None else Path(workdir)
+    path, yunet = workdir / bundled.FITTED, workdir / bundled.FINDER
+    if bundled.holds(workdir):
+        config, variables, step = bundled.read(workdir)
+        origin = fingerprint(*map(digest, filter(Path.exists, (workdir / packed.WEIGHTS, path))))
+    else:
+        config, variables, step = trained.read_trained(workdir)
+        notes = checkpoint.read_notes(workdir / "checkpoints", step)
+        origin = fingerprint(
+            config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
+        )
     # At its own path or in the workdir, where only the user may put it: it is not ours to copy.
     weights = Path(config.quality.get("weights", ""))
     arcface = [place for place in (weights, workdir / weights.name) if place.is_file()]
@@ -241,4 +254,5 @@ def load(workdir: str | Path | None = None) -> Detector:
         yunet if yunet.exists() else None,
         arcface[0] if arcface else None,
         origin,
+        workdir,
     )

@@ -1,7 +1,8 @@
 """From the faces in a file to a verdict: every person is scored, alone and over all frames.
 
-`predict` takes one file, `predict_all` many, `write_all` writes their lines. The input as a whole
-gets the verdict of its least real person.
+`predict` takes one file; `examine` keeps what its verdict was made from, `examine_all` does so for
+many, and `write_all` writes their lines. The input as a whole gets the verdict of its least real
+person.
 """
 
 import contextlib
@@ -13,10 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 
 from deepfidelity_jax.detector.finding import Found, Input, find, find_all
-from deepfidelity_jax.faces import tracking
 from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FidelityScale
@@ -91,6 +91,29 @@ class Prediction:
         return json.dumps(self.to_dict(), allow_nan=False)
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What one person's score was made from, frame by frame.
+
+    Attributes:
+      crops: the faces, in the order of the frames.
+      fidelity: of each.
+      quality: of each; NaN where it is not measured.
+    """
+
+    crops: tuple[Crop, ...]
+    fidelity: Float[np.ndarray, "n"]
+    quality: Float[np.ndarray, "n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """A prediction, and the evidence of each person in `prediction.faces`, in that order."""
+
+    prediction: Prediction
+    evidence: list[Evidence] = field(default_factory=list)
+
+
 @dataclass
 class Counts:
     """Inputs by status, and files that are no image or video by extension."""
@@ -115,10 +138,10 @@ class Counts:
         return f"{seen}; left out, no photographs or videos: {left_out}"
 
 
-def predict_all(
+def examine_all(
     detector, inputs: Sequence[Input], workers: int = 1
-) -> Generator[Prediction | None, None, None]:
-    """The verdicts on many files, in their order.
+) -> Generator[Examination | None, None, None]:
+    """The verdicts on many files, in their order, and what they were made from.
 
     Args:
       detector: a `Detector`.
@@ -126,7 +149,7 @@ def predict_all(
       workers: number of processes that find faces; with 1 this process does.
 
     Yields:
-      A verdict; None for a file that was found in a folder and is no photograph or video.
+      An examination; None for a file that was found in a folder and is no photograph or video.
     """
     waiting: list[tuple[Input, Found]] = []
     with contextlib.closing(find_all(inputs, detector.faces, detector.measure, workers)) as stream:
@@ -134,31 +157,37 @@ def predict_all(
             waiting.append((given, found))
             faces = sum(len(own.crops) for _, own in waiting)
             if workers == 1 or max(faces, len(waiting)) >= AT_ONCE:
-                yield from judge(detector, waiting)
+                yield from examine_found(detector, waiting)
                 waiting = []
-    yield from judge(detector, waiting)
+    yield from examine_found(detector, waiting)
 
 
-def write_all(inputs: Sequence[Input], predictions, lines, progress) -> Counts:
+def write_all(inputs: Sequence[Input], todo: Sequence[Input], predictions, lines, progress):
     """Write the line of every input that has none yet.
 
     Args:
       inputs: the files, in order.
-      predictions: what `predict_all` yields for those without a line.
+      todo: those that were predicted now.
+      predictions: of these, in their order; None for a file that is no photograph or video.
       lines: a `Lines`.
       progress: a `Progress` that counts the inputs.
+
+    Returns:
+      The `Counts`.
     """
-    counts = Counts()
+    counts, names = Counts(), {each.name for each in todo}
     for given in inputs:
-        if status := lines.kept.get(given.name):
-            counts.statuses[status] += 1
+        kept = lines.kept.get(given.name)
+        if given.name not in names:
+            counts.statuses[kept] += 1
             continue
         prediction = next(predictions)
         if prediction is None:
             counts.left_out[given.path.suffix.lower() or "without extension"] += 1
         else:
             progress.clear()
-            lines.write(prediction)
+            if not kept:
+                lines.write(prediction)
             counts.statuses[prediction.status] += 1
         progress.advance()
     progress.end()
@@ -166,7 +195,12 @@ def write_all(inputs: Sequence[Input], predictions, lines, progress) -> Counts:
 
 
 def predict(detector, path: Path, reason: str = "") -> Prediction:
-    """Find and score every person in one image or video.
+    """Find and score every person in one image or video; the arguments are those of `examine`."""
+    return examine(detector, path, reason).prediction
+
+
+def examine(detector, path: Path, reason: str = "") -> Examination:
+    """`predict`, with what each person's score was made from.
 
     Args:
       detector: a `Detector`.
@@ -174,27 +208,27 @@ def predict(detector, path: Path, reason: str = "") -> Prediction:
       reason: why it cannot be read, if that is known.
     """
     given = Input(Path(path), named=True, reason=reason)
-    return judge(detector, [(given, find(given, detector.faces, detector.measure))])[0]
+    found = find(given, detector.faces, detector.measure)
+    (examination,) = examine_found(detector, [(given, found)])
+    return examination
 
 
-def judge(detector, founds: Sequence[tuple[Input, Found]]) -> list[Prediction | None]:
-    """The verdicts on files whose faces have been found, as `predict_all` yields them.
+def examine_found(detector, founds: Sequence[tuple[Input, Found]]) -> list[Examination | None]:
+    """The verdicts on files whose faces have been found, as `examine_all` yields them.
 
     Args:
       detector: a `Detector`.
       founds: files, and what was found in each.
     """
     scores = iter(score(detector, [crop for _, found in founds for crop in found.crops]))
-    predictions: list[Prediction | None] = []
+    examinations: list[Examination | None] = []
     for given, found in founds:
         if found.is_no_media and not given.named:
-            predictions.append(None)
+            examinations.append(None)
             continue
-        people = [
-            (person, np.array([next(scores) for _ in person.crops])) for person in found.people
-        ]
-        predictions.append(_judge_one(detector, given, found, people))
-    return predictions
+        own = [np.array([next(scores) for _ in person.crops]) for person in found.people]
+        examinations.append(_examine_one(detector, given, found, own))
+    return examinations
 
 
 def score(detector, crops: Sequence[Crop]) -> Float64[np.ndarray, "n"]:
@@ -209,22 +243,29 @@ def score(detector, crops: Sequence[Crop]) -> Float64[np.ndarray, "n"]:
     return np.concatenate([np.zeros(0), *found])
 
 
-def _judge_one(detector, given: Input, found: Found, scored) -> Prediction:
+def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
     about = {"input": given.name, "threshold": detector.threshold, "detector": detector.fingerprint}
     about |= found.stamp | {"frames": found.frames}
-    if not scored:
-        return Prediction(status=found.status, note=found.note, **about)
-    people, notes = [], [found.note] if found.note else []
-    for number, (person, scores) in enumerate(scored):
-        own, reason = _summarise(detector, number, person, scores, found.qualities)
-        people.append(own)
+    if not found.people:
+        return Examination(Prediction(status=found.status, note=found.note, **about))
+    people, evidence, notes = [], [], [found.note] if found.note else []
+    for number, (person, fidelity) in enumerate(zip(found.people, scores, strict=True)):
+        reason = ""
+        if found.qualities is None:
+            quality, reason = detector.quality(
+                [crop.image for crop in person.crops], [crop.landmarks for crop in person.crops]
+            )
+        else:
+            quality = np.array(found.qualities[number])
+        evidence.append(Evidence(person.crops, fidelity, quality))
+        people.append(_summarise(detector, number, evidence[-1]))
         note = f"quality not measured: {reason}"
-        if own.quality is None and note not in notes:
+        if people[-1].quality is None and note not in notes:
             notes.append(note)
     least_real = min(people, key=lambda person: person.fidelity)
     fitted = detector.fidelity_model
     status, reason = decide(fitted.calibration, fitted.scale, least_real)
-    return Prediction(
+    prediction = Prediction(
         status=status,
         fidelity=least_real.fidelity,
         p_fake=least_real.p_fake,
@@ -232,6 +273,7 @@ def _judge_one(detector, given: Input, found: Found, scored) -> Prediction:
         note=", ".join([*notes, reason] if reason else notes),
         **about,
     )
+    return Examination(prediction, evidence)
 
 
 def decide(
@@ -254,30 +296,21 @@ def decide(
     return verdict, ""
 
 
-def _summarise(
-    detector, number: int, person: tracking.Person, scores: Float64[np.ndarray, "n"], qualities
-) -> tuple[PersonScore, str]:
-    """One person over all frames, and why a face has no quality if one has none."""
-    reason = ""
-    if qualities is None:
-        own, reason = detector.quality(
-            [crop.image for crop in person.crops], [crop.landmarks for crop in person.crops]
-        )
-    else:
-        own = np.array(qualities[number])
-    mean, measured = float(scores.mean()), own[np.isfinite(own)]
-    largest = max(person.crops, key=lambda crop: crop.bbox[2] * crop.bbox[3])
-    summary = PersonScore(
+def _summarise(detector, number: int, own: Evidence) -> PersonScore:
+    """One person over all frames."""
+    mean = float(own.fidelity.mean())
+    measured = own.quality[np.isfinite(own.quality)]
+    largest = max(own.crops, key=lambda crop: crop.bbox[2] * crop.bbox[3])
+    return PersonScore(
         person=number,
         fidelity=mean,
         p_fake=float(detector.p_fake(np.array([mean]))[0]),
         quality=float(measured.mean()) if measured.size else None,
-        spread=float(scores.std()),
-        frames=len(scores),
+        spread=float(own.fidelity.std()),
+        frames=len(own.crops),
         bbox=[float(value) for value in largest.bbox],
         time=float(largest.time),
     )
-    return summary, reason
 
 
 def _rounded(value):

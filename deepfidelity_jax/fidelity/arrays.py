@@ -279,5 +279,7 @@ def _map_distances(weigh, arrays, features):
 
 
 def _map_rows(one, features):
-    few = len(features) <= ROWS
+    count = features.shape[0]
+    # A batch whose size is left open, in an exported program, is taken in one piece.
+    few = not isinstance(count, int) or count <= ROWS
     return jax.vmap(one)(features) if few else lax.map(one, features, batch_size=ROWS)

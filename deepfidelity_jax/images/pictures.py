@@ -4,6 +4,7 @@
 crops: what is recorded, trained on and scored went through them alike.
 """
 
+import base64
 import io
 import logging
 import os
@@ -101,6 +102,12 @@ def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def to_data_uri(encoded: bytes) -> str:
+    """A JPEG or PNG as the address of an image within a page."""
+    kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
+
+
 # ------------------------------------------------------------------ Pillow
 
 
@@ -175,6 +182,9 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     """Decode an opened picture to upright RGB; inside `safe_pillow`. Raises MediaError."""
     try:
         load_pixels(image, kind)
+    except MemoryError:
+        width, height = image.size
+        raise MediaError(f"{width}x{height} pixels, too many for the memory here") from None
     except Exception as error:
         cut = "truncated" in str(error) or isinstance(error, EOFError)
         raise MediaError(f"{'truncated' if cut else 'damaged'} {kind}") from error

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Real
 
 from deepfidelity_jax.network.attention import attend, mirror_mix
 from deepfidelity_jax.network.kernels.blocks import stack
@@ -336,7 +336,7 @@ class MLP(nn.Module):
         return self.layer(hidden, c, "fc2", dtype)(x, gamma)
 
 
-def normalise(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+def normalise(images: Real[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
     """Pixels 0..255 to [-1, 1], as in the official code (mean = std = 0.5)."""
     return images.astype(jnp.float32) / 127.5 - 1.0
 

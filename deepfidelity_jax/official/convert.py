@@ -19,6 +19,7 @@ from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.calibration import fixed_calibration
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 from deepfidelity_jax.official.network import (
     Place,
@@ -62,7 +63,7 @@ def import_official(
     key, weights = read_weights(path, ema)
     with about(path):
         made, variables, lines = _as_trained(weights, config)
-    width = step.build_model(made).config.widths[-1]
+    width = build_model(made).config.widths[-1]
     model = None if svr is None else _read_regressor(svr, width, {"weights": path.name})
     checks.require_same(folder, made)
 
@@ -130,7 +131,7 @@ def _read_regressor(path: Path, width: int, provenance: dict) -> stored.Fidelity
 def export_official(source: Path, output: Path) -> None:
     """Write the averaged weights of a workdir as an official state dict, .safetensors or .npz."""
     config, variables, _ = trained.read_trained(source)
-    write_weights(output, to_state_dict(step.build_model(config).config, variables))
+    write_weights(output, to_state_dict(build_model(config).config, variables))
     say(f"{output}: the averaged weights of {source}, under their official names")
 
 
@@ -160,11 +161,11 @@ def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
     own = config.init_from == bundled.NAME
     if own or path.is_dir():
         source, variables, _ = bundled.read() if own else trained.read_trained(path)
-        weights = to_state_dict(step.build_model(source).config, variables)
+        weights = to_state_dict(build_model(source).config, variables)
     else:
         weights = read_weights(path)[1]
     with about(path):
-        arrays, lines = start_from(weights, step.build_model(config).config)
+        arrays, lines = start_from(weights, build_model(config).config)
     say(f"training starts from {path}")
     for line in lines:
         say(f"  {line}")
@@ -188,7 +189,7 @@ def make_config(network: SSAAFormerConfig) -> ConfigDict:
 
 def _check_network(config: ConfigDict, network: SSAAFormerConfig) -> None:
     """Raise InputError if the config describes another network than the weights."""
-    own = step.build_model(config).config
+    own = build_model(config).config
     asked = {
         "config.model.variant": (variant_of(own), variant_of(network)),
         "config.model.symmetric": (own.symmetric, network.symmetric),
@@ -204,7 +205,7 @@ def _check_network(config: ConfigDict, network: SSAAFormerConfig) -> None:
 
 def _draw(config: ConfigDict, places: Iterable[Place]) -> dict[Place, np.ndarray]:
     """These arrays of a new network, initialised from `config.seed`."""
-    places, model = sorted(places), step.build_model(config)
+    places, model = sorted(places), build_model(config)
 
     def draw():
         arrays = flatten_dict(step.create_state(model, config).variables)

@@ -41,11 +41,15 @@ def parse(argv: list[str]) -> flags.FlagValues:
         values["input"].present += len(rest)
     elif rest:
         raise InputError(f"unexpected argument {rest[0]!r}{_meant(rest[0])}")
-    alone = values.mode in ("predict", "compare") or (values.mode == "convert" and values.output)
+    alone = values.mode in ("predict", "serve", "compare", "export") or (
+        values.mode == "convert" and values.output
+    )
     if not values.workdir and not alone:
         raise InputError("--workdir=DIR is missing: the folder of the run (--help lists all flags)")
     values["workdir"].value = values.workdir and expand("--workdir", values.workdir)
     values["output"].value = values.output and expand("--output", values.output)
+    values["report"].value = values.report and expand("--report", values.report)
+    values["annotate"].value = values.annotate and expand("--annotate", values.annotate)
     values["input"].value = [
         path if path == "-" else expand("--input", path) for path in values.input
     ]
@@ -110,10 +114,14 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_enum("mode", "run", tuple(FLAGS), "", flag_values=values)
     flags.DEFINE_multi_string("input", [], "", flag_values=values)
     flags.DEFINE_string("output", None, "", flag_values=values)
+    flags.DEFINE_string("report", None, "", flag_values=values)
+    flags.DEFINE_string("annotate", None, "", flag_values=values)
     flags.DEFINE_bool("exit_code", False, "", flag_values=values)
     flags.DEFINE_integer("workers", None, "", 1, flag_values=values)
     flags.DEFINE_string("beam", None, "", flag_values=values)
     flags.DEFINE_bool("quiet", False, "", flag_values=values)
+    flags.DEFINE_string("host", "127.0.0.1", "", flag_values=values)
+    flags.DEFINE_integer("port", 8000, "", 0, 65535, flag_values=values)
     flags.DEFINE_bool("list", False, "", flag_values=values)
     flags.DEFINE_bool("ema", True, "", flag_values=values)
     flags.DEFINE_multi_enum("high", [], ("fake", "real"), "", flag_values=values)
@@ -147,7 +155,7 @@ def _check_processes(values: flags.FlagValues) -> None:
     given = (values.coordinator, values.processes, values.process)
     if given == (None, None, None) and not values.distributed:
         return
-    if values.mode in ("predict", "convert", "compare") or values.input:
+    if values.mode in ("predict", "serve", "convert", "compare") or values.input:
         raise InputError(f"--mode={values.mode} runs in one process")
     if values.distributed and given != (None, None, None):
         raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")

@@ -11,10 +11,14 @@ FLAGS = {
     "robustness": (),
     "ablate": ("config", "list"),
     "verify": ("config",),
-    "predict": ("config", "input", "output", "exit_code", "workers", "beam", "quiet"),
+    "predict": (
+        "config", "input", "output", "report", "annotate", "exit_code", "workers", "beam", "quiet",
+    ),
+    "serve": ("host", "port"),
     "convert": ("config", "input", "output", "ema"),
     "compare": ("input", "output", "high", "threshold", "one"),
-}
+    "export": ("output",),
+}  # fmt: skip
 
 ABOUT = {
     "run": "prepare, train, fit and evaluate (the default); finished stages are skipped",
@@ -26,8 +30,10 @@ ABOUT = {
     "ablate": "run a grid of options, and write one table with paired differences",
     "verify": "repeat a finished run from the start, and say what differs",
     "predict": "score photographs and videos, one JSON line each",
+    "serve": "score photographs and videos in a browser or over HTTP, on this machine",
     "convert": "import the official weights into a workdir, or export weights to a file",
     "compare": "test whether the detectors behind several prediction files differ",
+    "export": "write a detector as ONNX, as StableHLO, or as a folder for a model hub",
 }
 
 _WORKDIR = """\
@@ -68,6 +74,9 @@ _OWN = {
                         photograph or video from standard input
   --output=FILE         write the lines here instead of to stdout, as a table if it ends in .csv;
                         an interrupted command continues the file
+  --report=PLACE        write a page on each input, with the verdict, a timeline and heat maps: into
+                        this folder, or for one input into this file if it ends in .html
+  --annotate=FILE.mp4   write the video of --input once more, with boxes, person numbers and scores
   --exit_code           exit with 3 if an input is fake, else with 4 if one is uncertain or has no
                         score, else with 0
   --workers=N           find faces in N processes; by default one per core for many inputs
@@ -75,6 +84,11 @@ _OWN = {
   --quiet               no progress and no summary on stderr
   --config.faces.OPTION=VALUE
                         change how faces are found; all other settings come from the workdir
+""",
+    "serve": """\
+  --workdir=DIR         folder of a trained run; without it, the one that comes with the package
+  --port=NUMBER         where to listen (8000); 0 takes any free port
+  --host=ADDRESS        of which network (127.0.0.1, which only this machine can reach)
 """,
     "convert": """\
   --input=FILE          official weights, and once more for an svr_model.pkl; or a workdir to export
@@ -90,6 +104,13 @@ _OWN = {
                         for all of them, or once for each in their order
   --threshold=NUMBER    from which score on such a file means that class; once or for each likewise
   --one=fake|real       which class the label 1 is, where labels are 0 and 1
+""",
+    "export": """\
+  --workdir=DIR         folder of a trained run; without it, the one that comes with the package
+  --output=FILE         write one file that ends in .onnx or .stablehlo, from face crops to p_fake,
+                        and FILE.json with labels, threshold and face settings beside it
+  --output=FOLDER/      write weights, config and model card as model hubs want them; --workdir and
+                        load() take the folder
 """,
 }
 _EXAMPLES = {
@@ -122,9 +143,14 @@ _EXAMPLES = {
 """,
     "predict": """\
   {program} predict photo.jpg
+  {program} predict clip.mp4 --report=clip.html
   {program} predict clip.mp4 photos/ --workdir=/tmp/demo --output=scores.csv
   curl -s https://example.org/photo.jpg | {program} predict -
   {program} predict clip.mp4 --exit_code --quiet > /dev/null || echo "not clearly real"
+""",
+    "serve": """\
+  {program} serve
+  {program} serve --workdir=/tmp/demo --port=8080
 """,
     "convert": """\
   {program} convert ssaaformer.pth svr_model.pkl --workdir=/tmp/faces
@@ -132,6 +158,10 @@ _EXAMPLES = {
 """,
     "compare": """\
   {program} compare ours/predictions.csv theirs.csv --high=fake --threshold=0.5
+""",
+    "export": """\
+  {program} export --output=model.onnx
+  {program} export --workdir=/tmp/demo --output=model.stablehlo
 """,
 }
 _STATUS = """\

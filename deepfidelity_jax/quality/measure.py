@@ -2,12 +2,13 @@
 
 iso       computed from the picture (iso29794.py)
 learned   computed from the picture by an order learnt from degraded ones (learned.py)
+trace     computed by the network that comes with the package (trace.py)
 ser_fiq   computed by a network, from weights of the user's (ser_fiq.py)
 csv       looked up in a table of the user's (table.py)
 none      the same for every face
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.quality import iso29794, learned, table
+from deepfidelity_jax.weight_files import packed
 
-MEASURES = ("iso", "learned", "ser_fiq", "csv", "none")
+MEASURES = ("iso", "learned", "trace", "ser_fiq", "csv", "none")
+BY_NETWORK = ("trace", "ser_fiq")  # these want many faces at once
 NO_EYES = "no eyes known to align a face by"  # why ser_fiq gives a face no quality
 
 Landmarks = Float32[ndarray, "5 2"]  # as in `faces.detection.Face`, in pixels of the crop
@@ -32,9 +35,9 @@ class Measure:
     """A quality measure, as a picklable function of an encoded face.
 
     name: one of MEASURES. scores: for `csv`, quality by path. weights: for `ser_fiq`, the path of
-    the ArcFace checkpoint; digest: of that file, or of what `learned` learnt. uses_landmarks:
-    whether `iso` looks for the face where its landmarks are; records of earlier versions were
-    measured without them.
+    the ArcFace checkpoint. digest: of that file, or of what `learned` or `trace` goes by.
+    uses_landmarks: whether `iso` looks for the face where its landmarks are; records of earlier
+    versions were measured without them.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Measure:
             return cls("csv", scores=table.read_scores(own.csv))
         if own.measure == "learned":
             return cls("learned", digest=digest(learned.PLACE))
+        if own.measure == "trace":
+            return cls("trace", digest=digest(packed.BUNDLED / packed.WEIGHTS))
         if own.measure != "ser_fiq":
             return cls(own.measure)
         if not Path(own.weights).is_file():
@@ -85,14 +90,31 @@ class Measure:
     def __call__(self, image: bytes, landmarks: Landmarks, path: str = "") -> float:
         """Raw quality of an encoded face, high is good; `path` is its source, for `csv`.
 
-        NaN where `csv` has no row for the path. NaN for `ser_fiq` too: a network wants many faces
-        at once, so `records.staging.rate` measures them once they are staged.
+        NaN where `csv` has no row for the path. NaN for those BY_NETWORK too, which want many faces
+        at once: `records.staging.rate` measures them once they are staged.
         """
         if self.can_remeasure:
             return self.of_pixels(pictures.decode_image(image), landmarks)
         if self.name == "csv":
             return self.scores.get(path, float("nan"))
-        return float("nan") if self.name == "ser_fiq" else 0.0
+        return float("nan") if self.name in BY_NETWORK else 0.0
+
+    def load_network(self) -> Callable[[Sequence[bytes], Sequence[Landmarks]], ndarray] | None:
+        """What measures many encoded faces at once; None for a measure without a network.
+
+        InputError if its weights are not what they should be.
+        """
+        if self.name == "trace":
+            from deepfidelity_jax.quality import trace
+
+            if self.digest != digest(packed.BUNDLED / packed.WEIGHTS):
+                raise InputError("the quality measure `trace` was that of another version")
+            return trace.load()
+        if self.name == "ser_fiq":
+            from deepfidelity_jax.quality import ser_fiq
+
+            return ser_fiq.load(self.weights)
+        return None
 
     @property
     def can_remeasure(self) -> bool:

@@ -139,17 +139,13 @@ def split_generators(
       InputError: no face has a quality, or a split lacks a class.
     """
     folder = staging_folder(builder)
-    ser_fiq = None
-    if recipe.measure.name == "ser_fiq":
-        # Loaded first, so that a bad weights file fails now and not after hours of staging.
-        from deepfidelity_jax.quality.ser_fiq import load
-
-        ser_fiq = load(recipe.measure.weights)
+    # Loaded first, so that a bad weights file fails now and not after hours of staging.
+    network = recipe.measure.load_network()
     seen = stage(sources, produce, folder, unit=unit, beam=beam)
-    if ser_fiq:
-        rate(sources, folder, ser_fiq, unit=unit)
+    if network:
+        rate(sources, folder, network, unit=unit)
     notes = notes | {source.name: produced.note for source, produced in seen if produced.note}
-    scored, unscored = count_faces(sources, folder, NO_EYES if ser_fiq else NO_SCORE)
+    scored, unscored = count_faces(sources, folder, NO_EYES if network else NO_SCORE)
     notes = notes | unscored
     if notes:
         say(f"inputs left out or incomplete: {count_reasons(notes)}")

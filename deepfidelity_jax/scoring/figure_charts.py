@@ -1,13 +1,16 @@
-"""Two charts of the report: whether p_fake means what it says, and what abstaining would save."""
+"""Charts of fidelity targets, of what p_fake means, and of what abstaining would save."""
 
 from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 
+from deepfidelity_jax.records.schema import FAKE, LABELS, REAL
 from deepfidelity_jax.scoring.charts import (
     ACCENT,
+    CLASS_COLOURS,
     INK,
     MUTED,
     Chart,
@@ -21,6 +24,24 @@ from deepfidelity_jax.statistics.intervals import Sample
 from deepfidelity_jax.statistics.operating import risk_coverage
 
 SAMPLES = 400  # points of the curve that are drawn
+
+
+def draw_targets(table: Predictions) -> Chart:
+    """Histograms of the fidelity targets, one per class. Needs a target."""
+    known = np.isfinite(table.fidelity_target)
+    ranges = {
+        LABELS[kind]: table.fidelity_target[known & (table.label == kind)]
+        for kind in (FAKE, REAL)
+        if (known & (table.label == kind)).any()
+    }
+    words = ", ".join(f"{name} {own.min():.3f} to {own.max():.3f}" for name, own in ranges.items())
+    return Chart(
+        "Fidelity targets, by class",
+        draw(partial(_paint_targets, ranges=ranges)),
+        f"Histogram of fidelity targets: {words}.",
+        "What these faces would have been trained toward: the quality of each, scaled within its "
+        f"class ({words}). The bars of each class add up to 100%.",
+    )
 
 
 def draw_reliability(metrics: Mapping) -> Chart:
@@ -61,6 +82,18 @@ def draw_risk_coverage(table: Predictions, metrics: Mapping) -> Chart:
 
 def _colour(name: str) -> str:
     return ACCENT if name == "videos" else INK
+
+
+def _paint_targets(axes: Axes, ranges: Mapping) -> None:
+    bins = np.linspace(0, 1, 41)
+    for name, own in ranges.items():
+        shares, colour = np.full(own.size, 1 / own.size), CLASS_COLOURS[LABELS.index(name)]
+        axes.hist(own, bins, weights=shares, color=colour, alpha=0.3, label=name)
+        axes.hist(own, bins, weights=shares, histtype="step", color=colour, linewidth=1.4)
+    axes.set(xlim=(0, 1), xlabel="fidelity target", ylabel="share of the class")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, columnspacing=1.2)
 
 
 def _paint_reliability(axes: Axes, levels: Mapping) -> None:

@@ -4,7 +4,6 @@ The page is made from the files of a workdir, and from face crops that a callabl
 no network and no script. The same files give the same page, byte for byte.
 """
 
-import base64
 import csv
 import hashlib
 import io
@@ -24,6 +23,8 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.calibration import Calibration, is_real
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.images.pictures import to_data_uri
+from deepfidelity_jax.scoring import figure_charts
 from deepfidelity_jax.scoring.charts import (
     COLOURS,
     TRAINING,
@@ -39,7 +40,6 @@ from deepfidelity_jax.scoring.charts import (
     one_per_video,
     read_curves,
 )
-from deepfidelity_jax.scoring.figure_charts import draw_reliability, draw_risk_coverage
 from deepfidelity_jax.scoring.table import Predictions
 
 FACES = 6  # shown in each group
@@ -242,10 +242,12 @@ def _describe(folder: Path, pictures: Pictures | None) -> dict:
         charts.append(draw_scores(table, metrics, videos=True))
     if np.isfinite(table.quality).any():
         charts.append(draw_quality(table, metrics))
+    if np.isfinite(table.fidelity_target).any():
+        charts.append(figure_charts.draw_targets(table))
     if metrics.get("calibration", {}).get("video", {}).get("diagram"):
-        charts.append(draw_reliability(metrics))
+        charts.append(figure_charts.draw_reliability(metrics))
     if "aurc" in metrics:
-        charts.append(draw_risk_coverage(table, metrics))
+        charts.append(figure_charts.draw_risk_coverage(table, metrics))
     section["charts"] = [_to_page(chart) for chart in charts]
     section["faces"] = _pick_faces(table, pictures, metrics["threshold"]) if pictures else None
     return section
@@ -261,7 +263,7 @@ def _read_robustness(place: Path) -> dict | None:
     return {
         "rows": rows,
         "drawing": _inline(svg, "Frame AUC and false alarms over five grades of degradation"),
-        "examples": _as_data((place / "examples.jpg").read_bytes()),
+        "examples": to_data_uri((place / "examples.jpg").read_bytes()),
     }
 
 
@@ -285,7 +287,7 @@ def _pick_faces(table: Predictions, pictures: Pictures, threshold: float) -> lis
             raise ValueError(f"asked for {len(rows)} pictures, got {len(encoded)}")
         faces = [
             {
-                "source": _as_data(picture),
+                "source": to_data_uri(picture),
                 "label": LABELS[kind],
                 "fidelity": float(table.fidelity[row]),
                 "wrong": is_real(table.fidelity[row : row + 1], threshold)[0] != (kind == REAL),
@@ -298,11 +300,6 @@ def _pick_faces(table: Predictions, pictures: Pictures, threshold: float) -> lis
         end = "highest" if best_first else "lowest"
         groups.append({"title": title, "end": f"{end} fidelity", "faces": faces})
     return groups
-
-
-def _as_data(picture: bytes) -> str:
-    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def _to_page(chart: Chart) -> dict:

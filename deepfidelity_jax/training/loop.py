@@ -21,6 +21,7 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import hosts
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.patch_whitening import start_whitened
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
 from deepfidelity_jax.progress import say
@@ -30,13 +31,7 @@ from deepfidelity_jax.training.batches import evaluation_batches
 from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step, restore
 from deepfidelity_jax.training.optimizer import learning_rate
 from deepfidelity_jax.training.order.feed import Feed
-from deepfidelity_jax.training.step import (
-    TrainState,
-    build_model,
-    create_state,
-    start_from,
-    train_step,
-)
+from deepfidelity_jax.training.step import TrainState, create_state, start_from, train_step
 from deepfidelity_jax.training.validation import Validation
 from deepfidelity_jax.workdir import MetricsLog
 

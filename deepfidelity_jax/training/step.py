@@ -15,8 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Int, PRNGKeyArray
 from ml_collections import ConfigDict
 
-from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, normalise
+from deepfidelity_jax.network.ssaaformer import SSAAFormer, normalise
 from deepfidelity_jax.training import token_mixing
 from deepfidelity_jax.training.losses import training_loss
 from deepfidelity_jax.training.optimizer import average, optimizer
@@ -37,34 +36,6 @@ class TrainState:
     variables: Any
     ema: Any
     opt_state: optax.OptState
-
-
-def build_model(config: ConfigDict) -> SSAAFormer:
-    """The network of a configuration. InputError for an unknown variant or an impossible shape."""
-    own = config.model
-    variants = ("large", "base", "small", "tiny")
-    if own.variant not in variants:
-        raise InputError(f"config.model.variant is {own.variant!r}: one of {', '.join(variants)}")
-    if own.image_size <= 0 or own.image_size % 32:
-        raise InputError(f"config.model.image_size is {own.image_size}: give a multiple of 32")
-    if own.dtype not in ("float32", "bfloat16"):
-        raise InputError(f"config.model.dtype is {own.dtype!r}: float32 or bfloat16")
-    variant = getattr(SSAAFormerConfig, own.variant)
-    depths = variant().depths
-    symmetric = tuple(d if s < 0 else s for s, d in zip(own.symmetric, depths, strict=True))
-    try:
-        return SSAAFormer(
-            variant(
-                symmetric=symmetric,
-                drop_path=own.drop_path,
-                dtype=own.dtype,
-                fidelity_head=config.train.fidelity_weight > 0,
-                mask_heads=config.train.get("mask_weight", 0) > 0,  # 0 before it was an option
-            ),
-            remat=config.train.remat,
-        )
-    except ValueError as error:
-        raise InputError(f"config.model: {error}") from None
 
 
 def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:

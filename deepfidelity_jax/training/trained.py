@@ -8,9 +8,10 @@ import jax
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.training.checkpoint import best_step, on_one_device, read_notes, restore
-from deepfidelity_jax.training.step import build_model, create_state
+from deepfidelity_jax.training.step import create_state
 
 
 def read_trained(workdir: Path) -> tuple[ConfigDict, dict[str, Any], int]:

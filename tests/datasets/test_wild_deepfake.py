@@ -69,9 +69,11 @@ def test_a_table_of_qualities_is_by_the_paths_of_the_records(copied, tmp_path, t
     rows, _ = trees.build(Builder, config, tmp_path / "scored")
     found = {row["path"]: row["quality"] for split in rows.values() for row in split}
     assert found == {path: number for number, path in enumerate(paths)}
-    table.write_text("path,score\nreal_train/0.png,1\n")
-    with pytest.raises(InputError, match="the table has real_train/0.png, and faces are of "):
+    table.write_text("path,score\n" + "".join(f"real_train/{n}.png,1\n" for n in range(5)))
+    three = ", ".join(f"real_train/{n}.png" for n in range(3))
+    with pytest.raises(InputError, match=f"the table has {three}, and faces are of ") as raised:
         trees.build(Builder, config, tmp_path / "nothing")
+    assert str(raised.value).partition("faces are of ")[2].partition(")")[0].count(", ") == 2
 
 
 def test_damage_costs_itself_only(tmp_path, tiny):

@@ -35,7 +35,7 @@ def test_a_packed_detector_scores_as_the_workdir_does(finished, tmp_path):
     np.testing.assert_allclose(packed.fidelity(images), own.fidelity(images), atol=0.005)
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "box").iterdir()}
     assert sizes.keys() == {
-        "config.json", "weights.npz", "fidelity.npz", "training_pictures.json"
+        "config.json", "model.safetensors", "fidelity.npz", "training_pictures.json"
     }  # fmt: skip
     said = json.loads((tmp_path / "box/config.json").read_text())
     assert not any(str(value).startswith("/") for value in said["data"].values())
@@ -45,7 +45,7 @@ def test_what_is_missing_or_damaged_is_told(finished, tmp_path):
     with pytest.raises(InputError, match="missing or damaged"):
         bundled.read(tmp_path)
     bundled.pack(finished, tmp_path / "box")
-    weights = tmp_path / "box/weights.npz"
+    weights = tmp_path / "box/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-2000])
     with pytest.raises(InputError, match="missing or damaged"):
         bundled.read(tmp_path / "box")
@@ -53,7 +53,7 @@ def test_what_is_missing_or_damaged_is_told(finished, tmp_path):
 
 def test_the_box_is_small_and_has_its_card():
     files = {path.name: path.stat().st_size for path in bundled.folder().iterdir()}
-    assert files.keys() >= {"config.json", "weights.npz", "fidelity.npz", "MODEL_CARD.md"}
+    assert files.keys() >= {"config.json", "model.safetensors", "fidelity.npz", "MODEL_CARD.md"}
     assert sum(files.values()) < 8 * 2**20
 
 

@@ -15,8 +15,8 @@ from deepfidelity_jax.detector.predict import (
     PersonScore,
     Prediction,
     decide,
+    examine_all,
     predict,
-    predict_all,
     write_all,
 )
 from deepfidelity_jax.faces.detection import FaceSettings
@@ -97,10 +97,14 @@ def test_many_files_get_the_verdicts_of_single_ones(tmp_path):
     paths = [write_grey(tmp_path / f"{n:02}.png", 13 * n) for n in range(AT_ONCE + 5)]
     (tmp_path / "bad.png").write_bytes(b"bad")
     paths.insert(3, tmp_path / "bad.png")
+
+    def verdicts(inputs, **options):
+        return [found.prediction for found in examine_all(Stand(), inputs, **options)]
+
     alone = [predict(Stand(), path) for path in paths]
     inputs = [Input(path) for path in paths]
-    assert list(predict_all(Stand(), inputs)) == alone
-    assert list(predict_all(Stand(), inputs, workers=2)) == alone
+    assert verdicts(inputs) == alone
+    assert verdicts(inputs, workers=2) == alone
 
 
 def test_the_network_always_gets_as_many_faces(tmp_path):
@@ -108,7 +112,7 @@ def test_the_network_always_gets_as_many_faces(tmp_path):
     sizes, stand = [], Stand()
     stand.fidelity = lambda images: sizes.append(len(images)) or Stand.fidelity(stand, images)
     paths = [write_grey(tmp_path / f"{n}.png", 20 * n) for n in range(AT_ONCE + 1)]
-    list(predict_all(stand, [Input(path) for path in paths], workers=2))
+    list(examine_all(stand, [Input(path) for path in paths], workers=2))
     predict(stand, paths[0])
     assert set(sizes) == {AT_ONCE}
 
@@ -136,7 +140,9 @@ def test_all_are_counted_and_none_is_scored_twice(tmp_path):
     )
     names = ("known.png", "dark.png", "light.png", "found.txt")
     inputs = [Input(tmp_path / name) for name in names] + [Input(tmp_path / "named.txt", True)]
-    counts = write_all(inputs, predict_all(Stand(), inputs[1:]), lines, progress)
+    todo = inputs[1:]
+    predictions = (found and found.prediction for found in examine_all(Stand(), todo))
+    counts = write_all(inputs, todo, predictions, lines, progress)
     assert [line.status for line in written] == ["fake", "real", "unreadable"]
     assert counts.statuses == {"fake": 2, "real": 1, "unreadable": 1}
     assert counts.left_out == {".txt": 1}

@@ -111,6 +111,12 @@ def test_tuning_keeps_a_video_inside_one_fold():
     assert honest > 0.5 * answers.var()
 
 
+def test_two_faces_are_enough():
+    fitted = fit_regressor(np.eye(2), np.array([0.0, 1.0]), C=100.0)
+    low, high = np.asarray(regress(fitted.arrays, jnp.eye(2)))
+    assert high - low > 0.5
+
+
 def test_impossible_fits_are_refused():
     x, y = problem(20)
     with pytest.raises(InputError, match="1 features"):

@@ -14,6 +14,7 @@ from torch_bytes import write_checkpoint
 
 import deepfidelity_jax as df
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
 from deepfidelity_jax.official import convert, network
 from deepfidelity_jax.training import loop, step, trained
@@ -121,7 +122,7 @@ def test_imagenet_weights(tmp_path, capfd):
     params = variables["params"]
     np.testing.assert_array_equal(params["stage1"]["symmetric"]["w"], [[1, 1]])
     np.testing.assert_array_equal(params["norm"]["bias"], weights["norm.bias"])
-    fresh = jax.jit(lambda: step.create_state(step.build_model(config), config).variables)()
+    fresh = jax.jit(lambda: step.create_state(build_model(config), config).variables)()
     np.testing.assert_array_equal(params["head"]["kernel"], fresh["params"]["head"]["kernel"])
     assert 0.015 < np.std(params["aux_head"]["kernel"]) < 0.025
 

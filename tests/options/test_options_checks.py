@@ -11,9 +11,10 @@ from wrong_configs import config_of, told
 from deepfidelity_configs import default
 from deepfidelity_jax import workdir
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.options.table import OPTIONS
-from deepfidelity_jax.training import step, trained
+from deepfidelity_jax.training import trained
 
 PATHS = {name for name, option in OPTIONS.items() if option.path}
 
@@ -132,7 +133,7 @@ def test_a_detector_of_an_earlier_version_gets_the_defaults(tmp_path):
         del values[group][name]
     del values["leaks"]
     read = trained.config_from_notes({"config": json.dumps(values)}, tmp_path)
-    assert step.build_model(read) == step.build_model(config)
+    assert build_model(read) == build_model(config)
     assert workdir.flatten(read.to_dict()) == workdir.flatten(config.to_dict())
 
 

@@ -3,7 +3,12 @@
 import numpy as np
 from score_tables import simulated
 
-from deepfidelity_jax.scoring.figure_charts import draw_reliability, draw_risk_coverage
+from deepfidelity_jax.records.schema import FAKE, REAL
+from deepfidelity_jax.scoring.figure_charts import (
+    draw_reliability,
+    draw_risk_coverage,
+    draw_targets,
+)
 from deepfidelity_jax.scoring.metrics import levels_of, summarize
 from deepfidelity_jax.statistics import reliability
 
@@ -20,6 +25,18 @@ def test_the_diagram_has_the_points_of_the_metrics():
     expected = [[part["p_fake"], part["share_fake"]] for part in frame["diagram"]]
     np.testing.assert_allclose(frames.get_xydata(), expected)
     assert f"{frame['ece']:.3f} for frames" in chart.caption
+
+
+def test_targets_are_drawn_by_class():
+    data = simulated(np.random.default_rng(0))
+    chart = draw_targets(data)
+    for label, bars in zip((FAKE, REAL), chart.figure.axes[0].containers, strict=False):
+        own = data.fidelity_target[data.label == label]
+        own = own[np.isfinite(own)]
+        shares = np.array([bar.get_height() for bar in bars])
+        expected, _ = np.histogram(own, np.linspace(0, 1, 41))
+        np.testing.assert_allclose(shares, expected / len(own), atol=1e-6)
+        assert f"{own.min():.3f} to {own.max():.3f}" in chart.caption
 
 
 def test_all_verdicts_together_are_as_wrong_as_the_accuracy_says():

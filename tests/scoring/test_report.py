@@ -19,7 +19,7 @@ from deepfidelity_jax.scoring.charts import (
     draw_training,
     read_curves,
 )
-from deepfidelity_jax.scoring.figure_charts import draw_risk_coverage
+from deepfidelity_jax.scoring.figure_charts import draw_risk_coverage, draw_targets
 from deepfidelity_jax.scoring.metrics import summarize
 from deepfidelity_jax.scoring.report import write_card, write_report
 
@@ -159,6 +159,7 @@ def test_the_page_and_the_functions_draw_the_same(workdir):
         draw_scores(table, metrics),
         draw_scores(table, metrics, videos=True),
         draw_quality(table, metrics),
+        draw_targets(table),
         draw_risk_coverage(table, metrics),
     ]
     curves = read_curves(workdir / "metrics.jsonl")

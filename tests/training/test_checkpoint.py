@@ -9,9 +9,10 @@ import pytest
 
 from deepfidelity_jax.detector.load import load
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.training import checkpoint
 from deepfidelity_jax.training.checkpoint import METRICS, Checkpoints, best_step, latest_step, steps
-from deepfidelity_jax.training.step import build_model, create_state
+from deepfidelity_jax.training.step import create_state
 
 NOTES = {"config": "{}", "data": "7"}
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.training import checkpoint, loop, step
 from deepfidelity_jax.training.loop import StepLog, StopSignal
-from deepfidelity_jax.training.step import build_model
 from deepfidelity_jax.workdir import MetricsLog
 
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.training.optimizer import average, decayed, learning_rate, optimizer
-from deepfidelity_jax.training.step import build_model, create_state
+from deepfidelity_jax.training.step import create_state
 
 
 def test_schedule(tiny):

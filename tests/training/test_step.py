@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import step, token_mixing
 from deepfidelity_jax.training.batches import TOKEN, training_batches, training_input
-from deepfidelity_jax.training.step import build_model, divide, train_step
+from deepfidelity_jax.training.step import divide, train_step
 
 # The smallest network that has all parts, and that which has one block.
 ALL_PARTS = SSAAFormerConfig(
@@ -155,19 +154,3 @@ def test_a_start_replaces_weights_and_their_average(tiny):
         np.testing.assert_array_equal(tree["params"]["head"]["bias"], [1, 2])
         tree["params"]["head"]["bias"] = state.variables["params"]["head"]["bias"]
         jax.tree.map(np.testing.assert_array_equal, tree, state.variables)
-
-
-@pytest.mark.parametrize(
-    ("group", "values", "told"),
-    [
-        ("model", {"variant": "huge"}, "large, base, small, tiny"),
-        ("model", {"image_size": 100}, "multiple of 32"),
-        ("model", {"dtype": "float99"}, "float99"),
-        ("model", {"symmetric": (99, 0, 0, 0)}, "config.model"),
-    ],
-)
-def test_a_network_that_cannot_be(tiny, group, values, told):
-    tiny[group].update(values)
-    with pytest.raises(InputError, match=told) as raised:
-        build_model(tiny)
-    assert "\n" not in str(raised.value)

@@ -6,10 +6,10 @@ import pytest
 
 from deepfidelity_configs import default, paper, paper_celeb_df, paper_ffpp, paper_wild_deepfake
 from deepfidelity_jax.forgeries.augment import AugmentSettings
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.size import count_parameters
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.training.optimizer import average, learning_rate
-from deepfidelity_jax.training.step import build_model
 from deepfidelity_jax.workdir import flatten
 
 

@@ -18,9 +18,10 @@ import pytest
 
 from deepfidelity_configs import default
 from deepfidelity_jax.fidelity.arrays import SupportVectors, regress
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.fold import fold
 from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig, normalise
-from deepfidelity_jax.training.step import build_model, create_state, train_step
+from deepfidelity_jax.training.step import create_state, train_step
 
 VARIANTS = ("large", "base", "small", "tiny")
 SLOW = pytest.mark.slow

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.records.schema import SOURCES, Records
 from deepfidelity_jax.training.batches import training_input
 from deepfidelity_jax.training.order import difficulty
 from deepfidelity_jax.training.order.sampling import Difficulty
-from deepfidelity_jax.training.step import build_model, create_state
+from deepfidelity_jax.training.step import create_state
 
 
 def test_the_file_of_the_last_evaluation_holds(tmp_path):

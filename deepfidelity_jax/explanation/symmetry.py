@@ -1,0 +1,57 @@
+"""What the first stage makes of a face and of its mirror image: where the two differ to it.
+
+Each symmetric block of the first stage mixes its map A with the mirror image of A, A' = s0 A + s1
+flip(A) (`network.attention.mirror_mix`). The symmetry map compares A' of the face with A' of the
+mirrored face, position by position: the length of their difference over the channels, in units of
+the root mean square length of A' of the face; a mean over the blocks. It is 0 for a face that is
+its own mirror image. Flip(A) - A itself would not be: the network's filters are not symmetric, and
+the difference would show them more than the face.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from deepfidelity_jax.network.attention import mirror_mix
+from deepfidelity_jax.network.ssaaformer import normalise
+
+CONVOLVED = ("conv2", "__call__")  # the layer whose output is A, in a block of the first stage
+
+
+def symmetry_maps(
+    detector, prepared: UInt8[np.ndarray, "n s s 3"]
+) -> Float32[np.ndarray, "n p p"] | None:
+    """The map of each prepared face, a number for every patch of the first stage.
+
+    None if the detector's first stage has no symmetric block, as the plain UniFormer.
+    """
+    blocks = detector.network.config.symmetric[0]
+    if not blocks:
+        return None
+    model = detector.network
+
+    def mixed(variables, faces):
+        """A' of each block."""
+        _, state = model.apply(
+            variables,
+            normalise(faces),
+            train=False,
+            capture_intermediates=lambda module, method: (module.name, method) == CONVOLVED,
+        )
+        stage, params = state["intermediates"]["stage1"], variables["params"]["stage1"]
+        for name in (f"symmetric_{i}" for i in range(blocks)):
+            (a,) = stage[name]["conv2"]["__call__"]
+            yield mirror_mix(a.astype(jnp.float32), params[name]["w"])
+
+    @jax.jit
+    def compare(variables, faces):
+        total = 0.0
+        pairs = zip(mixed(variables, faces), mixed(variables, faces[:, :, ::-1]), strict=True)
+        for own, other in pairs:
+            apart = jnp.linalg.norm(own - other, axis=-1)
+            length = jnp.sqrt(jnp.mean(jnp.sum(own**2, axis=-1), axis=(1, 2), keepdims=True))
+            total += apart / jnp.maximum(length, 1e-12)
+        return total / blocks
+
+    return np.asarray(compare(detector.variables, prepared))

@@ -1,0 +1,74 @@
+"""A detector as a folder for a model hub, which `load` and `--workdir` take as well.
+
+model.safetensors  config.json  fidelity.npz   what `bundled.read` reads
+README.md                                      the model card, with the fields that hubs read
+"""
+
+import re
+from pathlib import Path
+
+from deepfidelity_jax import __version__
+from deepfidelity_jax.detector import bundled
+from deepfidelity_jax.files import written_whole
+
+TAGS = ("deepfake-detection", "face-forgery", "image-quality", "jax", "flax", "ssaaformer")
+# What the card's figures are called on hubs, and how the card writes them.
+FIGURES = (
+    ("roc_auc", "AUC over faces, test split", r"AUC over faces (\d\.\d+)"),
+    ("accuracy", "right verdicts at the threshold, faces of the test split",
+     r"right verdicts at the threshold: faces (\d\.\d+)"),
+)  # fmt: skip
+
+
+def write_folder(source: Path, folder: Path, dataset: str, licence: str) -> None:
+    """Write the detector in `source`, a workdir or a packed folder, to `folder`.
+
+    Weights are float32, and score as they do there. `dataset`: what it was trained on.
+    """
+    card = next((path for path in map(source.joinpath, bundled.CARDS) if path.is_file()), None)
+    text = card.read_text(encoding="utf-8") if card else "# Model card\n\nNo card was written.\n"
+    with written_whole(folder / "README.md") as file:
+        file.write(make_card(text, dataset, licence).encode())
+    bundled.pack(source, folder, "float32")
+
+
+def make_card(text: str, dataset: str, licence: str) -> str:
+    """The card `text` with YAML in front, figures from its first section that has them."""
+    text = re.sub(r"\A---\n.*?\n---\n+", "", text, flags=re.DOTALL)
+    lines = [f"license: {licence.lower()}" if licence else "license: other"]
+    if not licence:
+        lines.append("license_name: not-stated")
+    lines += ["library_name: deepfidelity_jax", "pipeline_tag: image-classification", "tags:"]
+    lines += [f"  - {tag}" for tag in TAGS]
+    found = [(*row[:2], re.search(row[2], text)) for row in FIGURES]
+    if any(match for *_, match in found):
+        lines += ["metrics:", *(f"  - {kind}" for kind, _, match in found if match)]
+        lines += _index(dataset, [(*row, match[1]) for *row, match in found if match])
+    how = (
+        "## Use\n\n```\npip install deepfidelity_jax\n"
+        "deepfidelity --mode=predict --workdir=THIS_FOLDER --input=photo.jpg\n```\n\n"
+        f"Written by deepfidelity_jax {__version__}.\n"
+    )
+    front = "\n".join(lines)
+    text = text if "## Use\n" in text else f"{text.rstrip()}\n\n{how}"
+    return f"---\n{front}\n---\n\n{text}"
+
+
+def _index(dataset: str, figures: list[tuple[str, str, str]]) -> list[str]:
+    """The figures in the form of a model index."""
+    lines = [
+        "model-index:",
+        "  - name: deepfidelity_jax",
+        "    results:",
+        "      - task:",
+        "          type: image-classification",
+        "        dataset:",
+        f"          name: {dataset}",
+        f"          type: {dataset}",
+        "          split: test",
+        "        metrics:",
+    ]
+    for kind, name, value in figures:
+        lines += [f"          - type: {kind}", f"            value: {value}"]
+        lines += [f"            name: {name}"]
+    return lines

@@ -1,0 +1,145 @@
+"""The video with boxes, person numbers and the running score drawn in.
+
+Faces are scored in the sampled frames alone (`config.faces.frames`). There the box is thick;
+between two of them it is moved in a straight line and thin, and the score stays that of the last.
+"""
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from deepfidelity_jax.detector.predict import Evidence, Examination
+from deepfidelity_jax.images import videos
+from deepfidelity_jax.page.people import GAP, draw_box, usual_step
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+def annotate(
+    path: Path, found: Examination, output: str | Path, report: Callable[[str, float], None]
+) -> bool:
+    """Write the annotated video, without sound, whole or not at all.
+
+    H.264 if PyAV is installed (the extra `video`); else MPEG-4, which browsers do not play.
+
+    Args:
+      path: the video.
+      found: what `examine` returned.
+      output: a name that ends in .mp4.
+      report: called with the step and the share that is done.
+
+    Returns:
+      Whether it is H.264.
+    """
+    info, output = videos.video_info(path), Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.stem[:100]}.{os.getpid()}.mp4")
+    modern = importlib.util.find_spec("av") is not None
+    step = usual_step(found.evidence)
+    try:
+        with (_write_h264 if modern else _write_mpeg4)(partial, info.rate) as write:
+            for frame in videos.read_frames_at(path, range(info.frames)):
+                write(draw(frame.image, frame.index, found, step))
+                if frame.index % 10 == 0:
+                    report("drawing frames", frame.index / info.frames)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return modern
+
+
+def draw(image: Picture, index: int, found: Examination, step: float) -> Picture:
+    """A frame with the people that are in it.
+
+    Args:
+      image: the frame.
+      index: of the frame.
+      found: what `examine` returned.
+      step: the usual number of frames from one that was looked at to the next.
+    """
+    drawn = image.copy()
+    for number, own in enumerate(found.evidence):
+        place = locate(own, index, step)
+        if place is None:
+            continue
+        box, last, exact = place
+        running = own.fidelity[: last + 1].mean()
+        text = f"{number}: {own.fidelity[last]:.2f} (mean so far {running:.2f})"
+        draw_box(drawn, box, text, 3 if exact else 1)
+    threshold = found.prediction.threshold
+    _caption(drawn, f"fidelity; real from {threshold:.2f}")
+    return drawn
+
+
+def locate(own: Evidence, index: int, step: float) -> tuple[list[float], int, bool] | None:
+    """Where a person is in a frame: box, the last scored frame's row, whether it is this very one.
+
+    None where the person was not found around this frame.
+    """
+    frames = np.array([crop.frame for crop in own.crops])
+    last = int(np.searchsorted(frames, index, "right")) - 1
+    if last < 0:
+        return None
+    before = own.crops[last]
+    if before.frame == index:
+        return before.bbox.tolist(), last, True
+    if last + 1 == len(frames) or frames[last + 1] - frames[last] > GAP * step:
+        return None
+    share = (index - frames[last]) / (frames[last + 1] - frames[last])
+    box = (1 - share) * before.bbox + share * own.crops[last + 1].bbox
+    return box.tolist(), last, False
+
+
+def _caption(image: Picture, text: str) -> None:
+    scale = max(0.45, max(image.shape[:2]) / 1800)
+    place, font = (8, image.shape[0] - 10), cv2.FONT_HERSHEY_SIMPLEX
+    for colour, pen in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.putText(image, text, place, font, scale, colour, pen, cv2.LINE_AA)
+
+
+@contextlib.contextmanager
+def _write_h264(path: Path, rate: float) -> Iterator[Callable[[Picture], None]]:
+    import av
+
+    with av.open(str(path), "w", format="mp4") as container:
+        stream: Any = None
+
+        def write(image: Picture) -> None:
+            nonlocal stream
+            even = image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2]
+            if stream is None:
+                stream = container.add_stream("libx264", Fraction(rate).limit_denominator(10_000))
+                stream.height, stream.width = even.shape[:2]
+                stream.pix_fmt, stream.options = "yuv420p", {"crf": "20"}
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+            container.mux(stream.encode(frame))
+
+        yield write
+        if stream is not None:
+            container.mux(stream.encode())
+
+
+@contextlib.contextmanager
+def _write_mpeg4(path: Path, rate: float) -> Iterator[Callable[[Picture], None]]:
+    writer: cv2.VideoWriter | None = None
+
+    def write(image: Picture) -> None:
+        nonlocal writer
+        if writer is None:
+            size = image.shape[1], image.shape[0]
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+        writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.release()

@@ -1,0 +1,109 @@
+"""What Content Credentials (C2PA) in a file claim, if the library c2pa-python is installed.
+
+They are claims, signed by whoever made them, and change no score. Nothing is fetched from a
+network, and certificates are not checked against a list of trusted ones: anyone can sign.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deepfidelity_jax.images import formats
+
+MOST = 20  # of a kind that are shown
+OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": False}}
+# Formats that can carry them.
+MIME = {
+    "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff",
+    "GIF": "image/gif", "AVIF": "image/avif", "HEIF": "image/heif", "MP4": "video/mp4",
+    "AVI": "video/avi",
+}  # fmt: skip
+# What the IPTC's digital source types mean, where a reader would ask.
+SOURCES = {
+    "trainedAlgorithmicMedia": "made by a generative model",
+    "compositeWithTrainedAlgorithmicMedia": "made in part by a generative model",
+    "digitalCapture": "taken by a camera",
+}
+NONE = "The file carries no Content Credentials. Most files carry none, so this says nothing."
+
+
+class Credentials(NamedTuple):
+    """What was found: one sentence on the whole, and pairs of a name and what is claimed."""
+
+    note: str
+    claims: list[tuple[str, str]]
+
+
+def read_credentials(path: Path) -> Credentials:
+    """What the file claims about its own origin; why that is not known, if it is not."""
+    if importlib.util.find_spec("c2pa") is None:
+        return Credentials(
+            "Content Credentials (C2PA) were not looked for: the library is not installed "
+            "(pip install 'deepfidelity_jax[c2pa]').",
+            [],
+        )
+    try:
+        with formats.open_file(path) as file:
+            kind = MIME.get(formats.format_of(file, path))
+            if kind is None:
+                return Credentials("This format cannot carry Content Credentials.", [])
+            file.seek(0)
+            found = _read(file, kind)
+    except (formats.MediaError, OSError) as error:
+        return Credentials(f"Content Credentials could not be looked for: {error}.", [])
+    except Exception as error:  # whatever a damaged manifest raises in the library
+        return Credentials(f"There are Content Credentials, but they cannot be read: {error}.", [])
+    return Credentials(NONE, []) if found is None else _summarise(found)
+
+
+def _read(file, kind: str) -> dict[str, Any] | None:
+    import c2pa
+
+    with c2pa.Context.from_dict(OFFLINE) as context:
+        reader = c2pa.Reader.try_create(kind, file, context=context)
+        if reader is None:
+            return None
+        with reader:
+            return json.loads(reader.json())
+
+
+def _summarise(found: dict[str, Any]) -> Credentials:
+    manifest = found.get("manifests", {}).get(found.get("active_manifest"), {})
+    intact = found.get("validation_state") in ("Valid", "Trusted")
+    if intact:
+        note = (
+            "The file carries Content Credentials, and has not been changed since it was signed. "
+            "Who signed was not checked against a list of trusted certificates."
+        )
+    else:
+        codes = [str(each.get("code")) for each in found.get("validation_status") or []]
+        note = (
+            "The file carries Content Credentials that do not fit it: do not rely on what follows "
+            f"({', '.join(codes[:MOST]) or 'no reason given'})."
+        )
+    signature = manifest.get("signature_info") or {}
+    makers = [
+        f"{maker.get('name', '')} {maker.get('version', '')}".strip()
+        for maker in manifest.get("claim_generator_info") or []
+    ]
+    claims = [
+        ("Signed by", signature.get("issuer") or signature.get("common_name")),
+        ("Signed at", signature.get("time")),
+        ("Made with", ", ".join(makers) or manifest.get("claim_generator")),
+        ("Title", manifest.get("title")),
+    ]
+    for assertion in manifest.get("assertions") or []:
+        if str(assertion.get("label", "")).startswith("c2pa.actions"):
+            actions = (assertion.get("data") or {}).get("actions") or []
+            claims += [("Action", _describe_action(action)) for action in actions[:MOST]]
+    ingredients = manifest.get("ingredients") or []
+    claims += [("Made from", each.get("title")) for each in ingredients[:MOST]]
+    return Credentials(note, [(name, str(value)) for name, value in claims if value])
+
+
+def _describe_action(action: dict[str, Any]) -> str:
+    kind = str(action.get("digitalSourceType", "")).rpartition("/")[2]
+    source = f"{SOURCES[kind]} ({kind})" if kind in SOURCES else kind
+    parts = (action.get("action"), source, action.get("when"), action.get("description"))
+    return ", ".join(str(part) for part in parts if part)

@@ -1,0 +1,177 @@
+"""How sure a verdict is, what that rests on, and what would make it unsure."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from deepfidelity_jax.detector.predict import SMALLEST_FACE, Evidence, PersonScore, Prediction
+from deepfidelity_jax.fidelity.calibration import is_real
+from deepfidelity_jax.page.scale import video_means
+from deepfidelity_jax.page.wording import count, number
+
+FEW = 0.25  # of the frames: fewer show a person seldom; more beyond the threshold disagree
+UNUSUAL = 0.99  # of the training faces lie nearer to another one
+ASKED = 1000  # training faces that are compared with all others
+
+
+class Doubt(NamedTuple):
+    """One thing that can make a verdict unsure: what it is here, the rule, and how it stands.
+
+    state: 'fine', 'caution' or 'not known'.
+    """
+
+    what: str
+    here: str
+    rule: str
+    state: str
+
+
+def list_grounds(detector, person: PersonScore) -> list[str]:
+    """Sentences on how sure the verdict is and what that rests on."""
+    fitted = detector.fidelity_model
+    calibration = fitted.calibration
+    asked = "a real and a forged face are equally likely beforehand"
+    grounds = [
+        f"p_fake is {number(person.p_fake)}: the probability of a forgery if {asked}. "
+        "If forgeries are rare among your files, the true probability is lower.",
+        f"Fidelity {number(person.fidelity)} is the mean over {count(person.frames, 'frame')}"
+        + (f", with a standard deviation of {number(person.spread)} between frames."
+           if person.frames > 1 else "; a single frame says nothing of how much it may vary."),
+    ]  # fmt: skip
+    if calibration.threshold_from == "validation":
+        source = "comes from the validation split of the training data"
+    else:
+        source = f"is {calibration.threshold_from}: {calibration.note}"
+    grounds.append(f"The threshold {number(calibration.threshold)} {source}.")
+    if calibration.fake_below is not None:
+        grounds.append(
+            f"Below {number(calibration.fake_below)} a face is called fake. That limit lies "
+            "so that at most 1% of validation's real faces are below it as they are, at most 2% "
+            "after blur, JPEG, loss of light, shrinking or noise."
+        )
+    grounds.append(_compare_with_validation(fitted.validation, person.fidelity))
+    return grounds
+
+
+def _compare_with_validation(known, fidelity: float) -> str:
+    means = None if known is None else video_means(known)
+    if means is None:
+        return (
+            "Where this fidelity lies among validation's real and fake faces is not known: the "
+            "detector's file does not hold their scores."
+        )
+    real, fake = means
+    below, above = np.mean(real <= fidelity), np.mean(fake >= fidelity)
+    return (
+        f"Of validation's {len(real):,} real videos or photographs, {below:.0%} have this fidelity "
+        f"or less; of its {len(fake):,} fake ones, {above:.0%} have this fidelity or more."
+    )
+
+
+def list_doubts(
+    detector, prediction: Prediction, person: PersonScore, own: Evidence, features: Any
+) -> list[Doubt]:
+    """What would make the verdict on a person unsure, and whether it does.
+
+    Args:
+      detector: a `Detector`.
+      prediction: of the whole input.
+      person: the person.
+      own: its evidence.
+      features: of its faces [n, d].
+    """
+    fitted, doubts = detector.fidelity_model, []
+    width = min(person.bbox[2:])
+    doubts.append(
+        Doubt(
+            "Size of the face",
+            f"{width:.0f} pixels at its largest",
+            f"{SMALLEST_FACE} or more; smaller faces show no trace",
+            "fine" if width >= SMALLEST_FACE else "caution",
+        )
+    )
+    doubts.append(_judge_quality(fitted.scale, person.quality))
+    if prediction.frames > 1:
+        few = person.frames < FEW * prediction.frames
+        doubts.append(
+            Doubt(
+                "Number of frames",
+                f"found in {person.frames} of {prediction.frames} frames that were looked at",
+                f"{FEW:.0%} of them or more",
+                "caution" if few else "fine",
+            )
+        )
+        above = is_real(own.fidelity, detector.threshold)
+        other = int(np.sum(above != bool(is_real(person.fidelity, detector.threshold))))
+        doubts.append(
+            Doubt(
+                "Frames that disagree",
+                f"{other} of {person.frames} lie on the other side of the threshold",
+                f"at most {FEW:.0%} of them",
+                "caution" if other > FEW * person.frames else "fine",
+            )
+        )
+    doubts.append(_judge_familiarity(fitted.regressor.arrays, features))
+    limit = fitted.calibration.fake_below
+    if limit is not None:
+        between = limit <= person.fidelity < detector.threshold
+        doubts.append(
+            Doubt(
+                "Between the limits",
+                f"fidelity {number(person.fidelity)}",
+                f"below {number(limit)} or at least {number(detector.threshold)}; between the two, "
+                "scores of real and fake faces overlap",
+                "caution" if between else "fine",
+            )
+        )
+    return doubts
+
+
+def _judge_quality(scale, quality: float | None) -> Doubt:
+    what = "Quality of the pictures"
+    if quality is None or scale is None:
+        return Doubt(what, number(quality), "the range of the training faces", "not known")
+    low, high = scale.real_quality
+    state = "caution" if quality < low else "fine"
+    rule = f"{number(low)} or more; the real training faces reach {number(high)}"
+    return Doubt(what, number(quality), rule, state)
+
+
+def _judge_familiarity(arrays, features: Float[np.ndarray, "n d"]) -> Doubt:
+    what = "Unlike the training data"
+    share = unfamiliarity(arrays, features)
+    if share is None:
+        return Doubt(what, "not known", "this regressor keeps no training faces", "not known")
+    return Doubt(
+        what,
+        f"{share:.0%} of the training faces lie nearer to another one than this face to any",
+        f"at most {UNUSUAL:.0%}; distances between the network's features, median over frames",
+        "caution" if share > UNUSUAL else "fine",
+    )
+
+
+def unfamiliarity(arrays, features: Float[np.ndarray, "n d"]) -> float | None:
+    """Share of the regressor's training faces that are nearer to another than these are to any.
+
+    Distances are Euclidean, between features; those of the given faces are summed up by their
+    median. Of more than ASKED training faces, that many are asked, evenly spaced. None if the
+    regressor keeps none.
+    """
+    vectors = getattr(arrays, "vectors", None)
+    if vectors is None or len(vectors) < 2:
+        return None
+    vectors = np.asarray(vectors, np.float64)
+    rows = np.unique(np.linspace(0, len(vectors) - 1, ASKED).astype(int))
+    centre = np.asarray(getattr(arrays, "centre", 0.0), np.float64)
+    own = np.sqrt(_nearest(vectors, features.astype(np.float64) - centre))
+    among = np.sqrt(_nearest(vectors, vectors[rows], rows))
+    return float(np.mean(among < np.median(own)))
+
+
+def _nearest(vectors, points, skip=None) -> Float[np.ndarray, "n"]:
+    """Squared distance from each point to the nearest vector, but for row `skip[i]` of point i."""
+    squared = (points**2).sum(1)[:, None] + (vectors**2).sum(1) - 2 * points @ vectors.T
+    if skip is not None:
+        squared[np.arange(len(points)), skip] = np.inf
+    return np.maximum(squared.min(axis=1), 0)

@@ -1,0 +1,192 @@
+"""One page on one photograph or video: the verdict, what it rests on, and how to repeat it.
+
+The page holds everything it shows and needs no network and no script. The same file, detector and
+versions give the same page, byte for byte.
+"""
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from deepfidelity_jax import provenance
+from deepfidelity_jax.detector.predict import Examination, Prediction, examine
+from deepfidelity_jax.files import digest, written_whole
+from deepfidelity_jax.images.pictures import decode_image
+from deepfidelity_jax.network.size import count_parameters
+from deepfidelity_jax.page import wording
+from deepfidelity_jax.page.credentials import read_credentials
+from deepfidelity_jax.page.doubts import list_doubts, list_grounds
+from deepfidelity_jax.page.outputs import mark
+from deepfidelity_jax.page.people import describe_people
+from deepfidelity_jax.page.scale import describe_scale
+from deepfidelity_jax.weight_files import packed
+
+Report = Callable[[str, float], None]
+
+# The verdict in words: a headline, and what it means.
+VERDICTS = {
+    "real": ("Real: no trace of a forgery was found", "That is not proof that nothing was done."),
+    "fake": ("Fake: a face here looks forged to the detector", "That is evidence, not proof."),
+    "uncertain": ("Uncertain: the detector gives no verdict", "Neither real nor fake is claimed."),
+    "no face": ("No verdict: no face was found", "Nothing was scored."),
+    "unreadable": ("No verdict: the file cannot be read", "Nothing was scored."),
+}
+
+
+def write_page(
+    detector, path: str | Path, output: str | Path, report: Report | None = None, reason: str = ""
+) -> Prediction:
+    """Examine a photograph or video and write its page. The prediction is that of `predict`.
+
+    A file without a face, or one that cannot be read, gets a page that says so.
+
+    Args:
+      detector: a `Detector` with a regressor.
+      path: the file.
+      output: the page; replaced whole or not at all.
+      report: called with the name of a step and the share of it that is done, 0 to 1.
+      reason: why the file cannot be read, if that is known.
+    """
+    report = report or (lambda step, share: None)
+    report("finding and scoring faces", 0.0)
+    found = examine(detector, Path(path), reason)
+    write_examined(detector, Path(path), found, output, report)
+    return found.prediction
+
+
+def write_examined(
+    detector, path: Path, found: Examination, output: str | Path, report: Report
+) -> None:
+    """Write the page of a file that has been examined."""
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(**_describe(detector, path, found, report))
+    )
+    # File names need not be valid text; `wording.plain` has named what is not.
+    with written_whole(output) as file:
+        file.write(page.encode())
+    report("done", 1.0)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "plain": wording.plain, "number": wording.number, "signed": wording.signed,
+        "clock": wording.clock, "percent": "{:.2f}%".format,
+    }  # fmt: skip
+    return environment
+
+
+def _describe(detector, path: Path, found: Examination, report: Report) -> dict[str, Any]:
+    """What the template shows."""
+    prediction = found.prediction
+    people = prediction.faces
+    context: dict[str, Any] = {
+        "name": path.name,
+        "prediction": prediction,
+        "verdict": VERDICTS[prediction.status],
+        "mark": mark(prediction.detector, vars(prediction)),
+        "least": None,
+        "credentials": read_credentials(path),
+        "facts": _facts(path, prediction),
+        "card": _card(detector),
+        "repeat": _repeat(detector, path, prediction),
+    }
+    if not people:
+        return context
+    least = min(range(len(people)), key=lambda i: people[i].fidelity)
+    own = found.evidence[least]
+    images = [decode_image(crop.image) for crop in own.crops]
+    features = detector.features(np.stack(images))
+    return context | {
+        "least": people[least],
+        "scale": describe_scale(detector.fidelity_model, [one.fidelity for one in people]),
+        "grounds": list_grounds(detector, people[least]),
+        "doubts": list_doubts(detector, prediction, people[least], own, features),
+        "everybody": people,
+        **describe_people(detector, path, found, report),
+    }
+
+
+def _facts(path: Path, prediction: Prediction) -> list[tuple[str, str]]:
+    facts = [("Name", path.name), ("Size", wording.size(prediction.bytes))]
+    facts.append(("Last changed", prediction.modified or "not known"))
+    if prediction.bytes is not None:
+        try:
+            facts.append(("SHA-256", digest(path)))
+        except OSError as error:
+            facts.append(("SHA-256", f"not known: {(error.strerror or str(error)).lower()}"))
+    if prediction.status != "unreadable":
+        facts.append(("Frames that were looked at", f"{prediction.frames:,}"))
+    return facts
+
+
+def _card(detector) -> dict[str, Any]:
+    """The model card in short, and as it is."""
+    config, fitted = detector.config, detector.fidelity_model
+    calibration = fitted.calibration
+    source = f"from {calibration.threshold_from}"
+    rows = [
+        ("Network", f"SSAAFormer, {config.model.variant}, {config.model.image_size} pixels"),
+        ("Parameters", f"{count_parameters(detector.network.config):,}"),
+        ("Trained on", f"{config.data.dataset}, {detector.step:,} of {config.train.steps:,} steps"),
+        ("Regressor", type(fitted.regressor.arrays).__name__),
+        ("Threshold", f"{calibration.threshold:.4f}, {source}"),
+    ]
+    if calibration.fake_below is not None:
+        rows.append(("Fake below", f"{calibration.fake_below:.4f}"))
+    path = detector.folder and detector.folder / "MODEL_CARD.md"
+    text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
+    return {"rows": rows, "limits": _limits(text), "text": text}
+
+
+def _limits(card: str) -> list[str]:
+    """The items of the card's section on limits, without marks."""
+    for title in ("## What it cannot do", "## Limits"):
+        if title in card:
+            section = card.split(title, 1)[1].split("\n## ", 1)[0]
+            items = section.split("\n- ")[1:]
+            return [
+                " ".join(item.split("\n\n")[0].replace("**", "").replace("`", "").split())
+                for item in items
+            ]
+    return []
+
+
+def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
+    """What it takes to get the same page again."""
+    command = ["deepfidelity", "--mode=predict", f"--input={path.name}", "--report=page.html"]
+    digests = [("Detector", prediction.detector)]
+    if detector.folder is not None:
+        weights = detector.folder / packed.WEIGHTS
+        if weights.is_file():
+            digests.append(("Weights, SHA-256", digest(weights)))
+        else:
+            command.insert(2, f"--workdir={detector.folder.name}")
+            digests.append(
+                ("Weights", provenance.digest_of_weights(detector.folder, detector.step))
+            )
+        digests.append(("Regressor, SHA-256", digest(detector.folder / "fidelity.npz")))
+    faces = asdict(detector.faces)
+    usual: Mapping[str, Any] = detector.config.faces.to_dict()
+    for name, value in faces.items():
+        if name in usual and value != usual[name] and name != "yunet":
+            command.append(f"--config.faces.{name}={value}")
+    return {
+        "command": shlex.join(command),
+        "settings": [(f"faces.{name}", str(value)) for name, value in faces.items()],
+        "digests": digests,
+        "versions": list(provenance.versions().items()),
+    }

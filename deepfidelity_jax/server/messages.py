@@ -1,0 +1,89 @@
+"""What goes over the wire: limits, jobs and errors, as the schema describes them."""
+
+import os
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deepfidelity_jax.detector.predict import Prediction
+from deepfidelity_jax.hosts import count_cores
+from deepfidelity_jax.images.pictures import MAX_PIXELS
+
+MIB = 2**20
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+ErrorType = Literal[
+    # of a request
+    "wrong_host", "foreign_page", "not_found", "wrong_method", "wrong_request", "no_such_job",
+    "no_page", "not_multipart", "bad_form", "not_media", "too_large", "upload_too_slow",
+    "upload_cut_off", "too_many_jobs", "too_many_connections", "disk_full", "no_worker", "internal",
+    # of a job
+    "too_long", "too_slow", "too_much_memory", "crashed",
+]  # fmt: skip
+
+
+def count_workers() -> int:
+    """Two processes, so that a long video does not hold up everybody; more on a large machine."""
+    cores = count_cores()
+    return min(cores, max(2, cores // 4), 8)
+
+
+def share_memory() -> int:
+    """What is enough for the largest photograph, but no more than half of what is here for all."""
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(3072 * MIB, here // 2 // count_workers())
+
+
+class Limits(BaseModel):
+    """What the server accepts. An error that comes from a limit names it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bytes: int = Field(256 * MIB, description="size of a file")
+    pixels: int = Field(MAX_PIXELS, description="pixels of a photograph")
+    video_seconds: int = Field(600, description="length of a video")
+    upload_seconds: int = Field(300, description="time an upload may take")
+    job_seconds: int = Field(180, description="time a file may take once a worker has it")
+    memory_bytes: int = Field(
+        default_factory=share_memory, description="memory a file may take in its worker"
+    )
+    jobs: int = Field(32, description="jobs that are uploaded, queued or running at a time")
+    kept_jobs: int = Field(256, description="ended jobs that are kept; older ones are removed")
+    kept_seconds: int = Field(600, description="time until an ended job and its page are removed")
+    connections: int = Field(256, description="requests answered at a time")
+    workers: int = Field(
+        default_factory=count_workers, description="processes that score, one file at a time each"
+    )
+
+
+class Error(BaseModel):
+    """Why a request or a job failed."""
+
+    type: ErrorType
+    message: str = Field(description="one sentence for people")
+    limit: int | None = Field(None, description="the limit that was passed, as in /api/limits")
+
+
+class Problem(BaseModel):
+    """The body of every answer with a status of 400 or more."""
+
+    error: Error
+
+
+class JobView(BaseModel):
+    """A job as a client sees it. What does not apply to its state is null."""
+
+    id: str = Field(description="a secret: whoever knows it can read and remove the job")
+    name: str = Field(description="name of the uploaded file, without folders")
+    bytes: int = Field(description="size of the uploaded file")
+    state: State
+    position: int | None = Field(None, description="queued: place in the queue, from 1")
+    step: str | None = Field(None, description="running: what is being done")
+    share: float | None = Field(
+        None, description="running: how much of the step is done, from 0 to 1"
+    )
+    prediction: Prediction | None = Field(
+        None, description="done: the line that --mode=predict prints, with the name as input"
+    )
+    page: str | None = Field(None, description="done: path of the page about it")
+    error: Error | None = Field(None, description="failed: why")

@@ -1,0 +1,146 @@
+"""A worker from the inside: one process that loads the detector once and scores file after file.
+
+It speaks JSON over a pipe, never pickle, so that whoever takes over a decoder gets no further than
+this process may go anyway.
+
+    to it     {"path": ..., "page": ...}
+    from it   {"ready": true}, {"refused": "why"}, {"step": ..., "share": ...},
+              {"prediction": {...}}, {"error": {"type": ..., "message": ..., "limit": ...}}
+"""
+
+import contextlib
+import json
+import resource
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from deepfidelity_jax import console, hosts
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.server.messages import MIB, Error, Limits
+
+
+def work(connection: Connection, workdir: str | None, cache: Path, limits: Limits) -> None:
+    """Load the detector, then score what comes through the pipe until it is closed.
+
+    Args:
+      connection: to the server.
+      workdir: that of the detector; None for the bundled one.
+      cache: folder for the programs of a detector without workdir.
+      limits: those of the server.
+    """
+    hosts.begin_worker()
+    console.quiet_libraries()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    def tell(**message):
+        connection.send_bytes(json.dumps(message, allow_nan=False).encode())
+
+    try:
+        detector = _load(workdir, cache, limits)
+    except InputError as error:
+        return tell(refused=str(error))
+    tell(ready=True)
+    _warm_up(detector)  # a file that comes meanwhile would have to wait for the same
+    _limit_memory(limits.memory_bytes)
+    while True:
+        try:
+            request = json.loads(connection.recv_bytes())
+        except EOFError:
+            return None
+        try:
+            path, page = Path(request["path"]), Path(request["page"])
+            tell(prediction=_score(detector, path, page, limits, tell))
+        except _Failed as failed:
+            tell(error=failed.error.model_dump())
+        except Exception as error:
+            if not _is_memory(error):
+                traceback.print_exc()
+                message = f"the file could not be scored: {console.one_line(error)[:200]}"
+                tell(error=Error(type="internal", message=message).model_dump())
+            else:
+                limit = limits.memory_bytes
+                message = f"reading this file takes more than {limit // MIB} MiB of memory"
+                told = Error(type="too_much_memory", message=message, limit=limit)
+                return tell(error=told.model_dump())  # a fresh process is the safer one
+        tell(ready=True)
+
+
+class _Failed(Exception):
+    """A file that is not scored; `error` says why."""
+
+    def __init__(self, error: Error):
+        super().__init__(error.message)
+        self.error = error
+
+
+def _load(workdir: str | None, cache: Path, limits: Limits):
+    """The detector, once it can score."""
+    import cv2
+
+    from deepfidelity_jax.detector.load import load
+    from deepfidelity_jax.workdir import keep_programs
+
+    cv2.setNumThreads(max(1, hosts.count_cores() // limits.workers))
+    keep_programs(Path(workdir) if workdir else cache)
+    detector = load(workdir)
+    if detector.fidelity_model is None:
+        raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
+    return detector
+
+
+def _warm_up(detector) -> None:
+    """Load the face finder, and compile what pages need."""
+    import numpy as np
+
+    from deepfidelity_jax.explanation.heat import heat_maps
+    from deepfidelity_jax.explanation.symmetry import symmetry_maps
+    from deepfidelity_jax.faces import detection
+
+    blank = np.zeros((64, 64, 3), np.uint8)
+    detection.detect(blank, detector.faces)
+    face = detector.prepare(blank[None])
+    heat_maps(detector, face)
+    symmetry_maps(detector, face)
+    detector.features_of_prepared(face)
+
+
+def _score(detector, path: Path, page: Path, limits: Limits, tell) -> dict:
+    """Write the page; the prediction as plain values, with the name of the file as `input`."""
+    from deepfidelity_jax.page.page import write_page
+
+    _require_short(path, limits.video_seconds)
+    prediction = write_page(detector, path, page, lambda step, share: tell(step=step, share=share))
+    return prediction.to_dict() | {"input": path.name}
+
+
+def _require_short(path: Path, seconds: int) -> None:
+    """_Failed for a video that is too long; whatever else is wrong, the prediction will say."""
+    from deepfidelity_jax.images import formats, media, videos
+
+    with contextlib.suppress(formats.MediaError, OSError):
+        if media.identify(path) == "video":
+            info = videos.video_info(path)
+            length = info.frames / info.rate
+            if length > seconds:
+                message = f"the video lasts {length:.0f} seconds, more than {seconds}"
+                raise _Failed(Error(type="too_long", message=message, limit=seconds))
+
+
+def _limit_memory(growth: int) -> None:
+    """Let this process take so many bytes more than it has now."""
+    if not sys.platform.startswith("linux"):
+        return
+    # Where the machine runs out of memory all the same, the system ends this process, not another.
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    # RLIMIT_DATA, as the address space also counts what is reserved and never used.
+    status = Path("/proc/self/status").read_text().split()
+    now = int(status[status.index("VmData:") + 1]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (now + growth, now + growth))
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether an exception, of whatever library, says that memory has run out."""
+    words = ("Insufficient memory", "RESOURCE_EXHAUSTED", "bad_alloc")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

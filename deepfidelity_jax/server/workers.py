@@ -1,0 +1,170 @@
+"""The processes that read files, as the server sees them: started, watched, replaced.
+
+A decoder that crashes, hangs or eats memory takes its process along, and the job that it was about
+gets an error. The server itself never decodes anything.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import signal
+from pathlib import Path
+
+from deepfidelity_jax import hosts
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.server import scorer
+from deepfidelity_jax.server.jobs import Job, Jobs
+from deepfidelity_jax.server.messages import Limits
+
+LONGEST_MESSAGE = 16 * 2**20  # bytes; a prediction has some hundred a person
+LONGEST_PAUSE_S = 30  # between attempts to start a process that ends while it loads
+
+
+class Workers:
+    """All worker processes of a server, as a context manager that ends with the last of them.
+
+    Args:
+      jobs: where they take their work from.
+      workdir: of the detector; None for the bundled one.
+      cache: folder for compiled programs.
+      limits: those of the server.
+
+    Raises:
+      InputError: on entry, if there is no such detector, or it cannot be loaded here.
+    """
+
+    def __init__(self, jobs: Jobs, workdir: str | None, cache: Path, limits: Limits):
+        self._jobs, self._limits = jobs, limits
+        self._arguments = (workdir, cache, limits)
+        self._tasks: list[asyncio.Task] = []
+
+    async def __aenter__(self):
+        self._first = asyncio.get_running_loop().create_future()
+        self._add()
+        try:
+            await self._first
+        except BaseException:
+            await self.__aexit__()
+            raise
+        while len(self._tasks) < self._limits.workers:
+            self._add()  # once there are compiled programs, as all need the same
+        return self
+
+    async def __aexit__(self, *error):
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _add(self) -> None:
+        self._tasks.append(asyncio.create_task(self._keep_one()))
+
+    async def _keep_one(self) -> None:
+        """Start a process, give it jobs, and start another when it ends."""
+        failures = 0
+        while True:
+            process = _Process(*self._arguments)
+            try:
+                await process.wait_until_ready()
+                failures, self._jobs.broken = 0, ""
+                if not self._first.done():
+                    self._first.set_result(None)
+                await self._feed(process)
+            except _Gone as gone:
+                failures += 1
+                self._jobs.broken = str(gone)
+                if not self._first.done():
+                    self._first.set_exception(InputError(str(gone)))
+            finally:
+                await process.end()
+            if failures:
+                await asyncio.sleep(min(2**failures, LONGEST_PAUSE_S))
+
+    async def _feed(self, process: "_Process") -> None:
+        """Give a process job after job until it has ended."""
+        while True:
+            job = await self._jobs.take()
+            if not process.is_alive():
+                return self._jobs.put_back(job)
+            if not await self._score(process, job):
+                return None
+
+    async def _score(self, process: "_Process", job: Job) -> bool:
+        """Have one job scored; whether the process is ready for another."""
+        limit = self._limits.job_seconds
+        late = ("too_slow", f"the file takes more than {limit} seconds", limit)
+        job.begin(process.kill)
+        timer = asyncio.get_running_loop().call_later(limit, job.fail, *late)
+        try:
+            process.tell(path=str(job.path), page=str(job.page))
+            while not (message := await process.hear()).get("ready"):
+                job.hear(message)
+            return True
+        except (_Gone, ValueError, TypeError, LookupError):  # or it talks nonsense
+            await process.end()
+            job.fail(
+                "crashed", f"{process.epitaph()} while it read this file, which may be damaged"
+            )
+            return False
+        finally:
+            timer.cancel()
+            self._jobs.end(job)
+
+
+class _Gone(Exception):
+    """A process has ended; the message says why, if that is known."""
+
+
+class _Process:
+    """One worker process and the pipe to it."""
+
+    def __init__(self, *arguments):
+        context = multiprocessing.get_context("spawn")  # JAX's threads survive no fork
+        self._pipe, its = context.Pipe()
+        self._process = context.Process(target=scorer.work, args=(its, *arguments), daemon=True)
+        with hosts.undisturbed():
+            self._process.start()
+        its.close()
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.is_alive()
+
+    async def wait_until_ready(self) -> None:
+        """Until the detector is loaded; _Gone if it cannot be."""
+        try:
+            message = await self.hear()
+        except _Gone:
+            await self.end()
+            raise _Gone(f"{self.epitaph()} while it loaded the detector") from None
+        if "refused" in message:
+            raise _Gone(message["refused"])
+
+    def tell(self, **message) -> None:
+        """Send it a message; _Gone if it has ended."""
+        try:
+            self._pipe.send_bytes(json.dumps(message).encode())
+        except OSError:
+            raise _Gone from None
+
+    async def hear(self) -> dict:
+        """Its next message; _Gone if it ends before that."""
+        try:
+            return json.loads(await asyncio.to_thread(self._pipe.recv_bytes, LONGEST_MESSAGE))
+        except (EOFError, OSError):
+            raise _Gone from None
+
+    def kill(self) -> None:
+        """End it at once, without waiting."""
+        self._process.kill()
+
+    async def end(self) -> None:
+        """End it and wait until it is gone."""
+        self._process.kill()
+        await asyncio.to_thread(self._process.join)
+        self._pipe.close()
+
+    def epitaph(self) -> str:
+        """How it ended, as the beginning of a sentence."""
+        status = self._process.exitcode or 0
+        how = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return f"the worker process ended ({how})"

@@ -1,0 +1,71 @@
+"""A folder for a hub is a detector, and its card has the fields that hubs read."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import yaml
+from random_detectors import draw_crops
+
+import deepfidelity_jax as df
+from deepfidelity_jax.detector import bundled
+from deepfidelity_jax.export import hub
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("hub") / "detector"
+    hub.write_folder(bundled.folder(), place, "face_folder", bundled.LICENCE)
+    return place
+
+
+def front(text):
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_it_scores_as_the_detector_to_the_bit(folder):
+    own, there = df.load(), df.load(folder)
+    crops = draw_crops(3, 108)
+    np.testing.assert_array_equal(there.fidelity(crops), own.fidelity(crops))
+    jax.tree.map(np.testing.assert_array_equal, there.variables, own.variables)
+    assert there.threshold == own.threshold
+    assert there.faces == own.faces
+
+
+def test_nothing_in_it_is_pickled(folder):
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "README.md", "config.json", "model.safetensors", "fidelity.npz", "training_pictures.json"
+    }  # fmt: skip
+    with np.load(folder / "fidelity.npz", allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
+    assert json.loads((folder / "config.json").read_text())["id2label"] == {
+        "0": "fake",
+        "1": "real",
+    }
+
+
+def test_the_card_has_the_fields_and_the_figures(folder):
+    text = (folder / "README.md").read_text()
+    fields = front(text)
+    assert fields["license"] == "apache-2.0"
+    assert fields["library_name"] == "deepfidelity_jax"
+    assert fields["pipeline_tag"] == "image-classification"
+    (result,) = fields["model-index"][0]["results"]
+    figures = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert figures == {"roc_auc": 0.835, "accuracy": 0.710}
+    assert (bundled.folder() / "MODEL_CARD.md").read_text().strip() in text
+
+
+def test_what_is_not_known_is_not_said():
+    fields = front(hub.make_card("# Model card\n\nNothing was measured.\n", "face_folder", ""))
+    assert fields["license"] == "other"
+    assert "model-index" not in fields
+    assert "metrics" not in fields
+
+
+def test_a_folder_is_exported_again_as_it_is(folder, tmp_path):
+    hub.write_folder(folder, tmp_path / "again", "face_folder", bundled.LICENCE)
+    for path in folder.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name

@@ -1,0 +1,61 @@
+"""Every variant of the network is the same function in ONNX operators."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from random_detectors import draw_crops, draw_variables
+
+from deepfidelity_jax.export.onnx_graph import Graph
+from deepfidelity_jax.export.onnx_model import run
+from deepfidelity_jax.export.onnx_network import write_network
+from deepfidelity_jax.export.view import make_view, take
+from deepfidelity_jax.network.fold import fold
+from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, normalise
+
+# The widths, heads and layer scale of each variant; fewer of the equal blocks, for time.
+VARIANTS = {
+    name: getattr(SSAAFormerConfig, name)(depths=(2, 1, 2, 1), symmetric=(1, 0, 1, 0))
+    for name in ("tiny", "small", "base", "large")
+}
+
+
+def write(config, variables, view):
+    graph = Graph()
+    features, logits = write_network(graph, config, variables, view, "crops")
+    unused = graph("ReduceMax", logits, np.array([1]), keepdims=0)
+    outputs = {
+        "features": (features, [config.widths[3]]), "logits": (logits, [2]),
+        "fidelity": (unused, []), "p_fake": (unused, []),
+    }  # fmt: skip
+    return graph.finish("crops", view.crop, outputs, {}).SerializeToString()
+
+
+def fold_drawn(config):
+    return jax.device_get(fold(draw_variables(SSAAFormer(config), 64), config))
+
+
+@pytest.mark.parametrize(
+    "variant",
+    ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("small", "base", "large"))],
+)
+@pytest.mark.parametrize("crop", [72, 50])
+def test_every_variant(variant, crop):
+    config, view = VARIANTS[variant], make_view(crop, 64, 64 / 72)
+    variables, crops = fold_drawn(config), draw_crops(3, crop)
+    found = run(write(config, variables, view), crops)
+    network = SSAAFormer(config, folded=True)
+    images = normalise(take(view, jnp.asarray(crops)))
+    wanted = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, images)
+    for name in ("features", "logits"):
+        values = np.asarray(getattr(wanted, name))
+        assert values.std() > 0.01
+        np.testing.assert_allclose(found[name], values, atol=1e-5, rtol=1e-5)
+
+
+def test_a_parameter_without_a_place_is_no_small_matter():
+    config = VARIANTS["tiny"]
+    variables = fold_drawn(config)
+    variables["params"]["stage1"]["plain_0"]["gate"] = {"kernel": np.ones((4, 4))}
+    with pytest.raises(AssertionError, match=r"stage1/plain_0/gate/kernel"):
+        write(config, variables, make_view(64, 64, 1.0))

@@ -1,0 +1,180 @@
+"""A page says what predict says, holds all it shows, and is written whatever the file is."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from html import escape
+
+import numpy as np
+import pytest
+import trees
+from pages import Page, assert_sound
+from PIL import Image
+
+import deepfidelity_jax as df
+from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax.detector.predict import predict
+from deepfidelity_jax.page.page import write_page
+from deepfidelity_jax.page.wording import number
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NASTY = '<script>alert(1)</script>"&\u202egpj.png'
+
+
+@pytest.fixture(scope="module")
+def detector():
+    """The bundled one, for ready crops."""
+    found = df.load()
+    found.faces = replace(found.faces, detector="none", frames=6)
+    return found
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    rng = np.random.default_rng(3)
+    who, where = renderer.sample_identity(rng), renderer.sample_scene(rng)
+    (pose,) = renderer.sample_poses(rng, 1)
+    path = tmp_path_factory.mktemp("photo") / "anna.png"
+    Image.fromarray(renderer.render(who, where, pose, 160)[0]).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    trees.write_video(path, trees.film(1, count=20, side=96, shape=(140, 140)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def video_page(detector, clip):
+    output = clip.with_suffix(".html")
+    write_page(detector, clip, output)
+    return output
+
+
+def test_a_photograph(detector, photo, tmp_path):
+    steps = []
+    found = write_page(
+        detector, photo, tmp_path / "a.html", lambda step, share: steps.append((step, share))
+    )
+    assert found == predict(detector, photo)
+    page = Page(tmp_path / "a.html")
+    assert_sound(page)
+    assert f"fidelity {number(found.fidelity)}" in page.text
+    assert {"real": "Real:", "fake": "Fake:", "uncertain": "Uncertain:"}[found.status] in page.text
+    for words in (
+        "How sure, and what that rests on", "What would make it unsure", "is not known: the",
+        "Size of the face", "Unlike the training data", "What it rests on", "Its mirror image",
+        "What it cannot do", "SHA-256", "--mode=predict", found.detector, "Fake below",
+    ):  # fmt: skip
+        assert words in page.text
+    assert "Over time" not in page.text
+    # The photograph, and the face, its heat map, its mirror image and its symmetry map.
+    assert len(page.sources) == 5
+    assert steps[0] == ("finding and scoring faces", 0.0)
+    assert steps[-1] == ("done", 1.0)
+    assert all(0 <= share <= 1 for _, share in steps)
+    # Once more, to the byte.
+    write_page(detector, photo, tmp_path / "b.html")
+    assert (tmp_path / "b.html").read_bytes() == (tmp_path / "a.html").read_bytes()
+
+
+def test_a_video_has_a_timeline_that_leads_to_faces(video_page):
+    page = Page(video_page)
+    assert_sound(page)
+    assert "Over time" in page.text
+    faces = [name for name in page.ids if name.startswith("person-0-frame-")]
+    assert 2 <= len(faces) <= 3
+    for name in faces:
+        assert page.links.count(f"#{name}") == 2, "from the timeline and from the table"
+    assert page.links.count("#timeline-0") == len(faces)
+    text = page.text
+    for words in ("lowest fidelity", "highest fidelity", "All 6 frames as a table"):
+        assert words in text
+    assert video_page.stat().st_size < 500_000
+
+
+def test_a_file_without_a_verdict_has_a_page(detector, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    found = write_page(detector, tmp_path / "broken.jpg", tmp_path / "broken.html")
+    assert found.status == "unreadable"
+    page = Page(tmp_path / "broken.html")
+    assert_sound(page)
+    assert "No verdict: the file cannot be read" in page.text
+    assert found.note in page.text
+    assert not page.sources
+    Image.new("RGB", (200, 200), "white").save(tmp_path / "wall.png")
+    finder = df.load()
+    found = write_page(finder, tmp_path / "wall.png", tmp_path / "wall.html")
+    assert found.status == "no face"
+    assert "No verdict: no face was found" in Page(tmp_path / "wall.html").text
+    found = write_page(detector, tmp_path / "none.jpg", tmp_path / "none.html", reason="a reason")
+    assert (found.status, found.note) == ("unreadable", "a reason")
+    assert "a reason" in Page(tmp_path / "none.html").text
+
+
+def test_a_name_is_shown_and_never_run(detector, photo, tmp_path):
+    path = tmp_path / NASTY.replace("/", "∕")
+    shutil.copy(photo, path)
+    write_page(detector, path, tmp_path / "a.html")
+    page = Page(tmp_path / "a.html")
+    assert_sound(page)
+    assert "<script>alert(1)" in page.text
+    assert "⟨U+202E⟩gpj.png" in page.text
+    assert "\u202e" not in page.html
+
+
+def test_a_failed_page_leaves_the_one_before(detector, photo, tmp_path):
+    (tmp_path / "a.html").write_text("before")
+
+    def fail(step, share):
+        if step == "reading frames":
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_page(detector, photo, tmp_path / "a.html", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+    assert (tmp_path / "a.html").read_text() == "before"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_a_browser_shows_it_on_a_phone_and_prints_it(video_page, tmp_path):
+    """No sideways scroll at 400 pixels, every picture decoded, links in the tab order; a PDF."""
+    wrapper = tmp_path / "wrapper.html"
+    wrapper.write_text(
+        f'<iframe id="f" width="400" height="900" srcdoc="{escape(video_page.read_text())}">'
+        """</iframe><script>onload = () => {
+          const page = f.contentDocument, pictures = [...page.images];
+          const dot = page.querySelector("a.dot");
+          dot.focus();
+          document.title = JSON.stringify([
+            page.documentElement.scrollWidth, page.documentElement.clientWidth,
+            pictures.length, pictures.filter(p => p.naturalWidth > 0).length,
+            page.activeElement === dot,
+          ]);
+        }</script>"""
+    )
+    options = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+        "--no-first-run", "--disable-background-networking", "--disable-component-update",
+        "--disable-sync", f"--user-data-dir={tmp_path / 'user'}",
+    ]  # fmt: skip
+    dump = [*options, "--dump-dom", wrapper.as_uri()]
+    shown = subprocess.run(dump, capture_output=True, text=True, timeout=120, check=True).stdout
+    width, visible, pictures, decoded, focused = json.loads(
+        shown.split("<title>")[1].split("</title>")[0]
+    )
+    assert width <= visible <= 400
+    assert pictures == decoded >= 8
+    assert focused
+    pdf = tmp_path / "page.pdf"
+    subprocess.run(
+        [*options, f"--print-to-pdf={pdf}", video_page.as_uri()],
+        capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    printed = pdf.read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert printed.count(b"/Subtype /Image") >= 8

@@ -1,0 +1,84 @@
+"""The schema says what the answers are; errors have one form."""
+
+import json
+
+import jsonschema
+from asking import LIMITS, PICTURE, ask, form
+
+SCHEMA = {"method": "GET", "url": "/api/openapi.json"}
+
+
+def get(url, method="GET"):
+    return {"method": method, "url": url}
+
+
+def test_answers_are_what_the_schema_says(tmp_path):
+    schema, limits, job, problem = ask(
+        tmp_path,
+        SCHEMA,
+        get("/api/limits"),
+        form((b'name="file"; filename="a.jpg"', PICTURE)),
+        get("/api/jobs/none"),
+    )
+    parts = schema.json()["components"]
+
+    def check(answer, name):
+        jsonschema.validate(
+            answer.json(), {"$ref": f"#/components/schemas/{name}"} | {"components": parts}
+        )
+
+    check(limits, "Limits")
+    check(job, "JobView")
+    check(problem, "Problem")
+    assert limits.json() == json.loads(LIMITS.model_dump_json())
+    operations = {
+        f"{method} {path}" for path, item in schema.json()["paths"].items() for method in item
+    }
+    assert operations == {
+        "post /api/jobs", "get /api/jobs/{id}", "delete /api/jobs/{id}",
+        "get /api/jobs/{id}/events", "get /api/jobs/{id}/page", "get /api/limits",
+    }  # fmt: skip
+    assert "prediction" in parts["schemas"]["JobView"]["properties"]
+    assert "p_fake" in parts["schemas"]["Prediction"]["properties"]
+
+
+def test_every_error_has_the_same_form(tmp_path):
+    for request, status, type in (
+        (get("/api/jobs/none"), 404, "no_such_job"),
+        (get("/api/jobs/none/page"), 404, "no_such_job"),
+        (get("/api/jobs/none/events"), 404, "no_such_job"),
+        (get("/api/jobs/none", "DELETE"), 404, "no_such_job"),
+        (get("/api/jobs/..%2F..%2Fx"), 404, "not_found"),
+        (get("/static/../serve.py"), 404, "not_found"),
+        (get("/static/%2e%2e/serve.py"), 404, "not_found"),
+        (get("/docs"), 404, "not_found"),
+        (get("/api/jobs"), 405, "wrong_method"),
+        (get("/api/limits", "POST"), 405, "wrong_method"),
+    ):
+        (answer,) = ask(tmp_path, request)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (status, type), request
+
+
+def test_a_job_is_cancelled_and_then_forgotten(tmp_path):
+    def again(method, more=""):
+        return lambda posted: get(posted.headers["location"] + more, method)
+
+    posted, queued, cancelled, seen, events, page, removed, gone = ask(
+        tmp_path, form((b'name="file"; filename="a.jpg"', PICTURE)), again("GET"), again("DELETE"),
+        again("GET"), again("GET", "/events"), again("GET", "/page"), again("DELETE"), again("GET"),
+    )  # fmt: skip
+    assert (posted.status_code, cancelled.status_code, removed.status_code) == (202, 204, 204)
+    assert posted.json() == queued.json()
+    assert seen.json() == queued.json() | {"state": "cancelled", "position": None}
+    assert events.headers["content-type"].startswith("text/event-stream")
+    assert events.text == f"data: {json.dumps(seen.json())}\n\n"
+    assert (page.status_code, page.json()["error"]["type"]) == (404, "no_page")
+    assert gone.status_code == 404
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_the_page_loads_nothing_from_elsewhere(tmp_path):
+    for path in ("/", "/static/page.js", "/static/page.css"):
+        (answer,) = ask(tmp_path, get(path))
+        assert answer.status_code == 200
+        assert "//" not in answer.text.replace("// ", ""), path

@@ -1,0 +1,169 @@
+"""The page in a real browser: click, drop, keyboard, a narrow screen, errors, accessibility."""
+
+import base64
+from importlib import resources
+
+import pytest
+import trees
+from browsing import DROP, open_browser
+from PIL import Image
+
+pytestmark = pytest.mark.e2e
+WAIT = 60  # seconds
+BUSY = "#jobs progress:not([hidden])"
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    path = tmp_path_factory.mktemp("given") / "anna.jpg"
+    Image.fromarray(trees.draw_person(3)).save(path, quality=95)
+    return path
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    driver = open_browser(tmp_path_factory.mktemp("browser"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(driver, server):
+    """The page, just opened; afterwards nothing may have gone wrong in it, nor be left of it."""
+    driver.set_window_size(1000, 900)
+    driver.get(server.url)
+    yield driver
+    driver.get("about:blank")
+    wait(driver, lambda _: not server.files())
+
+
+def find(page, selector):
+    return page.find_element("css selector", selector)
+
+
+def find_all(page, selector):
+    return page.find_elements("css selector", selector)
+
+
+def wait(page, condition):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(page, WAIT, 0.05).until(condition)
+
+
+def press(page, *keys):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(page).send_keys(*keys).perform()
+
+
+def drop(page, *files):
+    pairs = [(name, base64.b64encode(content).decode()) for name, content in files]
+    page.execute_script(DROP, pairs)
+
+
+def states(page):
+    """What the list says of each file, by its name."""
+    entries = find_all(page, "#jobs li")
+    return {find(entry, ".name").text: find(entry, ".state").text for entry in entries}
+
+
+def complaints(page):
+    """What the browser logged as an error: foreign content, scripts that fail."""
+    return [entry["message"] for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def violations(page):
+    """What axe finds wrong, by the rules of WCAG 2.1, levels A and AA, and by best practice."""
+    script = resources.files("axe_core_python") / "axe.min.js"
+    page.execute_script(script.read_text(encoding="utf-8"))
+    found = page.execute_async_script(
+        "axe.run(document, {iframes: false}).then(arguments[arguments.length - 1])"
+    )
+    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
+
+
+def is_too_wide(page):
+    return page.execute_script("return document.documentElement.scrollWidth > window.innerWidth")
+
+
+def test_a_chosen_photograph_gets_the_verdict_of_the_api(page, server, photograph):
+    assert violations(page) == []
+    find(page, "#files").send_keys(str(photograph))
+    wait(page, lambda page: find(page, "#result").is_displayed())
+    job = server.wait(server.post("anna.jpg", photograph.read_bytes()))
+    server.client.delete(f"/api/jobs/{job['id']}")
+    verdict = job["prediction"]["status"]
+    assert find(page, "#result-title").text.lower() == f"{verdict}: anna.jpg"
+    assert f"{job['prediction']['fidelity']:.3f}" in find(page, "#result-meaning").text
+    assert find(page, "#news").get_attribute("textContent").lower() == f"anna.jpg: {verdict}"
+    page.switch_to.frame(find(page, "#result-page"))
+    assert "anna.jpg" in find(page, "body").text
+    page.switch_to.default_content()
+    assert violations(page) == []
+    page.set_window_size(360, 740)
+    assert not is_too_wide(page)
+    assert complaints(page) == []
+
+
+def test_all_dropped_files_are_taken_and_errors_are_told(page, photograph):
+    content = photograph.read_bytes()
+    named = "<img src=x onerror=document.title=1>.jpg"
+    drop(page, ("notes.txt", b"words"), ("cut.jpg", content[: len(content) // 2]), (named, content))
+    wait(page, lambda page: not find_all(page, BUSY))
+    told = states(page)
+    assert told.pop("notes.txt") == "this cannot be scored: not a photograph or video"
+    assert told.pop("cut.jpg") == "Not readable"
+    assert told.pop(named) in ("Real", "Fake", "Uncertain")
+    assert not told
+    assert page.title.startswith("Real or fake?")
+    assert violations(page) == []
+    page.set_window_size(360, 740)
+    assert not is_too_wide(page)
+    # The server's own refusal is all that is logged.
+    assert [line for line in complaints(page) if "415" not in line] == []
+
+
+def test_too_large_a_file_is_not_even_sent(page):
+    most = page.execute_async_script(
+        "fetch('/api/limits').then((a) => a.json()).then((l) => arguments[0](l.bytes))"
+    )
+    # A file of holes: it takes no memory until it is read.
+    page.execute_script("take([{name: 'long.mp4', size: arguments[0] + 1}])", most)
+    assert states(page) == {"long.mp4": f"the file has more than {most // 2**20} MiB"}
+
+
+def test_everything_works_from_the_keyboard(page, photograph):
+    from selenium.webdriver.common.keys import Keys
+
+    page.execute_script(
+        "document.getElementById('files').addEventListener('click',"
+        " (event) => { event.preventDefault(); document.title = 'asked'; })"
+    )
+    press(page, Keys.TAB)
+    assert page.switch_to.active_element.get_attribute("id") == "choose"
+    press(page, Keys.ENTER)  # opens the system's own dialog, which no script can reach
+    assert page.title == "asked"
+    find(page, "#files").send_keys(str(photograph))
+    wait(page, lambda page: not find_all(page, BUSY))
+    press(page, Keys.TAB)
+    assert page.switch_to.active_element.get_attribute("aria-label") == "Show anna.jpg"
+    press(page, Keys.ENTER)
+    assert page.switch_to.active_element.get_attribute("id") == "result"
+    press(page, Keys.TAB)
+    assert page.switch_to.active_element.get_attribute("id") == "result-tab"
+    press(page, Keys.SHIFT, Keys.TAB)
+    find(page, ".remove").send_keys(Keys.ENTER)
+    assert not find(page, "#visit").is_displayed()
+    assert not find(page, "#result").is_displayed()
+    assert page.switch_to.active_element.get_attribute("id") == "choose"
+    assert find(page, "#news").get_attribute("textContent") == "anna.jpg: removed"
+
+
+def test_a_file_can_be_cancelled_and_a_lost_server_is_told(page, server, photograph):
+    drop(page, ("anna.jpg", photograph.read_bytes()))
+    wait(page, lambda page: states(page)["anna.jpg"] not in ("uploading", ""))
+    find(page, ".remove").click()
+    assert states(page) == {}
+    assert find(page, "#news").get_attribute("textContent") == "anna.jpg: cancelled"
+    wait(page, lambda _: not server.files())

@@ -1,0 +1,162 @@
+"""The server as a process: one line where it cannot start, nothing left, and it outlives files."""
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+
+import cv2
+import httpx
+import pytest
+import trees
+from conftest import assert_told
+from PIL import Image
+from serving import Server
+
+from deepfidelity_jax.server.serve import PREFIX
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    path = tmp_path_factory.mktemp("given") / "anna.jpg"
+    Image.fromarray(trees.draw_person(3)).save(path, quality=95)
+    return path.read_bytes()
+
+
+def test_wrong_flags_end_in_one_line(run, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert_told(run("--mode=serve", f"--port={port}"), f"--port={port}", "another program")
+    assert_told(run("--mode=serve", "--port=70000"), "70000")
+    assert_told(run("--mode=serve", "--host=192.0.2.1", "--port=0"), "--host=192.0.2.1")
+    assert_told(run("--mode=serve", "--input=a.jpg"), "--input is not for --mode=serve")
+    assert_told(run("--mode=predict", "--port=1"), "--port is not for --mode=predict")
+
+
+def test_the_verdict_is_the_line_of_predict(server, run, photograph, tmp_path):
+    (tmp_path / "anna.jpg").write_bytes(photograph)
+    _, out, _ = run("--mode=predict", f"--input={tmp_path / 'anna.jpg'}", "--quiet")
+    line = json.loads(out)
+    job = server.wait(server.post("anna.jpg", photograph))
+    told = job["prediction"]
+    assert list(told) == list(line)
+    for name in set(line) - {"input", "modified", "fidelity", "p_fake", "faces"}:
+        assert told[name] == line[name], name
+    assert told["input"] == "anna.jpg"
+    # Another number of devices adds in another order.
+    assert told["fidelity"] == pytest.approx(line["fidelity"], abs=1e-4)
+    page = server.client.get(job["page"])
+    assert page.headers["content-security-policy"].startswith("sandbox")
+    assert "anna.jpg" in page.text
+    assert str(server.temporary) not in page.text
+    assert [path.name for path in server.files()] == ["page.html"]
+    assert server.client.delete(f"/api/jobs/{job['id']}").status_code == 204
+    assert not server.files()
+    assert server.client.get(job["page"]).status_code == 404
+
+
+def test_a_decoder_that_dies_takes_no_server_along(server, photograph, tmp_path):
+    """One job fails, the one behind it is scored by the next process, nothing is left."""
+    trees.write_video(tmp_path / "clip.mp4", trees.film(1, count=40) * 20)
+    doomed = server.post("clip.mp4", (tmp_path / "clip.mp4").read_bytes())
+    behind = server.post("anna.jpg", photograph)
+    server.wait(doomed, "running")
+    (worker,) = server.workers()
+    os.kill(worker, signal.SIGSEGV)
+    error = server.wait(doomed)["error"]
+    assert error["type"] == "crashed"
+    assert "SIGSEGV" in error["message"]
+    assert server.wait(behind)["state"] == "done"
+    assert server.workers() != [worker]
+
+
+def test_a_running_job_is_cancelled(server, photograph, tmp_path):
+    trees.write_video(tmp_path / "clip.mp4", trees.film(1, count=40) * 20)
+    posted = server.post("clip.mp4", (tmp_path / "clip.mp4").read_bytes())
+    server.wait(posted, "running")
+    with server.client.stream("GET", posted.headers["location"] + "/events") as events:
+        server.client.delete(posted.headers["location"])
+        told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data:")]
+    assert told[-1]["state"] == "cancelled"
+    deadline = time.monotonic() + 10
+    while any(path.name == "clip.mp4" for path in server.files()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_hostile_files_are_told_apart(server, tmp_path):
+    """Each ends in an answer of its own; none holds up the server."""
+    trees.bad_files(tmp_path)
+    bomb = server.wait(server.post("bomb.png", (tmp_path / "huge.png").read_bytes()))
+    assert bomb["prediction"]["note"] == "30000x30000 pixels, more than 178 million"
+    trees.write_video(tmp_path / "a.avi", trees.film(1, count=4))
+    claims = server.wait(server.post("million.avi", claim_frames(tmp_path / "a.avi", 10**6)))
+    assert claims["state"] == "done"
+    assert claims["prediction"]["frames"] == 4
+    writer = cv2.VideoWriter(
+        str(tmp_path / "long.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 1, (32, 32)
+    )
+    for frame in trees.film(1, count=1, side=20, shape=(32, 32)) * 700:
+        writer.write(frame)
+    writer.release()
+    long = server.wait(server.post("long.avi", (tmp_path / "long.avi").read_bytes()))
+    assert long["error"] == {
+        "type": "too_long", "message": "the video lasts 700 seconds, more than 600", "limit": 600
+    }  # fmt: skip
+    named = "../../../x<img src=x onerror=alert(1)>.png"
+    outside = server.wait(server.post(named, (tmp_path / "dot.png").read_bytes()))
+    assert outside["name"] == "x<img src=x onerror=alert(1)>.png"
+    page = server.client.get(outside["page"]).text
+    assert "<img src=x" not in page
+    assert "x&lt;img src=x" in page
+    for job in (bomb, claims, long, outside):
+        server.client.delete(f"/api/jobs/{job['id']}")
+    assert not [path for path in server.temporary.iterdir() if not path.name.startswith(PREFIX)]
+
+
+def claim_frames(path, count):
+    """An AVI whose headers give another number of frames."""
+    content = bytearray(path.read_bytes())
+    for chunk, offset in ((b"avih", 8 + 16), (b"strh", 8 + 32)):
+        at = content.index(chunk) + offset
+        content[at : at + 4] = count.to_bytes(4, "little")
+    return bytes(content)
+
+
+def test_what_is_announced_as_huge_is_refused_at_once(server):
+    head = (
+        f"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {10 * 2**30}\r\n"
+        "Content-Type: multipart/form-data; boundary=edge\r\n\r\n"
+    )
+    address = httpx.URL(server.url)
+    with socket.create_connection((address.host, address.port), timeout=20) as announced:
+        announced.sendall(head.encode())
+        answer = announced.recv(4096).decode()
+    assert answer.startswith("HTTP/1.1 413 ")
+    assert '"type":"too_large"' in answer
+    assert not server.files()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_in_order_and_what_a_killed_one_left_goes(number, photograph, tmp_path):
+    left = tmp_path / f"{PREFIX}left"
+    left.mkdir()
+    (left / ".lock").touch()
+    (left / "face.jpg").touch()
+    server = Server(tmp_path)
+    assert not left.exists()
+    folder = next(tmp_path.iterdir())
+    assert folder.stat().st_mode & 0o777 == 0o700
+    server.wait(server.post("anna.jpg", photograph), "running")
+    workers = server.workers()
+    status, said = server.end(number)
+    assert (status, said) == (0, "the server has ended; the files it was given are removed\n")
+    assert not list(tmp_path.iterdir())
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", server.url)
