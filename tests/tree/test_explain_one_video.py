@@ -20,7 +20,8 @@ for place, found in examined.items():
     (face,), _, _ = show_faces(detector, [own.crops[first]], lambda share: None)
     seen = detector.prepare(decode_image(own.crops[first].image)[None])[0]
     shown_face = cv2.resize(picture_of(face.face), seen.shape[:2], interpolation=cv2.INTER_AREA)
-    headline, html = VERDICTS[found.prediction.status][0], (copies / f"{place.name}.html").read_text()
+    headline = VERDICTS[found.prediction.status][0]
+    html = (copies / f"{place.name}.html").read_text()
     said[place.name] = {
         "prediction": found.prediction.to_dict(),
         "headline": headline,
