@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from notebooks import COLABS, pictures_of, text_of
+from notebooks import COLABS, execute, pictures_of, text_of
 
 from deepfidelity_jax.files import digest
 from deepfidelity_jax.records.schema import REAL, Records
@@ -49,14 +49,20 @@ def write_pictures(records_folder, place):
         (folder / f"{number}.jpg").write_bytes(row["image"])
 
 
-def test_it_runs_on_archives_and_shows_the_metrics(finished, records_folder, tmp_path, execute):
+def test_it_runs_on_archives_and_shows_the_metrics(finished, records_folder, tmp_path, monkeypatch):
     runs = tmp_path / "runs"
     shutil.copytree(finished, runs / "one", ignore=shutil.ignore_patterns("cache", "tensorboard"))
     write_pictures(records_folder, tmp_path / "pictures" / "photos")
     workdir = shutil.make_archive(tmp_path / "run", "gztar", runs)
     folder = shutil.make_archive(tmp_path / "photos", "zip", tmp_path / "pictures")
     notebook, read_back = execute(
-        "evaluate.ipynb", READ_BACK, workdir=workdir, folder=folder, detector="none"
+        "evaluate.ipynb",
+        READ_BACK,
+        tmp_path,
+        monkeypatch,
+        workdir=workdir,
+        folder=folder,
+        detector="none",
     )
 
     text, run = text_of(notebook), Path(read_back["run"])
@@ -93,8 +99,10 @@ def test_it_runs_on_archives_and_shows_the_metrics(finished, records_folder, tmp
 
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_with_nothing_given_it_trains_the_demo(execute):
-    notebook, read_back = execute("evaluate.ipynb", READ_BACK, demo_people=6, demo_steps=4)
+def test_with_nothing_given_it_trains_the_demo(tmp_path, monkeypatch):
+    notebook, read_back = execute(
+        "evaluate.ipynb", READ_BACK, tmp_path, monkeypatch, demo_people=6, demo_steps=4
+    )
     assert read_back["metrics"]["training_checked"] is True
     assert read_back["metrics"]["n_files"] == read_back["metrics"]["n_frames"]
     assert len(pictures_of(notebook)) >= 5

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from notebooks import pictures_of, text_of
+from notebooks import execute, pictures_of, text_of
 
 import deepfidelity_jax as df
 
@@ -35,8 +35,10 @@ print(json.dumps(said))
 """
 
 
-def test_two_clips_are_explained_as_they_are_predicted(execute):
-    notebook, read_back = execute("explain_one_video.ipynb", READ_BACK, demo_frames=2)
+def test_two_clips_are_explained_as_they_are_predicted(tmp_path, monkeypatch):
+    notebook, read_back = execute(
+        "explain_one_video.ipynb", READ_BACK, tmp_path, monkeypatch, demo_frames=2
+    )
     text = text_of(notebook)
     assert list(read_back) == ["real.mp4", "swapped.mp4"]
     for name, found in read_back.items():

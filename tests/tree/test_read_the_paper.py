@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from notebooks import pictures_of, text_of
+from notebooks import execute, pictures_of, text_of
 
 from deepfidelity_jax.records.schema import FAKE, REAL
 
@@ -31,8 +31,10 @@ print(json.dumps({
 """
 
 
-def test_the_paper_s_equations_are_what_is_drawn(execute):
-    notebook, read_back = execute("read_the_paper.ipynb", READ_BACK, people=3)
+def test_the_paper_s_equations_are_what_is_drawn(tmp_path, monkeypatch):
+    notebook, read_back = execute(
+        "read_the_paper.ipynb", READ_BACK, tmp_path, monkeypatch, people=3
+    )
     text = text_of(notebook)
     assert len(pictures_of(notebook)) == 9
 

@@ -1,4 +1,4 @@
-"""The notebook that trains shows what the folder holds, and goes on where it stopped."""
+"""The notebook that trains shows what the folder holds, and what was learnt; nothing runs twice."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from notebooks import pictures_of, text_of
+from notebooks import execute, pictures_of, text_of
 
 import deepfidelity_jax as df
 from deepfidelity_jax.records.schema import Records, metadata_of
@@ -34,10 +34,16 @@ print(json.dumps({
 """
 
 
-def test_a_folder_is_shown_learnt_and_gone_on_with(execute, tmp_path):
+def test_a_folder_is_shown_learnt_and_not_learnt_twice(tmp_path, monkeypatch):
     run = tmp_path / "run"
     notebook, read_back = execute(
-        "train_on_your_faces.ipynb", READ_BACK, steps=2, demo_photographs=20, workdir=str(run)
+        "train_on_your_faces.ipynb",
+        READ_BACK,
+        tmp_path,
+        monkeypatch,
+        steps=2,
+        demo_photographs=20,
+        workdir=str(run),
     )
     text = text_of(notebook)
     # What was found, by class and split, and what was left out.
