@@ -62,7 +62,7 @@ def test_a_grid_has_every_combination_with_every_seed(grid, tmp_path):
     [
         ("regressor", 8, 1),
         ("paper", 4, 4),
-        ("quality", 4, 4),
+        ("quality", 5, 5),
         ("forgery", 5, 5),
         ("curriculum", 4, 4),
     ],
