@@ -120,7 +120,7 @@ def test_all_dropped_files_are_taken_and_errors_are_told(page, wall):
     drop(page, ("notes.txt", b"words"), ("cut.jpg", content[: len(content) // 2]), (named, content))
     wait(page, lambda page: not find_all(page, BUSY))
     told = states(page)
-    assert told.pop("notes.txt") == "this cannot be scored: not a wall or video"
+    assert told.pop("notes.txt") == "this cannot be scored: not a photograph or video"
     assert told.pop("cut.jpg") == "Not readable"
     assert told.pop(named) == "No face found"
     assert not told

@@ -79,19 +79,6 @@ def test_a_decoder_that_dies_takes_no_server_along(server, clip):
     assert server.client.delete(behind.headers["location"]).status_code == 204
 
 
-def test_a_running_job_is_cancelled(server, clip):
-    posted = server.post("clip.mp4", clip)
-    server.wait(posted, "running")
-    with server.client.stream("GET", posted.headers["location"] + "/events") as events:
-        server.client.delete(posted.headers["location"])
-        told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data:")]
-    assert told[-1]["state"] == "cancelled"
-    deadline = time.monotonic() + 10
-    while server.files():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_hostile_files_are_told_apart(server, tmp_path):
     """Each ends in an answer of its own; none holds up the server."""
     trees.bad_files(tmp_path)
@@ -141,6 +128,20 @@ def test_what_is_announced_as_huge_is_refused_at_once(server):
     assert answer.startswith("HTTP/1.1 413 ")
     assert '"type":"too_large"' in answer
     assert not server.files()
+
+
+def test_a_running_job_is_cancelled(server, clip):
+    """The last test of this server, whose worker it ends."""
+    posted = server.post("clip.mp4", clip)
+    server.wait(posted, "running")
+    with server.client.stream("GET", posted.headers["location"] + "/events") as events:
+        server.client.delete(posted.headers["location"])
+        told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data:")]
+    assert told[-1]["state"] == "cancelled"
+    deadline = time.monotonic() + 10
+    while server.files():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_it_ends_in_order_and_what_a_killed_one_left_goes(tmp_path):
