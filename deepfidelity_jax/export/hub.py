@@ -46,7 +46,7 @@ def make_card(text: str, dataset: str, licence: str) -> str:
         lines += _index(dataset, [(*row, match[1]) for *row, match in found if match])
     how = (
         "## Use\n\n```\npip install deepfidelity_jax\n"
-        "deepfidelity --mode=predict --workdir=THIS_FOLDER --input=photo.jpg\n```\n\n"
+        "deepfidelity predict photo.jpg --workdir=THIS_FOLDER\n```\n\n"
         f"Written by deepfidelity_jax {__version__}.\n"
     )
     front = "\n".join(lines)

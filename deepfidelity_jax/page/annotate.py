@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from deepfidelity_jax.detector.predict import Evidence, Examination
 from deepfidelity_jax.images import videos
-from deepfidelity_jax.page.people import GAP, draw_box, usual_step
+from deepfidelity_jax.page.people import draw_box, widest_step
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -43,7 +43,7 @@ def annotate(
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.stem[:100]}.{os.getpid()}.mp4")
     modern = importlib.util.find_spec("av") is not None
-    step = usual_step(found.evidence)
+    step = widest_step(path, found.prediction.frames)
     try:
         with (_write_h264 if modern else _write_mpeg4)(partial, info.rate) as write:
             for frame in videos.read_frames_at(path, range(info.frames)):
@@ -56,7 +56,7 @@ def annotate(
     return modern
 
 
-def draw(image: Picture, index: int, found: Examination, step: float) -> Picture:
+def draw(image: Picture, index: int, found: Examination, step: int) -> Picture:
     """A frame with the people that are in it.
 
     Args:
@@ -79,7 +79,7 @@ def draw(image: Picture, index: int, found: Examination, step: float) -> Picture
     return drawn
 
 
-def locate(own: Evidence, index: int, step: float) -> tuple[list[float], int, bool] | None:
+def locate(own: Evidence, index: int, step: int) -> tuple[list[float], int, bool] | None:
     """Where a person is in a frame: box, the last scored frame's row, whether it is this very one.
 
     None where the person was not found around this frame.
@@ -91,7 +91,7 @@ def locate(own: Evidence, index: int, step: float) -> tuple[list[float], int, bo
     before = own.crops[last]
     if before.frame == index:
         return before.bbox.tolist(), last, True
-    if last + 1 == len(frames) or frames[last + 1] - frames[last] > GAP * step:
+    if last + 1 == len(frames) or frames[last + 1] - frames[last] > step:
         return None
     share = (index - frames[last]) / (frames[last + 1] - frames[last])
     box = (1 - share) * before.bbox + share * own.crops[last + 1].bbox

@@ -169,14 +169,16 @@ def _limits(card: str) -> list[str]:
 
 def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
     """What it takes to get the same page again."""
-    command = ["deepfidelity", "--mode=predict", f"--input={path.name}", "--report=page.html"]
+    name = f"./{path.name}" if path.name.startswith("-") else path.name
+    command = ["deepfidelity", "predict", name, "--report=page.html"]
     digests = [("Detector", prediction.detector)]
     if detector.folder is not None:
+        if detector.folder != packed.BUNDLED:
+            command.insert(3, f"--workdir={detector.folder.name}")
         weights = detector.folder / packed.WEIGHTS
         if weights.is_file():
             digests.append(("Weights, SHA-256", digest(weights)))
         else:
-            command.insert(2, f"--workdir={detector.folder.name}")
             digests.append(
                 ("Weights", provenance.digest_of_weights(detector.folder, detector.step))
             )

@@ -1,5 +1,6 @@
 """Each person of an input: the timeline, the faces that are shown, and the frames they are from."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ PEOPLE = 8  # with pictures, the least real ones; others have a row in a table
 FRAME = 560  # pixels of the longer side of a frame that is shown
 BYTES = 60_000  # at most, of its JPEG
 DOTS = 200  # frames; of more, those without a face on the page have no dot and may have no row
-GAP = 1.5  # times the usual step between frames: the person was not found in between
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def describe_people(
     }
     frames = read_frames(path, wanted)
     length = video_length(path, evidence) if moving else 0.0
-    step = usual_step(evidence)
+    step = widest_step(path, found.prediction.frames) if moving else 1
     pictured = iter(faces)
     people = []
     for i in shown:
@@ -135,10 +135,13 @@ def describe_people(
 # ------------------------------------------------------------------ the timeline
 
 
-def usual_step(evidence: Sequence[Evidence]) -> float:
-    """Frames from one that was looked at to the next."""
-    looked = np.unique([crop.frame for own in evidence for crop in own.crops])
-    return float(np.diff(looked).min()) if len(looked) > 1 else 1.0
+def widest_step(path: Path, looked: int) -> int:
+    """Frames of a video from one that was looked at to the next, at most.
+
+    `looked` is their number; they are spread evenly, so that steps differ by one. Where the frames
+    of a person lie further apart, the person was not found in between.
+    """
+    return math.ceil(videos.video_info(path).frames / max(1, looked))
 
 
 def video_length(path: Path, evidence: Sequence[Evidence]) -> float:
@@ -153,11 +156,11 @@ def fidelity_ends(own: Evidence, threshold: float) -> tuple[float, float]:
     return max(1.0, threshold, own.fidelity.max()), min(0.0, threshold, own.fidelity.min())
 
 
-def draw_lanes(own: Evidence, threshold: float, length: float, step: float) -> list[Lane]:
+def draw_lanes(own: Evidence, threshold: float, length: float, step: int) -> list[Lane]:
     """Fidelity, quality and detection of a person over time."""
     x = 1 + 98 * np.array([crop.time for crop in own.crops]) / max(length, 1e-9)
     frames = np.array([crop.frame for crop in own.crops])
-    breaks = np.flatnonzero(np.diff(frames) > GAP * step) + 1
+    breaks = np.flatnonzero(np.diff(frames) > step) + 1
     found = np.array([crop.score for crop in own.crops], np.float64)
     return [
         _lane("fidelity", x, own.fidelity, breaks, fidelity_ends(own, threshold)),

@@ -27,12 +27,12 @@ def found(*frames):
 
 def test_boxes_move_between_frames_and_not_where_the_person_is_lost():
     (own,) = found(2, 6, 10, 30, 34).evidence
-    assert annotate.locate(own, 1, 4.0) is None
-    assert annotate.locate(own, 6, 4.0) == ([32, 40, 30, 30], 1, True)
-    box, last, exact = annotate.locate(own, 9, 4.0)
+    assert annotate.locate(own, 1, 4) is None
+    assert annotate.locate(own, 6, 4) == ([32, 40, 30, 30], 1, True)
+    box, last, exact = annotate.locate(own, 9, 4)
     assert (box, last, exact) == ([38, 40, 30, 30], 1, False)
-    assert annotate.locate(own, 20, 4.0) is None, "not found between 10 and 30"
-    assert annotate.locate(own, 35, 4.0) is None
+    assert annotate.locate(own, 20, 4) is None, "not found between 10 and 30"
+    assert annotate.locate(own, 35, 4) is None
 
 
 @pytest.mark.parametrize("modern", [True, False])

@@ -67,7 +67,7 @@ def test_a_photograph(detector, photo, tmp_path):
     for words in (
         "How sure, and what that rests on", "What would make it unsure", "fake ones,",
         "Size of the face", "Unlike the training data", "What it rests on", "Its mirror image",
-        "What it cannot do", "SHA-256", "--mode=predict", found.detector, "Fake below",
+        "What it cannot do", "SHA-256", "deepfidelity predict", found.detector, "Fake below",
     ):  # fmt: skip
         assert words in page.text
     assert "Over time" not in page.text

@@ -8,6 +8,7 @@ import trees
 
 from deepfidelity_jax.detector.predict import Evidence, PersonScore
 from deepfidelity_jax.faces.cropping import Crop
+from deepfidelity_jax.images import videos
 from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.page import people
 
@@ -46,7 +47,7 @@ def test_lowest_highest_and_typical_faces_are_shown_once_each():
 
 def test_a_line_breaks_where_the_person_was_not_found():
     own = evidence([0.2, 0.8, 0.5, 0.4], frames=[5, 15, 45, 55], quality=[0.3, np.nan, 0.5, 0.4])
-    fidelity, quality, detection = people.draw_lanes(own, 0.6, 4.0, people.usual_step([own]))
+    fidelity, quality, detection = people.draw_lanes(own, 0.6, 4.0, 10)
     assert [lane.name for lane in (fidelity, quality, detection)] == [
         "fidelity", "quality", "detection"
     ]  # fmt: skip
@@ -60,8 +61,18 @@ def test_a_line_breaks_where_the_person_was_not_found():
     assert all(0 <= value <= 100 for value in (*x, *y))
 
 
+def test_a_line_of_a_person_found_everywhere_is_unbroken(tmp_path):
+    """Steps of one and two frames alternate where nearly all frames are looked at."""
+    clip = tmp_path / "clip.mp4"
+    trees.write_numbered(clip, 0, 40)
+    frames = videos.spread_indices(40, 32)
+    own = evidence(np.linspace(0, 1, 32), frames=frames)
+    lane = people.draw_lanes(own, 0.6, 4.0, people.widest_step(clip, 32))[0]
+    assert len(lane.lines) == 1
+
+
 def test_values_beyond_0_and_1_stay_on_the_axis():
-    lane = people.draw_lanes(evidence([-0.3, 1.4]), 0.6, 1.0, 10.0)[0]
+    lane = people.draw_lanes(evidence([-0.3, 1.4]), 0.6, 1.0, 10)[0]
     assert lane.ends == (1.4, -0.3)
     assert all(0 <= y <= 100 for _, y in lane.points)
 
