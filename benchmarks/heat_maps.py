@@ -1,16 +1,15 @@
 """Heat maps side by side: do they point at the forgery, does the verdict rest on what they show?
 
 `python benchmarks/heat_maps.py` makes forgeries of rendered faces; `--faces=FOLDER` of photographs,
-`--count=100` of them. Each family of forgeries with a mask is drawn once for every face; pixels are
-removed from one forgery of each face, the families in turn. Every figure is a mean over forgeries,
-with a 95% interval from a bootstrap over the faces they were made of.
+`--count=100` of them. Each face is forged once, by the families with a mask in turn. Figures are
+means over the faces, with 95% intervals from a bootstrap over them.
 
   inside    share of the heat that speaks for a forgery that lies in the forged pixels, less what it
             would be by chance: their share of the picture
   moved     the same share, less that of the untouched face's map in the same pixels: whatever is
             always hot, such as the middle of the face, cancels out
   pointing  how often the hottest pixel lies in them; chance is their share of the picture
-  deletion  how far fidelity rises while the hottest pixels are removed, mean over 5% to 50% of
+  deletion  how far fidelity rises while the hottest pixels are removed, mean over 10% to 40% of
             them, less the same with a random map as smooth
   insertion how much lower fidelity is with the hottest pixels alone, less the same likewise
   shuffled  Spearman's correlation with the map of the same network with its weights shuffled
@@ -39,7 +38,13 @@ from deepfidelity_jax.explanation.removal import (
     scores_after_removal,
 )
 from deepfidelity_jax.faces import tracking
-from deepfidelity_jax.fidelity.arrays import regress
+from deepfidelity_jax.fidelity.arrays import (
+    GaussianProcess,
+    KernelRidge,
+    SupportVectors,
+    regress,
+    regress_in_single,
+)
 from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.forgeries.augment import center_crop
 from deepfidelity_jax.images import media, pictures
@@ -66,9 +71,23 @@ def blurred(faces: np.ndarray) -> np.ndarray:
     return np.stack([cv2.GaussianBlur(face, (0, 0), GRAIN * len(face)) for face in faces])
 
 
+def regress_features(detector, features):
+    """Fidelity, in single precision: gradients through double precision lose it anyway."""
+    arrays = detector.fidelity_model.regressor.arrays
+    if isinstance(arrays, (SupportVectors, KernelRidge, GaussianProcess)):
+        return regress_in_single(arrays, features)
+    return regress(arrays, features)
+
+
 def slope(detector):
     """The gradient of fidelity by the pixels."""
-    return jax.jit(jax.grad(lambda pixels: detector.score_pixels(pixels).sum()))
+
+    def score(variables, pixels):
+        found = detector.model.apply(variables, normalise(pixels), train=False)
+        return regress_features(detector, found.features).sum()
+
+    gradient = jax.jit(jax.grad(score, argnums=1))
+    return lambda pixels: gradient(detector.variables, pixels)
 
 
 def integrated_gradients(detector, prepared: np.ndarray) -> np.ndarray:
@@ -101,14 +120,14 @@ def grad_cam(detector, prepared: np.ndarray) -> np.ndarray:
     def run(number, x):
         rates = jnp.zeros(config.depths[number - 1])
         own = {"params": params[f"stage{number}"]}
-        return Stage(config, number, False, False, True).apply(own, x, rates)[0]
+        return Stage(config, number, False, False, True).apply(own, x, rates)
 
     def rest(x):
         norm = {"params": params["norm"], "batch_stats": variables["batch_stats"]["norm"]}
         x = BatchNorm(False, jnp.float32).apply(norm, run(4, x))
         tokens = x.reshape(len(x), -1, x.shape[-1])
         features = tokens.mean(axis=1) + 0.5 * max_over_tokens(tokens)
-        return regress(detector.fidelity_model.regressor.arrays, features)
+        return regress_features(detector, features)
 
     @jax.jit
     def explain(faces):
@@ -185,27 +204,25 @@ def photographed_faces(folder: Path, count: int, detector) -> list[families.Face
 
 
 def make_forgeries(detector, faces: list[families.Face]):
-    """Untouched faces, and for every family their forgeries and forged pixels, as the network's."""
+    """Untouched faces, a forgery of each, and its forged pixels, all as the network sees them."""
     side, share = detector.config.model.image_size, detector.config.model.eval_crop
+    # Where all of the picture is forged, no map can point elsewhere.
+    names = [name for name in families.FAMILIES if name != "whole_face"]
 
-    def encoded(pixels):
-        return pictures.decode_image(pictures.encode_image(pixels))
+    def prepared(pixels):
+        encoded = pictures.decode_image(pictures.encode_image(pixels))
+        return detector.prepare(encoded[None])[0]
 
-    real = detector.prepare(np.stack([encoded(face.pixels) for face in faces]))
-    made = {}
-    for number, family in enumerate(families.FAMILIES):
-        if family == "whole_face":  # all of the picture is forged, so no map can point elsewhere
-            continue
-        fakes, masks = [], []
-        for i, face in enumerate(faces):
-            rng = np.random.default_rng([number, i])
-            fake, mask = families.forge(family, face, faces[(i + 1) % len(faces)], rng)
-            fakes.append(encoded(fake))
-            masks.append(center_crop(np.repeat(np.uint8(255 * mask)[..., None], 3, 2), side, share))
-        # A forged pixel is one of the opaque part of the mask, whatever its opacity is.
-        inside = [mask[..., 0] >= FORGED * max(mask.max(), 1) for mask in masks]
-        made[family] = detector.prepare(np.stack(fakes)), np.stack(inside)
-    return real, made
+    real = np.stack([prepared(face.pixels) for face in faces])
+    fakes, masks = [], []
+    for i, face in enumerate(faces):
+        donor, rng = faces[(i + 1) % len(faces)], np.random.default_rng(i)
+        fake, mask = families.forge(names[i % len(names)], face, donor, rng)
+        fakes.append(prepared(fake))
+        opacity = np.repeat(np.uint8(255 * mask)[..., None], 3, axis=2)
+        opacity = center_crop(opacity, side, share)[..., 0]
+        masks.append(opacity >= FORGED * max(opacity.max(), 1))
+    return real, np.stack(fakes), np.stack(masks)
 
 
 # ------------------------------------------------------------------ figures
@@ -251,17 +268,16 @@ def shuffled(detector, seed: int = 0):
     return other
 
 
-def summed(values: np.ndarray, seed: int = 0) -> str:
-    """Mean over faces and families [families, n], with the interval over faces."""
-    per_face = values.mean(axis=0)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(per_face), size=(REPLICATES, len(per_face)))
-    low, high = interval(per_face[drawn].mean(axis=1))
-    return f"{per_face.mean():.3f} [{low:.3f}, {high:.3f}]"
+def summed(values: np.ndarray) -> str:
+    """Mean over faces, with its interval."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(values), size=(REPLICATES, len(values)))
+    low, high = interval(values[drawn].mean(axis=1))
+    return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
 def main():
-    """Print the table of all methods, then the share inside by family."""
+    """Print the table, a row for each method as soon as it is done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", type=Path, help="a folder of photographs")
     parser.add_argument("--count", type=int, default=100, help="of faces")
@@ -269,57 +285,41 @@ def main():
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     options = parser.parse_args()
     detector = df.load(options.workdir)
-    size = detector.faces.size
     if options.faces:
         faces = photographed_faces(options.faces, options.count, detector)
     else:
-        faces = rendered_faces(options.count, size)
-    real, made = make_forgeries(detector, faces)
-    masks = np.stack([inside for _, inside in made.values()])
-    area = masks.mean(axis=(2, 3))
-    before = np.stack([detector.fidelity_of_prepared(fakes) for fakes, _ in made.values()])
-    print(f"{len(faces)} faces, {len(made)} families, detector {detector.fingerprint}")
-    print(f"forged share of the picture: {summed(area)}")
-    print(f"fidelity of the forgeries: {summed(before)}")
-    print(f"fidelity of the faces: {summed(detector.fidelity_of_prepared(real)[None])}\n")
-    # One forgery of each face, the families in turn.
-    names = list(made)
-    turn = np.arange(len(faces)) % len(names)
-    chosen = np.stack([made[names[t]][0][i] for i, t in enumerate(turn)])
-    alone = detector.fidelity_of_prepared(chosen)
-    random = chance(detector, chosen)
-    base = {kept: removal(detector, chosen, random, kept) for kept in (False, True)}
-    print(f"with a random map, deletion {summed((base[False] - alone)[None])}, ", end="")
-    print(f"insertion {summed((base[True] - alone)[None])}, both as a change of fidelity\n")
+        faces = rendered_faces(options.count, detector.faces.size)
+    real, fakes, masks = make_forgeries(detector, faces)
+    area, before = masks.mean(axis=(1, 2)), detector.fidelity_of_prepared(fakes)
+    random = chance(detector, fakes)
+    base = {kept: removal(detector, fakes, random, kept) for kept in (False, True)}
+    print(f"{len(faces)} faces, detector {detector.fingerprint}")
+    print(f"forged share of the picture {summed(area)}")
+    print(f"fidelity: forged {summed(before)}, untouched ", end="")
+    print(summed(detector.fidelity_of_prepared(real)))
+    print(
+        f"change of fidelity with a random map: deletion {summed(base[False] - before)}, ", end=""
+    )
+    print(f"insertion {summed(base[True] - before)}\n")
     print("| | inside | moved | pointing | deletion | insertion | shuffled | ms |")
-    print("|---|---|---|---|---|---|---|---|")
-    other, by_family = shuffled(detector), {}
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    other = shuffled(detector)
     for name in options.methods:
         method = METHODS[name]
         method(detector, real[:1])
         start = time.perf_counter()
-        untouched = method(detector, real)
-        ms = (time.perf_counter() - start) / len(real) * 1e3
-        maps = {family: method(detector, fakes) for family, (fakes, _) in made.items()}
-        inside = np.stack([share_inside(maps[f], masks[i]) for i, f in enumerate(made)])
-        always = np.stack([share_inside(untouched, mask) for mask in masks])
-        pointing = np.stack([point(maps[f], masks[i]) for i, f in enumerate(made)])
-        own = np.stack([maps[names[t]][i] for i, t in enumerate(turn)])
-        scores = {kept: removal(detector, chosen, own, kept) for kept in (False, True)}
-        chaos = method(other, chosen)
-        pairs = zip(own, chaos, strict=True)
+        maps = method(detector, fakes)
+        ms = (time.perf_counter() - start) / len(fakes) * 1e3
+        inside, always = share_inside(maps, masks), share_inside(method(detector, real), masks)
+        scores = {kept: removal(detector, fakes, maps, kept) for kept in (False, True)}
+        pairs = zip(maps, method(other, fakes), strict=True)
         rank = np.array([spearmanr(a.ravel(), b.ravel()).statistic for a, b in pairs])
         cells = [
-            summed(inside - area), summed(inside - always), summed(pointing),
-            summed((scores[False] - base[False])[None]), summed((base[True] - scores[True])[None]),
-            summed(rank[None]), f"{ms:.0f}",
+            summed(inside - area), summed(inside - always), summed(point(maps, masks)),
+            summed(scores[False] - base[False]), summed(base[True] - scores[True]), summed(rank),
+            f"{ms:.0f}",
         ]  # fmt: skip
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
-        by_family[name] = inside - area
-    print("\n| inside | " + " | ".join(made) + " |")
-    print("|---" * (len(made) + 1) + "|")
-    for name, values in by_family.items():
-        print(f"| {name} | " + " | ".join(summed(row[None]) for row in values) + " |")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,18 @@ def test_a_file_has_a_line_now_and_then(work):
     ]
 
 
+def test_a_note_on_the_current_item_is_shown_as_seldom(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sys, "stderr", Terminal(True))
+    progress = Progress(10, 2, "inputs", "predicted")
+    for step in ("soon", "later", "again"):
+        progress.note(step)
+        clock[0] += 0.7
+    assert "soon" not in sys.stderr.getvalue()
+    assert sys.stderr.getvalue() == "\rpredicted 2 of 10 inputs: again\x1b[K"
+
+
 def test_quiet_is_quiet(work):
     assert work(8, quiet=True) == ""
     assert work(0) == ""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Float32, Real, UInt8
+from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import __version__
@@ -126,11 +126,7 @@ class Detector:
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> Float32[np.ndarray, "n"]:
         """`fidelity` of crops that are already at the network's size, as `prepare` returns them."""
-        return self._batched(prepared, self.score_pixels)
-
-    def score_pixels(self, pixels: Real[Array | np.ndarray, "n s s 3"]) -> Float[Array, "n"]:
-        """`fidelity` of prepared crops, 0 to 255, as a function to be jitted and differentiated."""
-        return self._score(self.variables, self._regressor, pixels)
+        return self._batched(prepared, lambda x: self._score(self.variables, self._regressor, x))
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Probability of a fake from fidelity, if real and fake are equally likely a priori."""

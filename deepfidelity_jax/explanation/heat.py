@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-WINDOWS = 12  # in a row, and rows of them
+WINDOWS = 11  # in a row, and rows of them
 SIGMA = 1 / 16  # of a window, in sides of the face
 BLUR = 1 / 16  # what replaces it: the face blurred with this sigma, in sides
 

@@ -16,7 +16,7 @@ from scipy.sparse.linalg import splu
 
 BESIDE, ACROSS = 1 / 6, 1 / 12  # weights of neighbours
 NOISE = 2.55  # standard deviation; the paper's 0.01 of the range of values
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)  # of the pixels, that are removed
+SHARES = (0.1, 0.2, 0.4)  # of the pixels, that are removed
 
 
 def remove(

@@ -101,8 +101,9 @@ def locate(own: Evidence, index: int, step: float) -> tuple[list[float], int, bo
 def _caption(image: Picture, text: str) -> None:
     scale = max(0.45, max(image.shape[:2]) / 1800)
     place, font = (8, image.shape[0] - 10), cv2.FONT_HERSHEY_SIMPLEX
-    for colour, pen in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        cv2.putText(image, text, place, font, scale, colour, pen, cv2.LINE_AA)
+    pen = max(1, round(scale * 1.6))
+    for colour, width in (((0, 0, 0), pen + 4), ((255, 255, 255), pen)):
+        cv2.putText(image, text, place, font, scale, colour, width, cv2.LINE_AA)
 
 
 @contextlib.contextmanager

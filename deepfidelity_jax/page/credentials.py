@@ -19,6 +19,12 @@ MIME = {
     "GIF": "image/gif", "AVIF": "image/avif", "HEIF": "image/heif", "MP4": "video/mp4",
     "AVI": "video/avi",
 }  # fmt: skip
+# What the IPTC's digital source types mean, where a reader would ask.
+SOURCES = {
+    "trainedAlgorithmicMedia": "made by a generative model",
+    "compositeWithTrainedAlgorithmicMedia": "made in part by a generative model",
+    "digitalCapture": "taken by a camera",
+}
 NONE = "The file carries no Content Credentials. Most files carry none, so this says nothing."
 
 
@@ -97,6 +103,7 @@ def _summarise(found: dict[str, Any]) -> Credentials:
 
 
 def _describe_action(action: dict[str, Any]) -> str:
-    source = str(action.get("digitalSourceType", "")).rpartition("/")[2]
+    kind = str(action.get("digitalSourceType", "")).rpartition("/")[2]
+    source = f"{SOURCES[kind]} ({kind})" if kind in SOURCES else kind
     parts = (action.get("action"), source, action.get("when"), action.get("description"))
     return ", ".join(str(part) for part in parts if part)

@@ -47,7 +47,7 @@ def list_grounds(detector, person: PersonScore) -> list[str]:
     if calibration.fake_below is not None:
         grounds.append(
             f"Below {number(calibration.fake_below)} a face is called fake. That limit lies "
-            "so that at most 1% of validation's real faces lie below it as they are, and at most 2% "
+            "so that at most 1% of validation's real faces are below it as they are, at most 2% "
             "after blur, JPEG, loss of light, shrinking or noise."
         )
     grounds.append(_compare_with_validation(fitted.validation, person.fidelity))

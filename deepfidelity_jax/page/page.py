@@ -22,7 +22,7 @@ from deepfidelity_jax.page import wording
 from deepfidelity_jax.page.credentials import read_credentials
 from deepfidelity_jax.page.doubts import list_doubts, list_grounds
 from deepfidelity_jax.page.outputs import mark
-from deepfidelity_jax.page.people import describe_people
+from deepfidelity_jax.page.people import choose_people, describe_people
 from deepfidelity_jax.page.scale import describe_scale
 
 Report = Callable[[str, float], None]
@@ -111,7 +111,9 @@ def _describe(detector, path: Path, found: Examination, report: Report) -> dict[
     features = detector.features(np.stack(images))
     return context | {
         "least": people[least],
-        "scale": describe_scale(detector.fidelity_model, [one.fidelity for one in people]),
+        "scale": describe_scale(
+            detector.fidelity_model, {i: people[i].fidelity for i in choose_people(people)}
+        ),
         "grounds": list_grounds(detector, people[least]),
         "doubts": list_doubts(detector, prediction, people[least], own, features),
         "everybody": people,

@@ -203,7 +203,7 @@ def read_frames(path: Path, wanted: dict[tuple[int, int], Crop]) -> dict[tuple[i
     for frame in videos.read_frames_at(path, indices) if indices else ():
         for key, crop in wanted.items():
             if crop.frame == frame.index:
-                found[key] = _encode_framed(frame.image, [(key[0], crop.bbox)])
+                found[key] = _encode_framed(frame.image, [(key[0], crop.bbox.tolist())])
     return found
 
 

@@ -1,6 +1,5 @@
 """The fidelity scale: where the verdict changes, where each person lies, and validation's faces."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +9,19 @@ from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.fidelity.stored import Validation
 
 BINS = 40
+APART = 2.5  # percent of the width; people who are nearer share a mark
 
 
-def describe_scale(fitted, fidelities: Sequence[float]) -> dict[str, Any]:
+def describe_scale(fitted, fidelities: dict[int, float]) -> dict[str, Any]:
     """What the page draws: places in percent of an axis that holds 0, 1 and everything shown.
 
     Args:
       fitted: a `FidelityModel`.
-      fidelities: of the people, in their order.
+      fidelities: of the people that are marked, by their numbers.
     """
     calibration, known = fitted.calibration, fitted.validation
     videos = None if known is None else video_means(known)
-    ends = [0.0, 1.0, calibration.threshold, *fidelities]
+    ends = [0.0, 1.0, calibration.threshold, *fidelities.values()]
     if videos:
         ends += [end for values in videos for end in (values.min(), values.max())]
     low, high = min(ends), max(ends)
@@ -34,7 +34,7 @@ def describe_scale(fitted, fidelities: Sequence[float]) -> dict[str, Any]:
         "threshold": place(calibration.threshold),
         "limit": None if limit is None or limit == calibration.threshold else place(limit),
         "ticks": [(place(tick), f"{tick:g}") for tick in (0.0, 0.25, 0.5, 0.75, 1.0)],
-        "people": [place(value) for value in fidelities],
+        "marks": _marks({person: place(value) for person, value in fidelities.items()}),
         "validation": videos and [
             {"name": name, "bars": _bars(values, low, high), "count": len(values)}
             for name, values in zip(("real", "fake"), videos, strict=True)
@@ -56,6 +56,20 @@ def video_means(known: Validation) -> tuple[Float[np.ndarray, "r"], Float[np.nda
         sums = np.bincount(video, weights=known.fidelity[own].astype(np.float64))
         means.append(sums / np.bincount(video))
     return means[0], means[1]
+
+
+def _marks(places: dict[int, float]) -> list[tuple[float, str]]:
+    """Place and text of each mark: the numbers of the people who are there."""
+    groups: list[list[int]] = []
+    for person in sorted(places, key=lambda one: places[one]):
+        if groups and places[person] - places[groups[-1][0]] < APART:
+            groups[-1].append(person)
+        else:
+            groups.append([person])
+    return [
+        (sum(places[one] for one in group) / len(group), ", ".join(map(str, sorted(group))))
+        for group in groups
+    ]
 
 
 def _bars(values: Float[np.ndarray, "n"], low: float, high: float) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""A heat map points at what the score rests on: where that is known, and for the bundled detector."""
+"""A heat map points at what the score rests on: where that is known, and in real forgeries."""
 
 import copy
 
@@ -24,7 +24,9 @@ class Grainy:
     def fidelity_of_prepared(self, faces):
         grain = np.abs(np.diff(faces.astype(np.float32), axis=2)).mean(axis=-1)
         forged, real = grain[:, 8:20, 8:20], grain[:, 40:52, 30:50]
-        return (0.5 - forged.mean(axis=(1, 2)) / 99 + real.mean(axis=(1, 2)) / 99).astype(np.float32)
+        return (0.5 - forged.mean(axis=(1, 2)) / 99 + real.mean(axis=(1, 2)) / 99).astype(
+            np.float32
+        )
 
 
 def test_it_is_hot_where_the_score_comes_from():
@@ -74,6 +76,7 @@ def maps(detector, forged):
     return heat_maps(detector, forged[0])
 
 
+@pytest.mark.slow
 def test_more_of_it_lies_in_the_forged_part_than_chance(forged, maps):
     _, masks = forged
     hot = np.maximum(maps, 0)
@@ -81,16 +84,20 @@ def test_more_of_it_lies_in_the_forged_part_than_chance(forged, maps):
     assert inside.mean() > masks.mean()
 
 
+@pytest.mark.slow
 def test_removing_the_hottest_raises_fidelity_more_than_chance(detector, forged, maps):
     raised = []
     for i, (fake, heat) in enumerate(zip(forged[0], maps, strict=True)):
         rng = np.random.default_rng(i)
         random = random_map(heat.shape, rng, 6.0)
-        pair = [scores_after_removal(detector, fake, one, rng, (0.1, 0.2)) for one in (heat, random)]
+        pair = [
+            scores_after_removal(detector, fake, one, rng, (0.1, 0.2)) for one in (heat, random)
+        ]
         raised.append(pair[0].mean() - pair[1].mean())
     assert np.mean(raised) > 0
 
 
+@pytest.mark.slow
 def test_it_changes_when_the_weights_are_shuffled(detector, forged, maps):
     other, rng = copy.copy(detector), np.random.default_rng(0)
 

@@ -17,7 +17,9 @@ def test_what_stays_is_untouched_and_what_goes_says_nothing_of_itself():
     other = face.copy()
     other[gone] = 255 - other[gone]
     np.testing.assert_array_equal(removal.remove(other, gone, np.random.default_rng(0)), found)
-    np.testing.assert_array_equal(removal.remove(face, gone & False, np.random.default_rng(0)), face)
+    np.testing.assert_array_equal(
+        removal.remove(face, gone & False, np.random.default_rng(0)), face
+    )
 
 
 def test_a_hole_in_a_slope_is_filled_with_the_slope(monkeypatch):

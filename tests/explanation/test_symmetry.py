@@ -1,4 +1,4 @@
-"""The symmetry map is nothing for a face that is its own mirror image, and large where it is not."""
+"""The symmetry map is 0 for a face that is its own mirror image, and large where it is not."""
 
 import numpy as np
 import pytest

@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
 
 def assert_sound(page):
-    """Self-contained, without a script; every link leads somewhere, every picture says what it is."""
+    """Self-contained, without a script; every link leads somewhere, every picture has a text."""
     assert "script" not in page.names
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)

@@ -20,11 +20,17 @@ def model(validation=None, fake_below=0.3):
 
 
 def test_places_rise_with_fidelity_and_stay_on_the_axis():
-    found = describe_scale(model(), [-0.4, 0.7, 1.3])
-    low, middle, high = found["people"]
+    found = describe_scale(model(), {0: 0.7, 1: -0.4, 2: 1.3})
+    (low, first), (middle, _), (high, _) = found["marks"]
+    assert first == "1"
     assert 0 < low < found["limit"] < found["threshold"] < middle < high < 100
     assert found["validation"] is None
-    assert describe_scale(model(fake_below=None), [0.5])["limit"] is None
+    assert describe_scale(model(fake_below=None), {0: 0.5})["limit"] is None
+
+
+def test_people_at_one_place_share_a_mark():
+    found = describe_scale(model(), {0: 0.9, 3: 0.5, 1: 0.51, 7: 0.505})
+    assert [who for _, who in found["marks"]] == ["1, 3, 7", "0"]
 
 
 def test_a_video_counts_once():
@@ -33,7 +39,7 @@ def test_a_video_counts_once():
     np.testing.assert_allclose(real, [0.8, 0.5], atol=1e-6)
     np.testing.assert_allclose(fake, [0.15, 0.9], atol=1e-6)
     assert video_means(known([0.9], [1], [0])) is None
-    shown = describe_scale(model(scores), [0.5])["validation"]
+    shown = describe_scale(model(scores), {0: 0.5})["validation"]
     assert [(one["name"], one["count"]) for one in shown] == [("real", 2), ("fake", 2)]
     assert all(height == pytest.approx(100) for one in shown for _, height in one["bars"])
     places = [left for left, _ in shown[1]["bars"]]

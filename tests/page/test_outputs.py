@@ -1,0 +1,105 @@
+"""Every input has a page of its own, none is made twice, and wrong places are told first."""
+
+import copy
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trees
+from conftest import assert_told
+from pages import Page
+from PIL import Image
+
+import deepfidelity_jax as df
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.page.outputs import is_current, place_pages
+from deepfidelity_jax.page.page import write_page
+
+CROPS = ("--mode=predict", "--config.faces.detector=none")
+
+
+def write_noise(path, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (96, 96, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_names_are_unique_and_fit(tmp_path):
+    paths = [Path("a/clip.mp4"), Path("b/clip.mp4"), Path("b/CLIP.mp4"), Path("c/é.jpg")]
+    paths.append(Path("c") / ("ü" * 120 + ".jpg"))
+    paths.append(Path(os.fsdecode(b"c/\xff.jpg")))
+    placed = place_pages(str(tmp_path / "pages"), paths)
+    names = [page.name for page in placed.values()]
+    assert len({name.casefold() for name in names}) == len(paths)
+    assert placed[paths[3]].name == "é.jpg.html"
+    assert all(len(os.fsencode(name)) <= 210 for name in names)
+    for page in placed.values():
+        page.parent.mkdir(exist_ok=True)
+        page.write_text("x")
+    assert place_pages(str(tmp_path / "a.html"), paths[:1]) == {paths[0]: tmp_path / "a.html"}
+
+
+def test_one_page_is_for_one_input(tmp_path):
+    with pytest.raises(InputError, match="is one page, but --input has 2 files"):
+        place_pages(str(tmp_path / "a.html"), [Path("a"), Path("b")])
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="neither a folder nor a page"):
+        place_pages(str(tmp_path / "file"), [Path("a")])
+
+
+@pytest.mark.slow
+def test_a_page_is_current_while_file_and_detector_are(tmp_path):
+    detector = df.load()
+    detector.faces = replace(detector.faces, detector="none")
+    path, page = write_noise(tmp_path / "a.png"), tmp_path / "a.html"
+    assert not is_current(page, path, detector)
+    write_page(detector, path, page)
+    assert is_current(page, path, detector)
+    other = copy.copy(detector)
+    other.faces = replace(detector.faces, margin=1.5)
+    assert not is_current(page, path, other), "finds faces in another way"
+    write_noise(path, 1)
+    os.utime(path, (1, 1))
+    assert not is_current(page, path, detector)
+
+
+@pytest.mark.slow
+def test_a_command_writes_lines_and_pages_and_goes_on(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_noise(folder / "a.png")
+    (folder / "b.jpg").write_bytes(b"broken")
+    argv = [*CROPS, f"--input={folder}", f"--report={tmp_path / 'pages'}"]
+    argv.append(f"--output={tmp_path / 'lines'}")
+    status, _, error = run(*argv)
+    assert status == 0, error
+    lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+    pages = {path.name: path for path in (tmp_path / "pages").iterdir()}
+    assert pages.keys() == {"a.png.html", "b.jpg.html"}
+    assert f"{lines[0]['fidelity']:.3f}".replace("-", "−") in Page(pages["a.png.html"]).text
+    assert "cannot be read" in Page(pages["b.jpg.html"]).text
+    # A page that is gone is made again; a line that is there is not written twice.
+    before = pages["b.jpg.html"].stat().st_mtime_ns
+    pages["a.png.html"].unlink()
+    assert run(*argv)[0] == 0
+    assert pages["a.png.html"].exists()
+    assert pages["b.jpg.html"].stat().st_mtime_ns == before
+    assert len((tmp_path / "lines").read_text().splitlines()) == 2
+
+
+def test_wrong_places_are_told_before_any_work(run, tmp_path):
+    photo = f"--input={write_noise(tmp_path / 'a.png')}"
+    other = f"--input={write_noise(tmp_path / 'b.png')}"
+    annotate = f"--annotate={tmp_path / 'out.mp4'}"
+    page = f"--report={tmp_path / 'a.html'}"
+    assert_told(run(*CROPS, photo, other, page), "a.html is one page", "2 files")
+    assert_told(run(*CROPS, photo, annotate), "--annotate takes a video", "a photograph")
+    assert_told(run(*CROPS, photo, other, annotate), "--annotate takes one video", "2 files")
+    assert_told(run(*CROPS, photo, f"--annotate={tmp_path / 'out.avi'}"), "ends in .mp4")
+    clip = tmp_path / "clip.mp4"
+    trees.write_numbered(clip, 0, 4)
+    assert_told(run(*CROPS, f"--input={clip}", f"--annotate={clip}"), "the input itself")
+    assert_told(run("--mode=fit", "--workdir=w", page), "--report is not for --mode=fit")
