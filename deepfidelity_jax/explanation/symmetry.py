@@ -8,13 +8,15 @@ its own mirror image. Flip(A) - A itself would not be: the network's filters are
 the difference would show them more than the face.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from deepfidelity_jax.network.attention import mirror_mix
-from deepfidelity_jax.network.ssaaformer import normalise
+from deepfidelity_jax.network.ssaaformer import SSAAFormer, normalise
 
 CONVOLVED = ("conv2", "__call__")  # the layer whose output is A, in a block of the first stage
 
@@ -26,32 +28,36 @@ def symmetry_maps(
 
     None if the detector's first stage has no symmetric block, as the plain UniFormer.
     """
-    blocks = detector.network.config.symmetric[0]
-    if not blocks:
+    if not detector.network.config.symmetric[0]:
         return None
-    model = detector.network
+    return np.asarray(_compare(detector.network, detector.variables, prepared))
 
-    def mixed(variables, faces):
-        """A' of each block."""
-        _, state = model.apply(
-            variables,
-            normalise(faces),
-            train=False,
-            capture_intermediates=lambda module, method: (module.name, method) == CONVOLVED,
-        )
-        stage, params = state["intermediates"]["stage1"], variables["params"]["stage1"]
-        for name in (f"symmetric_{i}" for i in range(blocks)):
-            (a,) = stage[name]["conv2"]["__call__"]
-            yield mirror_mix(a.astype(jnp.float32), params[name]["w"])
 
-    @jax.jit
-    def compare(variables, faces):
-        total = 0.0
-        pairs = zip(mixed(variables, faces), mixed(variables, faces[:, :, ::-1]), strict=True)
-        for own, other in pairs:
-            apart = jnp.linalg.norm(own - other, axis=-1)
-            length = jnp.sqrt(jnp.mean(jnp.sum(own**2, axis=-1), axis=(1, 2), keepdims=True))
-            total += apart / jnp.maximum(length, 1e-12)
-        return total / blocks
+@partial(jax.jit, static_argnames="network")
+def _compare(network: SSAAFormer, variables, faces):
+    """The mean over the blocks of how far A' of a face and of its mirror image are apart."""
+    total = 0.0
+    pairs = zip(
+        _mixed(network, variables, faces),
+        _mixed(network, variables, faces[:, :, ::-1]),
+        strict=True,
+    )
+    for own, other in pairs:
+        apart = jnp.linalg.norm(own - other, axis=-1)
+        length = jnp.sqrt(jnp.mean(jnp.sum(own**2, axis=-1), axis=(1, 2), keepdims=True))
+        total += apart / jnp.maximum(length, 1e-12)
+    return total / network.config.symmetric[0]
 
-    return np.asarray(compare(detector.variables, prepared))
+
+def _mixed(network: SSAAFormer, variables, faces):
+    """A' of each symmetric block of the first stage."""
+    _, state = network.apply(
+        variables,
+        normalise(faces),
+        train=False,
+        capture_intermediates=lambda module, method: (module.name, method) == CONVOLVED,
+    )
+    stage, params = state["intermediates"]["stage1"], variables["params"]["stage1"]
+    for name in (f"symmetric_{i}" for i in range(network.config.symmetric[0])):
+        (a,) = stage[name]["conv2"]["__call__"]
+        yield mirror_mix(a.astype(jnp.float32), params[name]["w"])
