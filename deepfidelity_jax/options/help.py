@@ -26,7 +26,7 @@ ABOUT = {
     "train": "train the network on the records",
     "fit": "fit the regressor that turns a feature into a fidelity",
     "evaluate": "score the test split and write the report; with --input, your own labelled files",
-    "robustness": "degrade the test faces in five grades, and write AUC and false alarms of each",
+    "robustness": "degrade the test faces in five grades; write AUC and false alarms for each",
     "ablate": "run a grid of options, and write one table with paired differences",
     "verify": "repeat a finished run from the start, and say what differs",
     "predict": "score photographs and videos, one JSON line each",
@@ -40,7 +40,7 @@ _WORKDIR = """\
   --workdir=DIR         folder of the run: config, checkpoints, metrics, report
 """
 _CONFIG = """\
-  --config=FILE         a file in configs/, such as configs/demo.py
+  --config=FILE         a file in configs/ of the repository, such as configs/demo.py
   --config.GROUP.OPTION=VALUE
                         change an option; configs/default.py lists all of them
 """
@@ -53,8 +53,9 @@ _PROCESSES = """\
 """
 _OWN = {
     "evaluate": """\
-  --input=FOLDER        score this folder, with real/ and fake/ inside, instead of the test split;
-                        needs no --config, but takes --config.faces.OPTION=VALUE
+  --input=FOLDER        score this folder, with real/ and fake/ inside, instead of the test split,
+                        and add a section to the report of --workdir; needs no --config, but takes
+                        --config.faces.OPTION=VALUE
   --input=TABLE         the same for the files of a .csv, .parquet or .jsonl; --config.data.dir is
                         the folder of its paths, --config.data.real_label=0 or 1 what 0 and 1 mean
 """,
@@ -64,8 +65,8 @@ _OWN = {
                         --config.faces.OPTION=VALUE
 """,
     "ablate": """\
-  --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; every other mode
-                        runs its base alone
+  --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; other modes use
+                        only its base configuration
   --list                print a command for each training instead of running it; any scheduler can
                         run these, and the same command without --list makes the table afterwards
 """,
@@ -77,25 +78,25 @@ _OWN = {
   --input=PATH          a photograph, a video, or a folder of them; may be repeated. `-` reads one
                         photograph or video from standard input
   --output=FILE         write the lines here instead of to stdout, as a table if it ends in .csv;
-                        an interrupted command continues the file
-  --report=PLACE        write a page on each input, with the verdict, a timeline and heat maps: into
+                        the same command again adds what is missing or has changed
+  --report=PLACE        write a page for each input, with the verdict, a timeline and heat maps: into
                         this folder, or for one input into this file if it ends in .html
-  --annotate=FILE.mp4   write the video of --input once more, with boxes, person numbers and scores
+  --annotate=FILE.mp4   write a copy of the input video with boxes, person numbers and scores
   --exit_code           exit with 3 if an input is fake, else with 4 if one is uncertain or has no
-                        score, else with 0
+                        score, else with 0; without this flag, verdicts do not change the status
   --workers=N           find faces in N processes; by default one per core for many inputs
-  --beam=OPTIONS        find and score faces on a cluster, with Apache Beam and these options of it
+  --beam=OPTIONS        run on a cluster with Apache Beam, passing it these options
   --quiet               no progress and no summary on stderr
   --config.faces.OPTION=VALUE
                         change how faces are found; all other settings come from the workdir
 """,
     "serve": """\
   --workdir=DIR         folder of a trained run; without it, the one that comes with the package
-  --port=NUMBER         where to listen (8000); 0 takes any free port
-  --host=ADDRESS        of which network (127.0.0.1, which only this machine can reach)
+  --port=NUMBER         port to listen on (8000); 0 takes any free port
+  --host=ADDRESS        address to listen on (127.0.0.1: this machine only)
 """,
     "convert": """\
-  --input=FILE          official weights, and once more for an svr_model.pkl; or a workdir to export
+  --input=FILE          official weights; repeat the flag to add an svr_model.pkl; or a workdir
   --output=FILE         write the weights here (.safetensors or .npz) instead of into a workdir
   --noema               take the raw weights where the file also has averaged ones
   --config=FILE         data and face settings for the new workdir
@@ -104,10 +105,10 @@ _OWN = {
   --input=FILE.csv      a predictions.csv, or any CSV with the columns path, label and score, and
                         with video_id and frame if it has them; give two or more
   --output=FILE         write the tables here (.csv, .md or .tex) instead of to stdout
-  --high=fake|real      which class a high score means in files that are not a predictions.csv; once
-                        for all of them, or once for each in their order
-  --threshold=NUMBER    from which score on such a file means that class; once or for each likewise
-  --one=fake|real       which class the label 1 is, where labels are 0 and 1
+  --high=fake|real      the class that a high score means, in files that are not a predictions.csv;
+                        give it once for all such files, or once per file, in their order
+  --threshold=NUMBER    scores at or above this mean the --high class; once, or once per file
+  --one=fake|real       the class that the label 1 stands for, where labels are 0 and 1
 """,
     "export": """\
   --workdir=DIR         folder of a trained run; without it, the one that comes with the package
@@ -120,7 +121,7 @@ _OWN = {
 _EXAMPLES = {
     "run": """\
   {program} --config=configs/demo.py --workdir=/tmp/demo
-  {program} --config=configs/folder.py --config.data.dir=photos/ --workdir=/tmp/faces
+  {program} --config=configs/folder.py --config.data.dir=FOLDER --workdir=/tmp/faces
 """,
     "prepare": """\
   {program} prepare --config=configs/ffpp.py --config.data.manual_dir=COPY --workdir=/tmp/faces
@@ -199,8 +200,11 @@ modes
 
 examples
 {shown}
+A face's fidelity is high if it is real; p_fake is the probability of a fake. FOLDER holds photographs
+or videos, in real/ and fake/ where they are labelled.
+
 {_STATUS}\
-On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N asks for another number.
+On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N changes that.
 """
 
 
@@ -216,7 +220,7 @@ def _of_mode(program: str, mode: str) -> str:
     return f"""\
 usage: {program} {mode}{files} [--FLAG=VALUE ...]
 
-{ABOUT[mode].capitalize()}.
+{ABOUT[mode][0].upper()}{ABOUT[mode][1:]}.
 
 flags
 {listed}
