@@ -79,8 +79,8 @@ _OWN = {
                         photograph or video from standard input
   --output=FILE         write the lines here instead of to stdout, as a table if it ends in .csv;
                         the same command again adds what is missing or has changed
-  --report=PLACE        write a page for each input, with the verdict, a timeline and heat maps: into
-                        this folder, or for one input into this file if it ends in .html
+  --report=PLACE        write a page for each input, with verdict, timeline and heat maps: into this
+                        folder, or for one input into this file if it ends in .html
   --annotate=FILE.mp4   write a copy of the input video with boxes, person numbers and scores
   --exit_code           exit with 3 if an input is fake, else with 4 if one is uncertain or has no
                         score, else with 0; without this flag, verdicts do not change the status
@@ -200,8 +200,8 @@ modes
 
 examples
 {shown}
-A face's fidelity is high if it is real; p_fake is the probability of a fake. FOLDER holds photographs
-or videos, in real/ and fake/ where they are labelled.
+A face's fidelity is high if it is real; p_fake is the probability of a fake. FOLDER holds
+photographs or videos, in real/ and fake/ where they are labelled.
 
 {_STATUS}\
 On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N changes that.
