@@ -46,7 +46,7 @@ def stand_in() -> None:
         import jaxtyping  # noqa: F401
     except ImportError:
         module = types.ModuleType("jaxtyping")
-        for name in ("Array", "Bool", "Float", "Int", "PRNGKeyArray", "UInt8"):
+        for name in ("Array", "Bool", "Float", "Int", "PRNGKeyArray", "Real", "UInt8"):
             own = {"__class_getitem__": classmethod(lambda cls, _: cls)}
             setattr(module, name, type(name, (), own))
         sys.modules["jaxtyping"] = module

@@ -103,9 +103,7 @@ def test_how_faces_are_found_can_be_changed(run, finished, tmp_path):
     assert not (tmp_path / "x.jsonl").exists()
 
 
-@pytest.mark.parametrize(
-    ("number", "workers"), [(signal.SIGKILL, 2), (signal.SIGTERM, 1), (signal.SIGTERM, 2)]
-)
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGKILL, 2), (signal.SIGTERM, 1)])
 def test_predict_goes_on_where_it_was_ended(number, workers, run, command, finished, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

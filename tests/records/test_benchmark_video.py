@@ -95,7 +95,7 @@ def test_unreadable_videos_cost_themselves_only(filmed, tmp_path):
 class Watching:
     """In place of a detector: keeps the images that it is asked to score."""
 
-    threshold, fingerprint = 0.5, ""
+    threshold, fingerprint, measure = 0.5, "", None
 
     def __init__(self, settings):
         self.faces, self.seen = settings, []
@@ -139,7 +139,7 @@ def test_prediction_sees_what_was_recorded_to_the_byte(tmp_path, tiny, one_core)
         watching = Watching(settings)
         predict.predict(watching, tmp_path / "in" / path)
         recorded = np.stack([pictures.decode_image(row["image"]) for row in own])
-        np.testing.assert_array_equal(watching.seen[0], recorded)
+        np.testing.assert_array_equal(watching.seen[0][: len(recorded)], recorded)
 
 
 def write_frames(folder, numbers, sides):
