@@ -235,6 +235,7 @@ print([one == other for one, other in zip(before, state())])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("caller", ["library", "command line"])
 def test_only_the_command_line_takes_over_the_process(caller, tmp_path):
     """A library call changes neither environment, signals, hooks, warnings nor devices."""

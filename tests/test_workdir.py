@@ -60,6 +60,7 @@ def test_a_folder_named_by_the_user_stays(tmp_path):
     assert jax.config.jax_compilation_cache_dir == named
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(tmp_path):
     """Until it ends, however it does."""
     work = tmp_path / "runs" / "work"

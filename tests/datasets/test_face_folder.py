@@ -301,6 +301,7 @@ def test_scores_of_a_table(tmp_path, tiny):
     assert_targets(rows)
 
 
+@pytest.mark.slow
 def test_faces_are_found_in_photographs(tmp_path, tiny):
     """Rendered people on a wider ground; a wall without anybody is noted."""
     folder = tmp_path / "in"

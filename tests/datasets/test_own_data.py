@@ -276,6 +276,7 @@ def lists(folder, seed, **options):
 # Groups
 
 
+@pytest.mark.slow
 def test_folders_of_frames_ask_what_belongs_together(tmp_path):
     frames = [f"real/v{v}/{n:04d}.png" for v in range(9) for n in range(4)]
     frames += [f"fake/gan/v{v}/frame_{n}.png" for v in range(9) for n in range(4)]

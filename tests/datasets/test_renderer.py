@@ -70,6 +70,7 @@ def test_geometry_belongs_to_the_person_not_to_the_scene():
     assert np.ptp([ratios(seed, 0) for seed in range(8)], axis=0).min() > 0.02
 
 
+@pytest.mark.slow
 def test_landmarks_of_any_person_in_any_pose():
     for seed in range(40):
         for pose in poses(seed, 3):

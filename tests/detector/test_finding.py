@@ -71,6 +71,7 @@ def find_or_crash(given, settings, measure):
     return find(given, settings, measure)
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_process_costs_only_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(finding, "find", find_or_crash)
     names = [f"{n}.png" for n in range(9)]

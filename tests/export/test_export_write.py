@@ -37,6 +37,7 @@ def wanted(detector):
     return write.score(detector, write.draw_crops(PICTURES, 108))
 
 
+@pytest.mark.slow
 def test_the_bundled_detector_as_onnx(exported, detector, wanted):
     found = onnx_model.run((exported / "model.onnx").read_bytes(), write.draw_crops(PICTURES, 108))
     assert max(write.measure(wanted, found).values()) < 1e-5

@@ -16,6 +16,8 @@ import sys
 import numpy as np
 from jax import export
 
+pytestmark = pytest.mark.slow
+
 program = export.deserialize(bytearray(open("model.stablehlo", "rb").read()))
 crops = np.load("crops.npy")
 np.savez("found.npz", **program.call(crops))

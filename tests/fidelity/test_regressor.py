@@ -73,6 +73,7 @@ def test_tuning_finds_a_better_setting_and_says_which():
     assert json.loads(json.dumps(tuned.settings)) == tuned.settings
 
 
+@pytest.mark.slow
 def test_balanced_weights_make_up_for_a_class_that_is_rare():
     """A third as many reals, weighed: the regressor of each real three times over."""
     x, y = problem(120)

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from test_ssaaformer import randomise
 
 from deepfidelity_jax.network.patch_whitening import FLOOR, start_whitened, whiten
@@ -41,6 +42,7 @@ def test_whitened_patches_are_uncorrelated_and_of_equal_strength():
     assert (np.diff(variance) < 1e-4).all()
 
 
+@pytest.mark.slow
 def test_the_network_starts_with_it_and_nothing_else_changes():
     for config, outputs in ((SSAAFormerConfig.tiny(), 48), (SSAAFormerConfig.small(), 64)):
         init = functools.partial(SSAAFormer(config).init, train=False)

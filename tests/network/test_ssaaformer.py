@@ -105,6 +105,7 @@ def test_impossible_sizes_are_refused(variables, h, w):
         SSAAFormer(SMALLEST).apply(variables, jnp.zeros((1, h, w, 3)), train=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("h", "w"), [(96, 96), (160, 160), (64, 96)])
 def test_outputs_fit_together_at_any_size(variables, h, w):
     outputs = evaluate(variables, make_images(h, w, n=2))
@@ -137,6 +138,7 @@ def test_tokens_are_told_row_by_row(variables):
     assert moved.argmax() == 3  # 2 rows of 3: the last row's first
 
 
+@pytest.mark.slow
 def test_every_slice_of_every_tensor_gets_a_gradient(reference):
     _, gradient = reference
     dead = []

@@ -18,6 +18,8 @@ from deepfidelity_jax.detector.predict import predict
 from deepfidelity_jax.page.page import write_page
 from deepfidelity_jax.page.wording import number
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NASTY = '<script>alert(1)</script>"&\u202egpj.png'
 
@@ -139,7 +141,6 @@ def test_a_failed_page_leaves_the_one_before(detector, photo, tmp_path):
     assert (tmp_path / "a.html").read_text() == "before"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 def test_a_browser_shows_it_on_a_phone_and_prints_it(video_page, tmp_path):
     """No sideways scroll at 400 pixels, every picture decoded, links in the tab order; a PDF."""

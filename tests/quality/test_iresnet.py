@@ -64,6 +64,7 @@ def test_parameters_are_those_of_the_architecture(variant, count):
     assert found == count_by_hand(DEPTHS[variant]) == count
 
 
+@pytest.mark.slow
 def test_every_tensor_counts():
     """Nothing is read and left unused: a change of any tensor changes the embedding."""
     variables, images = random_variables(SMALL), random_images(1)
@@ -121,6 +122,7 @@ def test_the_last_layer_reads_channels_first(variables50):
     assert weight[11, 22, 3, 4] == kernel[3, 4, 22, 11]
 
 
+@pytest.mark.slow
 def test_the_variant_is_that_of_the_tensors():
     """Tensors without memory of their own, for the names and shapes alone."""
     for variant, depths in DEPTHS.items():
@@ -207,6 +209,7 @@ def build_in_pytorch(torch, depths):
     return Network().eval()
 
 
+@pytest.mark.slow
 def test_the_same_embeddings_as_pytorch(variables50):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)

@@ -279,6 +279,7 @@ def test_records_hold_it(weights, tiny, tmp_path):
         assert (min(targets), max(targets)) == pytest.approx(ends, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_faces_without_landmarks_are_told(weights, tiny, tmp_path, capfd):
     for number in range(8):

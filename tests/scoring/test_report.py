@@ -109,6 +109,7 @@ def test_page_needs_nothing_from_outside(workdir):
     assert not re.search(r"https?:|@import|url\((?!#)", text)
 
 
+@pytest.mark.slow
 def test_page_is_accessible(workdir):
     add_evaluation(workdir, "faces", predictions())
     add_evaluation(workdir, "others", predictions(seed=1))
@@ -150,6 +151,7 @@ def test_faces_are_the_ends_of_each_class_one_of_a_video(workdir):
         assert table.fidelity[rows].tolist() == best_first
 
 
+@pytest.mark.slow
 def test_the_page_and_the_functions_draw_the_same(workdir):
     table = predictions()
     metrics = add_evaluation(workdir, "faces", table)
@@ -174,6 +176,7 @@ def test_the_page_and_the_functions_draw_the_same(workdir):
     np.testing.assert_allclose(point, expected)
 
 
+@pytest.mark.slow
 def test_each_dataset_has_its_section(workdir):
     add_evaluation(workdir, "faces", predictions())
     add_evaluation(workdir, "others", predictions(seed=1))
@@ -190,6 +193,7 @@ def test_photographs_are_not_called_videos(workdir):
     assert "Video AUC" not in text
 
 
+@pytest.mark.slow
 def test_known_quality_is_told_where_there_is_one(workdir):
     metrics = add_evaluation(workdir, "faces", predictions())
     assert "with that quality" not in write_report(workdir, {}).read_text(encoding="utf-8")
@@ -217,6 +221,7 @@ def test_a_missing_class_is_said(tmp_path, table):
     assert "There is no ROC curve: there are no" in text
 
 
+@pytest.mark.slow
 def test_same_files_same_bytes(workdir):
     add_evaluation(workdir, "faces", predictions())
     first = write_report(workdir, {"faces": pictures}).read_bytes()

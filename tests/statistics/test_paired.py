@@ -21,6 +21,7 @@ def test_mcnemar_equals_statsmodels(only_first, only_second):
     assert found == (only_first, only_second, pytest.approx(expected), exact)
 
 
+@pytest.mark.slow
 def test_holm_equals_statsmodels():
     rng = np.random.default_rng(0)
     for n in (1, 2, 7, 30):

@@ -146,6 +146,7 @@ def test_the_average_follows_the_new_weights(batch, tiny):
     assert int(new.step) == 1
 
 
+@pytest.mark.slow
 def test_a_start_replaces_weights_and_their_average(tiny):
     state = create_state(ONE_BLOCK, tiny)
     path = ("params", "head", "bias")

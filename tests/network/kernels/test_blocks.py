@@ -44,6 +44,7 @@ def loss(params, x, remat):
     return jnp.square(y).sum(), (y, new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 def test_a_stack_is_its_blocks_in_a_row(x, remat):
     params = run(remat).init(jax.random.key(0), x, RATES)["params"]

@@ -28,6 +28,7 @@ def normal(rng, *shape):
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [3, 5])
 @pytest.mark.parametrize("shape", [(2, 7, 9, 4), (3, 2, 2, 8), (1, 1, 1, 4)])
 def test_every_form_is_the_definition_in_value_and_gradient(rng, k, shape):

@@ -63,6 +63,7 @@ def lower(function, *arguments):
     return [traced.lower(lowering_platforms=(platform,)).as_text() for platform in ("cuda", "tpu")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("h100")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("size", [128, *(pytest.param(size, marks=SLOW) for size in (160, 224))])

@@ -21,6 +21,7 @@ def normal(rng, *shape):
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
 
+@pytest.mark.slow
 def test_gradients_in_parts_are_those_at_once(rng, monkeypatch):
     """Of six images three, two or one at a time, as many as fit."""
     x, g = normal(rng, 6, 4, 5, 8), normal(rng, 6, 4, 5, 8)
