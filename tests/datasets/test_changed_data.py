@@ -160,6 +160,7 @@ def test_frames_of_a_group_are_one_video_in_the_records(tmp_path):
         assert {path for *_, path in frames} == {f"{video}/{n}.png" for n in range(3)}
 
 
+@pytest.mark.slow
 def test_forgeries_of_frames_stay_in_their_video(tmp_path):
     folder = fill(tmp_path / "in", *(f"v{v}/{n}.png" for v in range(20) for n in range(3)))
     found = rows(prepared(configured(folder, **{"data.group": "folder"}), tmp_path / "records"))

@@ -260,6 +260,7 @@ def test_what_a_copy_lacks_is_said(tmp_path, tiny, whole):
     assert "config.data.bench_json is" in message(whole, bench_json=str(tmp_path / "no.json"))
 
 
+@pytest.mark.slow
 def test_records_need_no_copy_once_they_are_there(tmp_path, tiny):
     config = trees.set_up(tiny, "ffpp", "", incomplete=False)
     builder = Builder.configured(config, tmp_path)

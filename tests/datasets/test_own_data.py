@@ -326,6 +326,7 @@ def test_numbered_photographs_of_one_folder_are_no_frames(tmp_path):
     assert splits.find_frames([Path("a/x.png"), Path("a/y.png"), Path("a/1.png")], []) == []
 
 
+@pytest.mark.slow
 def test_groups_by_what_names_begin_with(tmp_path):
     names = [f"{person}_{n}" for person in "abcdefghij" for n in range(3)]
     fill(tmp_path, *(f"{label}/{name}.png" for label in ("real", "fake") for name in names))

@@ -11,12 +11,12 @@ from random_detectors import draw_crops, draw_detector
 from deepfidelity_jax.export import stablehlo
 from deepfidelity_jax.export.write import measure, score
 
+pytestmark = pytest.mark.slow
+
 ALONE = """
 import sys
 import numpy as np
 from jax import export
-
-pytestmark = pytest.mark.slow
 
 program = export.deserialize(bytearray(open("model.stablehlo", "rb").read()))
 crops = np.load("crops.npy")

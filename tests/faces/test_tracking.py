@@ -85,6 +85,7 @@ def test_pixels_that_lie_sideways_give_upright_crops(tmp_path, turn):
     assert width * height < 1.1 * mask.sum()
 
 
+@pytest.mark.slow
 def test_a_sideways_video_is_turned_as_a_whole(tmp_path):
     upright = [scene((200 + 4 * n, 180, 140)) for n in range(12)]
     path = write_video(tmp_path / "a.mp4", [np.ascontiguousarray(np.rot90(i)) for i in upright])

@@ -21,6 +21,7 @@ def test_all_methods_but_the_papers_are_here():
     assert ("svr", *METHODS) == regressor.METHODS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_fit_learns_repeats_and_says_what_it_is(method):
     x, y = problem(600, d=8)
@@ -36,6 +37,7 @@ def test_a_fit_learns_repeats_and_says_what_it_is(method):
     assert fitted.settings["train_mae"] < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_weights_shift_what_the_features_leave_open(method):
     """Features say nothing, and a quarter of the targets is 1, which weigh threefold."""

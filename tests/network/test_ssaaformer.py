@@ -120,6 +120,7 @@ def test_outputs_fit_together_at_any_size(variables, h, w):
     assert all(np.isfinite(y).all() for y in jax.tree.leaves(outputs))
 
 
+@pytest.mark.slow
 def test_the_feature_is_both_heads_taken_as_identity(variables):
     """Heads that copy the feature's numbers make `logits` the exported feature."""
     config = dataclasses.replace(SMALLEST, num_classes=48)

@@ -207,6 +207,7 @@ def test_other_precisions_become_float32(dtype):
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
 
 
+@pytest.mark.slow
 def test_a_single_head_keeps_its_logits():
     """A plain UniFormer has no token head, and its logits are the class head's."""
     weights = with_heads(draw(PLAIN), 2, names=("head",))

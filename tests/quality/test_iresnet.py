@@ -136,6 +136,7 @@ def test_the_variant_is_that_of_the_tensors():
             from_torch(state)
 
 
+@pytest.mark.slow
 def test_all_that_is_wrong_is_told_at_once(variables50):
     state = to_torch(variables50)
     del state["layer2.1.bn3.bias"], state["fc.bias"]

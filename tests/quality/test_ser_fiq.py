@@ -329,6 +329,7 @@ def test_prediction_measures_as_the_training_faces_were(weights, finished, tmp_p
         assert told.startswith(reason)
 
 
+@pytest.mark.slow
 def test_weights_of_anything_else(tmp_path):
     for content, told in (
         ({"head.weight": np.zeros((2, 3), np.float32)}, "none of its 1 tensors"),

@@ -21,6 +21,7 @@ def qualities(measure, faces):
     return measure(encoded, [np.full((5, 2), np.nan, np.float32)] * len(encoded))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["blur", "noise"])
 def test_damage_takes_the_trace_away(measure, kind):
     """Of one face: blur and noise, the two that leave least for more of the same to change."""

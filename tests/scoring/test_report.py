@@ -74,6 +74,7 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
+@pytest.mark.slow
 def test_page_shows_every_number_with_its_interval(workdir):
     metrics = add_evaluation(workdir, "faces", predictions())
     path = write_report(workdir, {"faces": pictures})
@@ -228,6 +229,7 @@ def test_same_files_same_bytes(workdir):
     assert write_report(workdir, {"faces": pictures}).read_bytes() == first
 
 
+@pytest.mark.slow
 def test_file_names_that_are_no_text_do_not_stop_it(workdir):
     table = predictions()
     table.path[:] = "byte\udcff.png"

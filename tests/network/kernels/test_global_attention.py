@@ -25,6 +25,7 @@ def normal(rng, *shape):
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["divided_last", "xla"])
 def test_each_form_is_the_definition_in_value_and_gradient(rng, name):
     q, k, v, g = (normal(rng, 2, 9, 3, 8) for _ in range(4))
