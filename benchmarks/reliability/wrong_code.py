@@ -55,7 +55,8 @@ def main():
         shutil.copytree(TREE, copy, ignore=shutil.ignore_patterns(".git", "*.egg-info", "__pyc*"))
         for number in range(given.count):
             room = given.rooms[number % len(given.rooms)]
-            path = rng.choice(sorted((copy / "deepfidelity_jax" / room).rglob("[!_]*.py")))
+            paths = sorted((copy / "deepfidelity_jax" / room).rglob("[!_]*.py"))
+            path = rng.choice([path for path in paths if list_sites(path.read_text())])
             source = path.read_text(encoding="utf-8")
             mutant, told = mutate(source, rng)
             path.write_text(mutant, encoding="utf-8")
@@ -69,11 +70,16 @@ def main():
 def mutate(source: str, rng: random.Random) -> tuple[str, str]:
     """The source with one change, and what was changed."""
     tree = ast.parse(source)
-    sites = [site for node in ast.walk(tree) for site in find_sites(node)]
-    node, change = rng.choice(sites)
+    node, change = rng.choice(list_sites(tree))
     before = ast.unparse(node)
     change()
     return ast.unparse(tree), f"line {node.lineno}: {before} -> {ast.unparse(node)}"
+
+
+def list_sites(tree: ast.AST | str) -> list:
+    """All changes that can be made of a module: nodes, and functions that change them."""
+    tree = ast.parse(tree) if isinstance(tree, str) else tree
+    return [site for node in ast.walk(tree) for site in find_sites(node)]
 
 
 def find_sites(node: ast.AST):
