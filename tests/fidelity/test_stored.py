@@ -85,6 +85,10 @@ def test_every_calibration_comes_back(model, tmp_path, method):
     for wrong in ({"validation_fidelity": fidelity[:-1]}, {"validation_label": label + 1}):
         np.savez(tmp_path / "f.npz", **{**arrays, **wrong})
         assert_refused(tmp_path / "f.npz")
+    if method in ("isotonic", "beta"):
+        for wrong in (arrays["calibration_0"] * np.nan, arrays["calibration_0"][None]):
+            np.savez(tmp_path / "f.npz", **{**arrays, "calibration_0": wrong})
+            assert_refused(tmp_path / "f.npz")
     if method == "isotonic":
         np.savez(tmp_path / "f.npz", **{**arrays, "calibration_1": arrays["calibration_1"][::-1]})
         assert_refused(tmp_path / "f.npz")

@@ -3,6 +3,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.forgeries.augment import (
@@ -247,6 +248,8 @@ def test_operations_do_what_they_say():
     edges = [operate("sharpness", noisy, None, 0.9, sign=sign)[0] for sign in (-1, 1)]
     energy = [cv2.Laplacian(e, cv2.CV_64F).var() for e in (edges[0], noisy, edges[1])]
     assert energy == sorted(energy)
+    pillow = np.asarray(ImageEnhance.Sharpness(Image.fromarray(noisy)).enhance(0.19))
+    assert np.abs(edges[0].astype(int) - pillow).max() <= 1
     spread = operate("equalize", image, None, 0.0)[0]
     share = np.histogram(spread[..., 0], bins=4, range=(0, 256))[0] / spread[..., 0].size
     assert np.abs(share - 0.25).max() < 0.05
