@@ -235,7 +235,7 @@ def predict(values: flags.FlagValues) -> int:
         with contextlib.closing(found):
             counts = write_all(inputs, todo, predictions, lines, progress)
         if values.beam:
-            shutil.rmtree(kept)
+            shutil.rmtree(kept, ignore_errors=True)  # not there if there was nothing to do
     if hidden:
         counts.left_out["hidden"] = hidden
     if not counts.statuses:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -110,7 +110,7 @@ class Found:
     frames: int = 0
     note: str = ""
     status: str = "unreadable"
-    qualities: list[list[float]] | None = field(default=None)
+    qualities: list[list[float]] | None = None
     is_no_media: bool = False
 
     @property

@@ -27,6 +27,10 @@ def test_beam_writes_the_same_lines(run, finished, tmp_path):
         assert (status, out) == (0, ""), error
         told.append(error.splitlines()[-1])
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    # Once more: nothing is left to do, and the end is the same.
+    status, _, error = run(*predict, f"--output={outputs[1]}", DIRECT)
+    assert status == 0, error
+    assert error.splitlines()[-1] == told[0]
     assert told[0] == told[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["beam.jsonl", "here.jsonl", "in"]
 
