@@ -116,6 +116,7 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.steps = 20_000  # 0: no training, for converted weights
     config.train.batch_size = 64
+    config.train.optimizer = "adamw"  # or muon
     config.train.learning_rate = 5e-4
     config.train.end_learning_rate = 1e-5
     config.train.warmup_steps = 500  # capped at half of the schedule

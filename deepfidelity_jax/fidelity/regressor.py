@@ -35,7 +35,7 @@ METHODS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Regressor:
     """What was fitted, and how: settings and figures that JSON can hold."""
 

@@ -46,17 +46,18 @@ def rand_augment(
     image: Image,
     mask: Mask | None,
     rng: np.random.Generator,
-    magnitude: float = 9.0,
-    std: float = 0.5,
+    magnitude: float,
+    std: float,
+    *,
+    layers: int,
     increasing: bool = True,
-    layers: int = 2,
     fill: int = FILL,
 ) -> tuple[Image, Mask | None]:
     """Draw `layers` operations from OPERATIONS and apply each with probability one half.
 
     The magnitude of each is drawn from normal(magnitude, std) and clipped to [0, 10]; with
-    `increasing`, a higher magnitude always means a stronger change. The defaults are timm's
-    'rand-m9-mstd0.5-inc1'. `fill` is the grey that moves in from outside. Cubuk et al.,
+    `increasing`, a higher magnitude always means a stronger change; timm's 'rand-m9-mstd0.5-inc1'
+    has magnitude 9 and std 0.5. `fill` is the grey that moves in from outside. Cubuk et al.,
     "RandAugment", 2020.
     """
     for _ in range(layers):

@@ -256,6 +256,7 @@ OPTIONS: Mapping[str, Option] = {
     #
     "train.steps": _whole(0, INT32),
     "train.batch_size": _whole(1, 65536),
+    "train.optimizer": _choice("adamw", "muon"),
     "train.learning_rate": _number(0, 10, above=True),
     "train.end_learning_rate": _number(0, 10),
     "train.warmup_steps": _whole(0, INT32),

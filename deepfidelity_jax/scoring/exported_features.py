@@ -19,7 +19,7 @@ from deepfidelity_jax.training.batches import evaluation_batches
 from deepfidelity_jax.workdir import Stages
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
     """One row per record: the feature, and what the record says about the face."""
 

@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine decay, and the moving average of the weights."""
+"""AdamW or Muon with warm-up and cosine decay, and the moving average of the weights."""
 
 import functools
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
+from optax.contrib import MuonDimensionNumbers, muon
 
 
 def learning_rate(train: ConfigDict) -> optax.Schedule:
@@ -29,20 +30,42 @@ def learning_rate(train: ConfigDict) -> optax.Schedule:
 
 
 def optimizer(train: ConfigDict) -> optax.GradientTransformation:
-    """AdamW on clipped gradients, with weight decay on kernels only.
+    """AdamW or Muon on clipped gradients, with weight decay on kernels only.
 
-    A token head without a loss does not decay: PyTorch leaves parameters without a gradient alone.
+    Muon (Jordan et al., 2024) moves a matrix of weights along all of its directions alike, by steps
+    as large as AdamW's (Liu et al., "Muon is scalable for LLM training", 2025). The rest is moved
+    by Adam with Nesterov's momentum. A token head without a loss does not decay: PyTorch leaves
+    parameters without a gradient alone.
     """
-    idle = () if train.token_weight else ("aux_head",)
-    adamw = optax.adamw(
-        learning_rate(train),
-        b1=0.9,
-        b2=0.999,
-        weight_decay=train.weight_decay,
-        mask=functools.partial(decayed, idle=idle),
-    )
+    rate, idle = learning_rate(train), () if train.token_weight else ("aux_head",)
+    where = functools.partial(decayed, idle=idle)
+    if train.optimizer == "muon":
+        chosen = muon(
+            rate,
+            weight_decay=train.weight_decay,
+            weight_decay_mask=where,
+            adam_learning_rate=rate,
+            muon_weight_dimension_numbers=find_matrices,
+            consistent_rms=0.2,
+        )
+    else:
+        chosen = optax.adamw(rate, b1=0.9, b2=0.999, weight_decay=train.weight_decay, mask=where)
     clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm else optax.identity()
-    return optax.chain(clip, adamw)
+    return optax.chain(clip, chosen)
+
+
+def find_matrices(params) -> dict:
+    """The axes of each matrix that Muon moves; None for vectors, depthwise kernels and heads.
+
+    Blocks of a stage are stacked along the first axis of [blocks, in, out].
+    """
+
+    def matrix(path, array):
+        if path[-1].key != "kernel" or "head" in path[0].key or array.ndim > 3:
+            return None
+        return MuonDimensionNumbers(array.ndim - 2, array.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(matrix, params)
 
 
 def decayed(params, idle: Sequence[str] = ()) -> dict:

@@ -194,6 +194,15 @@ def test_gradient_join_takes_away_a_difference_in_light():
     np.testing.assert_allclose(joined.astype(int), outer, atol=4)
 
 
+def test_gradient_join_reaches_the_border_but_for_three_pixels():
+    """Two that OpenCV needs, and the one whose colours it keeps."""
+    outer, inner = draw_face().pixels, draw_face(1).pixels
+    changed = change(joins.gradient(inner, outer, np.ones((SIZE, SIZE), np.float32)), outer) > 0
+    for edge in (changed, changed[::-1], changed.T, changed.T[::-1]):
+        assert not edge[:3].any()
+        assert edge[3].mean() > 0.5
+
+
 def test_colours_meet_their_target():
     inner, outer = draw_face(3).pixels, draw_face(4).pixels
     inside = np.ones((SIZE, SIZE), bool)

@@ -62,3 +62,19 @@ def test_hashes_differ_in_the_bits_that_differ():
     assert 28 < apart.mean() < 36
     darker = (pictures // 2 + 10).astype(np.uint8)
     assert np.bitwise_count(hashes ^ look_alikes.hash_pictures(darker)).max() <= 4
+
+
+def test_alike_are_at_most_eight_bits_and_clearly_not_nine():
+    picture = np.tile(np.arange(16, dtype=np.uint8) * 8, (1, 16, 1))
+    known = look_alikes.Looks(np.array([0], np.uint64), picture, ["known"])
+    hashes = np.array([0xFF, 0x1FF], np.uint64)
+    tried = look_alikes.Looks(hashes, np.repeat(picture, 2, axis=0), ["8 bits", "9 bits"])
+    (found,) = look_alikes.find_alike({"train": known, "test": tried})
+    assert found.videos == ("known", "8 bits")
+
+
+def test_a_contrast_of_one_level_tells_nothing():
+    squares = np.indices((16, 16)).sum(axis=0) % 2
+    for step, expected in ((0, 0), (1, 0), (2, 1)):
+        picture = (128 + step * (2 * squares - 1)).astype(np.uint8)
+        np.testing.assert_allclose(look_alikes.correlate(picture[None], picture), expected)

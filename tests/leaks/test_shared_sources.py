@@ -11,6 +11,7 @@ from deepfidelity_datasets.celeb_df.celeb_df_dataset_builder import Builder as C
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.leaks import shared_sources
+from deepfidelity_jax.leaks.look_alikes import Resemblance
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -77,3 +78,25 @@ def test_many_chunks_give_what_one_gives(ffpp_folder, monkeypatch):
     np.testing.assert_array_equal(again[1]["train"].hashes, whole.hashes)
     assert again[1]["train"].videos == whole.videos
     assert again[0] == names
+
+
+def test_a_picture_in_two_splits_goes_by_its_digest(records_folder):
+    """The name is the first 16 digits of its SHA-256; a training picture may be a clean source."""
+    for split, part in (("train", "sources"), ("test", "test")):
+        for digest in list(shared_sources.digests_of(records_folder, part))[:2]:
+            found = shared_sources._find_pictures(records_folder, split, {int(digest[:16], 16)})
+            assert list(found) == [("picture", digest[:16])]
+
+
+def test_clean_sources_are_not_look_alikes_of_their_own_fakes(records_folder):
+    looks = shared_sources.read(records_folder)[1]
+    assert set(looks) == {"train", "validation", "test"}
+
+
+def test_look_alikes_are_named_by_the_first_pair():
+    first = Resemblance(("train", "test"), ("a", "b"), 3)
+    other = Resemblance(("train", "test"), ("c", "d"), 1)
+    said = shared_sources._describe_look_alikes([first, other])
+    assert said.endswith("2 pairs, such as a (train) and b (test), in 3 frames")
+    said = shared_sources._describe_look_alikes([other])
+    assert said.endswith("1 pair, such as c (train) and d (test)")

@@ -19,10 +19,11 @@ def test_pictures_seen_in_training_are_refused_by_name(tmp_path):
 
 
 def test_many_are_named_in_part(tmp_path):
-    seen = {str(number): f"{number}.png" for number in range(9)}
-    with pytest.raises(InputError, match=r"holds 9 of .* and 4 more; take") as error:
-        training_pictures.require_unseen(seen, seen, tmp_path)
-    assert str(error.value).count(".png") == 5
+    for count, rest in ((9, " and 4 more"), (6, " and 1 more"), (5, "")):
+        seen = {str(number): f"{number}.png" for number in range(count)}
+        with pytest.raises(InputError, match=rf"holds {count} of .*4.png{rest}; take") as error:
+            training_pictures.require_unseen(seen, seen, tmp_path)
+        assert str(error.value).count(".png") == 5
 
 
 def test_what_a_workdir_remembers(tmp_path):
@@ -54,5 +55,7 @@ def test_training_goes_on_with_what_was_seen_before(records_folder, tmp_path):
     found = training_pictures.require_test_unseen(records_folder, work, ())
     assert found == training_pictures.digest_of_faces(test)
     (before / training_pictures.SEEN).write_text(json.dumps({next(iter(test)): "a.png"}))
+    with pytest.raises(InputError, match="holds 1 of the pictures"):
+        training_pictures.require_test_unseen(records_folder, before, ())
     with pytest.raises(InputError, match="holds 1 of the pictures"):
         training_pictures.remember(records_folder, work, str(before))

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax.network.build import build_model
-from deepfidelity_jax.training.optimizer import average, decayed, learning_rate, optimizer
+from deepfidelity_jax.training.optimizer import (
+    average,
+    decayed,
+    find_matrices,
+    learning_rate,
+    optimizer,
+)
 from deepfidelity_jax.training.step import create_state
 
 
@@ -102,3 +108,47 @@ def test_a_schedule_may_be_longer_than_the_run_and_move_in_stairs(tiny):
     rate = learning_rate(own)
     found = [float(rate(step)) for step in (0, 9, 10, 19, 20, 29)]
     np.testing.assert_allclose(found, [1e-4, 1e-4, 2e-4, 2e-4, 3e-4, 3e-4], rtol=1e-5)
+
+
+def test_muon_moves_every_matrix_along_all_of_its_directions_alike(tiny):
+    """The singular values of a step are alike whatever the gradient's, and its size is AdamW's."""
+    own = tiny.train
+    own.optimizer, own.warmup_steps, own.weight_decay, own.learning_rate = "muon", 0, 0.0, 0.1
+    key = jax.random.key(0)
+    # Two stacked blocks with gradients whose directions differ a thousandfold.
+    kernel = jax.random.normal(key, (2, 24, 16)) * jnp.logspace(-3, 0, 16)
+    params = {"blocks": {"kernel": jnp.zeros_like(kernel)}, "head": {"kernel": jnp.zeros((4, 2))}}
+    gradients = {"blocks": {"kernel": kernel}, "head": {"kernel": jnp.full((4, 2), 0.01)}}
+    chain = optimizer(own)
+    updates, _ = chain.update(gradients, chain.init(params), params)
+    step = updates["blocks"]["kernel"]
+    for block, gradient in zip(step, kernel, strict=True):
+        values = jnp.linalg.svd(block, compute_uv=False)
+        assert values[0] < 2 * values[8], "the gradient's fall by a factor of 30 there"
+        assert jnp.vdot(block, gradient) < 0
+        assert jnp.sqrt(jnp.mean(block**2)) == pytest.approx(0.2 * 0.1, rel=0.4)
+    # Adam's first step has the same size for every number; Nesterov's momentum lengthens it.
+    np.testing.assert_allclose(updates["head"]["kernel"], -0.1 * (0.9 + 0.1 / 0.19), rtol=0.05)
+
+
+def test_muon_moves_the_matrices_of_the_network_and_adamw_the_rest(tiny):
+    params = jax.eval_shape(lambda: create_state(build_model(tiny), tiny)).variables["params"]
+    is_leaf = lambda axes: axes is None or hasattr(axes, "output_axis")  # noqa: E731
+    found = jax.tree.leaves(find_matrices(params), is_leaf=is_leaf)
+    for (path, leaf), axes in zip(jax.tree_util.tree_leaves_with_path(params), found, strict=True):
+        own = [part.key for part in path]
+        if axes is None:
+            assert own[-1] != "kernel" or "head" in own[0] or own[-2] in ("attn", "pos_embed"), own
+        else:
+            assert own[-1] == "kernel"
+            assert (axes.reduction_axis, axes.output_axis) == (leaf.ndim - 2, leaf.ndim - 1)
+
+
+def test_muon_decays_what_adamw_decays(tiny):
+    own = tiny.train
+    own.optimizer, own.warmup_steps, own.weight_decay, own.learning_rate = "muon", 0, 0.5, 0.1
+    params = {"a": {"kernel": 2 * jnp.ones((3, 3)), "bias": jnp.ones(3)}}
+    chain = optimizer(own)
+    updates, _ = chain.update(jax.tree.map(jnp.zeros_like, params), chain.init(params), params)
+    np.testing.assert_allclose(updates["a"]["kernel"], -0.1, rtol=1e-5)
+    assert not np.any(updates["a"]["bias"])

@@ -23,7 +23,7 @@ START = 0.3
 LEAST, MOST = 0.1, 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class About:
     """What drawing needs to know of each record: label, method, quality (NaN if unknown)."""
 
@@ -32,7 +32,7 @@ class About:
     quality: Float[np.ndarray, "n"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Difficulty:
     """How hard each record is: its loss and its fidelity error."""
 
@@ -58,7 +58,7 @@ def read_about(records: Sequence[dict[str, Any]]) -> About:
     return About(np.int64(label), np.array(method, object), np.float64(quality))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Drawn(Sequence[dict[str, Any]]):
     """The endless stream of drawn records, as a random-access sequence for Grain.
 
