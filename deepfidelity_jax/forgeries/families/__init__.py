@@ -28,16 +28,16 @@ __all__ = ["FAMILIES", "NEED_DONOR", "SHARES", "Face", "Pair", "forge", "make_pa
 # How often each is drawn in training. The hard ones more: invented texture is
 # learnt first. Equal shares may start sooner, see docs/detector.md.
 SHARES = {
-    "self_blend": 0.16,
-    "swap": 0.13,
+    "self_blend": 0.14,
+    "swap": 0.12,
     "warped_swap": 0.13,
     "part_swap": 0.13,
     "reenactment": 0.13,
-    "resynthesis": 0.05,
-    "generated": 0.06,
-    "whole_face": 0.04,
+    "resynthesis": 0.07,
+    "generated": 0.08,
+    "whole_face": 0.05,
     "inpainted": 0.08,
-    "morph": 0.09,
+    "morph": 0.07,
 }
 
 # Families that take another person's face.

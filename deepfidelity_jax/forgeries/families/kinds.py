@@ -111,8 +111,7 @@ def resynthesis(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     else:
         aligned = _align(face, donor, rng, twin)
         inner = textures.stitched(face.pixels, aligned, rng, twin=twin)
-    mask = masks.draw(face.points, inner.shape[:2], rng, masks.WHOLE)
-    return Layers(inner, mask, "opacity")
+    return Layers(inner, _face_or_picture(face, rng), "opacity")
 
 
 def generated(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
@@ -123,7 +122,7 @@ def generated(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     inner = textures.upsampled(face.pixels, rng, twin=twin)
     inner = colours.relight(inner, rng, 0.0 if twin else rng.uniform(0.0, 0.5))
     inner = displace(inner, rng, twin=twin, reach=0.01) if rng.random() < 0.4 else inner
-    mask = masks.draw(face.points, inner.shape[:2], rng, masks.WHOLE)
+    mask = _face_or_picture(face, rng)
     return Layers(inner, mask, str(rng.choice(["opacity", "pyramid"])))
 
 
@@ -202,6 +201,13 @@ def _bend(face: Face, donor: Face, rng: Random, twin: bool) -> Pixels:
     return warp_points(
         source.pixels, points[0].astype(np.float32), target.astype(np.float32), shape, kernel
     )
+
+
+def _face_or_picture(face: Face, rng: Random) -> Mask:
+    """The face, or the whole picture: a generator need not leave a seam."""
+    shape = face.pixels.shape[:2]
+    mask = masks.draw(face.points, shape, rng, masks.WHOLE)
+    return np.ones_like(mask) if rng.random() < 0.35 else mask
 
 
 def _finish(inner: Pixels, face: Face, mask: Mask, rng: Random, twin: bool) -> Layers:
