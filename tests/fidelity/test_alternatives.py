@@ -1,10 +1,12 @@
 """Other regressors: the right targets, weights, rows and settings for each."""
 
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import TREE
 from problems import problem, rng
 
 from deepfidelity_jax.errors import InputError
@@ -124,3 +126,15 @@ def test_a_constant_target_is_answered_with_itself(method):
         np.testing.assert_allclose(
             regress(fitted.arrays, jnp.asarray(features)), 0.3, atol=tolerance
         )
+
+
+def test_tuning_tries_what_the_documents_say():
+    text = (TREE / "docs" / "scoring.md").read_text(encoding="utf-8")
+    rows = re.search(r"\| regressor \| tried \|\n\|---\|---\|\n((?:\|.*\n)+)", text)[1]
+    said = {}
+    for name, settings in re.findall(r"\| `(\w+)` \| (.*) \|", rows):
+        grid = re.findall(r"`(\w+)` ([\d., ]+)", settings)
+        said[name] = {key: tuple(map(float, values.split(","))) for key, values in grid}
+    tried = {name: method.grid for name, method in METHODS.items()}
+    tried["svr"] = regressor.GRID | {"gamma": regressor.GAMMAS}
+    assert said == {name: {k: tuple(v) for k, v in grid.items()} for name, grid in tried.items()}
