@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config = folder.get_config()
     config.leave_one_out = tuple(FAMILIES)
     folder.set_sizes(config, crop=108, view=96)
-    config.train.steps = 3000
-    config.train.eval_every = 1500
+    config.train.steps = 6000
+    config.train.eval_every = 3000
     config.train.checkpoint_every = 500
     return config
