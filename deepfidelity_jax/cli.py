@@ -243,7 +243,8 @@ def predict(values: flags.FlagValues) -> int:
     if not counts.statuses:
         raise InputError(f"no photograph or video in --input: {counts.describe()}")
     if not values.quiet:
-        say(counts.describe())
+        for line in (*outputs.notes, counts.describe()):
+            say(line)
     return counts.exit_status if values.exit_code else DONE
 
 
