@@ -1,10 +1,13 @@
 """The sound of a video, copied as it is into the one that is written: nothing is encoded anew."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 
+from deepfidelity_jax.console import disk_error
 from deepfidelity_jax.images.formats import PICTURES, format_of, open_file
 
 
@@ -17,7 +20,10 @@ class Sound:
 
     def __init__(self, path: Path):
         self.missing = ""
-        self._target, self._streams, self._packet = None, {}, None
+        self._target: Any = None
+        self._streams: dict[int, Any] = {}
+        self._packets: Iterator[av.Packet] = iter(())
+        self._packet: av.Packet | None = None  # read already, not yet copied
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(open_file(path))
             self._source: av.container.InputContainer | None = None
@@ -39,33 +45,37 @@ class Sound:
         if self._source is None:
             return
         for stream in self._source.streams.audio:
-            name = stream.codec_context.name
+            name = stream.codec_context.name if stream.codec_context else "unknown codec"
             if name in target.supported_codecs:
                 self._streams[stream.index] = target.add_stream_from_template(stream)
             else:
                 self.missing = f"{target.format.name} files cannot hold its sound ({name})"
-        self._target = target
-        self._packets = self._source.demux([self._source.streams[i] for i in self._streams])
-        pictures = self._source.streams.video[0]
-        self._start = float((pictures.start_time or 0) * pictures.time_base)
-        self._take()
+        if self._streams:
+            self._target, self._packets = target, self._read()
 
     def copy(self, until: float) -> None:
         """Copy what begins before a time, in seconds from the first frame on."""
-        while self._packet is not None and self._packet.pts * self._packet.time_base < until:
-            self._packet.stream = self._streams[self._packet.stream.index]
-            self._target.mux(self._packet)
-            self._take()
-
-    def _take(self) -> None:
-        """The next packet, its times counted from the first frame on; None at the end."""
         try:
-            packets = iter(self._packets) if self._streams else iter(())
-            packet = next((each for each in packets if each.pts is not None), None)
-        except av.FFmpegError:
-            packet, self.missing = None, "its sound is damaged and ends early"
-        if packet is not None:
-            shift = round(self._start / packet.time_base)
-            packet.pts -= shift
-            packet.dts = packet.dts if packet.dts is None else packet.dts - shift
-        self._packet = packet
+            while (packet := self._packet or next(self._packets, None)) is not None:
+                self._packet = packet
+                if packet.pts * packet.time_base >= until:
+                    return
+                self._packet = None
+                packet.stream = self._streams[packet.stream.index]
+                self._target.mux(packet)
+        except av.FFmpegError as error:
+            if disk_error(error):
+                raise
+            self.missing, self._packets = "its sound is damaged and ends early", iter(())
+
+    def _read(self) -> Iterator[av.Packet]:
+        """The packets, their times counted from the first frame on."""
+        assert self._source is not None
+        pictures = self._source.streams.video[0]
+        start = (pictures.start_time or 0) * pictures.time_base
+        for packet in self._source.demux([self._source.streams[i] for i in self._streams]):
+            if packet.pts is None or packet.dts is None:  # the mark of a stream's end
+                continue
+            shift = round(start / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            yield packet

@@ -47,9 +47,12 @@ def annotated(path, output):
     return annotate(path, nobody, output, lambda step, share: None)
 
 
-@pytest.mark.parametrize("late", [0.0, 0.3])
-def test_it_is_copied_packet_by_packet_in_time(tmp_path, late):
-    clip = write_video(tmp_path / "clip.mp4", "mpeg4", "aac", late)
+@pytest.mark.parametrize(
+    ("name", "codec", "late"),
+    [("clip.mp4", "aac", 0.0), ("clip.mp4", "aac", 0.3), ("clip.mkv", "flac", 0.0)],
+)
+def test_it_is_copied_packet_by_packet_in_time(tmp_path, name, codec, late):
+    clip = write_video(tmp_path / name, "mpeg4", codec, late)
     assert annotated(clip, tmp_path / "a.mp4") == ""
     (before, times), (after, copied) = heard(clip), heard(tmp_path / "a.mp4")
     assert len(before) > 10
