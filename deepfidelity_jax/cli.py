@@ -11,7 +11,7 @@ from absl import flags
 from deepfidelity_jax import __version__, console, hosts
 from deepfidelity_jax.console import DONE, FAILED
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import require_writable
+from deepfidelity_jax.files import STDIN, require_writable
 from deepfidelity_jax.options import completion, help
 from deepfidelity_jax.options.arguments import changed_options, mode_given, parse, read_config
 
@@ -199,6 +199,8 @@ def predict(values: flags.FlagValues) -> int:
         raise InputError("--beam needs --output=FILE, in a folder that all machines share")
     if values.beam and (values.report or values.annotate):
         raise InputError("--report and --annotate are not for --beam")
+    if values.beam and STDIN in values.input:
+        raise InputError(f"--input={STDIN} is not for --beam: only this machine has standard input")
     with contextlib.ExitStack() as stack:
         inputs, hidden = finding.list_inputs(values.input, stack)
         outputs = Outputs(inputs, values.report, values.annotate)
@@ -241,7 +243,8 @@ def predict(values: flags.FlagValues) -> int:
     if not counts.statuses:
         raise InputError(f"no photograph or video in --input: {counts.describe()}")
     if not values.quiet:
-        say(counts.describe())
+        for line in (*outputs.notes, counts.describe()):
+            say(line)
     return counts.exit_status if values.exit_code else DONE
 
 

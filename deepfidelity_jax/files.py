@@ -12,6 +12,8 @@ from typing import IO
 
 from deepfidelity_jax.errors import InputError
 
+STDIN = "-"  # given as a path, this is standard input
+
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Iterator[IO]:

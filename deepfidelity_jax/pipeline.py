@@ -214,17 +214,18 @@ def evaluate_and_report(trained: Trained) -> None:
         model.calibration.method,
     )  # fmt: skip
     stages = Stages(workdir)
-    if not hosts.told(stages.done("evaluate", inputs, *results)):
+    done = hosts.told(stages.done("evaluate", inputs, *results))
+    if not done:
         with provenance.timed(workdir, "evaluate"):
             _evaluate(trained, model, alike)
-        if hosts.is_first():
-            found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+    if hosts.is_first():
+        found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+        if not done:
             provenance.write_run(config, workdir, folder, step, found)
             stages.finish("evaluate", inputs)
+        say(evaluate.describe(found, dataset, "test"))
+        say(f"report: {workdir / 'report' / 'index.html'}")
     hosts.wait()
-    found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
-    say(evaluate.describe(found, dataset, "test"))
-    say(f"report: {workdir / 'report' / 'index.html'}")
 
 
 def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None:

@@ -25,6 +25,7 @@ ROWS = {
         "records": "raw data to TFDS records",
         "leaks": "what is in two splits",
         "options": "what each option may be",
+        "markup": "templates, colours",
     },
     "a face": {
         "images": "read pictures and videos",

@@ -199,6 +199,8 @@ def test_a_mode_and_its_files_are_read_as_people_type_them(run, tmp_path):
     assert_told(run("robustness", DEMO, work), "--config is for --mode=robustness with --input")
     assert_told(run("robustness", "nowhere", work), "work")
     assert_told(run("predict", "-", "--beam=x"), "--beam needs --output")
+    output = f"--output={tmp_path / 'work' / 'x.jsonl'}"
+    assert_told(run("predict", "-", "--beam=x", output), "--input=- is not for --beam")
     assert_told(run("predict", "a.jpg", "--workers=0"), "workers")
     assert not (tmp_path / "work").exists()
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from deepfidelity_datasets.face_folder.labels import CLASSES, SPLIT_FOLDERS
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.quality.table import parse_number
 from deepfidelity_jax.records.schema import FAKE, LABELS, ORIGINAL, REAL
 
 NEEDED = ("path", "label")
@@ -190,6 +191,7 @@ def _row(where: str, number: int, cells: Mapping[str, str], real_label: str) -> 
     split = SPLIT_FOLDERS.get(text["split"].casefold(), "")
     if text["split"] and not split:
         raise InputError(f"{where}: the split is {text['split']!r}: give {_or(SPLIT_FOLDERS)}")
+    quality = text["quality"]
     return Row(
         number,
         path,
@@ -198,7 +200,7 @@ def _row(where: str, number: int, cells: Mapping[str, str], real_label: str) -> 
         text["video_id"],
         text["person"],
         split,
-        _quality(where, text["quality"]),
+        parse_number(quality, f"{where}: the quality") if quality else math.nan,
         {name: cells[name].strip() for name in cells if GROUP.fullmatch(name)},
     )
 
@@ -243,18 +245,6 @@ def _method(where: str, text: str, label: int) -> str:
             "word into a column group_NAME"
         )
     return ORIGINAL
-
-
-def _quality(where: str, text: str) -> float:
-    if not text:
-        return math.nan
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}: the quality {text[:40]!r} is not a finite number")
-    return value
 
 
 def _and(names: Iterable[str]) -> str:

@@ -6,7 +6,6 @@ which class the label 1 is.
 
 import csv
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import LABELS, REAL
-from deepfidelity_jax.quality.table import normal
+from deepfidelity_jax.quality.table import normal, parse_number
 from deepfidelity_jax.scoring.table import GROUP, Predictions, read_groups
 
 NEEDED = ("path", "label", "score")
@@ -189,15 +188,7 @@ def _read_other(
 
 def _number(path: str, row: int, text: str) -> float | None:
     """A score; None for an empty one."""
-    if not text.strip():
-        return None
-    try:
-        score = float(text)
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise InputError(f"{path}, record {row}: the score is {text!r}, not a finite number")
-    return score
+    return parse_number(text, f"{path}, record {row}: the score") if text.strip() else None
 
 
 def _label(path: str, row: int, text: str, one: str | None) -> int:

@@ -21,10 +21,10 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import tracking
 from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.faces.detection import FaceSettings
+from deepfidelity_jax.files import STDIN
 from deepfidelity_jax.images import formats, media
 from deepfidelity_jax.quality.measure import Measure
 
-STDIN = "-"  # this as an input is standard input
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MANY = 64  # files from which processes of their own are worth starting
 AHEAD = 4  # files per process that are found before they are scored

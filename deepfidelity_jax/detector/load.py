@@ -118,8 +118,7 @@ class Detector:
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
         """Perceptual forgery fidelity, high is real. Raises InputError if there is no regressor."""
-        if self.fidelity_model is None:
-            raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
+        self._require_fitted()
         return self.fidelity_of_prepared(self.prepare(images))
 
     def fidelity_of_prepared(
@@ -130,7 +129,7 @@ class Detector:
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Probability of a fake from fidelity, if real and fake are equally likely a priori."""
-        return calibration.p_fake(self.fidelity_model.calibration, scores)
+        return calibration.p_fake(self._require_fitted().calibration, scores)
 
     def quality(
         self, images: Sequence[bytes], landmarks: Sequence[Float32[np.ndarray, "5 2"]]
@@ -190,8 +189,13 @@ class Detector:
 
     @property
     def threshold(self) -> float:
-        """Fidelity at and above which a face is real."""
-        return self.fidelity_model.calibration.threshold
+        """Fidelity at and above which a face is real. InputError if there is no regressor."""
+        return self._require_fitted().calibration.threshold
+
+    def _require_fitted(self) -> stored.FidelityModel:
+        if self.fidelity_model is None:
+            raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
+        return self.fidelity_model
 
     def predict(self, path: str | Path) -> Prediction:
         """Find, track and score the people in an image or a video."""

@@ -8,7 +8,7 @@ from absl import flags
 
 from deepfidelity_jax.console import one_line
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import expand
+from deepfidelity_jax.files import STDIN, expand
 from deepfidelity_jax.options.help import FLAGS
 
 OF_TABLE = ("dir", "real_label")  # options of config.data for evaluate with a table as --input
@@ -51,7 +51,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
     values["report"].value = values.report and expand("--report", values.report)
     values["annotate"].value = values.annotate and expand("--annotate", values.annotate)
     values["input"].value = [
-        path if path == "-" else expand("--input", path) for path in values.input
+        path if path == STDIN else expand("--input", path) for path in values.input
     ]
     _check_processes(values)
     for name in values:

@@ -8,5 +8,6 @@ scale        the fidelity scale, with validation's real and fake faces
 credentials  what Content Credentials (C2PA) in the file claim
 outputs      where the pages of a command go
 annotate     the video with boxes, person numbers and scores
+sound        the sound of the input, copied into that video
 wording      numbers, times and names as text that is safe to show
 """

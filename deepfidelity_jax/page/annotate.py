@@ -6,6 +6,7 @@ between two of them it is moved in a straight line and thin, and the score stays
 
 import contextlib
 import importlib.util
+import math
 import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -21,14 +22,18 @@ from deepfidelity_jax.images import videos
 from deepfidelity_jax.page.people import draw_box, widest_step
 
 Picture = UInt8[np.ndarray, "h w 3"]
+WITHOUT_PYAV = (
+    "without sound, and MPEG-4, which browsers do not play; both need "
+    "pip install 'deepfidelity_jax[video]'"
+)
 
 
 def annotate(
     path: Path, found: Examination, output: str | Path, report: Callable[[str, float], None]
-) -> bool:
-    """Write the annotated video, without sound, whole or not at all.
+) -> str:
+    """Write the annotated video, with the sound of the input, whole or not at all.
 
-    H.264 if PyAV is installed (the extra `video`); else MPEG-4, which browsers do not play.
+    Without PyAV (the extra `video`) it is MPEG-4, not H.264, and has no sound.
 
     Args:
       path: the video.
@@ -37,15 +42,17 @@ def annotate(
       report: called with the step and the share that is done.
 
     Returns:
-      Whether it is H.264.
+      What it lacks, for people; empty if it lacks nothing.
     """
     info, output = videos.video_info(path), Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.stem[:100]}.{os.getpid()}.mp4")
-    modern = importlib.util.find_spec("av") is not None
     step = widest_step(path, found.prediction.frames)
     try:
-        with (_write_h264 if modern else _write_mpeg4)(partial, info.rate) as write:
+        with contextlib.ExitStack() as stack:
+            sound = _sound_of(path, stack)
+            opened = _write_h264(partial, info.rate, sound) if sound else None
+            write = stack.enter_context(opened or _write_mpeg4(partial, info.rate))
             for frame in videos.read_frames_at(path, range(info.frames)):
                 write(draw(frame.image, frame.index, found, step))
                 if frame.index % 10 == 0:
@@ -53,7 +60,16 @@ def annotate(
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
-    return modern
+    return sound.missing if sound else WITHOUT_PYAV
+
+
+def _sound_of(path: Path, stack: contextlib.ExitStack) -> Any:
+    """The `Sound` of a video; None where PyAV is not installed."""
+    if importlib.util.find_spec("av") is None:
+        return None
+    from deepfidelity_jax.page.sound import Sound
+
+    return stack.enter_context(Sound(path))
 
 
 def draw(image: Picture, index: int, found: Examination, step: int) -> Picture:
@@ -107,25 +123,30 @@ def _caption(image: Picture, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _write_h264(path: Path, rate: float) -> Iterator[Callable[[Picture], None]]:
+def _write_h264(path: Path, rate: float, sound: Any) -> Iterator[Callable[[Picture], None]]:
     import av
 
     with av.open(str(path), "w", format="mp4") as container:
         stream: Any = None
+        frames = 0
 
         def write(image: Picture) -> None:
-            nonlocal stream
+            nonlocal stream, frames
             even = image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2]
             if stream is None:
                 stream = container.add_stream("libx264", Fraction(rate).limit_denominator(10_000))
                 stream.height, stream.width = even.shape[:2]
                 stream.pix_fmt, stream.options = "yuv420p", {"crf": "20"}
+                sound.begin(container)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
             container.mux(stream.encode(frame))
+            frames += 1
+            sound.copy(frames / rate)
 
         yield write
         if stream is not None:
             container.mux(stream.encode())
+            sound.copy(math.inf)
 
 
 @contextlib.contextmanager

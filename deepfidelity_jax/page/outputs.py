@@ -35,6 +35,7 @@ class Outputs:
         self.pages = {} if report is None else place_pages(report, paths)
         self.annotated = None if annotate is None else Path(annotate)
         self.tell: Callable[[str], None] = lambda text: None
+        self.notes: list[str] = []
         if annotate is not None:
             _check_annotated(annotate, paths)
 
@@ -56,7 +57,8 @@ class Outputs:
         if path in self.pages:
             page.write_examined(detector, path, found, self.pages[path], report)
         if self.annotated:
-            annotate.annotate(path, found, self.annotated, report)
+            lacks = annotate.annotate(path, found, self.annotated, report)
+            self.notes += [f"{self.annotated}: {lacks}"] if lacks else []
 
     def are_there(self, detector, path: Path) -> bool:
         """Whether an input needs nothing more: its page is there, of this file as it is."""

@@ -10,13 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from deepfidelity_jax import provenance
 from deepfidelity_jax.detector.predict import Examination, Prediction, examine
 from deepfidelity_jax.files import digest, written_whole
 from deepfidelity_jax.images.pictures import decode_image
+from deepfidelity_jax.markup.templates import open_template
 from deepfidelity_jax.network.size import count_parameters
 from deepfidelity_jax.page import wording
 from deepfidelity_jax.page.credentials import read_credentials
@@ -63,30 +63,19 @@ def write_examined(
     detector, path: Path, found: Examination, output: str | Path, report: Report
 ) -> None:
     """Write the page of a file that has been examined."""
-    page = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(**_describe(detector, path, found, report))
+    template = open_template(
+        Path(__file__).with_name("page.html.j2"),
+        plain=wording.plain,
+        number=wording.number,
+        signed=wording.signed,
+        clock=wording.clock,
+        percent="{:.2f}%".format,
     )
+    page = template.render(**_describe(detector, path, found, report))
     # File names need not be valid text; `wording.plain` has named what is not.
     with written_whole(output) as file:
         file.write(page.encode())
     report("done", 1.0)
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "plain": wording.plain, "number": wording.number, "signed": wording.signed,
-        "clock": wording.clock, "percent": "{:.2f}%".format,
-    }  # fmt: skip
-    return environment
 
 
 def _describe(detector, path: Path, found: Examination, report: Report) -> dict[str, Any]:

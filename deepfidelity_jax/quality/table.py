@@ -88,6 +88,17 @@ def normal(path: str) -> str:
     return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
+def parse_number(text: str, what: str) -> float:
+    """The finite number that a cell of a table holds; InputError, which begins with `what`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{what} {text[:40]!r} is not a finite number")
+    return number
+
+
 def _ends(path: str) -> list[str]:
     """The path, and what is left as its first folders are taken away, down to the file name."""
     parts = path.split("/")
@@ -105,10 +116,5 @@ def _parse_scores(csv_path, rows):
             raise InputError(f"{where}: expected path,score")
         if path in scores:
             raise InputError(f"{where}: {path} has a score already, keep one")
-        try:
-            scores[path] = float(text)
-        except ValueError:
-            scores[path] = math.nan
-        if not math.isfinite(scores[path]):
-            raise InputError(f"{where}: {text!r} is not a finite number")
+        scores[path] = parse_number(text, f"{where}: the score")
     return scores

@@ -43,14 +43,22 @@ COLOURS = {
 INK, MUTED, GRID, ACCENT = (COLOURS[name] for name in ("ink", "muted", "grid", "accent"))
 CLASS_COLOURS = tuple(COLOURS[name] for name in LABELS)
 PERCENTAGES = ("acc", "eer", "tpr")
-# What can be drawn of the training: title, curves, and a note.
+# What can be drawn of the training: title, curves of one quantity with their names, and a note.
 TRAINING = {
-    "loss": ("Loss", ("loss", "val_loss", "test_loss"), "Lower is better."),
+    "loss": (
+        "Training loss", {"loss": "training"}, "The weighted sum of all terms. Lower is better."
+    ),
+    "class": (
+        "Class loss", {"class": "training", "val_loss": "validation", "test_loss": "test"},
+        "Cross-entropy of the class, one term of the training loss. In training, faces are "
+        "augmented and labels smoothed as configured. Lower is better.",
+    ),
     "val_frame_auc": (
-        "Validation AUC", ("val_frame_auc",), "On the validation split; chance is 0.5."
+        "Validation AUC", {"val_frame_auc": "frame AUC"}, "On the validation split; chance is 0.5."
     ),
     "test_frame_auc": (
-        "Test AUC", ("test_frame_auc",), "On the test split, which the checkpoint was chosen on."
+        "Test AUC", {"test_frame_auc": "frame AUC"},
+        "On the test split, which the checkpoint was chosen on.",
     ),
 }  # fmt: skip
 
@@ -120,17 +128,12 @@ def draw_quality(table: Predictions, metrics: Mapping) -> Chart:
 
 
 def draw_training(curves: Mapping, what: str) -> Chart | None:
-    """A curve over the training steps; None if it was not recorded.
-
-    Args:
-      curves: from `read_curves`.
-      what: a key of `TRAINING`.
-    """
+    """A chart of TRAINING, by its key, of what `read_curves` found; None if that has none of it."""
     title, names, caption = TRAINING[what]
-    drawn = {name: curves[name] for name in names if name in curves}
+    drawn = {label: curves[name] for name, label in names.items() if name in curves}
     if not drawn:
         return None
-    words = ", ".join(f"{name} {values[-1]:.4g}" for name, (_, values) in drawn.items())
+    words = ", ".join(f"{label} {values[-1]:.4g}" for label, (_, values) in drawn.items())
     return Chart(
         title,
         draw(partial(_paint_curves, curves=drawn)),
@@ -334,15 +337,11 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _paint_curves(axes: Axes, curves: Mapping) -> None:
-    names = {"loss": "training", "val_loss": "validation", "test_loss": "test"}
-    for (name, (steps, values)), colour in zip(
-        curves.items(), (INK, ACCENT, *CLASS_COLOURS[::-1]) * len(curves), strict=False
-    ):
+    for (label, (steps, values)), colour in zip(curves.items(), (INK, ACCENT, MUTED), strict=False):
         pieces = min(POINTS, len(steps))
         steps, values = (
             [part.mean() for part in np.array_split(column, pieces)] for column in (steps, values)
         )
-        label = names.get(name, "frame")
         few = "o" if len(steps) <= 40 else None
         axes.plot(steps, values, color=colour, marker=few, markersize=4, label=label)
     axes.set(xlabel="training step")

@@ -24,6 +24,7 @@ from deepfidelity_jax.fidelity.calibration import Calibration, is_real
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.images.pictures import to_data_uri
+from deepfidelity_jax.markup.templates import open_template
 from deepfidelity_jax.scoring import figure_charts
 from deepfidelity_jax.scoring.charts import (
     COLOURS,
@@ -95,7 +96,7 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     workdir = Path(workdir)
     config = _read_json(workdir / "config.json")
     evaluated = sorted(path.parent for path in workdir.glob("eval/*/metrics.json"))
-    template = _environment().get_template("report.html.j2")
+    template = _open("report.html.j2")
     page = template.render(
         name=workdir.resolve().name,
         config=config,
@@ -130,7 +131,7 @@ def write_card(
       metrics: of the test split, as in metrics.json.
       calibration: its threshold and limit.
     """
-    template = _environment().get_template("model_card.md.j2")
+    template = _open("model_card.md.j2")
     card = template.render(
         version=__version__,
         config=config.to_dict(),
@@ -173,17 +174,14 @@ def _read_ablation(path: Path) -> dict | None:
     return {"titles": titles, "rows": rows, "seeds": seeds, "methods": methods}
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _open(name: str) -> jinja2.Template:
+    return open_template(
+        Path(__file__).with_name(name),
+        number=format_number,
+        correlations=format_correlations,
+        count="{:,}".format,
+        short="{:.4g}".format,
     )
-    environment.filters |= {"number": format_number, "correlations": format_correlations}
-    environment.filters |= {"count": "{:,}".format, "short": "{:.4g}".format}
-    return environment
 
 
 def _read_json(path: Path) -> dict | None:

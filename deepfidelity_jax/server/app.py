@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from deepfidelity_jax import __version__
+from deepfidelity_jax.markup.templates import PALETTE
 from deepfidelity_jax.server import uploads
 from deepfidelity_jax.server.guard import Guard
 from deepfidelity_jax.server.jobs import Jobs
@@ -121,6 +122,11 @@ def build(jobs: Jobs, limits: Limits, host: str) -> FastAPI:
     async def get_start() -> Response:
         """The page for people."""
         return FileResponse(STATIC / "index.html")
+
+    @app.get("/static/palette.css", include_in_schema=False)
+    async def get_palette() -> Response:
+        """The colours that all pages share."""
+        return FileResponse(PALETTE)
 
     app.mount("/static", StaticFiles(directory=STATIC))
     return app

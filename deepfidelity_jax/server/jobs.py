@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+from deepfidelity_jax.console import disk_error
 from deepfidelity_jax.server.messages import Error, ErrorType, JobView, Limits, State
 from deepfidelity_jax.server.refusal import Refused
 
@@ -146,7 +147,7 @@ class Jobs:
     def arriving(self) -> Iterator[tuple[str, Path]]:
         """The id of a new job, and a folder for its file, which is removed unless `add` follows.
 
-        Raises Refused if there are too many jobs already.
+        Raises Refused if there are too many jobs already, or the disk is full meanwhile.
         """
         if self.broken:
             raise Refused(503, "no_worker", self.broken, retry_after=RETRY_S, unread=True)
@@ -160,6 +161,11 @@ class Jobs:
         try:
             (folder / "upload").mkdir(parents=True)
             yield id, folder / "upload"
+        except OSError as error:
+            if reason := disk_error(error):
+                message = f"the server cannot keep the file: {reason.split(':')[0]}"
+                raise Refused(503, "disk_full", message, retry_after=60, unread=True) from None
+            raise
         finally:
             self._arriving -= 1
             if id not in self._jobs:

@@ -55,7 +55,10 @@ def work(connection: Connection, workdir: str | None, cache: Path, limits: Limit
         except _Failed as failed:
             tell(error=failed.error.model_dump())
         except Exception as error:
-            if not _is_memory(error):
+            if reason := console.disk_error(error):
+                message = f"the server cannot keep the page: {reason.split(':')[0]}"
+                tell(error=Error(type="disk_full", message=message).model_dump())
+            elif not _is_memory(error):
                 traceback.print_exc()
                 message = f"the file could not be scored: {console.one_line(error)[:200]}"
                 tell(error=Error(type="internal", message=message).model_dump())

@@ -9,7 +9,6 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
-from deepfidelity_jax.console import disk_error
 from deepfidelity_jax.images import formats
 from deepfidelity_jax.server.messages import MIB, Limits
 from deepfidelity_jax.server.refusal import Refused
@@ -23,8 +22,8 @@ async def receive(request: Request, folder: Path, limits: Limits) -> Path:
     """Write the file of a request into a folder, under a safe version of its name.
 
     Raises:
-      Refused: it is too large or too slow, the form is not right, the file is no photograph or
-        video, or the disk is full. Whatever was written is left to the caller.
+      Refused: it is too large or too slow, the form is not right, or the file is no photograph or
+        video. Whatever was written is left to the caller, and so is an OSError.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
@@ -46,11 +45,6 @@ async def receive(request: Request, folder: Path, limits: Limits) -> Path:
         raise Refused(422, "bad_form", f"the form is damaged: {error}", unread=True) from None
     except ClientDisconnect:
         raise Refused(400, "upload_cut_off", "the upload was cut off") from None
-    except OSError as error:
-        if reason := disk_error(error):
-            message = f"the server cannot keep the file: {reason.split(':')[0]}"
-            raise Refused(503, "disk_full", message, retry_after=60, unread=True) from None
-        raise
     await run_in_threadpool(_require_media, path)
     return path
 

@@ -67,9 +67,9 @@ def test_our_files_bring_their_threshold_and_groups(ours, other, tmp_path):
         (TEXT.replace("fake", "0"), None, "--one=fake or --one=real"),
         (TEXT.replace("fake", "maybe"), None, "record 2: the label is 'maybe'"),
         (TEXT.replace("fake", "2"), "real", "record 2: the label is '2'"),
-        (TEXT.replace("0.9", "high"), None, "record 2: the score is 'high'"),
-        (TEXT.replace("0.2", "nan"), None, "record 3: the score is 'nan'"),
-        (TEXT.replace("0.2", "inf"), None, "record 3: the score is 'inf'"),
+        (TEXT.replace("0.9", "high"), None, "record 2: the score 'high'"),
+        (TEXT.replace("0.2", "nan"), None, "record 3: the score 'nan'"),
+        (TEXT.replace("0.2", "inf"), None, "record 3: the score 'inf'"),
         (TEXT + "c.png,fake\n", None, "record 4: expected 3 values"),
     ],
 )

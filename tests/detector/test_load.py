@@ -188,6 +188,8 @@ def test_workdirs_without_a_detector(moved, tmp_path, images):
     untrained = df.load(tmp_path)
     with pytest.raises(InputError, match="--mode=fit"):
         untrained.fidelity(images)
+    with pytest.raises(InputError, match="--mode=fit"):
+        _ = untrained.threshold
     (tmp_path / "fidelity.npz").write_bytes((moved / "fidelity.npz").read_bytes()[:2000])
     with pytest.raises(InputError, match="damaged"):
         df.load(tmp_path)

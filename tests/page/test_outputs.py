@@ -1,6 +1,7 @@
 """Every input has a page of its own, none is made twice, and wrong places are told first."""
 
 import copy
+import importlib.util
 import json
 import os
 from dataclasses import replace
@@ -14,8 +15,11 @@ from pages import Page
 from PIL import Image
 
 import deepfidelity_jax as df
+from deepfidelity_jax.detector.finding import Input
+from deepfidelity_jax.detector.predict import Examination, Prediction
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.page.outputs import is_current, place_pages
+from deepfidelity_jax.page.annotate import WITHOUT_PYAV
+from deepfidelity_jax.page.outputs import Outputs, is_current, place_pages
 from deepfidelity_jax.page.page import write_page
 
 CROPS = ("--mode=predict", "--config.faces.detector=none")
@@ -103,3 +107,15 @@ def test_wrong_places_are_told_before_any_work(run, tmp_path):
     trees.write_numbered(clip, 0, 4)
     assert_told(run(*CROPS, f"--input={clip}", f"--annotate={clip}"), "the input itself")
     assert_told(run("--mode=fit", "--workdir=w", page), "--report is not for --mode=fit")
+
+
+def test_what_an_annotated_video_lacks_is_noted(tmp_path, monkeypatch):
+    """The command prints the notes once all is written."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # as if without PyAV
+    clip, output = tmp_path / "clip.mp4", tmp_path / "out.mp4"
+    trees.write_numbered(clip, 0, 4)
+    outputs = Outputs([Input(clip, named=True)], None, str(output))
+    nobody = Examination(Prediction(str(clip), "no face", threshold=0.5, frames=4), [])
+    assert list(outputs.write_each(None, [Input(clip)], [nobody])) == [nobody.prediction]
+    assert outputs.notes == [f"{output}: {WITHOUT_PYAV}"]
+    assert output.exists()

@@ -1,14 +1,13 @@
 """A page says what predict says, holds all it shows, and is written whatever the file is."""
 
-import json
+import base64
 import shutil
-import subprocess
 from dataclasses import replace
-from html import escape
 
 import numpy as np
 import pytest
 import trees
+from browsing import change_screen, cut_off, is_too_wide, open_browser, violations
 from pages import Page, assert_sound
 from PIL import Image
 
@@ -20,7 +19,6 @@ from deepfidelity_jax.page.wording import number
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NASTY = '<script>alert(1)</script>"&\u202egpj.png'
 
 
@@ -141,41 +139,26 @@ def test_a_failed_page_leaves_the_one_before(detector, photo, tmp_path):
     assert (tmp_path / "a.html").read_text() == "before"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 def test_a_browser_shows_it_on_a_phone_and_prints_it(video_page, tmp_path):
-    """No sideways scroll at 400 pixels, every picture decoded, links in the tab order; a PDF."""
-    wrapper = tmp_path / "wrapper.html"
-    wrapper.write_text(
-        f'<iframe id="f" width="400" height="900" srcdoc="{escape(video_page.read_text())}">'
-        """</iframe><script>onload = () => {
-          const page = f.contentDocument, pictures = [...page.images];
-          const dot = page.querySelector("a.dot");
-          dot.focus();
-          document.title = JSON.stringify([
-            page.documentElement.scrollWidth, page.documentElement.clientWidth,
-            pictures.length, pictures.filter(p => p.naturalWidth > 0).length,
-            page.activeElement === dot,
-          ]);
-        }</script>"""
-    )
-    options = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-        "--no-first-run", "--disable-background-networking", "--disable-component-update",
-        "--disable-sync", f"--user-data-dir={tmp_path / 'user'}",
-    ]  # fmt: skip
-    dump = [*options, "--dump-dom", wrapper.as_uri()]
-    shown = subprocess.run(dump, capture_output=True, text=True, timeout=120, check=True).stdout
-    width, visible, pictures, decoded, focused = json.loads(
-        shown.split("<title>")[1].split("</title>")[0]
-    )
-    assert width <= visible <= 400
-    assert pictures == decoded >= 8
-    assert focused
-    pdf = tmp_path / "page.pdf"
-    subprocess.run(
-        [*options, f"--print-to-pdf={pdf}", video_page.as_uri()],
-        capture_output=True, timeout=120, check=True,
-    )  # fmt: skip
-    printed = pdf.read_bytes()
+    """No sideways scroll, every picture decoded, links in the tab order, light and dark; a PDF."""
+    driver = open_browser(tmp_path)
+    try:
+        driver.get(video_page.as_uri())
+        for width, scheme in ((1280, "light"), (360, "dark")):
+            change_screen(driver, width, scheme)
+            assert not is_too_wide(driver)
+            assert cut_off(driver) == []
+            assert violations(driver) == []
+        pictures, decoded, focused = driver.execute_script(
+            """const dot = document.querySelector("a.dot"), pictures = [...document.images];
+            dot.focus();
+            return [pictures.length, pictures.filter((p) => p.naturalWidth > 0).length,
+              document.activeElement === dot]"""
+        )
+        assert pictures == decoded >= 8
+        assert focused
+        printed = base64.b64decode(driver.print_page())
+    finally:
+        driver.quit()
     assert printed.startswith(b"%PDF")
     assert printed.count(b"/Subtype /Image") >= 8

@@ -30,7 +30,7 @@ def test_columns_are_found_by_name_and_a_byte_order_mark_is_no_part_of_it(tmp_pa
         ("path,score\na.jpg,0.5\nb.jpg\n", "line 3"),
         ("path,score\na.jpg,0.5,9\n", "line 2"),
         ("path,score\n,0.5\n", "line 2"),
-        ("path,score\na.jpg,good\n", "line 2.*'good'"),
+        ("path,score\na.jpg,good\n", "line 2: the score 'good' is not a finite number"),
         ("path,score\na.jpg,nan\n", "line 2.*finite"),
         ("path,score\na.jpg,inf\n", "line 2.*finite"),
         ("path,score\na.jpg,1\nb.jpg,1\na.jpg,1\n", "line 4.*a.jpg"),

@@ -132,3 +132,20 @@ def test_long_curves_are_averaged(tmp_path):
     assert line.get_xydata()[:2].tolist() == [[1.5, 1.5], [5.5, 5.5]]
     assert len(line.get_xdata()) == POINTS
     assert draw_training(curves, "val_frame_auc") is None
+
+
+def test_curves_on_one_chart_are_of_one_quantity(tmp_path):
+    """The sum of all terms is drawn alone; validation has the class term, beside that of training.
+
+    A chart of `loss` with `val_loss` would show a gap that is none.
+    """
+    entries = [{"step": step, "loss": 3.0, "class": 0.6, "token": 0.4} for step in (1, 2)]
+    entries += [{"step": 2, "val_loss": 0.5, "val_frame_auc": 0.75}]
+    curves = read_curves(write_curves(tmp_path / "a.jsonl", entries))
+    (alone,) = draw_training(curves, "loss").figure.axes[0].lines
+    assert alone.get_ydata().tolist() == [3, 3]
+    chart = draw_training(curves, "class")
+    shown = {line.get_label(): line.get_ydata().tolist() for line in chart.figure.axes[0].lines}
+    assert shown == {"training": [0.6, 0.6], "validation": [0.5]}
+    assert "At the end: training 0.6, validation 0.5." in chart.caption
+    assert "At the end: frame AUC 0.75." in draw_training(curves, "val_frame_auc").caption

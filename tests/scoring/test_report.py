@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import change_screen, cut_off, is_too_wide, open_browser, violations
 from ml_collections import ConfigDict
 from score_tables import EVIL, pictures, predictions
 
@@ -22,6 +23,8 @@ from deepfidelity_jax.scoring.charts import (
 from deepfidelity_jax.scoring.figure_charts import draw_risk_coverage, draw_targets
 from deepfidelity_jax.scoring.metrics import summarize
 from deepfidelity_jax.scoring.report import write_card, write_report
+
+METRICS = ("Frame AUC", "Difference", "from", "to")
 
 
 def add_evaluation(workdir, name, table):
@@ -281,3 +284,33 @@ def test_the_card_says_what_the_metrics_hold(workdir):
     for method, entry in metrics["by_method"].items():
         assert f"| {method} | {entry['n_frames']} | {entry['frame_auc']:.3f}" in card
     assert "| JPEG 50 | 12.5% | 25.0% | 0.61 |" in card
+
+
+@pytest.mark.slow
+def test_a_browser_shows_it_at_every_width_light_and_dark(workdir, tmp_path_factory):
+    """Nothing is cut off, the page as a whole does not scroll sideways, and print is light."""
+    add_evaluation(workdir, "faces", predictions(videos=8, frames=2))
+    titles = ["Cell", "Seeds", *(f"{kind} {what}" for kind in "abcd" for what in METRICS)]
+    values = ["symmetry off, C tenfold", "1", *["+0.1094"] * (len(titles) - 2)]
+    rows = (titles, ["---"] * len(titles), values)
+    (workdir / "ablation.md").write_text("".join(f"| {' | '.join(row)} |\n" for row in rows))
+    methods = ("reenactment", "resynthesis", "warped_swap", "whole_face", "part_swap", "morph")
+    (workdir / "ablation_methods.csv").write_text(
+        f"cell,seeds,{','.join(methods)}\nbase,1{',1.0' * len(methods)}\n"
+    )
+    path = write_report(workdir, {"faces": pictures})
+    driver = open_browser(tmp_path_factory.mktemp("browser"))
+    try:
+        driver.get(path.as_uri())
+        driver.execute_script("document.querySelectorAll('details').forEach((d) => d.open = true)")
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            change_screen(driver, width, scheme)
+            assert not is_too_wide(driver), width
+            assert cut_off(driver) == [], width
+            assert violations(driver) == [], scheme
+        back = "return getComputedStyle(document.body).backgroundColor"
+        assert driver.execute_script(back) != "rgb(255, 255, 255)"
+        change_screen(driver, 1280, "dark", "print")
+        assert driver.execute_script(back) == "rgb(255, 255, 255)"
+    finally:
+        driver.quit()

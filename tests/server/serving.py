@@ -11,18 +11,28 @@ import httpx
 from conftest import CORES, TREE, running_on
 
 PATIENCE = 100  # seconds
+# The command with other limits, for which it has no flags.
+LIMITED = """
+import functools, sys
+from deepfidelity_jax import cli
+from deepfidelity_jax.server import serve
+
+serve.Limits = functools.partial(serve.Limits, **{limits})
+sys.exit(cli.main())
+"""
 
 
 class Server:
     """`--mode=serve` on a free port and one core, so with one worker; the bundled detector.
 
-    temporary: where its temporary files are. url: of its page.
+    temporary: where its temporary files are. url: of its page. limits: other than the usual ones.
     """
 
-    def __init__(self, temporary, *options):
+    def __init__(self, temporary, **limits):
         self.temporary = temporary
         temporary.mkdir(exist_ok=True)
-        argv = [sys.executable, str(TREE / "run.py"), "--mode=serve", "--port=0", *options]
+        program = ["-c", LIMITED.format(limits=limits)] if limits else [str(TREE / "run.py")]
+        argv = [sys.executable, *program, "--mode=serve", "--port=0"]
         number = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or 0)
         with running_on({sorted(CORES)[number % len(CORES)]}):
             self.process = subprocess.Popen(

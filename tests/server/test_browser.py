@@ -1,11 +1,10 @@
 """The page in a real browser: click, drop, keyboard, a narrow screen, errors, accessibility."""
 
 import base64
-from importlib import resources
 
 import pytest
 import trees
-from browsing import DROP, open_browser
+from browsing import DROP, change_screen, is_too_wide, open_browser, violations
 from PIL import Image
 
 pytestmark = pytest.mark.e2e
@@ -38,7 +37,7 @@ def driver(tmp_path_factory):
 @pytest.fixture
 def page(driver, server):
     """The page, just opened; afterwards nothing may have gone wrong in it, nor be left of it."""
-    driver.set_window_size(1000, 900)
+    change_screen(driver, 1000)
     driver.get(server.url)
     yield driver
     driver.get("about:blank")
@@ -81,20 +80,6 @@ def complaints(page):
     return [entry["message"] for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def violations(page):
-    """What axe finds wrong, by the rules of WCAG 2.1, levels A and AA, and by best practice."""
-    script = resources.files("axe_core_python") / "axe.min.js"
-    page.execute_script(script.read_text(encoding="utf-8"))
-    found = page.execute_async_script(
-        "axe.run(document, {iframes: false}).then(arguments[arguments.length - 1])"
-    )
-    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
-
-
-def is_too_wide(page):
-    return page.execute_script("return document.documentElement.scrollWidth > window.innerWidth")
-
-
 def test_a_chosen_photograph_gets_the_verdict_of_the_api(page, server, photograph):
     assert violations(page) == []
     find(page, "#files").send_keys(str(photograph))
@@ -109,8 +94,9 @@ def test_a_chosen_photograph_gets_the_verdict_of_the_api(page, server, photograp
     assert "anna.jpg" in find(page, "body").text
     page.switch_to.default_content()
     assert violations(page) == []
-    page.set_window_size(360, 740)
+    change_screen(page, 360, "dark")
     assert not is_too_wide(page)
+    assert violations(page) == []
     assert complaints(page) == []
 
 
@@ -126,8 +112,9 @@ def test_all_dropped_files_are_taken_and_errors_are_told(page, wall):
     assert not told
     assert page.title.startswith("Real or fake?")
     assert violations(page) == []
-    page.set_window_size(360, 740)
+    change_screen(page, 360, "dark")
     assert not is_too_wide(page)
+    assert violations(page) == []
     # The server's own refusal is all that is logged.
     assert [line for line in complaints(page) if "415" not in line] == []
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -148,22 +149,72 @@ def test_a_running_job_is_cancelled(server, clip):
         time.sleep(0.05)
 
 
-def test_it_ends_in_order_and_what_a_killed_one_left_goes(tmp_path):
-    left = tmp_path / f"{PREFIX}left"
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory):
+    """A server for one file at a time, a second to upload it, and a second to score it.
+
+    Before it begins, `left` is what a killed server has left behind.
+    """
+    folder = tmp_path_factory.mktemp("strict")
+    left = folder / f"{PREFIX}left"
     left.mkdir()
     (left / ".lock").touch()
     (left / "face.jpg").touch()
-    server = Server(tmp_path)
-    assert not left.exists()
-    (folder,) = tmp_path.iterdir()
+    server = Server(folder, jobs=1, upload_seconds=1, job_seconds=1)
+    yield server
+    server.process.kill()
+
+
+def typed(answer):
+    return answer.status_code, answer.json()["error"]["type"]
+
+
+def test_what_stalls_or_does_not_fit_frees_its_place(strict, clip):
+    head = (
+        "POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n"
+        "Content-Type: multipart/form-data; boundary=edge\r\n\r\n--edge\r\n"
+    )
+    address = httpx.URL(strict.url)
+    with socket.create_connection((address.host, address.port), timeout=20) as stalled:
+        stalled.sendall(head.encode())  # and nothing more, for ever
+        assert typed(strict.post("wall.jpg", WALL)) == (429, "too_many_jobs")
+        answer = b""
+        while piece := stalled.recv(4096):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"type":"upload_too_slow"' in answer
+    assert not strict.files()
+    # No file of the server may grow beyond this, as if its disk were full.
+    usual = resource.prlimit(strict.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(strict.process.pid, resource.RLIMIT_FSIZE, (100, usual[1]))
+    full = strict.post("wall.jpg", WALL)
+    resource.prlimit(strict.process.pid, resource.RLIMIT_FSIZE, usual)
+    assert typed(full) == (503, "disk_full")
+    assert int(full.headers["retry-after"]) > 0
+    assert not strict.files()
+    job = strict.wait(strict.post("clip.mp4", clip))
+    told = "the file takes more than 1 seconds"
+    assert job["error"] == {"type": "too_slow", "message": told, "limit": 1}
+    deadline = time.monotonic() + 10
+    while strict.files():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_it_ends_in_order_and_what_a_killed_one_left_goes(strict):
+    """The last test of this server."""
+    (folder,) = strict.temporary.iterdir()
+    assert folder.name != f"{PREFIX}left"
     assert folder.stat().st_mode & 0o777 == 0o700
-    posted = server.post("wall.jpg", WALL)
-    assert len(server.files()) == 1
-    assert posted.json()["state"] == "queued"
-    (worker,) = server.workers()
-    status, said = server.end(signal.SIGTERM)
+    posted = strict.post("wall.jpg", WALL)
+    assert posted.status_code == 202
+    assert len(strict.files()) == 1
+    deadline = time.monotonic() + 10
+    while not (workers := strict.workers()):
+        assert time.monotonic() < deadline
+    status, said = strict.end(signal.SIGTERM)
     assert (status, said) == (0, "the server has ended; the files it was given are removed\n")
-    assert not list(tmp_path.iterdir())
+    assert not list(strict.temporary.iterdir())
     with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", server.url)
+        os.kill(workers[0], 0)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", strict.url)

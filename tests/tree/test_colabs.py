@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -106,6 +107,37 @@ def test_with_nothing_given_it_trains_the_demo(tmp_path, monkeypatch):
     assert read_back["metrics"]["training_checked"] is True
     assert read_back["metrics"]["n_files"] == read_back["metrics"]["n_frames"]
     assert len(pictures_of(notebook)) >= 5
+
+
+def run_here(name, given):
+    """Run a notebook's code in this process, with this in its form."""
+    names = {}
+    for cell in nbformat.read(COLABS / name, as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(re.sub("(?m)^ *%.*$", "", cell.source), names)
+            if "parameters" in cell.metadata.get("tags", ()):
+                names |= given
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "told"),
+    [
+        ("evaluate.ipynb", {"workdir": "nowhere", "folder": "nowhere"}, "nowhere: no such file"),
+        ("evaluate.ipynb", {"workdir": "run", "folder": "run"}, "no trained detector"),
+        ("explain_one_video.ipynb", {"path": "a.mp4", "workdir": "run"}, "no trained detector"),
+        ("train_on_your_faces.ipynb", {"folder": "run"}, "run holds no real at any depth"),
+    ],
+)
+def test_what_is_wrong_with_the_form_is_said_in_one_line(tmp_path, monkeypatch, name, wrong, told):
+    """A notebook shows a SystemExit as its message, any other error as a traceback."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    given = {field: str(tmp_path / value) for field, value in wrong.items()}
+    with pytest.raises(SystemExit) as caught:
+        run_here(name, given)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in COLABS.glob("*.ipynb")))

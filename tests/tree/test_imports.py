@@ -11,9 +11,9 @@ LIBRARY = TREE / "deepfidelity_jax"
 # Each imports from those after it, never from those before.
 ROOMS = (
     "cli", "experiments", "pipeline", "server", "page", "provenance", "official", "comparison",
-    "scoring", "export", "explanation", "detector", "training", "options", "leaks", "records",
-    "quality", "forgeries", "faces", "images", "weight_files", "statistics", "fidelity", "network",
-    "workdir",
+    "scoring", "export", "explanation", "detector", "training", "markup", "options", "leaks",
+    "records", "quality", "forgeries", "faces", "images", "weight_files", "statistics", "fidelity",
+    "network", "workdir",
     "folders", "console", "progress", "hosts", "files", "errors",
 )  # fmt: skip
 MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.name != "__init__.py")

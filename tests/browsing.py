@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from importlib import resources
 
 import pytest
 
@@ -27,6 +28,15 @@ for (const kind of ["dragenter", "dragover", "drop"]) {
 }
 """
 
+CUT_OFF = """
+const edge = document.documentElement.clientWidth + 1;
+return [...document.querySelectorAll("body *")].filter((e) =>
+  !e.closest("svg") && e.getClientRects().length &&
+  ((["TD", "TH"].includes(e.tagName) && e.scrollWidth > e.clientWidth + 1) ||
+   (e.getBoundingClientRect().right > edge && !e.closest(".scroll")))
+).map((e) => e.outerHTML.slice(0, 120));
+"""
+
 
 def open_browser(folder):
     """A Selenium driver; skips where there is no browser. `folder`: for its temporary files."""
@@ -43,3 +53,31 @@ def open_browser(folder):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(driver, env=os.environ | {"TMPDIR": str(folder)})
     return webdriver.Chrome(options=options, service=service)
+
+
+def change_screen(page, width, scheme="light", medium="screen"):
+    """Show what is open on a screen of this width in pixels, light or dark, or in print."""
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium, "features": [feature]})
+
+
+def is_too_wide(page):
+    """Whether the page as a whole scrolls sideways."""
+    return page.execute_script("return document.documentElement.scrollWidth > window.innerWidth")
+
+
+def cut_off(page):
+    """What does not fit: into its cell of a table, or on the screen and in no box that scrolls."""
+    return page.execute_script(CUT_OFF)
+
+
+def violations(page):
+    """What axe finds wrong, by the rules of WCAG 2.1, levels A and AA, and by best practice."""
+    script = resources.files("axe_core_python") / "axe.min.js"
+    page.execute_script(script.read_text(encoding="utf-8"))
+    found = page.execute_async_script(
+        "axe.run(document, {iframes: false}).then(arguments[arguments.length - 1])"
+    )
+    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
