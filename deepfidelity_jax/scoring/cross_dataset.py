@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.arrays import Head
 from deepfidelity_jax.fidelity.scale import scale
 from deepfidelity_jax.files import fingerprint, written_whole
 from deepfidelity_jax.leaks import training_pictures
@@ -202,7 +203,8 @@ def score(
         about["notes"] = schema.metadata_of(folder)["notes"]
     about["faces_digest"] = training_pictures.digest_of_faces(crops)
     about["faces"] = changed.faces.to_dict()
-    features = export_once(lambda: detector, detector.step, folder, name, "test", workdir)
+    by_head = isinstance(detector.fidelity_model.regressor.arrays, Head)
+    features = export_once(lambda: detector, detector.step, folder, name, "test", workdir, by_head)
     features = retarget(features, detector, folder)
     changed.data.dataset = name  # its name in the tables
     place = workdir / "eval" / name

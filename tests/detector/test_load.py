@@ -7,16 +7,23 @@ from copy import copy
 from dataclasses import replace
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_detectors import draw_config, draw_crops, draw_fitted, draw_variables
 from sklearn.metrics.pairwise import rbf_kernel
 
 import deepfidelity_jax as df
-from deepfidelity_jax.detector.load import BATCH_SIZES
+from deepfidelity_jax.detector.load import BATCH_SIZES, Detector
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import arrays as forms
+from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.fidelity.regressor import Regressor
 from deepfidelity_jax.images.pictures import decode_image
+from deepfidelity_jax.network.build import build_model
+from deepfidelity_jax.network.outputs import HEADS
+from deepfidelity_jax.network.ssaaformer import normalise
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.scoring.exported_features import Features
 
@@ -83,6 +90,38 @@ def test_fidelity_is_the_regressor_of_the_features(detector, images):
     np.testing.assert_allclose(by_jax, by_hand, atol=1e-5)
 
 
+def test_a_head_of_the_network_is_a_regressor():
+    """Folded, in the one program of `fidelity`: what the network as it was trained says itself."""
+    config = draw_config()
+    config.train.ordinal_weight = 1.0
+    network = build_model(config)
+    variables = draw_variables(network, 32)
+    detector = Detector(config, variables, 0, draw_fitted(192))
+    crops = draw_crops(6, 36)
+    images = normalise(jnp.asarray(detector.prepare(crops)))
+    outputs = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, images)
+    _, answers = detector.features_and_answers(detector.prepare(crops))
+    for place, name in enumerate(HEADS):
+        fitted = replace(detector.fidelity_model, regressor=Regressor(forms.Head(np.int32(place))))
+        found = detector.fitted(fitted).fidelity(crops)
+        assert found.std() > 1e-4, name
+        np.testing.assert_allclose(found, outputs.answers[:, place], atol=1e-6)
+        np.testing.assert_allclose(answers[:, place], found, atol=1e-6)
+
+
+def test_a_head_that_the_network_lacks_is_refused(moved, tmp_path):
+    place = shutil.copytree(moved, tmp_path / "other")
+    model = stored.load(place / "fidelity.npz")
+    for number, name in enumerate(HEADS):
+        head = Regressor(forms.Head(np.int32(number)), {"regressor": name})
+        stored.save(replace(model, regressor=head), place / "fidelity.npz")
+        if name == "ordinal_head":
+            with pytest.raises(InputError, match="from the ordinal_head, which the network there"):
+                df.load(place)
+        else:
+            assert df.load(place).fidelity_model.regressor.arrays.name == name
+
+
 def test_verdicts_agree(detector):
     scores = np.array([detector.threshold - 0.1, detector.threshold, detector.threshold + 0.1])
     p = detector.p_fake(scores)
@@ -118,6 +157,10 @@ def test_exported_features_are_the_detectors(finished, detector, images):
     np.testing.assert_allclose(
         exported.feature[: len(images)], detector.features(images), rtol=1e-4, atol=1e-4
     )
+    logits = detector.logits(images)
+    p = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+    np.testing.assert_allclose(exported.answers[: len(images), 0], p, atol=1e-5)
+    assert np.isfinite(exported.answers).all(axis=0).tolist() == [True, True, True, False]
 
 
 def test_quality_is_that_of_the_training_faces_or_none(detector, records_folder):

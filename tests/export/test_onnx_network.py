@@ -1,5 +1,7 @@
 """Every variant of the network is the same function in ONNX operators."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from deepfidelity_jax.export.onnx_model import run
 from deepfidelity_jax.export.onnx_network import write_network
 from deepfidelity_jax.export.view import make_view, take
 from deepfidelity_jax.network.fold import fold
+from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, normalise
 
 # The widths, heads and layer scale of each variant; fewer of the equal blocks, for time.
@@ -22,7 +25,7 @@ VARIANTS = {
 
 def write(config, variables, view):
     graph = Graph()
-    features, logits = write_network(graph, config, variables, view, "crops")
+    features, logits, _ = write_network(graph, config, variables, view, "crops")
     unused = graph("ReduceMax", logits, np.array([1]), keepdims=0)
     outputs = {
         "features": (features, [config.widths[3]]), "logits": (logits, [2]),
@@ -54,6 +57,24 @@ def test_every_variant(variant, crop):
         values = np.asarray(getattr(wanted, name))
         assert values.std() > 0.01
         np.testing.assert_allclose(found[name], values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head(head):
+    """As `arrays.Head`: its answer is the fidelity."""
+    config = replace(VARIANTS["tiny"], fidelity_head=True, ordinal_head=True)
+    variables = jax.device_get(fold(draw_variables(SSAAFormer(config), 32), config))
+    view = make_view(32, 32, 1.0)
+    graph, crops = Graph(), draw_crops(5, 32)
+    features, logits, answer = write_network(graph, config, variables, view, "crops", head)
+    outputs = {"features": (features, [192]), "logits": (logits, [2])}
+    outputs |= dict.fromkeys(("fidelity", "p_fake"), (answer, []))
+    found = run(graph.finish("crops", 32, outputs, {}).SerializeToString(), crops)["fidelity"]
+    images = normalise(jnp.asarray(crops))
+    wanted = jax.jit(lambda v, x: SSAAFormer(config, folded=True).apply(v, x, train=False))
+    answers = np.asarray(wanted(variables, images).answers)[:, HEADS.index(head)]
+    assert answers.std() > 1e-4
+    np.testing.assert_allclose(found, answers, atol=1e-6)
 
 
 def test_a_parameter_without_a_place_is_no_small_matter():
