@@ -48,7 +48,7 @@ class Outputs(NamedTuple):
         fidelity_head: its fidelity for each class, weighed by the probabilities of `logits`.
         ordinal_head: the mean fidelity, the probability to be above a threshold averaged over all.
         """
-        missing = jnp.full(len(self.features), jnp.nan)
+        missing = jnp.full(self.features.shape[:1], jnp.nan)
         probabilities = jax.nn.softmax(self.logits)
         by_class, by_grade = self.fidelity, self.ordinal_logits
         found = (

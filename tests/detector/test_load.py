@@ -7,23 +7,19 @@ from copy import copy
 from dataclasses import replace
 
 import cv2
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from random_detectors import draw_config, draw_crops, draw_fitted, draw_variables
 from sklearn.metrics.pairwise import rbf_kernel
 
 import deepfidelity_jax as df
-from deepfidelity_jax.detector.load import BATCH_SIZES, Detector
+from deepfidelity_jax.detector.load import BATCH_SIZES
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import arrays as forms
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.regressor import Regressor
 from deepfidelity_jax.images.pictures import decode_image
-from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.outputs import HEADS
-from deepfidelity_jax.network.ssaaformer import normalise
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.scoring.exported_features import Features
 
@@ -90,23 +86,21 @@ def test_fidelity_is_the_regressor_of_the_features(detector, images):
     np.testing.assert_allclose(by_jax, by_hand, atol=1e-5)
 
 
-def test_a_head_of_the_network_is_a_regressor():
-    """Folded, in the one program of `fidelity`: what the network as it was trained says itself."""
-    config = draw_config()
-    config.train.ordinal_weight = 1.0
-    network = build_model(config)
-    variables = draw_variables(network, 32)
-    detector = Detector(config, variables, 0, draw_fitted(192))
-    crops = draw_crops(6, 36)
-    images = normalise(jnp.asarray(detector.prepare(crops)))
-    outputs = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, images)
-    _, answers = detector.features_and_answers(detector.prepare(crops))
-    for place, name in enumerate(HEADS):
+def test_a_head_of_the_network_is_a_regressor(detector, images):
+    """In the one program of `fidelity`, and as exported with the features."""
+    head = detector.variables["params"]["fidelity_head"]
+    features, answers = detector.features_and_answers(detector.prepare(images))
+    by_class = features @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+    logits, alone = detector.logits(images), detector.class_logits(images)
+    p, p_alone = (1 / (1 + np.exp(x[:, 0] - x[:, 1])) for x in (logits, alone))
+    expected = p, p_alone, (1 - p) * by_class[:, 0] + p * by_class[:, 1]
+    for place, wanted in enumerate(expected):
         fitted = replace(detector.fidelity_model, regressor=Regressor(forms.Head(np.int32(place))))
-        found = detector.fitted(fitted).fidelity(crops)
-        assert found.std() > 1e-4, name
-        np.testing.assert_allclose(found, outputs.answers[:, place], atol=1e-6)
+        found = detector.fitted(fitted).fidelity(images)
+        assert found.std() > 1e-4, HEADS[place]
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
         np.testing.assert_allclose(answers[:, place], found, atol=1e-6)
+    assert np.isnan(answers[:, HEADS.index("ordinal_head")]).all()
 
 
 def test_a_head_that_the_network_lacks_is_refused(moved, tmp_path):
@@ -157,9 +151,8 @@ def test_exported_features_are_the_detectors(finished, detector, images):
     np.testing.assert_allclose(
         exported.feature[: len(images)], detector.features(images), rtol=1e-4, atol=1e-4
     )
-    logits = detector.logits(images)
-    p = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
-    np.testing.assert_allclose(exported.answers[: len(images), 0], p, atol=1e-5)
+    _, answers = detector.features_and_answers(detector.prepare(images))
+    np.testing.assert_allclose(exported.answers[: len(images)], answers, atol=1e-5)
     assert np.isfinite(exported.answers).all(axis=0).tolist() == [True, True, True, False]
 
 
