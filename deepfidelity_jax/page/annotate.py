@@ -5,19 +5,16 @@ between two of them it is moved in a straight line and thin, and the score stays
 """
 
 import contextlib
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from deepfidelity_jax.detector.predict import Evidence, Examination
-from deepfidelity_jax.images import videos
+from deepfidelity_jax.images import h264, videos
 from deepfidelity_jax.page.people import draw_box, widest_step
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -42,7 +39,7 @@ def annotate(
     info, output = videos.video_info(path), Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.stem[:100]}.{os.getpid()}.mp4")
-    modern = importlib.util.find_spec("av") is not None
+    modern = h264.is_there()
     step = widest_step(path, found.prediction.frames)
     try:
         with (_write_h264 if modern else _write_mpeg4)(partial, info.rate) as write:
@@ -108,24 +105,8 @@ def _caption(image: Picture, text: str) -> None:
 
 @contextlib.contextmanager
 def _write_h264(path: Path, rate: float) -> Iterator[Callable[[Picture], None]]:
-    import av
-
-    with av.open(str(path), "w", format="mp4") as container:
-        stream: Any = None
-
-        def write(image: Picture) -> None:
-            nonlocal stream
-            even = image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2]
-            if stream is None:
-                stream = container.add_stream("libx264", Fraction(rate).limit_denominator(10_000))
-                stream.height, stream.width = even.shape[:2]
-                stream.pix_fmt, stream.options = "yuv420p", {"crf": "20"}
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-            container.mux(stream.encode(frame))
-
-        yield write
-        if stream is not None:
-            container.mux(stream.encode())
+    with h264.write_mp4(str(path), rate, crf=20) as write:
+        yield lambda image: write(image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2])
 
 
 @contextlib.contextmanager

@@ -66,7 +66,25 @@ def evaluate_folder(
       InputError: the folder, the table or a finished run is missing, a label is missing, or some
         of the pictures were seen in training.
     """
-    workdir, folder = Path(workdir), Path(folder).expanduser().absolute()
+    workdir = Path(workdir)
+    own = checks.complete(read_config(workdir))
+    name, changed, builder = plan_folder(workdir, folder, faces, data)
+    detector = load_fitted(workdir)
+    found = score(detector, own, changed, builder, name, workdir)
+    write_report(workdir, pictures_of(workdir))
+    say(evaluate.describe(found, str(Path(folder).expanduser().absolute()), "test"))
+    say(f"report: {workdir / 'report' / 'index.html'}")
+    return found
+
+
+def plan_folder(
+    workdir: Path,
+    folder: str | Path,
+    faces: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> tuple[str, ConfigDict, OwnFilesBuilder]:
+    """The name, the config and the records' builder of what `evaluate_folder` scores."""
+    folder = Path(folder).expanduser().absolute()
     own = checks.complete(read_config(workdir))
     if not folder.exists():
         raise InputError(
@@ -86,12 +104,7 @@ def evaluate_folder(
     builder = schema.builder_class(changed.data.dataset).configured(
         changed, workdir.absolute() / "records"
     )
-    detector = load_fitted(workdir)
-    found = score(detector, own, changed, builder, name, workdir)
-    write_report(workdir, pictures_of(workdir))
-    say(evaluate.describe(found, str(folder), "test"))
-    say(f"report: {workdir / 'report' / 'index.html'}")
-    return found
+    return name, changed, builder
 
 
 def run(config: ConfigDict, workdir: Path) -> None:

@@ -5,12 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
+import trees
 from conftest import assert_told
 from score_tables import table
 
 from deepfidelity_jax.experiments import robustness
 from deepfidelity_jax.experiments.robustness import choose, describe
+from deepfidelity_jax.experiments.source_videos import KIND
 from deepfidelity_jax.fidelity.calibration import Calibration
+from deepfidelity_jax.images import h264
+from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.records.schema import REAL, Records
 from deepfidelity_jax.scoring.table import Predictions
 
@@ -113,6 +117,56 @@ def test_a_folder_of_ones_own_is_degraded(run, finished, records_folder, tmp_pat
     rows = list(csv.DictReader((place / "table.csv").open()))
     assert [row["degradation"] for row in rows] == ["untouched"] + ["blur"] * 5
     assert int(rows[0]["n_frames"]) == len(test)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not h264.is_there(), reason="PyAV is not installed")
+def test_video_files_are_recompressed(run, finished, records_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(robustness, "_available", lambda: ())
+    work = shutil.copytree(finished, tmp_path / "work")
+    test = Records(records_folder, "test")
+    own = tmp_path / "own"
+    for number in range(len(test)):
+        row = test[number]
+        kind = "real" if row["label"] == REAL else "fake"
+        face = decode_image(row["image"])
+        if number < 6:
+            trees.write_video(own / kind / f"{number}.mp4", [face, face])
+        else:
+            (own / kind).mkdir(parents=True, exist_ok=True)
+            (own / kind / f"{number}.jpg").write_bytes(row["image"])
+    given = ["robustness", own, f"--workdir={work}", "--config.faces.detector=none"]
+    status, _, said = run(*given)
+    assert status == 0, said
+    assert f"{KIND}: of 12 of the {len(test) + 6} test faces" in said
+    assert "lost 0 0 0 0 0" in said
+    (place,) = (work / "robustness").iterdir()
+    rows = list(csv.DictReader((place / "table.csv").open()))
+    assert [row["degradation"] for row in rows] == ["untouched"] + [KIND] * 5
+    assert [row["strength"] for row in rows[1:]] == [f"CRF {crf}" for crf in (23, 28, 33, 38, 43)]
+    assert {(row["n_frames"], row["n_videos"], row["lost"]) for row in rows[1:]} == {
+        ("12", "6", "0")
+    }
+    untouched = Predictions.read_csv(place / "untouched-0.csv")
+    known = dict(zip(zip(untouched.path, untouched.frame, strict=True), untouched.fidelity))
+    changes = []
+    for grade in (1, 5):
+        table = Predictions.read_csv(place / f"{KIND}-{grade}.csv")
+        before = [known[key] for key in zip(table.path, table.frame, strict=True)]
+        changes.append(np.abs(table.fidelity - before).mean())
+    assert 0 < changes[0] < changes[1]
+    assert not [path for path in place.iterdir() if path.is_dir()]
+    assert KIND in (work / "report/index.html").read_text()
+
+    (place / f"{KIND}-3.csv").unlink()
+    kept = {path: path.stat().st_mtime_ns for path in place.glob("*-*.csv")}
+    table = (place / "table.csv").read_bytes()
+    assert run(*given)[0] == 0
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+    assert (place / "table.csv").read_bytes() == table
+    monkeypatch.setattr(h264, "is_there", lambda: False)
+    _, _, said = run(*given)
+    assert "is left out: it needs PyAV, pip install '.[video]'" in said
 
 
 def test_a_workdir_without_a_run_is_told(run, tmp_path):
