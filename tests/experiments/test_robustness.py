@@ -58,6 +58,9 @@ def test_false_alarms_and_uncertain_faces_are_those_of_the_verdict(tmp_path):
     assert row["uncertain_real"] == pytest.approx(0.2)
     assert row["uncertain_fake"] == pytest.approx(1 / 3)
     assert row["strength"] == "sigma 3 px"
+    table([], []).write_csv(tmp_path / "none.csv")
+    row = robustness.summarize(tmp_path / "none.csv", KIND, 5, calibration, 0, 0)
+    assert (row["n_frames"], row["frame_auc"], row["strength"]) == (0, None, "CRF 43")
     assert robustness.limit_of(Calibration(-5.0, 0.5, "fixed")) == 0.5
 
 
@@ -122,7 +125,7 @@ def test_a_folder_of_ones_own_is_degraded(run, finished, records_folder, tmp_pat
 @pytest.mark.slow
 @pytest.mark.skipif(not h264.is_there(), reason="PyAV is not installed")
 def test_video_files_are_recompressed(run, finished, records_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(robustness, "_available", lambda: ())
+    monkeypatch.setattr(robustness, "_available", lambda: ("blur",))
     work = shutil.copytree(finished, tmp_path / "work")
     test = Records(records_folder, "test")
     own = tmp_path / "own"
@@ -142,13 +145,14 @@ def test_video_files_are_recompressed(run, finished, records_folder, tmp_path, m
     assert "lost 0 0 0 0 0" in said
     (place,) = (work / "robustness").iterdir()
     rows = list(csv.DictReader((place / "table.csv").open()))
-    assert [row["degradation"] for row in rows] == ["untouched"] + [KIND] * 5
-    assert [row["strength"] for row in rows[1:]] == [f"CRF {crf}" for crf in (23, 28, 33, 38, 43)]
-    assert {(row["n_frames"], row["n_videos"], row["lost"]) for row in rows[1:]} == {
-        ("12", "6", "0")
-    }
+    assert [row["degradation"] for row in rows] == ["untouched"] + ["blur"] * 5 + [KIND] * 5
+    rows = rows[6:]
+    assert [row["strength"] for row in rows] == [f"CRF {crf}" for crf in (23, 28, 33, 38, 43)]
+    assert {(row["n_frames"], row["n_videos"], row["lost"]) for row in rows} == {("12", "6", "0")}
     untouched = Predictions.read_csv(place / "untouched-0.csv")
-    known = dict(zip(zip(untouched.path, untouched.frame, strict=True), untouched.fidelity))
+    known = dict(
+        zip(zip(untouched.path, untouched.frame, strict=True), untouched.fidelity, strict=True)
+    )
     changes = []
     for grade in (1, 5):
         table = Predictions.read_csv(place / f"{KIND}-{grade}.csv")
