@@ -145,6 +145,8 @@ def regress(
         case Trees():
             return _drop_through(arrays, features)
         case Head():
+            if answers is None:
+                raise ValueError("a head's answer is no function of the feature: give `answers`")
             return answers[:, arrays.head]
     # Thousands of terms of both signs cancel, so CPU and GPU add them in double precision, which a
     # TPU does not have. docs/speed.md has what that costs.
