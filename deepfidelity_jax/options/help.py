@@ -63,6 +63,9 @@ _OWN = {
   --input=FOLDER or TABLE
                         the same for your own labelled files, as in evaluate; takes
                         --config.faces.OPTION=VALUE
+
+Video files that the faces come from are also encoded again with H.264, and their faces found again;
+that needs pip install 'deepfidelity_jax[video]'.
 """,
     "ablate": """\
   --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; other modes use
