@@ -84,14 +84,14 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     progress = Progress(len(wanted), len(done), "grades", did="scored")
     for kind, grade in wanted:
         if (kind, grade) not in done:
-            rows = records
+            there = records
             if kind == KIND:
                 found = recompress(clips, settings, grade, _staging(place, grade))
-                rows = [own for own in records if (own["video_id"], own["frame"]) in found]
-                images = [decode_image(found[own["video_id"], own["frame"]]) for own in rows]
+                there = [own for own in records if (own["video_id"], own["frame"]) in found]
+                images = [decode_image(found[own["video_id"], own["frame"]]) for own in there]
             else:
                 images = degrade(records, faces, kind, grade)
-            score(detector, rows, images, dataset).write_csv(_file(place, kind, grade))
+            score(detector, there, images, dataset).write_csv(_file(place, kind, grade))
             forget(_staging(place, grade))
             progress.advance()
     progress.end()
