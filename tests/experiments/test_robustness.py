@@ -124,7 +124,9 @@ def test_a_folder_of_ones_own_is_degraded(run, finished, records_folder, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.skipif(not h264.is_there(), reason="PyAV is not installed")
-def test_video_files_are_recompressed(run, finished, records_folder, tmp_path, monkeypatch):
+def test_video_files_are_recompressed(
+    run, finished, records_folder, tmp_path, monkeypatch, one_core
+):
     monkeypatch.setattr(robustness, "_available", lambda: ("blur",))
     work = shutil.copytree(finished, tmp_path / "work")
     test = Records(records_folder, "test")
@@ -162,14 +164,9 @@ def test_video_files_are_recompressed(run, finished, records_folder, tmp_path, m
     assert not [path for path in place.iterdir() if path.is_dir()]
     assert KIND in (work / "report/index.html").read_text()
 
-    (place / f"{KIND}-3.csv").unlink()
-    kept = {path: path.stat().st_mtime_ns for path in place.glob("*-*.csv")}
-    table = (place / "table.csv").read_bytes()
-    assert run(*given)[0] == 0
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
-    assert (place / "table.csv").read_bytes() == table
     monkeypatch.setattr(h264, "is_there", lambda: False)
-    _, _, said = run(*given)
+    status, _, said = run(*given)
+    assert status == 0, said
     assert "is left out: it needs PyAV, pip install '.[video]'" in said
 
 
