@@ -55,7 +55,8 @@ def row(name: str, scores: np.ndarray, test: Features, seconds: str, micros: str
     )  # fmt: skip
     found = summarize(table, 0.5, "fixed")
     aucs = [
-        f"{found[key]:.3f} " + "[{:.3f}, {:.3f}]".format(*found["ci"][key])
+        f"{found[key]:.3f} "
+        + ("[{:.3f}, {:.3f}]".format(*bounds) if (bounds := found["ci"][key]) else "(no interval)")
         for key in ("frame_auc", "video_auc")
     ]
     ranks = [f"{found['fidelity_quality_spearman'][kind]:.2f}" for kind in ("real", "fake")]
