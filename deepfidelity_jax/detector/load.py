@@ -110,7 +110,7 @@ class Detector:
 
     def features_and_answers(
         self, prepared: UInt8[np.ndarray, "n s s 3"]
-    ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n 4"]]:
+    ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n h"]]:
         """What a regressor can take: features, and the fidelity by each head, `Outputs.answers`."""
         return self._batched(prepared, lambda x: self._forward(self.variables, x)[:2])
 

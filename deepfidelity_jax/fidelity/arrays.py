@@ -125,7 +125,7 @@ Arrays = (
 
 
 def regress(
-    arrays: Arrays, features: Float[Array, "n d"], answers: Float[Array, "n 4"] | None = None
+    arrays: Arrays, features: Float[Array, "n d"], answers: Float[Array, "n h"] | None = None
 ) -> Float[Array, " n"]:
     """Fidelity of each feature (float32), not clipped to [0, 1].
 

@@ -40,7 +40,7 @@ class Outputs(NamedTuple):
         return self.class_logits + 0.5 * max_over_tokens(self.token_logits)
 
     @property
-    def answers(self) -> Float[Array, "n 4"]:
+    def answers(self) -> Float[Array, "n h"]:
         """The fidelity by each of HEADS, 0 to 1 but for the third; NaN for a head that is missing.
 
         logits: the probability of a real face by class head and token head, softmax of `logits`.

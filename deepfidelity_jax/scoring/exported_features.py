@@ -25,7 +25,7 @@ class Features:
     """One row per record: the feature, what the heads answer, what the record says of the face."""
 
     feature: Float32[np.ndarray, "n d"]
-    answers: Float32[np.ndarray, "n 4"]
+    answers: Float32[np.ndarray, "n h"]
     label: Int32[np.ndarray, "n"]
     fidelity: Float32[np.ndarray, "n"]
     quality: Float32[np.ndarray, "n"]
