@@ -73,10 +73,6 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     place = workdir / PLACE / dataset
     stamp = {"detector": detector.fingerprint, "records": folder.parent.name, "faces": len(records)}
     _start(place, fingerprint(stamp))
-    if not h264.is_there():
-        say(
-            "H.264, of faces and of video files, is left out: it needs PyAV, pip install '.[video]'"
-        )
     clips, settings = _find_clips(workdir, given, folder, records)
     kinds = [*_available(), *([KIND] if clips else [])]
     wanted = [(UNTOUCHED, 0)] + [(kind, grade) for kind in kinds for grade in range(1, 6)]
@@ -133,6 +129,9 @@ def _find_clips(
 ) -> tuple[list[Clip], FaceSettings | None]:
     """The video files of the records, and how faces were found in them; says what is left out."""
     if not h264.is_there():
+        say(
+            "H.264, of faces and of video files, is left out: it needs PyAV, pip install '.[video]'"
+        )
         return [], None
     try:
         if given:

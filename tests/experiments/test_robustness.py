@@ -164,10 +164,13 @@ def test_video_files_are_recompressed(
     assert not [path for path in place.iterdir() if path.is_dir()]
     assert KIND in (work / "report/index.html").read_text()
 
+
+def test_without_pyav_one_line_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(h264, "is_there", lambda: False)
-    status, _, said = run(*given)
-    assert status == 0, said
-    assert "is left out: it needs PyAV, pip install '.[video]'" in said
+    assert robustness._find_clips(tmp_path, None, tmp_path, []) == ([], None)
+    told = "H.264, of faces and of video files, is left out: it needs PyAV, pip install '.[video]'"
+    assert capsys.readouterr().err == told + "\n"
+    assert "H.264" not in robustness._available()
 
 
 def test_a_workdir_without_a_run_is_told(run, tmp_path):
