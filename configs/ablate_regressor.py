@@ -1,20 +1,23 @@
-"""Every regressor from features to fidelity on the same trained features, three seeds.
+"""Every regressor and every head on the same trained network, three seeds.
 
 python run.py --mode=ablate --config=configs/ablate_regressor.py --workdir=DIR
 
-Runs that differ in the regressor alone share a training, so there are three.
+Runs that differ in the regressor alone share a training, so there are three. The ordinal head is
+trained along, in all of them.
 """
 
 from ml_collections import ConfigDict
 
 from deepfidelity_configs import ablate
 from deepfidelity_jax.fidelity.regressor import METHODS
+from deepfidelity_jax.network.outputs import HEADS
 
 
 def get_config() -> ConfigDict:
     """The base with one factor."""
     config = ablate.get_config()
-    levels = tuple((method, {"fidelity.regressor": method}) for method in METHODS)
+    config.train.ordinal_weight = 3.0
+    levels = tuple((method, {"fidelity.regressor": method}) for method in (*METHODS, *HEADS))
     config.ablate.factors = (("regressor", levels),)
     config.ablate.seeds = (0, 1, 2)
     return config

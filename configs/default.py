@@ -72,7 +72,8 @@ def get_config() -> ConfigDict:
     config.fidelity.percentile = 0.0  # share of the qualities clipped at either end, in percent
     config.fidelity.mapping = "linear"  # from quality to fidelity; or rank, even within a class
     # The regressor from features to fidelity: svr (the paper's), kernel_ridge, gaussian_process,
-    # ridge, gradient_boosting, random_forest, nearest_neighbours or mlp.
+    # ridge, gradient_boosting, random_forest, nearest_neighbours or mlp. Or a head of the network,
+    # to which nothing is fitted: logits, class_head, fidelity_head or ordinal_head.
     config.fidelity.regressor = "svr"
     # The support vector regressor, in scikit-learn's terms. Softer and wider than its defaults of
     # 1, 0.1 and 1: with folder.py, frame AUC on validation photographs 0.939 instead of 0.934.
@@ -130,6 +131,8 @@ def get_config() -> ConfigDict:
     # Swap a box of patches between images: none, labelled (labels follow) or unlabelled.
     config.train.token_mixing = "none"
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no head
+    # Loss of a head that predicts fidelity in grades (the regressor ordinal_head); 0: no head.
+    config.train.ordinal_weight = 0.0
     config.train.ranking_weight = 3.0  # loss over all pairs of a real face and a fake in a batch
     # Loss of heads that find the forged pixels in stages 2 and 3; 0: no heads.
     config.train.mask_weight = 0.0

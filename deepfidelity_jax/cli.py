@@ -108,27 +108,25 @@ def run_several(name: str, config, folder: Path) -> int:
 
 def evaluate_folder(values: flags.FlagValues) -> int:
     """Mode evaluate with --input: score a labelled folder or table with a trained workdir."""
+    from deepfidelity_jax.scoring import cross_dataset
     from deepfidelity_jax.workdir import held, keep_programs, read_config
 
     folder = Path(values.workdir)
     read_config(folder)  # before `held`, which would create a missing workdir
     with held(folder):
         keep_programs(folder)
-        _evaluate_input(values, folder)
+        cross_dataset.evaluate_folder(folder, *_labelled_input(values))
     return DONE
 
 
-def _evaluate_input(values: flags.FlagValues, folder: Path) -> str:
-    """Score --input with the detector in `folder`; the name of the evaluation."""
-    from deepfidelity_jax.scoring import cross_dataset
-
+def _labelled_input(values: flags.FlagValues):
+    """The one --input, and the options of `faces` and `data` that are given for it."""
     if len(values.input) > 1:
         raise InputError(
             f"{values.mode} takes one --input=FOLDER, with real/ and fake/ inside, or one "
             "--input=TABLE"
         )
-    faces, data = changed_options(values, "faces"), changed_options(values, "data")
-    return cross_dataset.evaluate_folder(folder, values.input[0], faces, data)["dataset"]
+    return values.input[0], changed_options(values, "faces"), changed_options(values, "data")
 
 
 def robustness(values: flags.FlagValues) -> int:
@@ -142,7 +140,7 @@ def robustness(values: flags.FlagValues) -> int:
     workdir.read_config(folder)  # before `held`, which would create a missing workdir
     with workdir.held(folder):
         workdir.keep_programs(folder)
-        robustness.run(folder, _evaluate_input(values, folder) if values.input else "")
+        robustness.run(folder, _labelled_input(values) if values.input else None)
     return DONE
 
 

@@ -25,6 +25,7 @@ from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.leaks import shared_sources, training_pictures
+from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.official import convert
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
@@ -160,7 +161,7 @@ class Trained:
         """The features of a split; computed if they have not been exported yet."""
         return export_once(
             lambda: self.detector, self.step, self.folder, self.config.data.dataset, split,
-            self.workdir,
+            self.workdir, self.config.fidelity.regressor in HEADS,
         )  # fmt: skip
 
 

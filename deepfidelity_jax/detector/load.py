@@ -23,7 +23,7 @@ from deepfidelity_jax.detector.predict import Prediction, predict
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity import calibration, stored
-from deepfidelity_jax.fidelity.arrays import regress
+from deepfidelity_jax.fidelity.arrays import Head, regress
 from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.forgeries import augment
 from deepfidelity_jax.network import ssaaformer
@@ -75,10 +75,10 @@ class Detector:
 
         def forward(variables, images):
             outputs = model.apply(variables, ssaaformer.normalise(images), train=False)
-            return outputs.features, outputs.logits, outputs.class_logits
+            return outputs.features, outputs.answers, outputs.logits, outputs.class_logits
 
         def score(variables, regressor, images):
-            return regress(regressor, forward(variables, images)[0])
+            return regress(regressor, *forward(variables, images)[:2])
 
         self._forward, self._score = jax.jit(forward), jax.jit(score)
 
@@ -108,13 +108,19 @@ class Detector:
         """`features` of crops that are already at the network's size, as `prepare` returns them."""
         return self._batched(prepared, lambda x: self._forward(self.variables, x)[0])
 
+    def features_and_answers(
+        self, prepared: UInt8[np.ndarray, "n s s 3"]
+    ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n h"]]:
+        """What a regressor can take: features, and the fidelity by each head, `Outputs.answers`."""
+        return self._batched(prepared, lambda x: self._forward(self.variables, x)[:2])
+
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """Sum of the class head and the token head; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[1])
+        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[2])
 
     def class_logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """The class head alone; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[2])
+        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[3])
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
         """Perceptual forgery fidelity, high is real. Raises InputError if there is no regressor."""
@@ -213,7 +219,7 @@ class Detector:
             row[:] = augment.center_crop(image, side, share)
         return prepared
 
-    def _batched(self, prepared, compute) -> np.ndarray:
+    def _batched(self, prepared, compute):
         results = []
         # An empty batch still runs once, for the shape of its result.
         for start in range(0, max(len(prepared), 1), BATCH_SIZES[-1]):
@@ -225,8 +231,10 @@ class Detector:
             padded[:count] = batch
             if self._mesh:
                 padded = jax.device_put(padded, sharding.split_batch(self._mesh))
-            results.append(np.asarray(compute(padded))[:count])
-        return np.concatenate(results)
+            results.append(
+                jax.tree.map(lambda x, count=count: np.asarray(x)[:count], compute(padded))
+            )
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
 
 def load(workdir: str | Path | None = None) -> Detector:
@@ -249,14 +257,29 @@ def load(workdir: str | Path | None = None) -> Detector:
         )
     # At its own path or in the workdir, where only the user may put it: it is not ours to copy.
     weights = Path(config.quality.get("weights", ""))
+    fitted = stored.load(path) if path.exists() else None
+    _require_head(config, fitted, workdir)
     arcface = [place for place in (weights, workdir / weights.name) if place.is_file()]
     return Detector(
         config,
         variables,
         step,
-        stored.load(path) if path.exists() else None,
+        fitted,
         yunet if yunet.exists() else None,
         arcface[0] if arcface else None,
         origin,
         workdir,
     )
+
+
+def _require_head(config: ConfigDict, fitted: stored.FidelityModel | None, folder: Path) -> None:
+    """InputError if fidelity.npz names a head that the network beside it does not have."""
+    if fitted is None or not isinstance(fitted.regressor.arrays, Head):
+        return
+    name, own = fitted.regressor.arrays.name, build_model(config).config
+    missing = {"fidelity_head": not own.fidelity_head, "ordinal_head": not own.ordinal_head}
+    if missing.get(name):
+        raise InputError(
+            f"{folder / bundled.FITTED} takes its scores from the {name}, which the network there "
+            "was trained without: they are not of one detector; fit again with --mode=fit"
+        )

@@ -1,7 +1,8 @@
 """A trained detector under graded degradations: AUC and false alarms, grade by grade.
 
 The faces of the test split are degraded after they were found and cropped, and judged as `predict`
-does: fake, real or uncertain. The predictions of every grade are kept in WORKDIR/robustness/; a
+does: fake, real or uncertain. Video files that they come from are also encoded again, and the faces
+found again (`source_videos`). The predictions of every grade are kept in WORKDIR/robustness/, and a
 grade that is there is not repeated.
 """
 
@@ -17,14 +18,18 @@ import numpy as np
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import robustness_chart
+from deepfidelity_jax.experiments.source_videos import KIND, Clip, forget, list_clips, recompress
+from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.files import fingerprint, written_whole
-from deepfidelity_jax.forgeries.graded import DEGRADATIONS, Face, h264_is_there
+from deepfidelity_jax.forgeries.graded import DEGRADATIONS, Face
+from deepfidelity_jax.images import h264
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import Progress, say
 from deepfidelity_jax.records import schema
+from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring import controls, cross_dataset, metrics
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import Predictions
@@ -37,16 +42,17 @@ COLUMNS = (
     "degradation", "grade", "strength", "n_frames", "n_videos", "frame_auc", "frame_auc_low",
     "frame_auc_high", "video_auc", "video_auc_low", "video_auc_high", "false_alarms",
     "false_alarms_low", "false_alarms_high", "caught", "caught_low", "caught_high",
-    "uncertain_real", "uncertain_fake",
+    "uncertain_real", "uncertain_fake", "lost",
 )  # fmt: skip
 
 
-def run(workdir: Path, dataset: str = "") -> list[dict[str, Any]]:
+def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     """Score every grade that is not there yet; write table, curves, examples and the report.
 
     Args:
       workdir: of a finished run.
-      dataset: whose test split, by its name in `eval/`; by default that of the run.
+      given: what `cross_dataset.evaluate_folder` takes beside it, to score the user's own files;
+        by default the run's own test split.
 
     Returns:
       The rows of the table; the first one is untouched.
@@ -56,7 +62,9 @@ def run(workdir: Path, dataset: str = "") -> list[dict[str, Any]]:
     """
     own = checks.complete(read_config(workdir))
     detector = cross_dataset.load_fitted(workdir)
-    dataset = dataset or own.data.dataset
+    dataset = own.data.dataset
+    if given:
+        dataset = cross_dataset.evaluate_folder(workdir, *given)["dataset"]
     folder = cross_dataset.find_test_records(workdir, dataset)
     if folder is None:
         raise InputError(f"the records of {dataset} are gone: run --mode=prepare, then evaluate")
@@ -65,15 +73,22 @@ def run(workdir: Path, dataset: str = "") -> list[dict[str, Any]]:
     place = workdir / PLACE / dataset
     stamp = {"detector": detector.fingerprint, "records": folder.parent.name, "faces": len(records)}
     _start(place, fingerprint(stamp))
-    if not h264_is_there():
-        say("H.264 is left out: it needs PyAV, pip install '.[video]'")
-    wanted = [(UNTOUCHED, 0)] + [(kind, grade) for kind in _available() for grade in range(1, 6)]
+    clips, settings = _find_clips(workdir, given, folder, records)
+    kinds = [*_available(), *([KIND] if clips else [])]
+    wanted = [(UNTOUCHED, 0)] + [(kind, grade) for kind in kinds for grade in range(1, 6)]
     done = [cell for cell in wanted if _file(place, *cell).exists()]
     progress = Progress(len(wanted), len(done), "grades", did="scored")
     for kind, grade in wanted:
         if (kind, grade) not in done:
-            table = score(detector, records, faces, kind, grade, dataset)
-            table.write_csv(_file(place, kind, grade))
+            there = records
+            if kind == KIND:
+                found = recompress(clips, settings, grade, _staging(place, grade))
+                there = [own for own in records if (own["video_id"], own["frame"]) in found]
+                images = [decode_image(found[own["video_id"], own["frame"]]) for own in there]
+            else:
+                images = degrade(records, faces, kind, grade)
+            score(detector, there, images, dataset).write_csv(_file(place, kind, grade))
+            forget(_staging(place, grade))
             progress.advance()
     progress.end()
     calibration = detector.fidelity_model.calibration
@@ -81,6 +96,9 @@ def run(workdir: Path, dataset: str = "") -> list[dict[str, Any]]:
         summarize(_file(place, *cell), *cell, calibration, own.seed, own.eval.bootstrap)
         for cell in wanted
     ]
+    for row in rows:
+        if row["degradation"] == KIND:
+            row["lost"] = sum(len(clip.faces) for clip in clips) - row["n_frames"]
     write_table(rows, place / "table.csv")
     (place / "curves.svg").write_text(robustness_chart.draw_svg(rows), encoding="utf-8")
     with written_whole(place / "examples.jpg") as file:
@@ -106,15 +124,41 @@ def choose(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [records[row] for row in sorted(kept)]
 
 
-def score(
-    detector: Detector,
-    records: Sequence[dict[str, Any]],
-    faces: Sequence[Face],
-    kind: str,
-    grade: int,
-    dataset: str,
-) -> Predictions:
-    """Predictions of the records' faces after one degradation; grade 0 leaves them as they are."""
+def _find_clips(
+    workdir: Path, given: tuple | None, folder: Path, records: Sequence[dict[str, Any]]
+) -> tuple[list[Clip], FaceSettings | None]:
+    """The video files of the records, and how faces were found in them; says what is left out."""
+    if not h264.is_there():
+        say(
+            "H.264, of faces and of video files, is left out: it needs PyAV, pip install '.[video]'"
+        )
+        return [], None
+    try:
+        if given:
+            _, _, builder = cross_dataset.plan_folder(workdir, *given)
+        else:
+            own = checks.complete(read_config(workdir))
+            builder_class = schema.builder_class(own.data.dataset)
+            builder = builder_class.configured(own, records_dir(own, workdir))
+    except InputError as error:
+        say(f"{KIND} is left out: {error}")
+        return [], None
+    clips = []
+    if Path(builder.data_path) == folder:
+        clips = list_clips(getattr(builder.builder_config, "sources", ()), records)
+    if not clips:
+        say(f"{KIND} is left out: none of the test faces come from video files that are here")
+        return [], None
+    count = sum(len(clip.faces) for clip in clips)
+    if count < len(records):
+        say(f"{KIND}: of {count} of the {len(records)} test faces; no video holds the others")
+    return clips, builder.builder_config.recipe.faces
+
+
+def degrade(
+    records: Sequence[dict[str, Any]], faces: Sequence[Face], kind: str, grade: int
+) -> list[Face]:
+    """The records' faces after one degradation; grade 0 leaves them as they are."""
     of_video: dict[str, list[int]] = {}
     for row, record in enumerate(records):
         of_video.setdefault(record["video_id"], []).append(row)
@@ -124,7 +168,14 @@ def score(
             rows, change([faces[r] for r in rows], kind, grade, name), strict=True
         ):
             images[row] = image
-    fidelity = controls.compute(detector.fidelity, images)
+    return images
+
+
+def score(
+    detector: Detector, records: Sequence[dict[str, Any]], images: Sequence[Face], dataset: str
+) -> Predictions:
+    """Predictions of these images of the records' faces."""
+    fidelity = controls.compute(detector.fidelity, images) if images else np.zeros(0, np.float32)
     return Predictions(
         path=[record["path"] for record in records],
         dataset=[dataset] * len(records),
@@ -158,13 +209,12 @@ def summarize(
     False alarms are real faces whose verdict is fake, caught are fakes whose verdict is.
     """
     table = Predictions.read_csv(path)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {"degradation": kind, "grade": grade, "strength": _strength(kind, grade)}
+    if not len(table.path):
+        return row | {"n_frames": 0, "n_videos": 0}
     found = metrics.summarize(table, limit_of(calibration), "the run", seed, replicates)
     verdicts = calibration.verdicts(table.fidelity)
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    words = (
-        DEGRADATIONS[kind].words.format(DEGRADATIONS[kind].strengths[grade - 1]) if grade else ""
-    )
-    row |= {"degradation": kind, "grade": grade, "strength": words}
     row |= {name: found[name] for name in ("n_frames", "n_videos")}
     for name in ("frame_auc", "video_auc"):
         row[name] = found[name]
@@ -213,6 +263,9 @@ def describe(rows: Sequence[dict[str, Any]], calibration: Calibration) -> str:
         alarms = " ".join(_show(row["false_alarms"]) for row in own)
         lines.append(f"  {kind} ({own[0]['strength']} ... {own[-1]['strength']}): "
                      f"frame_auc {aucs}  false alarms {alarms}")  # fmt: skip
+        if kind == KIND:
+            found, lost = (" ".join(str(row[name]) for row in own) for name in ("n_frames", "lost"))
+            lines.append(f"    faces found again {found}, lost {lost}")
     for name, worst in (("frame_auc", min), ("false_alarms", max)):
         known = [row for row in degraded if row[name] is not None]
         if known:
@@ -237,9 +290,17 @@ def draw_examples(records: Sequence[dict[str, Any]], side: int = 96) -> Face:
     return np.concatenate(lines)
 
 
+def _strength(kind: str, grade: int) -> str:
+    """The strength of a grade in words; none for grade 0."""
+    if grade == 0:
+        return ""
+    own = DEGRADATIONS["H.264" if kind == KIND else kind]
+    return own.words.format(own.strengths[grade - 1])
+
+
 def _available() -> list[str]:
     kinds = list(DEGRADATIONS)
-    if not h264_is_there():
+    if not h264.is_there():
         kinds.remove("H.264")
     return kinds
 
@@ -250,11 +311,18 @@ def _start(place: Path, stamp: str) -> None:
     if not mark.exists() or mark.read_text(encoding="utf-8").strip() != f'"{stamp}"':
         for path in place.glob("*.csv"):
             path.unlink()
+        for grade in range(1, 6):
+            forget(_staging(place, grade))
         write_json(mark, stamp)
 
 
 def _file(place: Path, kind: str, grade: int) -> Path:
     return place / f"{kind}-{grade}.csv"
+
+
+def _staging(place: Path, grade: int) -> Path:
+    """Where the faces of recompressed videos are kept until their grade is scored."""
+    return place / f"{KIND}-{grade}"
 
 
 def _show(value: float | None) -> str:

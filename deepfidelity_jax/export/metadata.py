@@ -9,6 +9,7 @@ from deepfidelity_jax import __version__
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.detector.predict import SMALLEST_FACE
 from deepfidelity_jax.export.program import INPUT, view_of
+from deepfidelity_jax.fidelity.arrays import name_of
 from deepfidelity_jax.fidelity.scale import LABELS
 
 FORMAT = "deepfidelity export 1"
@@ -59,7 +60,7 @@ def describe(detector: Detector, licence: str) -> dict[str, Any]:
             "step": detector.step,
             "dtype": detector.config.model.dtype,
         },
-        "regressor": type(fitted.regressor.arrays).__name__,
+        "regressor": name_of(fitted.regressor.arrays),
         "calibration": calibration.method,
         "licence": licence or UNSTATED,
         "versions": {"deepfidelity_jax": __version__, "jax": jax.__version__},

@@ -11,15 +11,18 @@ from deepfidelity_jax.export.onnx_graph import Graph
 from deepfidelity_jax.export.onnx_network import write_network
 from deepfidelity_jax.export.onnx_scores import write_p_fake, write_regressor
 from deepfidelity_jax.export.program import INPUT, OUTPUTS, view_of
+from deepfidelity_jax.fidelity.arrays import Head
 
 
 def write_model(detector: Detector, properties: dict[str, str]) -> onnx.ModelProto:
     """The program of `make_program` as a model of float32 arithmetic, with `properties` in it."""
     graph, own = Graph(), view_of(detector)
     shape, variables = detector.network.config, jax.device_get(detector.variables)
-    features, logits = write_network(graph, shape, variables, own, INPUT)
     fitted = detector.fidelity_model
-    fidelity = write_regressor(graph, fitted.regressor.arrays, features)
+    arrays = fitted.regressor.arrays
+    head = arrays.name if isinstance(arrays, Head) else ""
+    features, logits, answer = write_network(graph, shape, variables, own, INPUT, head)
+    fidelity = answer or write_regressor(graph, arrays, features)
     found = features, logits, fidelity, write_p_fake(graph, fitted.calibration, fidelity)
     sizes = [shape.widths[3]], [shape.num_classes], [], []
     outputs = dict(zip(OUTPUTS, zip(found, sizes, strict=True), strict=True))

@@ -42,9 +42,16 @@ class Parameters:
 
 
 def write_network(
-    graph: Graph, config: SSAAFormerConfig, variables: Mapping, view: View, crops: str
-) -> tuple[str, str]:
+    graph: Graph,
+    config: SSAAFormerConfig,
+    variables: Mapping,
+    view: View,
+    crops: str,
+    head: str = "",
+) -> tuple[str, str, str]:
     """Add the network to the graph: the names of features [n, d] and logits [n, 2].
+
+    The third name is that of the fidelity [n] by `head`, of `outputs.HEADS`; empty without one.
 
     Args:
       graph: what to add to.
@@ -52,6 +59,7 @@ def write_network(
       variables: as `fold` returns them.
       view: what the network sees of a crop.
       crops: name of the uint8 crops [n, h, w, 3].
+      head: whose answer is wanted.
     """
     own = Parameters(variables)
     x, side = take(graph, view, crops), view.size
@@ -68,9 +76,25 @@ def write_network(
     classes = linear(graph, own, "head", mean)
     strongest = highest(graph, linear(graph, own, "aux_head", tokens))
     logits = graph("Add", classes, graph("Mul", strongest, half))
-    if left := {name for name in own.unused if not name.startswith("params/fidelity_head/")}:
+    answer = answer_of(graph, own, head, features, classes, logits) if head else ""
+    optional = ("params/fidelity_head/", "params/ordinal_head/")
+    if left := {name for name in own.unused if not name.startswith(optional)}:
         raise AssertionError(f"parameters without a place in the ONNX graph: {sorted(left)}")
-    return features, logits
+    return features, logits, answer
+
+
+def answer_of(
+    graph: Graph, own: Parameters, head: str, features: str, classes: str, logits: str
+) -> str:
+    """The fidelity [n] by one of `outputs.HEADS`: a column of `Outputs.answers`."""
+    real = np.float32([0, 1])
+    if head == "ordinal_head":
+        rising = np.sort(-own("ordinal_head/bias"))
+        margins = graph("Sub", graph("MatMul", features, own("ordinal_head/kernel")), rising)
+        return graph("ReduceMean", graph("Sigmoid", margins), axis(1), keepdims=0)
+    probabilities = graph("Softmax", classes if head == "class_head" else logits, axis=-1)
+    by_class = linear(graph, own, "fidelity_head", features) if head == "fidelity_head" else real
+    return graph("ReduceSum", graph("Mul", probabilities, by_class), axis(1), keepdims=0)
 
 
 def take(graph: Graph, view: View, crops: str) -> str:

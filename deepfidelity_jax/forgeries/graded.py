@@ -4,7 +4,6 @@ Sizes in pixels refer to a crop of SIDE pixels, whatever the crop's own size; JP
 the crop as it is, as their blocks have a fixed size.
 """
 
-import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from deepfidelity_jax.images import h264
 from deepfidelity_jax.images.pictures import recompress
 
 Face = UInt8[np.ndarray, "h w 3"]
@@ -98,32 +98,18 @@ def _jpeg(faces: Sequence[Face], quality: float, rng: np.random.Generator) -> li
 
 
 def compress_h264(faces: Sequence[Face], crf: float, rng: np.random.Generator) -> list[Face]:
-    """The faces as a video, compressed by x264 with a constant rate factor, and decoded again.
-
-    Sides are made even by repeating the last row or column, which is cut off again.
-    """
+    """The faces as a video, compressed by x264 with a constant rate factor, and decoded again."""
     import av
 
     height, width = faces[0].shape[:2]
-    padding = ((0, height % 2), (0, width % 2), (0, 0))
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": str(int(crf))})
-        stream.width, stream.height = width + width % 2, height + height % 2
-        stream.pix_fmt = "yuv420p"
+    with h264.write_mp4(file, 25, crf) as write:
         for face in faces:
-            frame = av.VideoFrame.from_ndarray(np.pad(face, padding, "edge"), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            write(face)
     file.seek(0)
     with av.open(file) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return [frame[:height, :width] for frame in decoded]
-
-
-def h264_is_there() -> bool:
-    """Whether PyAV, which brings x264, is installed."""
-    return importlib.util.find_spec("av") is not None
 
 
 DEGRADATIONS = {

@@ -26,7 +26,8 @@ def build_model(config: ConfigDict) -> SSAAFormer:
                 drop_path=own.drop_path,
                 dtype=own.dtype,
                 fidelity_head=config.train.fidelity_weight > 0,
-                mask_heads=config.train.get("mask_weight", 0) > 0,  # 0 before it was an option
+                ordinal_head=config.train.get("ordinal_weight", 0) > 0,  # 0 before it was an option
+                mask_heads=config.train.get("mask_weight", 0) > 0,
             ),
             remat=config.train.remat,
         )

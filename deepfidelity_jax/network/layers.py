@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
@@ -14,6 +15,9 @@ from deepfidelity_jax.network.kernels.norms import batch_norm
 from deepfidelity_jax.network.kernels.products import project, project_gelu
 
 BATCH_NORM_EPSILON = 1e-5
+# Fidelities of the ordinal head: the middles of 20 equal parts of 0 ... 1. The mean over them of
+# P(f > t) is the mean of f, by the midpoint rule; a fidelity that is known comes back within .025.
+THRESHOLDS = (np.arange(20) + 0.5) / 20
 
 
 class Linear(nn.Module):
@@ -131,3 +135,21 @@ class MaskHead(nn.Module):
         x = x.astype(jnp.float32).reshape(x.shape[0], -1, x.shape[-1])
         scaled = x / (1e-3 + jnp.sqrt(jnp.mean(x * x, axis=-1, keepdims=True)))
         return linear(x.shape[-1], self.classes, "proj")(scaled)
+
+
+class OrdinalHead(nn.Module):
+    """Whether fidelity is above each of THRESHOLDS: one weight vector, and a bias for each.
+
+    Cao et al., "Rank consistent ordinal regression" (CORAL), 2020. With a weight vector of its own
+    for each threshold (Niu et al., 2016) a face could be above .9 sooner than above .1.
+    """
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "n d"]) -> Float[Array, "n g"]:
+        """Logits, falling from the first threshold to the last."""
+        # They start as for a fidelity spread evenly from 0 to 1.
+        start = np.log((1 - THRESHOLDS) / THRESHOLDS)
+        kernel = self.param("kernel", nn.initializers.normal(0.02), (features.shape[-1], 1))
+        bias = self.param("bias", lambda key: jnp.asarray(start, jnp.float32))
+        # Biases fall where the loss is least, as the paper proves; sorted, they do at every step.
+        return project(features, kernel) - jnp.sort(-bias)

@@ -24,7 +24,7 @@ def count_multiply_adds(config: SSAAFormerConfig, size: int) -> dict[str, int]:
         tokens = (size // 2 ** (i + 2)) ** 2
         attention = 2 * depth * tokens**2 * width if i >= 2 else 0
         counts[f"stage{i + 1}"] = tokens * _kernel_sizes(shapes[f"stage{i + 1}"]) + attention
-    uses = {"head": 1, "aux_head": tokens, "fidelity_head": 1}
+    uses = {"head": 1, "aux_head": tokens, "fidelity_head": 1, "ordinal_head": 1}
     heads = (n * _kernel_sizes(shapes[head]) for head, n in uses.items() if head in shapes)
     counts["heads"] = sum(heads)
     return {**counts, "total": sum(counts.values())}

@@ -5,7 +5,7 @@
       stage 2   patches of 2 x 2   local blocks                                  [n, h/8, w/8, c2]
       stage 3   patches of 2 x 2   global blocks                               [n, h/16, w/16, c3]
       stage 4   patches of 2 x 2   global blocks                               [n, h/32, w/32, c4]
-      BatchNorm, mean and maximum over tokens, heads                                     `Outputs`
+      BatchNorm, mean and maximum over tokens, heads                             `outputs.Outputs`
 
 Read top-down: the network, a stage, a block and its parts. The maths of token mixing is in
 `attention`.
@@ -15,7 +15,6 @@ Peng et al., "DeepFidelity", arXiv 2312.04961. Li et al., "UniFormer", arXiv 220
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +28,12 @@ from deepfidelity_jax.network.layers import (
     BatchNorm,
     DepthwiseConv,
     MaskHead,
+    OrdinalHead,
     conv1x1,
     linear,
     max_over_tokens,
 )
+from deepfidelity_jax.network.outputs import Outputs
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class SSAAFormerConfig:
         drop_path: rate at which the last block drops a residual branch, per sample; rates rise
             linearly from 0 in the first block.
         fidelity_head: adds a linear head that predicts the fidelity score given each class.
+        ordinal_head: adds a head that predicts whether fidelity is above each of some thresholds.
         mask_heads: adds linear heads to stages 2 and 3 that say where a forgery is. They teach
             those stages to look at seams; scoring does not use them.
         dtype: dtype of the computation; parameters, statistics and outputs are float32.
@@ -65,6 +67,7 @@ class SSAAFormerConfig:
     num_classes: int = 2
     drop_path: float = 0.0
     fidelity_head: bool = False
+    ordinal_head: bool = False
     mask_heads: bool = False
     dtype: str = "float32"
 
@@ -109,31 +112,6 @@ class SSAAFormerConfig:
         """For CPUs and tests: 1.3 M parameters, 0.09 G multiply-adds at 128."""
         own = {"head_dim": 32}
         return cls(**{"depths": (1, 1, 3, 1), "widths": (48, 64, 128, 192), **own, **changes})
-
-
-class Outputs(NamedTuple):
-    """Outputs for n images, float32; class 0 is fake, 1 is real.
-
-    Attributes:
-        features: [n, d] mean over tokens + 0.5 * max over tokens, the input of the regressor.
-        class_logits: [n, classes], from the mean over tokens.
-        token_logits: [n, tokens, classes], from each token, row by row.
-        fidelity: [n, 2], the fidelity if the face is fake and if it is real; None without that
-            head.
-        mask_logits: [n, positions, classes] for stages 2 and 3, row by row; empty without those
-            heads and in the folded form.
-    """
-
-    features: Float[Array, "n d"]
-    class_logits: Float[Array, "n k"]
-    token_logits: Float[Array, "n t k"]
-    fidelity: Float[Array, "n 2"] | None
-    mask_logits: tuple[Float[Array, "n _ k"], ...] = ()
-
-    @property
-    def logits(self) -> Float[Array, "n k"]:
-        """Both heads, as used in evaluation: class logits + 0.5 * max over token logits."""
-        return self.class_logits + 0.5 * max_over_tokens(self.token_logits)
 
 
 class SSAAFormer(nn.Module):
@@ -182,6 +160,9 @@ class SSAAFormer(nn.Module):
             class_logits=linear(d, classes, "head")(mean),
             token_logits=linear(d, classes, "aux_head")(tokens),
             fidelity=linear(d, 2, "fidelity_head")(features) if config.fidelity_head else None,
+            ordinal_logits=(
+                OrdinalHead(name="ordinal_head")(features) if config.ordinal_head else None
+            ),
             mask_logits=tuple(masks),
         )
 

@@ -108,7 +108,9 @@ def _as_trained(weights: Weights, config: ConfigDict | None):
     told = f"its heads have {network.num_classes} classes, like those of ImageNet weights"
     if config is not None:
         raise InputError(f"{told}: train from it with --config.init_from=, or give no --config")
-    network = replace(network, symmetric=None, num_classes=2, fidelity_head=False)
+    network = replace(
+        network, symmetric=None, num_classes=2, fidelity_head=False, ordinal_head=False
+    )
     made = make_config(network)
     arrays, lines = start_from(weights, network)
     arrays |= _draw(made, shapes_of(network).keys() - arrays.keys())
@@ -184,6 +186,8 @@ def make_config(network: SSAAFormerConfig) -> ConfigDict:
     config.train.steps = 0
     if not network.fidelity_head:
         config.train.fidelity_weight = 0.0
+    if network.ordinal_head:
+        config.train.ordinal_weight = 1.0
     return config
 
 
@@ -197,6 +201,7 @@ def _check_network(config: ConfigDict, network: SSAAFormerConfig) -> None:
             own.fidelity_head,
             network.fidelity_head,
         ),
+        "an ordinal head (config.train.ordinal_weight)": (own.ordinal_head, network.ordinal_head),
     }
     for name, (mine, there) in asked.items():
         if mine != there:

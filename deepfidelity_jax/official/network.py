@@ -23,7 +23,7 @@ STAGES = (1, 2, 3, 4)
 NUMBERS = {str(number) for number in range(1000)}  # of blocks
 # Official names of our arrays; all other names are the same.
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-HEADS = ("head", "aux_head", "fidelity_head")  # the official network lacks the last
+HEADS = ("head", "aux_head", "fidelity_head", "ordinal_head")  # the official one has the first two
 COUNTER = "num_batches_tracked"  # PyTorch's BatchNorm has it, and does not use it with a momentum
 
 Place = tuple[
@@ -143,6 +143,7 @@ def infer(weights: Weights) -> SSAAFormerConfig:
         symmetric=[len(blocks) for blocks in mixing],
         num_classes=classes,
         fidelity_head="fidelity_head.weight" in shapes,
+        ordinal_head="ordinal_head.weight" in shapes,
     )
 
 

@@ -132,6 +132,16 @@ def _to_its_end(curriculum: str, steps: int) -> str:
     )
 
 
+def _with_its_head(regressor: str, fidelity_weight: float, ordinal_weight: float) -> str:
+    weights = {"fidelity_head": fidelity_weight, "ordinal_head": ordinal_weight}
+    if weights.get(regressor, 1) > 0:
+        return ""
+    return (
+        f"config.fidelity.regressor is {regressor}, but config.train.{regressor[:-5]}_weight is 0, "
+        "so that the network has no such head"
+    )
+
+
 def _not_above(name: str) -> Callable[..., str]:
     def find(value: float | int, peak: float | int) -> str:
         if value <= peak:
@@ -147,6 +157,7 @@ RELATIONS: Mapping[tuple[str, ...], Callable[..., str]] = {
     ("train.batch_size", "data.fresh_forgeries"): _in_pairs,
     ("train.accumulate", "train.batch_size"): _in_parts,
     ("train.curriculum", "train.curriculum_steps"): _to_its_end,
+    ("fidelity.regressor", "train.fidelity_weight", "train.ordinal_weight"): _with_its_head,
     ("train.end_learning_rate", "train.learning_rate"): _not_above("train.end_learning_rate"),
     ("train.warmup_start", "train.learning_rate"): _not_above("train.warmup_start"),
 }

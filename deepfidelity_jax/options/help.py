@@ -62,7 +62,8 @@ _OWN = {
     "robustness": """\
   --input=FOLDER or TABLE
                         the same for your own labelled files, as in evaluate; takes
-                        --config.faces.OPTION=VALUE
+                        --config.faces.OPTION=VALUE; video files are also encoded again with
+                        H.264, which needs pip install 'deepfidelity_jax[video]'
 """,
     "ablate": """\
   --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; other modes use

@@ -10,6 +10,7 @@ from deepfidelity_jax.faces.detection import DETECTORS
 from deepfidelity_jax.fidelity import calibration, regressor
 from deepfidelity_jax.fidelity.scale import MAPPINGS
 from deepfidelity_jax.images import pictures
+from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.quality.measure import MEASURES
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.statistics.aggregation import AGGREGATES
@@ -225,7 +226,7 @@ OPTIONS: Mapping[str, Option] = {
     "fidelity.real": _span(_SHARE),
     "fidelity.percentile": _number(0, 50, below=True),
     "fidelity.mapping": _choice(*MAPPINGS),
-    "fidelity.regressor": _choice(*regressor.METHODS),
+    "fidelity.regressor": _choice(*regressor.METHODS, *HEADS),
     "fidelity.C": _number(0, MUCH, above=True),
     "fidelity.epsilon": _SHARE,
     "fidelity.gamma": _number(0, MUCH, above=True),
@@ -269,6 +270,7 @@ OPTIONS: Mapping[str, Option] = {
     "train.token_weight": _WEIGHT,
     "train.token_mixing": _choice("none", "labelled", "unlabelled"),
     "train.fidelity_weight": _WEIGHT,
+    "train.ordinal_weight": _WEIGHT,
     "train.ranking_weight": _WEIGHT,
     "train.mask_weight": _WEIGHT,
     "train.leave_out": _methods(),

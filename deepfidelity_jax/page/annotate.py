@@ -5,11 +5,8 @@ between two of them it is moved in a straight line and thin, and the score stays
 """
 
 import contextlib
-import importlib.util
-import math
 import os
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deepfidelity_jax.detector.predict import Evidence, Examination
-from deepfidelity_jax.images import videos
+from deepfidelity_jax.images import h264, videos
 from deepfidelity_jax.page.people import draw_box, widest_step
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -65,7 +62,7 @@ def annotate(
 
 def _sound_of(path: Path, stack: contextlib.ExitStack) -> Any:
     """The `Sound` of a video; None where PyAV is not installed."""
-    if importlib.util.find_spec("av") is None:
+    if not h264.is_there():
         return None
     from deepfidelity_jax.page.sound import Sound
 
@@ -124,29 +121,8 @@ def _caption(image: Picture, text: str) -> None:
 
 @contextlib.contextmanager
 def _write_h264(path: Path, rate: float, sound: Any) -> Iterator[Callable[[Picture], None]]:
-    import av
-
-    with av.open(str(path), "w", format="mp4") as container:
-        stream: Any = None
-        frames = 0
-
-        def write(image: Picture) -> None:
-            nonlocal stream, frames
-            even = image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2]
-            if stream is None:
-                stream = container.add_stream("libx264", Fraction(rate).limit_denominator(10_000))
-                stream.height, stream.width = even.shape[:2]
-                stream.pix_fmt, stream.options = "yuv420p", {"crf": "20"}
-                sound.begin(container)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-            container.mux(stream.encode(frame))
-            frames += 1
-            sound.copy(frames / rate)
-
-        yield write
-        if stream is not None:
-            container.mux(stream.encode())
-            sound.copy(math.inf)
+    with h264.write_mp4(str(path), rate, crf=20, sound=sound) as write:
+        yield lambda image: write(image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2])
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 
 from deepfidelity_jax import provenance
 from deepfidelity_jax.detector.predict import Examination, Prediction, examine
+from deepfidelity_jax.fidelity.arrays import name_of
 from deepfidelity_jax.files import digest, written_whole
 from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.markup.templates import open_template
@@ -133,7 +134,7 @@ def _card(detector) -> dict[str, Any]:
         ("Network", f"SSAAFormer, {config.model.variant}, {config.model.image_size} pixels"),
         ("Parameters", f"{count_parameters(detector.network.config):,}"),
         ("Trained on", f"{config.data.dataset}, {detector.step:,} of {config.train.steps:,} steps"),
-        ("Regressor", type(fitted.regressor.arrays).__name__),
+        ("Regressor", name_of(fitted.regressor.arrays)),
         ("Threshold", f"{calibration.threshold:.4f}, {source}"),
     ]
     if calibration.fake_below is not None:

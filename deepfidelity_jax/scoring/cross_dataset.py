@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.arrays import Head
 from deepfidelity_jax.fidelity.scale import scale
 from deepfidelity_jax.files import fingerprint, written_whole
 from deepfidelity_jax.leaks import training_pictures
@@ -65,7 +66,25 @@ def evaluate_folder(
       InputError: the folder, the table or a finished run is missing, a label is missing, or some
         of the pictures were seen in training.
     """
-    workdir, folder = Path(workdir), Path(folder).expanduser().absolute()
+    workdir = Path(workdir)
+    own = checks.complete(read_config(workdir))
+    name, changed, builder = plan_folder(workdir, folder, faces, data)
+    detector = load_fitted(workdir)
+    found = score(detector, own, changed, builder, name, workdir)
+    write_report(workdir, pictures_of(workdir))
+    say(evaluate.describe(found, str(Path(folder).expanduser().absolute()), "test"))
+    say(f"report: {workdir / 'report' / 'index.html'}")
+    return found
+
+
+def plan_folder(
+    workdir: Path,
+    folder: str | Path,
+    faces: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> tuple[str, ConfigDict, OwnFilesBuilder]:
+    """The name, the config and the records' builder of what `evaluate_folder` scores."""
+    folder = Path(folder).expanduser().absolute()
     own = checks.complete(read_config(workdir))
     if not folder.exists():
         raise InputError(
@@ -85,12 +104,7 @@ def evaluate_folder(
     builder = schema.builder_class(changed.data.dataset).configured(
         changed, workdir.absolute() / "records"
     )
-    detector = load_fitted(workdir)
-    found = score(detector, own, changed, builder, name, workdir)
-    write_report(workdir, pictures_of(workdir))
-    say(evaluate.describe(found, str(folder), "test"))
-    say(f"report: {workdir / 'report' / 'index.html'}")
-    return found
+    return name, changed, builder
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -202,7 +216,8 @@ def score(
         about["notes"] = schema.metadata_of(folder)["notes"]
     about["faces_digest"] = training_pictures.digest_of_faces(crops)
     about["faces"] = changed.faces.to_dict()
-    features = export_once(lambda: detector, detector.step, folder, name, "test", workdir)
+    by_head = isinstance(detector.fidelity_model.regressor.arrays, Head)
+    features = export_once(lambda: detector, detector.step, folder, name, "test", workdir, by_head)
     features = retarget(features, detector, folder)
     changed.data.dataset = name  # its name in the tables
     place = workdir / "eval" / name

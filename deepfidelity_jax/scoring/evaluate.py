@@ -13,10 +13,11 @@ from scipy.stats import spearmanr
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.alternatives import fit_alternative
-from deepfidelity_jax.fidelity.arrays import regress
+from deepfidelity_jax.fidelity.arrays import Head, regress
 from deepfidelity_jax.fidelity.calibration import Calibration, calibrate, p_fake
 from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regressor
 from deepfidelity_jax.fidelity.scale import FAKE, REAL, FidelityScale
+from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import own_files
 from deepfidelity_jax.scoring import metrics, official
@@ -53,8 +54,17 @@ def fit(
 
 
 def fit_chosen(config: ConfigDict, training: Features) -> Regressor:
-    """Fit the regressor that `config.fidelity.regressor` names."""
+    """Fit the regressor that `config.fidelity.regressor` names; to a head nothing is fitted."""
     own = config.fidelity
+    if own.regressor in HEADS:
+        if own.tune:
+            say(f"config.fidelity.tune: the {own.regressor} has no settings, nothing is tuned")
+        arrays = Head(np.int32(HEADS.index(own.regressor)))
+        regressor = Regressor(
+            arrays, {"regressor": own.regressor, "rows_given": len(training.label)}
+        )
+        error = float(np.mean(np.abs(score(regressor, training) - training.fidelity)))
+        return replace(regressor, settings=regressor.settings | {"train_mae": error})
     rows: dict[str, Any] = {
         "gamma": own.gamma,
         "tune": own.tune,
@@ -71,6 +81,8 @@ def fit_chosen(config: ConfigDict, training: Features) -> Regressor:
 def _describe_regressor(settings: Mapping[str, Any]) -> str:
     if "support_vectors" in settings:
         return f"{settings['support_vectors']} support vectors of {settings['rows']} faces"
+    if "rows" not in settings:
+        return f"{settings['regressor'].replace('_', ' ')} of the network, nothing fitted"
     name, rows, given = (settings[key] for key in ("regressor", "rows", "rows_given"))
     shown = f"{rows} faces" if rows == given else f"{rows} of {given} faces, drawn at random"
     return f"{name.replace('_', ' ')} fitted to {shown}"
@@ -78,7 +90,9 @@ def _describe_regressor(settings: Mapping[str, Any]) -> str:
 
 def score(regressor: Regressor, features: Features) -> np.ndarray:
     """Fidelity of each row (float32)."""
-    return np.asarray(regress(regressor.arrays, jnp.asarray(features.feature)))
+    return np.asarray(
+        regress(regressor.arrays, jnp.asarray(features.feature), jnp.asarray(features.answers))
+    )
 
 
 def evaluate(

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int32
 from deepfidelity_jax import hosts
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.files import fingerprint, written_whole
+from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.schema import Records
 from deepfidelity_jax.training.batches import evaluation_batches
@@ -21,9 +22,10 @@ from deepfidelity_jax.workdir import Stages
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """One row per record: the feature, and what the record says about the face."""
+    """One row per record: the feature, what the heads answer, what the record says of the face."""
 
     feature: Float32[np.ndarray, "n d"]
+    answers: Float32[np.ndarray, "n h"]
     label: Int32[np.ndarray, "n"]
     fidelity: Float32[np.ndarray, "n"]
     quality: Float32[np.ndarray, "n"]
@@ -45,13 +47,21 @@ class Features:
 
     @classmethod
     def load(cls, path: Path) -> "Features":
-        """Read what `save` wrote."""
+        """Read what `save` wrote; an earlier version kept no answers, and they are NaN."""
         with np.load(path, allow_pickle=False) as file:
-            return cls(**{name: file[name] for name in file.files})
+            columns = {name: file[name] for name in file.files}
+        unknown = np.full((len(columns["label"]), len(HEADS)), np.nan, np.float32)
+        return cls(**{"answers": unknown, **columns})
 
 
 def export_once(
-    load: Callable[[], Detector], step: int, folder: Path, dataset: str, split: str, workdir: Path
+    load: Callable[[], Detector],
+    step: int,
+    folder: Path,
+    dataset: str,
+    split: str,
+    workdir: Path,
+    with_answers: bool = False,
 ) -> Features:
     """The features of one split, computed only if `workdir` does not have them yet.
 
@@ -62,11 +72,16 @@ def export_once(
       dataset: their name in the workdir.
       split: the split.
       workdir: where the features are kept.
+      with_answers: those that an earlier version kept without the heads' answers will not do.
     """
     path = workdir / "features" / f"{dataset}-{split}.npz"
     name, inputs = _stage(folder, step, dataset, split)
     stages = Stages(workdir)
-    if not hosts.told(stages.done(name, inputs, path)):
+    done = stages.done(name, inputs, path)
+    if done and with_answers:
+        with np.load(path, allow_pickle=False) as file:
+            done = "answers" in file.files
+    if not hosts.told(done):
         stages.begin(name)
         export(load(), folder, split, path)
         stages.finish(name, inputs)
@@ -124,7 +139,7 @@ def compute(detector: Detector, records: Records, process: tuple[int, int] = (0,
         records, own.model.image_size, own.model.eval_crop, own.eval.batch_size, process
     ):
         # The images are dropped here, so that a large split fits into memory.
-        batch["feature"] = detector.features_of_prepared(batch.pop("image"))
+        batch["feature"], batch["answers"] = detector.features_and_answers(batch.pop("image"))
         for name, column in columns.items():
             column.append(batch[name])
     exported = {name: np.concatenate(column) for name, column in columns.items()}

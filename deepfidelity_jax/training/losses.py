@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from deepfidelity_jax.network.ssaaformer import Outputs
+from deepfidelity_jax.network.layers import THRESHOLDS
+from deepfidelity_jax.network.outputs import Outputs
 from deepfidelity_jax.training.token_mixing import exchange
 
 
@@ -27,6 +28,15 @@ def token_loss(logits: Float[Array, "n t 2"], forged: Float[Array, "n t"]) -> Fl
     """
     targets = jnp.stack([forged, 1 - forged], axis=-1)
     return optax.softmax_cross_entropy(logits, targets).mean(axis=-1)
+
+
+def ordinal_loss(logits: Float[Array, "n g"], fidelity: Float[Array, "n"]) -> Float[Array, "n"]:
+    """Cross-entropy of each logit with whether fidelity is above its threshold, averaged over them.
+
+    Cao et al., "Rank consistent ordinal regression", 2020.
+    """
+    above = (fidelity[:, None] > THRESHOLDS).astype(logits.dtype)
+    return optax.sigmoid_binary_cross_entropy(logits, above).mean(axis=-1)
 
 
 def shrink_mask(mask: Float[Array, "n h w"], positions: int) -> Float[Array, "n {positions}"]:
@@ -56,6 +66,7 @@ def training_loss(
     token_weight: float,
     fidelity_weight: float,
     ranking_weight: float,
+    ordinal_weight: float = 0.0,
     mask_weight: float = 0.0,
     box: Bool[Array, "g g"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
@@ -65,6 +76,7 @@ def training_loss(
       token: cross-entropy of the token head.
       fidelity: squared error of the fidelity head given the true class, which makes the feature
         carry quality beside the class. Absent from a network without that head.
+      ordinal: cross-entropy of the ordinal head, over all thresholds. Absent without that head.
       ranking: ranking loss of the class head. Absent if its weight is 0.
       mask: cross-entropy of the mask heads with the forged share of each position, added over
         stages 2 and 3. Absent from a network without them, and from mixed images.
@@ -80,6 +92,8 @@ def training_loss(
         if outputs.fidelity is not None:
             says = jnp.take_along_axis(outputs.fidelity, label[:, None], axis=1)[:, 0]
             found["fidelity"] = jnp.square(says - target)
+        if outputs.ordinal_logits is not None:
+            found["ordinal"] = ordinal_loss(outputs.ordinal_logits, target)
         return found
 
     parts = of_whole(batch["label"], batch["fidelity"])
@@ -99,6 +113,7 @@ def training_loss(
     weights = {
         "token": token_weight,
         "fidelity": fidelity_weight,
+        "ordinal": ordinal_weight,
         "ranking": ranking_weight,
         "mask": mask_weight,
     }

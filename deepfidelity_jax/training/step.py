@@ -88,6 +88,7 @@ def train_step(
             label_smoothing=own.label_smoothing,
             token_weight=own.token_weight,
             fidelity_weight=own.fidelity_weight,
+            ordinal_weight=own.get("ordinal_weight", 0),
             mask_weight=own.get("mask_weight", 0),
             # Mixed images belong to no single class.
             ranking_weight=own.ranking_weight if box is None else 0.0,

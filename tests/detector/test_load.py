@@ -16,7 +16,10 @@ import deepfidelity_jax as df
 from deepfidelity_jax.detector.load import BATCH_SIZES
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import arrays as forms
+from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.fidelity.regressor import Regressor
 from deepfidelity_jax.images.pictures import decode_image
+from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.scoring.exported_features import Features
 
@@ -83,6 +86,36 @@ def test_fidelity_is_the_regressor_of_the_features(detector, images):
     np.testing.assert_allclose(by_jax, by_hand, atol=1e-5)
 
 
+def test_a_head_of_the_network_is_a_regressor(detector, images):
+    """In the one program of `fidelity`, and as exported with the features."""
+    head = detector.variables["params"]["fidelity_head"]
+    features, answers = detector.features_and_answers(detector.prepare(images))
+    by_class = features @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+    logits, alone = detector.logits(images), detector.class_logits(images)
+    p, p_alone = (1 / (1 + np.exp(x[:, 0] - x[:, 1])) for x in (logits, alone))
+    expected = p, p_alone, (1 - p) * by_class[:, 0] + p * by_class[:, 1]
+    for place, wanted in enumerate(expected):
+        fitted = replace(detector.fidelity_model, regressor=Regressor(forms.Head(np.int32(place))))
+        found = detector.fitted(fitted).fidelity(images)
+        assert found.std() > 1e-4, HEADS[place]
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        np.testing.assert_allclose(answers[:, place], found, atol=1e-6)
+    assert np.isnan(answers[:, HEADS.index("ordinal_head")]).all()
+
+
+def test_a_head_that_the_network_lacks_is_refused(moved, tmp_path):
+    place = shutil.copytree(moved, tmp_path / "other")
+    model = stored.load(place / "fidelity.npz")
+    for number, name in enumerate(HEADS):
+        head = Regressor(forms.Head(np.int32(number)), {"regressor": name})
+        stored.save(replace(model, regressor=head), place / "fidelity.npz")
+        if name == "ordinal_head":
+            with pytest.raises(InputError, match="from the ordinal_head, which the network there"):
+                df.load(place)
+        else:
+            assert df.load(place).fidelity_model.regressor.arrays.name == name
+
+
 def test_verdicts_agree(detector):
     scores = np.array([detector.threshold - 0.1, detector.threshold, detector.threshold + 0.1])
     p = detector.p_fake(scores)
@@ -118,6 +151,9 @@ def test_exported_features_are_the_detectors(finished, detector, images):
     np.testing.assert_allclose(
         exported.feature[: len(images)], detector.features(images), rtol=1e-4, atol=1e-4
     )
+    _, answers = detector.features_and_answers(detector.prepare(images))
+    np.testing.assert_allclose(exported.answers[: len(images)], answers, atol=1e-5)
+    assert np.isfinite(exported.answers).all(axis=0).tolist() == [True, True, True, False]
 
 
 def test_quality_is_that_of_the_training_faces_or_none(detector, records_folder):

@@ -60,7 +60,7 @@ def test_a_grid_has_every_combination_with_every_seed(grid, tmp_path):
 @pytest.mark.parametrize(
     ("name", "cells", "trainings"),
     [
-        ("regressor", 8, 1),
+        ("regressor", 12, 1),
         ("paper", 4, 4),
         ("quality", 5, 5),
         ("forgery", 5, 5),

@@ -5,12 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
+import trees
 from conftest import assert_told
 from score_tables import table
 
 from deepfidelity_jax.experiments import robustness
 from deepfidelity_jax.experiments.robustness import choose, describe
+from deepfidelity_jax.experiments.source_videos import KIND
 from deepfidelity_jax.fidelity.calibration import Calibration
+from deepfidelity_jax.images import h264
+from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.records.schema import REAL, Records
 from deepfidelity_jax.scoring.table import Predictions
 
@@ -54,6 +58,9 @@ def test_false_alarms_and_uncertain_faces_are_those_of_the_verdict(tmp_path):
     assert row["uncertain_real"] == pytest.approx(0.2)
     assert row["uncertain_fake"] == pytest.approx(1 / 3)
     assert row["strength"] == "sigma 3 px"
+    table([], []).write_csv(tmp_path / "none.csv")
+    row = robustness.summarize(tmp_path / "none.csv", KIND, 5, calibration, 0, 0)
+    assert (row["n_frames"], row["frame_auc"], row["strength"]) == (0, None, "CRF 43")
     assert robustness.limit_of(Calibration(-5.0, 0.5, "fixed")) == 0.5
 
 
@@ -113,6 +120,57 @@ def test_a_folder_of_ones_own_is_degraded(run, finished, records_folder, tmp_pat
     rows = list(csv.DictReader((place / "table.csv").open()))
     assert [row["degradation"] for row in rows] == ["untouched"] + ["blur"] * 5
     assert int(rows[0]["n_frames"]) == len(test)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not h264.is_there(), reason="PyAV is not installed")
+def test_video_files_are_recompressed(
+    run, finished, records_folder, tmp_path, monkeypatch, one_core
+):
+    monkeypatch.setattr(robustness, "_available", lambda: ("blur",))
+    work = shutil.copytree(finished, tmp_path / "work")
+    test = Records(records_folder, "test")
+    own = tmp_path / "own"
+    for number in range(len(test)):
+        row = test[number]
+        kind = "real" if row["label"] == REAL else "fake"
+        face = decode_image(row["image"])
+        if number < 6:
+            trees.write_video(own / kind / f"{number}.mp4", [face, face])
+        else:
+            (own / kind).mkdir(parents=True, exist_ok=True)
+            (own / kind / f"{number}.jpg").write_bytes(row["image"])
+    given = ["robustness", own, f"--workdir={work}", "--config.faces.detector=none"]
+    status, _, said = run(*given)
+    assert status == 0, said
+    assert f"{KIND}: of 12 of the {len(test) + 6} test faces" in said
+    assert "lost 0 0 0 0 0" in said
+    (place,) = (work / "robustness").iterdir()
+    rows = list(csv.DictReader((place / "table.csv").open()))
+    assert [row["degradation"] for row in rows] == ["untouched"] + ["blur"] * 5 + [KIND] * 5
+    rows = rows[6:]
+    assert [row["strength"] for row in rows] == [f"CRF {crf}" for crf in (23, 28, 33, 38, 43)]
+    assert {(row["n_frames"], row["n_videos"], row["lost"]) for row in rows} == {("12", "6", "0")}
+    untouched = Predictions.read_csv(place / "untouched-0.csv")
+    known = dict(
+        zip(zip(untouched.path, untouched.frame, strict=True), untouched.fidelity, strict=True)
+    )
+    changes = []
+    for grade in (1, 5):
+        table = Predictions.read_csv(place / f"{KIND}-{grade}.csv")
+        before = [known[key] for key in zip(table.path, table.frame, strict=True)]
+        changes.append(np.abs(table.fidelity - before).mean())
+    assert 0 < changes[0] < changes[1]
+    assert not [path for path in place.iterdir() if path.is_dir()]
+    assert KIND in (work / "report/index.html").read_text()
+
+
+def test_without_pyav_one_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(h264, "is_there", lambda: False)
+    assert robustness._find_clips(tmp_path, None, tmp_path, []) == ([], None)
+    told = "H.264, of faces and of video files, is left out: it needs PyAV, pip install '.[video]'"
+    assert capsys.readouterr().err == told + "\n"
+    assert "H.264" not in robustness._available()
 
 
 def test_a_workdir_without_a_run_is_told(run, tmp_path):

@@ -11,6 +11,7 @@ from deepfidelity_jax.export.onnx_model import run
 from deepfidelity_jax.export.onnx_network import write_network
 from deepfidelity_jax.export.view import make_view, take
 from deepfidelity_jax.network.fold import fold
+from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, normalise
 
 # The widths, heads and layer scale of each variant; fewer of the equal blocks, for time.
@@ -22,7 +23,7 @@ VARIANTS = {
 
 def write(config, variables, view):
     graph = Graph()
-    features, logits = write_network(graph, config, variables, view, "crops")
+    features, logits, _ = write_network(graph, config, variables, view, "crops")
     unused = graph("ReduceMax", logits, np.array([1]), keepdims=0)
     outputs = {
         "features": (features, [config.widths[3]]), "logits": (logits, [2]),
@@ -54,6 +55,25 @@ def test_every_variant(variant, crop):
         values = np.asarray(getattr(wanted, name))
         assert values.std() > 0.01
         np.testing.assert_allclose(found[name], values, atol=1e-5, rtol=1e-5)
+
+
+def test_every_head():
+    """Its answer is the fidelity, as with `arrays.Head`."""
+    smallest = {"depths": (1, 0, 0, 0), "symmetric": (1, 0, 0, 0)}  # the heads are the same
+    config = SSAAFormerConfig.tiny(**smallest, fidelity_head=True, ordinal_head=True)
+    variables = jax.device_get(fold(draw_variables(SSAAFormer(config), 32), config))
+    view = make_view(32, 32, 1.0)
+    crops = draw_crops(5, 32)
+    run_network = jax.jit(lambda v, x: SSAAFormer(config, folded=True).apply(v, x, train=False))
+    wanted = np.asarray(run_network(variables, normalise(jnp.asarray(crops))).answers)
+    assert (wanted.std(axis=0) > 1e-4).all()
+    for place, head in enumerate(HEADS):
+        graph = Graph()
+        features, logits, answer = write_network(graph, config, variables, view, "crops", head)
+        outputs = {"features": (features, [192]), "logits": (logits, [2])}
+        outputs |= dict.fromkeys(("fidelity", "p_fake"), (answer, []))
+        found = run(graph.finish("crops", 32, outputs, {}).SerializeToString(), crops)
+        np.testing.assert_allclose(found["fidelity"], wanted[:, place], atol=1e-6)
 
 
 def test_a_parameter_without_a_place_is_no_small_matter():

@@ -12,15 +12,18 @@ from sklearn.tree import DecisionTreeRegressor
 from deepfidelity_jax.fidelity.alternatives import METHODS, round_down, to_trees
 from deepfidelity_jax.fidelity.arrays import (
     FORMS,
+    Head,
     Neighbours,
     SupportVectors,
     consistent,
     deviation,
+    name_of,
     regress,
     regress_in_double,
     regress_in_single,
 )
 from deepfidelity_jax.fidelity.regressor import fit_regressor
+from deepfidelity_jax.network.outputs import HEADS
 
 PRECISIONS = {"chosen here": regress, "double": regress_in_double, "single": regress_in_single}
 
@@ -215,3 +218,19 @@ def test_what_is_no_form_is_found():
         assert not consistent(trees._replace(children=children))
     assert not consistent(trees._replace(feature=trees.feature - 1))
     assert len({form._fields for form in FORMS}) == len(FORMS), "told apart in a file"
+
+
+def test_a_head_gives_its_own_answer_in_one_program():
+    answers = jnp.asarray(rng(0).uniform(size=(7, len(HEADS))), jnp.float32)
+    count = []
+    traced = jax.jit(lambda a, x, y: (count.append(1), regress(a, x, y))[1])
+    for place, name in enumerate(HEADS):
+        arrays = Head(np.int32(place))
+        assert consistent(arrays)
+        assert name_of(arrays) == name
+        np.testing.assert_array_equal(traced(arrays, jnp.zeros((7, 3)), answers), answers[:, place])
+    assert len(count) == 1
+    with pytest.raises(ValueError, match="no function of the feature"):
+        regress(arrays, jnp.zeros((7, 3)))
+    for wrong in (np.int32(-1), np.int32(len(HEADS)), np.float32(1), np.zeros(1, np.int32)):
+        assert not consistent(Head(wrong))

@@ -10,10 +10,12 @@ import pytest
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.alternatives import METHODS as REGRESSORS
 from deepfidelity_jax.fidelity.alternatives import fit_alternative
+from deepfidelity_jax.fidelity.arrays import Head
 from deepfidelity_jax.fidelity.calibration import METHODS, calibrate, fixed_calibration
-from deepfidelity_jax.fidelity.regressor import fit_regressor
+from deepfidelity_jax.fidelity.regressor import Regressor, fit_regressor
 from deepfidelity_jax.fidelity.scale import fit_scale
 from deepfidelity_jax.fidelity.stored import FidelityModel, Validation, load, save
+from deepfidelity_jax.network.outputs import HEADS
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,17 @@ def test_every_form_comes_back_bit_for_bit(model, method, tmp_path):
     again = load(tmp_path / "f.npz")
     assert type(again.regressor.arrays) is type(other.regressor.arrays)
     assert_equal(again, other)
+
+
+def test_a_head_comes_back(model, tmp_path):
+    for place in range(len(HEADS)):
+        regressor = Regressor(Head(np.int32(place)), {"regressor": HEADS[place]})
+        save(replace(model, regressor=regressor), tmp_path / "f.npz")
+        again = load(tmp_path / "f.npz").regressor
+        assert (again.arrays.name, again.settings) == (HEADS[place], regressor.settings)
+    unknown = replace(model, regressor=Regressor(Head(np.int32(len(HEADS)))))
+    save(unknown, tmp_path / "f.npz")
+    assert_refused(tmp_path / "f.npz")
 
 
 def test_arrays_of_two_forms_are_no_model(model, tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from deepfidelity_datasets.synthetic_faces import renderer
-from deepfidelity_jax.forgeries.graded import DEGRADATIONS, h264_is_there
+from deepfidelity_jax.forgeries.graded import DEGRADATIONS
+from deepfidelity_jax.images import h264
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def changes(kind, faces):
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_each_grade_changes_more(kind, faces):
-    if kind == "H.264" and not h264_is_there():
+    if kind == "H.264" and not h264.is_there():
         pytest.skip("PyAV is not installed")
     found = changes(kind, faces)
     assert found == sorted(found)

@@ -16,6 +16,7 @@ SMALLEST = {
     "head_dim": 16,
     "symmetric": (2, 0, 1, 0),
     "fidelity_head": True,
+    "ordinal_head": True,
     "mask_heads": True,
 }
 

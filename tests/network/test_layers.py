@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfidelity_jax.network.layers import BatchNorm, conv1x1, linear, max_over_tokens
+from deepfidelity_jax.network.layers import (
+    THRESHOLDS,
+    BatchNorm,
+    OrdinalHead,
+    conv1x1,
+    linear,
+    max_over_tokens,
+)
 
 
 def test_batch_norm_keeps_statistics_as_pytorch_does():
@@ -59,3 +66,23 @@ def test_a_linear_layer_maps_scales_and_activates(layer, shape):
     np.testing.assert_allclose(module.apply(variables, x, gamma), mapped * gamma, **close)
     activated = jax.nn.gelu(mapped, approximate=False)
     np.testing.assert_allclose(module.apply(variables, x, activated=True), activated, **close)
+
+
+def test_a_higher_grade_is_never_likelier():
+    """Whatever the biases have become, and by one weight vector: no two faces change places."""
+    r = np.random.default_rng(0)
+    x = jnp.asarray(r.normal(size=(30, 6)), jnp.float32)
+    drawn = {"kernel": r.normal(size=(6, 1)), "bias": r.normal(size=len(THRESHOLDS))}
+    params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), drawn)
+    logits = np.asarray(OrdinalHead().apply({"params": params}, x))
+    assert (np.diff(logits, axis=1) <= 0).all()
+    order = np.argsort(np.asarray(x @ params["kernel"])[:, 0])
+    assert (np.diff(logits[order], axis=0) >= 0).all()
+    slope = jax.grad(lambda p: OrdinalHead().apply({"params": p}, x)[:, 3].sum())(params)
+    assert np.flatnonzero(slope["bias"]).tolist() == [int(np.argsort(-drawn["bias"])[3])]
+
+
+def test_grades_start_even():
+    start = OrdinalHead().init(jax.random.key(0), jnp.zeros((1, 6)))
+    p = jax.nn.sigmoid(OrdinalHead().apply(start, jnp.zeros((1, 6))))
+    np.testing.assert_allclose(p[0], 1 - THRESHOLDS, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from deepfidelity_jax.network.layers import THRESHOLDS
 from deepfidelity_jax.network.size import count_multiply_adds, count_parameters
 from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 
@@ -37,6 +38,13 @@ def test_published_sizes_with_imagenet_heads():
 def test_tiny_stays_tiny():
     assert 1_000_000 <= count_parameters(SSAAFormerConfig.tiny()) <= 2_500_000
     assert count_multiply_adds(SSAAFormerConfig.tiny(), 112)["total"] <= 120_000_000
+
+
+def test_an_ordinal_head_is_counted():
+    plain, headed = (SSAAFormerConfig.tiny(ordinal_head=head) for head in (False, True))
+    assert count_parameters(headed) - count_parameters(plain) == 192 + len(THRESHOLDS)
+    heads = [count_multiply_adds(config, 64)["heads"] for config in (plain, headed)]
+    assert heads[1] - heads[0] == 192
 
 
 def test_a_fidelity_head_is_counted():

@@ -18,6 +18,7 @@ SMALLEST = SSAAFormerConfig(
     layer_scale=0.5,
     symmetric=(1, 0, 2, 0),
     fidelity_head=True,
+    ordinal_head=True,
 )
 
 
@@ -66,7 +67,9 @@ def loss_and_gradient(model, variables):
         outputs, _ = model.apply(
             {**variables, "params": params}, make_images(), train=True, mutable=["batch_stats"]
         )
-        read = (outputs.class_logits, outputs.token_logits, outputs.fidelity)
+        read = (
+            outputs.class_logits, outputs.token_logits, outputs.fidelity, outputs.ordinal_logits
+        )  # fmt: skip
         return sum((y * rng.normal(size=y.shape)).sum() for y in read)
 
     return jax.jit(jax.value_and_grad(loss))(variables["params"])

@@ -74,7 +74,7 @@ def test_heads_of_training_alone_have_no_official_name():
 
 def test_round_trip_is_exact():
     """Official to ours to official, every tensor and counter; and every array of ours is filled."""
-    config = SSAAFormerConfig.tiny(symmetric=(1, 0, 2, 0), fidelity_head=True)
+    config = SSAAFormerConfig.tiny(symmetric=(1, 0, 2, 0), fidelity_head=True, ordinal_head=True)
     weights = draw(config)
     found, variables = network.from_state_dict(weights)
     assert found == config

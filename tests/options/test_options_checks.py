@@ -40,6 +40,11 @@ def test_all_that_is_wrong_is_told_together():
         ({"train.accumulate": 3}, ["accumulate is 3", "multiple of 6", "but is 64"]),
         ({"train.learning_rate": 1e-6}, ["end_learning_rate is 1e-05", "learning_rate", "1e-06"]),
         ({"train.warmup_start": 1.0}, ["warmup_start is 1.0", "learning_rate"]),
+        (
+            {"fidelity.regressor": "fidelity_head", "train.fidelity_weight": 0.0},
+            ["regressor is fidelity_head", "train.fidelity_weight is 0", "no such head"],
+        ),
+        ({"fidelity.regressor": "ordinal_head"}, ["train.ordinal_weight is 0", "no such head"]),
     ],
 )
 def test_options_that_do_not_go_together(changes, parts):
@@ -55,6 +60,9 @@ def test_options_that_do_not_go_together(changes, parts):
         {"fidelity.fake": [0, 0], "fidelity.real": [1, 1]},
         {"train.batch_size": 33, "data.fresh_forgeries": False},
         {"train.batch_size": 12, "train.accumulate": 6},
+        {"fidelity.regressor": "class_head", "train.fidelity_weight": 0.0},
+        {"fidelity.regressor": "fidelity_head"},
+        {"fidelity.regressor": "ordinal_head", "train.ordinal_weight": 0.5},
         {"train.learning_rate": 1},
         {"augment.crop_scale": (1, 1)},
         {"leaks.allow": ("video:train-test", "person:validation-test")},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax.detector.predict import Evidence, PersonScore, Prediction
-from deepfidelity_jax.fidelity.arrays import Linear, SupportVectors
+from deepfidelity_jax.fidelity.arrays import Head, Linear, SupportVectors
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.fidelity.stored import Validation
@@ -78,6 +78,7 @@ def test_a_face_far_from_all_training_faces_is_unfamiliar():
     assert unfamiliarity(arrays, near) < 0.9
     none = Linear(np.zeros(8, np.float32), np.float32(0), np.zeros(8, np.float32))
     assert unfamiliarity(none, near) is None
+    assert unfamiliarity(Head(np.int32(2)), near) is None
 
 
 def test_grounds_say_what_validation_had_and_when_it_is_not_known():

@@ -26,10 +26,13 @@ def features(videos=20, frames=2, seed=0, shift=2.0):
     quality = r.uniform(size=n).astype(np.float32)
     x = np.stack([shift * label, quality, r.normal(size=n)], axis=1).astype(np.float32)
     fitted = fit_scale(quality.astype(np.float64), label)
+    target = scale(fitted, quality.astype(np.float64), label)
     return fitted, Features(
         feature=x,
+        # By the heads: sure of the class; blind; by quality within the class; no such head.
+        answers=np.stack([label, 0 * quality, target, np.nan * quality], axis=1).astype(np.float32),
         label=label,
-        fidelity=scale(fitted, quality.astype(np.float64), label),
+        fidelity=target,
         quality=quality,
         known_quality=np.where(label == 1, quality**2, np.nan).astype(np.float32),
         frame=np.arange(n, dtype=np.int32),
@@ -71,6 +74,26 @@ def test_another_regressor_is_fitted_with_the_weights_and_seed_of_the_config(cap
     assert told in capsys.readouterr().err
     scores = evaluate.score(model.regressor, training)
     assert scores[training.label == 0].max() < scores[training.label == 1].min()
+
+
+def test_a_head_is_taken_as_it_is_and_calibrated_like_any_regressor(capsys):
+    config = default.get_config()
+    config.fidelity.tune = True
+    fitted_scale, training = features()
+    validation = features(seed=1)[1]
+    for column, name in ((0, "logits"), (2, "fidelity_head")):
+        config.fidelity.regressor = name
+        model = evaluate.fit(config, training, validation, fitted_scale)
+        scores = evaluate.score(model.regressor, validation)
+        np.testing.assert_array_equal(scores, validation.answers[:, column])
+        assert model.calibration.threshold_from == "validation"
+        error = np.mean(np.abs(training.answers[:, column] - training.fidelity))
+        assert model.regressor.settings == {
+            "regressor": name, "rows_given": len(training.label), "train_mae": pytest.approx(error)
+        }  # fmt: skip
+        told = capsys.readouterr().err
+        assert f"regressor: {name.replace('_', ' ')} of the network, nothing fitted" in told
+        assert f"the {name} has no settings, nothing is tuned" in told
 
 
 def test_without_validation_classes_the_threshold_is_the_middle_of_the_scale(fitted):

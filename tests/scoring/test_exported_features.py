@@ -1,10 +1,13 @@
 """Features are kept row by row, whoever computed which part."""
 
-from dataclasses import fields
+import shutil
+from dataclasses import fields, replace
 
 import numpy as np
 
-from deepfidelity_jax.scoring.exported_features import Features, join
+import deepfidelity_jax as df
+from deepfidelity_jax.scoring.exported_features import Features, export_once, join
+from deepfidelity_jax.training.checkpoint import best_step
 
 
 def features(n, seed=0):
@@ -13,6 +16,7 @@ def features(n, seed=0):
                for name in ("fidelity", "quality", "known_quality")}  # fmt: skip
     return Features(
         feature=r.normal(size=(n, 4)).astype(np.float32),
+        answers=r.uniform(size=(n, 4)).astype(np.float32),
         label=r.integers(0, 2, n).astype(np.int32),
         frame=np.arange(n, dtype=np.int32),
         method=np.array([f"method {i}" for i in range(n)]),
@@ -33,6 +37,41 @@ def test_what_is_saved_comes_back(tmp_path):
     written.save(tmp_path / "deep" / "a.npz")
     assert_equal(Features.load(tmp_path / "deep" / "a.npz"), written)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.npz"]
+
+
+def test_features_of_an_earlier_version_have_no_answers(tmp_path):
+    path = tmp_path / "a.npz"
+    features(5).save(path)
+    with np.load(path) as file:
+        columns = {name: file[name] for name in file.files if name != "answers"}
+    np.savez(path, **columns)
+    found = Features.load(path)
+    assert np.isnan(found.answers).all()
+    assert found.answers.shape == (5, 4)
+    assert_equal(replace(found, answers=features(5).answers), features(5))
+
+
+def test_answers_are_computed_where_a_head_needs_them(finished, records_folder, tmp_path):
+    work = shutil.copytree(finished, tmp_path / "work")
+    path = work / "features" / "synthetic_faces-test.npz"
+    before = Features.load(path)
+    with np.load(path) as file:
+        columns = {name: file[name] for name in file.files if name != "answers"}
+    np.savez(path, **columns)
+    loaded = []
+
+    def load():
+        loaded.append(df.load(work))
+        return loaded[-1]
+
+    step = best_step(work / "checkpoints")
+    asked = (load, step, records_folder, "synthetic_faces", "test", work)
+    assert np.isnan(export_once(*asked).answers).all()
+    assert not loaded
+    for _ in range(2):
+        found = export_once(*asked, with_answers=True)
+        np.testing.assert_allclose(found.answers, before.answers, atol=1e-5)
+        assert len(loaded) == 1
 
 
 def test_parts_are_joined_in_order():

@@ -4,9 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfidelity_jax.network.ssaaformer import Outputs
+from deepfidelity_jax.network.layers import THRESHOLDS
+from deepfidelity_jax.network.outputs import Outputs
 from deepfidelity_jax.training.losses import (
     cross_entropy,
+    ordinal_loss,
     ranking_loss,
     shrink_mask,
     token_loss,
@@ -150,3 +152,42 @@ def test_mask_heads_are_asked_for_the_forged_share_of_each_position():
         losses.append(float(parts["mask"]))
     assert losses[0] < 0.01 < losses[1]
     assert "mask" not in training_loss(make_outputs(None), batch, **weights, ranking_weight=0.0)[1]
+
+
+def test_ordinal_loss_asks_each_threshold():
+    logits = np.random.default_rng(0).normal(size=(4, len(THRESHOLDS)))
+    fidelity = np.array([0.0, 0.33, 0.6, 1.0])
+    expected = []
+    for row, target in zip(logits, fidelity, strict=True):
+        terms = []
+        for x, threshold in zip(row, THRESHOLDS, strict=True):
+            p = 1 / (1 + np.exp(-x))
+            terms.append(-np.log(p) if target > threshold else -np.log(1 - p))
+        expected.append(np.mean(terms))
+    found = ordinal_loss(jnp.asarray(logits, jnp.float32), jnp.asarray(fidelity))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # A head that is sure of each threshold says the fidelity, within half a grade.
+    sure = jnp.where(fidelity[:, None] > THRESHOLDS, 30.0, -30.0)
+    assert ordinal_loss(sure, jnp.asarray(fidelity)).max() < 1e-6
+    np.testing.assert_allclose((sure > 0).mean(axis=1), fidelity, atol=0.025)
+
+
+def test_the_ordinal_head_counts_by_its_weight():
+    batch = {
+        "label": jnp.array([0, 1]),
+        "forged": jnp.array([[1.0], [0.0]]),
+        "fidelity": jnp.array([0.25, 0.75]),
+    }
+    weights = {"label_smoothing": 0.0, "token_weight": 0.0, "fidelity_weight": 0.0}
+    grades = jnp.linspace(2.0, -2.0, 2 * len(THRESHOLDS)).reshape(2, -1)
+    outputs = make_outputs(None)._replace(ordinal_logits=grades)
+    total, parts = training_loss(outputs, batch, **weights, ranking_weight=0.0, ordinal_weight=3.0)
+    own = ordinal_loss(grades, batch["fidelity"]).mean()
+    assert parts["ordinal"] == pytest.approx(float(own), rel=1e-6)
+    assert total == pytest.approx(float(parts["class"] + 3 * own), rel=1e-6)
+    assert (
+        "ordinal"
+        not in training_loss(
+            make_outputs(None), batch, **weights, ranking_weight=0.0, ordinal_weight=3.0
+        )[1]
+    )

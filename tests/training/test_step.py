@@ -22,6 +22,7 @@ ALL_PARTS = SSAAFormerConfig(
     head_dim=16,
     symmetric=(1, 0, 0, 0),
     fidelity_head=True,
+    ordinal_head=True,
 )
 ONE_BLOCK = replace(ALL_PARTS, depths=(1, 0, 0, 0))
 

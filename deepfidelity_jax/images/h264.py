@@ -1,0 +1,78 @@
+"""H.264 by x264, which PyAV brings: the extra `video`."""
+
+import importlib.util
+import io
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from deepfidelity_jax.images import videos
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+def is_there() -> bool:
+    """Whether PyAV is installed, with x264 in it."""
+    if importlib.util.find_spec("av") is None:
+        return False
+    import av
+
+    return "libx264" in av.codecs_available
+
+
+@contextmanager
+def write_mp4(
+    file: str | io.BytesIO, rate: float | int, crf: float | int, sound: Any = None
+) -> Iterator[Callable[[Picture], None]]:
+    """A function that adds a frame (RGB) to an MP4 file, with a constant rate factor.
+
+    Sides are made even by repeating the last row or column. `sound` is copied beside the frames, see
+    `page.sound`.
+    """
+    import av
+
+    with av.open(file, "w", format="mp4") as container:
+        stream: Any = None
+        frames = 0
+
+        def write(image: Picture) -> None:
+            nonlocal stream, frames
+            height, width = image.shape[:2]
+            even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+            if stream is None:
+                stream = container.add_stream("libx264", Fraction(rate).limit_denominator(10_000))
+                stream.height, stream.width = even.shape[:2]
+                stream.pix_fmt, stream.options = "yuv420p", {"crf": str(int(crf))}
+                if sound:
+                    sound.begin(container)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+            container.mux(stream.encode(frame))
+            frames += 1
+            if sound:
+                sound.copy(frames / rate)
+
+        yield write
+        if stream is not None:
+            container.mux(stream.encode())
+            if sound:
+                sound.copy(math.inf)
+
+
+def recompress_video(path: str | os.PathLike, output: str | os.PathLike, crf: float | int) -> None:
+    """Encode a whole video again, upright and without sound, frame for frame.
+
+    A frame that cannot be decoded shows the next one, so that all others keep their numbers. Raises
+    MediaError as `video_info` does.
+    """
+    info, written = videos.video_info(path), 0
+    with write_mp4(os.fspath(output), info.rate, crf) as write:
+        for frame in videos.read_frames_at(path, range(info.frames)):
+            while written <= frame.index:
+                write(frame.image)
+                written += 1

@@ -1,0 +1,56 @@
+"""Videos are written frame for frame, smaller with a higher constant rate factor."""
+
+import importlib.util
+import io
+
+import numpy as np
+import pytest
+import trees
+
+from deepfidelity_jax.images import formats, h264, videos
+
+there = pytest.mark.skipif(not h264.is_there(), reason="PyAV is not installed")
+
+
+@there
+def test_a_video_keeps_its_frames_in_their_places(tmp_path):
+    clip, sizes = tmp_path / "clip.avi", []
+    trees.write_numbered(clip, 0, 12)
+    before = list(videos.read_frames(clip, 12))
+    for crf in (23, 43):
+        again = tmp_path / f"{crf}.mp4"
+        h264.recompress_video(clip, again, crf)
+        assert videos.video_info(again).rate == videos.video_info(clip).rate
+        after = list(videos.read_frames(again, 12))
+        assert [frame.index for frame in after] == [frame.index for frame in before]
+        distance = [[np.abs(a.image.astype(int) - b.image).mean() for b in before] for a in after]
+        assert np.argmin(distance, axis=1).tolist() == list(range(12))
+        sizes.append(again.stat().st_size)
+    assert sizes[1] < sizes[0]
+
+
+@there
+def test_odd_sides_are_filled_up():
+    file, face = io.BytesIO(), np.full((33, 47, 3), 90, np.uint8)
+    face[-1] = 200
+    with h264.write_mp4(file, 25, 18) as write:
+        write(face)
+    import av
+
+    file.seek(0)
+    with av.open(file) as container:
+        (frame,) = (one.to_ndarray(format="rgb24") for one in container.decode(video=0))
+    assert frame.shape == (34, 48, 3)
+    assert np.abs(frame[33].astype(int) - 200).max() < 20, "the last row is repeated"
+
+
+@there
+def test_what_is_no_video_is_told(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(64))
+    with pytest.raises(formats.MediaError):
+        h264.recompress_video(tmp_path / "clip.mp4", tmp_path / "out.mp4", 23)
+
+
+def test_without_pyav_there_is_none(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not h264.is_there()
