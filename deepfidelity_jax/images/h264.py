@@ -32,8 +32,8 @@ def write_mp4(
 ) -> Iterator[Callable[[Picture], None]]:
     """A function that adds a frame (RGB) to an MP4 file, with a constant rate factor.
 
-    Sides are made even by repeating the last row or column. `sound` is copied beside the frames, see
-    `page.sound`.
+    Sides are made even by repeating the last row or column. A `page.sound.Sound` is copied beside
+    the frames.
     """
     import av
 
