@@ -19,6 +19,8 @@ def get_config() -> ConfigDict:
     folder.set_sizes(config, crop=108, view=96)
     config.fidelity.percentile = 2.0
     config.train.steps = 14_000
+    config.train.optimizer = "adamw"
+    config.train.learning_rate = 1e-3
     config.train.fidelity_weight = 1.0
     config.train.ema_decay = 0.999
     config.train.eval_every = 2000
