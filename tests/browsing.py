@@ -39,7 +39,10 @@ return [...document.querySelectorAll("body *")].filter((e) =>
 
 
 def open_browser(folder):
-    """A Selenium driver; skips where there is no browser. `folder`: for its temporary files."""
+    """A Selenium driver; skips where there is no browser.
+
+    `folder`: for its temporary files; a short path, since one of them is a socket.
+    """
     browser = next(filter(None, map(shutil.which, NAMES)), None)
     driver = shutil.which("chromedriver")
     if not browser or not driver:

@@ -21,7 +21,7 @@ from deepfidelity_jax.records.schema import FAKE, REAL, SPLITS, metadata_of
 pytestmark = pytest.mark.usefixtures("one_core")
 
 SHARES = (0.6, 0.2, 0.2)
-TREES = int(os.environ.get("TREES", 100))  # a campaign tries more
+TREES = int(os.environ.get("TREES", 50))  # a campaign tries more
 PICTURES = [picture(seed) for seed in range(300)]
 FOLDERS = ("anna", "Ünal", "u\u0308nal", "id 7", "7", "-x", "x [v2]*", "a\nb", "😀", "Anna", "v1")
 NAMES = ("a", "A", "b c", "ä", "a\u0308", "-rf", "%s{0}", "'q'\"", "x\ny", "🎭", "~", "img_1", "07")

@@ -139,9 +139,9 @@ def test_a_failed_page_leaves_the_one_before(detector, photo, tmp_path):
     assert (tmp_path / "a.html").read_text() == "before"
 
 
-def test_a_browser_shows_it_on_a_phone_and_prints_it(video_page, tmp_path):
+def test_a_browser_shows_it_on_a_phone_and_prints_it(video_page, tmp_path_factory):
     """No sideways scroll, every picture decoded, links in the tab order, light and dark; a PDF."""
-    driver = open_browser(tmp_path)
+    driver = open_browser(tmp_path_factory.mktemp("browser"))
     try:
         driver.get(video_page.as_uri())
         for width, scheme in ((1280, "light"), (360, "dark")):

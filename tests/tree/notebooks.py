@@ -32,9 +32,10 @@ def execute(name, read_back, tmp_path, monkeypatch, **parameters):
     notebook.cells.append(nbformat.v4.new_code_cell(read_back))
     resources = {"metadata": {"path": str(tmp_path / "elsewhere")}}
     NotebookClient(notebook, timeout=600, resources=resources).execute()
-    (output,) = notebook.cells.pop().outputs
+    outputs = notebook.cells.pop().outputs  # what is printed may come in several pieces
     assert not list((tmp_path / "elsewhere").iterdir()), "nothing is left where it was run"
-    return notebook, json.loads(output.text)
+    printed = "".join(out.text for out in outputs if out.get("name") == "stdout")
+    return notebook, json.loads(printed)
 
 
 def text_of(notebook):

@@ -93,7 +93,7 @@ def test_it_runs_on_archives_and_shows_the_metrics(finished, records_folder, tmp
         assert str(table.path[row]) in text
         assert f"fidelity {table.fidelity[row]:.4f}, threshold {metrics['threshold']:.4f}" in text
     # ROC, scores, quality, loss, validation AUC, faces.
-    assert len(pictures_of(notebook)) == 6
+    assert len(pictures_of(notebook)) == 7
     # What was given is as it was.
     assert digest(runs / "one" / "fidelity.npz") == digest(finished / "fidelity.npz")
 

@@ -84,4 +84,4 @@ def test_a_folder_is_shown_learnt_and_not_learnt_twice(tmp_path, monkeypatch):
     # Run once more, the cell found all stages done.
     assert "frame_auc" in read_back["again"]
     assert not re.search(r"prepared|step|features|regressor", read_back["again"])
-    assert len(pictures_of(notebook)) == 6
+    assert len(pictures_of(notebook)) == 7
