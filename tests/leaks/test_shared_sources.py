@@ -12,6 +12,7 @@ from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.leaks import shared_sources
 from deepfidelity_jax.leaks.look_alikes import Resemblance
+from deepfidelity_jax.records.schema import Records
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -73,6 +74,7 @@ def test_what_is_compared():
 
 def test_many_chunks_give_what_one_gives(ffpp_folder, monkeypatch):
     whole, names = shared_sources.read(ffpp_folder)[1]["train"], shared_sources.read(ffpp_folder)[0]
+    assert len(whole.hashes) == len(whole.videos) == len(Records(ffpp_folder, "train")) == 16
     monkeypatch.setattr(shared_sources, "CHUNK", 9)  # two chunks of 16 frames, in this process
     again = shared_sources.read(ffpp_folder)
     np.testing.assert_array_equal(again[1]["train"].hashes, whole.hashes)
