@@ -33,9 +33,9 @@ def optimizer(train: ConfigDict) -> optax.GradientTransformation:
     """AdamW or Muon on clipped gradients, with weight decay on kernels only.
 
     Muon (Jordan et al., 2024) moves a matrix of weights along all of its directions alike, by steps
-    as large as AdamW's (Liu et al., "Muon is scalable for LLM training", 2025). The rest is moved
-    by Adam with Nesterov's momentum. A token head without a loss does not decay: PyTorch leaves
-    parameters without a gradient alone.
+    as large as AdamW's (Liu et al., "Muon is scalable for LLM training", 2025), and decays those
+    matrices alone. Adam with Nesterov's momentum moves the rest. A token head without a loss does
+    not decay: PyTorch leaves parameters without a gradient alone.
     """
     rate, idle = learning_rate(train), () if train.token_weight else ("aux_head",)
     where = functools.partial(decayed, idle=idle)
