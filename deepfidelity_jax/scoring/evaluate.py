@@ -30,6 +30,9 @@ from deepfidelity_jax.statistics.aggregation import aggregate
 from deepfidelity_jax.statistics.intervals import Level
 from deepfidelity_jax.workdir import write_json
 
+# FaceForensics++ names no people, but each of its original videos shows another one.
+ONE_PERSON = ("video/", "actor/")
+
 
 def fit(
     config: ConfigDict, training: Features, validation: Features, scale: FidelityScale
@@ -209,9 +212,8 @@ def people_of(config: ConfigDict, records: Iterable[Mapping[str, Any]]) -> list[
     """The people each record shows, as `levels_of` takes them; None if clusters are videos."""
     if config.eval.cluster != "person":
         return None
-    named = (
-        [o for o in record["origins"].split() if o.startswith("person/")] for record in records
-    )
+    kinds = ONE_PERSON if config.data.dataset == "ffpp" else ("person/",)
+    named = ([o for o in record["origins"].split() if o.startswith(kinds)] for record in records)
     return [" ".join(people) for people in named]
 
 

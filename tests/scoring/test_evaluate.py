@@ -187,3 +187,6 @@ def test_people_come_from_the_records(fitted):
     assert evaluate.people_of(config, records) is None
     config.eval.cluster = "person"
     assert evaluate.people_of(config, records) == ["person/a person/b", ""]
+    config.data.dataset = "ffpp"  # which knows the videos that a forgery was made from, or actors
+    records = [{"origins": "video/033 video/097"}, {"origins": "actor/03 actor/11"}]
+    assert evaluate.people_of(config, records) == ["video/033 video/097", "actor/03 actor/11"]
