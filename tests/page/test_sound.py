@@ -70,3 +70,17 @@ def test_what_an_mp4_cannot_hold_is_named_and_silence_is_not(tmp_path):
         with av.open(str(tmp_path / f"{name}.mp4")) as container:
             assert not container.streams.audio
             assert container.streams.video[0].frames == 10
+
+
+def test_sound_that_goes_back_in_time_ends_there(tmp_path):
+    clip = write_video(tmp_path / "clip.mkv", "mpeg4", "aac")
+    packets, _ = heard(clip)
+    held = bytearray(clip.read_bytes())
+    # In Matroska a block's time is two bytes, before its flags.
+    block = held.index(packets[8])
+    held[block - 3 : block - 1] = (0).to_bytes(2)
+    clip.write_bytes(held)
+    assert annotated(clip, tmp_path / "a.mp4") == "its sound is damaged and ends early"
+    assert heard(tmp_path / "a.mp4")[0] == packets[:8]
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.streams.video[0].frames == 10
