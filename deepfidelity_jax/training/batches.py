@@ -184,7 +184,8 @@ class ForgedPair(grain.transforms.RandomMap):
 
     def random_map(self, record: Example, rng: np.random.Generator) -> Example:
         """Make the two examples, stacked: real first."""
-        face = _face(record)
+        face = families.retake(_face(record), rng)
+        record = record | {"landmarks": face.points}
         donor = self._find_donor(record["video_id"], rng)
         shares = {
             family: share
@@ -199,7 +200,7 @@ class ForgedPair(grain.transforms.RandomMap):
             )
         weights = np.array(list(shares.values()))
         family = str(rng.choice(list(shares), p=weights / weights.sum()))
-        other = _face(donor) if family in families.NEED_DONOR else face
+        other = families.retake(_face(donor), rng) if family in families.NEED_DONOR else face
         pair = families.make_pair(family, face, other, rng)
         seed = rng.integers(2**63)
 

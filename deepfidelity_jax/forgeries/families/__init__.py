@@ -12,6 +12,7 @@ and both then live through the same recompression, blur, noise and light (treatm
   textures    detail that no camera took
   kinds       the ten kinds of forgery, each with its twin
   treatments  what real and forged pictures share
+  shots       other pose, light and colour, before a face is forged
 """
 
 from typing import NamedTuple
@@ -21,9 +22,20 @@ import numpy as np
 from deepfidelity_jax.faces.geometry import complete_landmarks
 from deepfidelity_jax.forgeries.families import joins, masks, treatments
 from deepfidelity_jax.forgeries.families.kinds import FAMILIES, Layers
+from deepfidelity_jax.forgeries.families.shots import retake
 from deepfidelity_jax.forgeries.families.warps import Face, Mask, Pixels
 
-__all__ = ["FAMILIES", "NEED_DONOR", "SHARES", "Face", "Pair", "forge", "make_pair", "make_twin"]
+__all__ = [
+    "FAMILIES",
+    "NEED_DONOR",
+    "SHARES",
+    "Face",
+    "Pair",
+    "forge",
+    "make_pair",
+    "make_twin",
+    "retake",
+]
 
 # How often each is drawn in training. The hard ones more: invented texture is
 # learnt first. Equal shares may start sooner, see docs/detector.md.
