@@ -1,5 +1,5 @@
 """Detectors compared on the same faces, from their prediction files alone.
 
-`prediction_files` reads ours and anyone's, `compare` matches their rows and tests the differences,
-`tables` writes the result.
+`prediction_files` reads this project's files and those of others, `compare` matches their rows and
+tests the differences, `tables` writes the result.
 """

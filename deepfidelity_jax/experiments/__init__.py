@@ -1,5 +1,6 @@
-"""Many runs for one answer. Each run is an ordinary one in a workdir of its own.
+"""Several runs for one answer. Each run is an ordinary one in its own workdir.
 
-`leave_one_out` trains once without each method of forgery, `ablation` over a grid of options, and
-`verification` repeats a run and compares. `comparisons` holds the statistics of paired runs.
+`leave_one_out` trains once without each forgery method, `ablation` over a grid of options, with its
+`ablation_table`. `verification` repeats a run and compares. `robustness` degrades the test faces,
+`source_videos` recompresses the videos they come from, and `robustness_chart` draws the curves.
 """

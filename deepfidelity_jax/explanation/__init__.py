@@ -1,6 +1,6 @@
 """What a verdict rests on: functions of a detector and face crops.
 
 heat      where a face's fidelity comes from
-removal   pixels taken away in an order, to test such a map
+removal   pixels removed in a given order, to test such a map
 symmetry  what the first stage makes of a face and its mirror image
 """

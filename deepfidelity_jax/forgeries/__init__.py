@@ -1,7 +1,8 @@
-"""What can be done to a face: forgeries, losses of quality, augmentations.
+"""What can be done to a face: forgeries, degradations, augmentations.
 
-families    forged faces from real ones, in ten ways
-degrade     losses of quality of known strength
+families    forged faces made from real ones, in ten ways
+degrade     degradations of known strength
+graded      degradations in five grades, for robustness
 augment     the view of a face that training takes
 operations  RandAugment and colour jitter
 """

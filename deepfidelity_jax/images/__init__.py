@@ -1,7 +1,8 @@
 """Photographs and videos, read safely.
 
-formats    what a file is, by its first bytes
-media      what lies in a folder, and whether it is an image or a video
+formats    file types, by the first bytes
+media      the files in a folder, and whether each is an image or a video
 pictures   photographs to pixels, and the one JPEG encoder
 videos     the frames of a video
+h264       H.264 encoding by x264
 """

@@ -2,12 +2,12 @@
 
 serve      binds the port, owns the temporary folder, runs until Ctrl-C
 app        the routes
-guard      who may ask: hosts, foreign pages, headers of every answer
+guard      which requests are allowed: hosts, foreign pages, headers of every answer
 uploads    a file out of a form, streamed to disk
-jobs       what waits, runs and has ended
+jobs       queued, running and ended jobs
 workers    the processes that read files, as the server sees them
-scorer     such a process from the inside
-messages   what goes over the wire
-refusal    a request that is not granted
+scorer     the code inside such a process
+messages   the schema of limits, jobs and errors
+refusal    a request that is refused
 static/    the page
 """

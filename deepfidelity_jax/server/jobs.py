@@ -1,6 +1,6 @@
 """What waits, what runs, what has ended and is kept for a while. Everything here is of one thread.
 
-Nobody can list jobs: a client gets at its own, because only it has been told their ids.
+Jobs cannot be listed: a client reaches only its own, because only it knows their ids.
 """
 
 import asyncio

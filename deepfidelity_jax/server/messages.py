@@ -23,13 +23,13 @@ ErrorType = Literal[
 
 
 def count_workers() -> int:
-    """Two processes, so that a long video does not hold up everybody; more on a large machine."""
+    """Two processes, so that a long video does not hold up all jobs; more on a large machine."""
     cores = count_cores()
     return min(cores, max(2, cores // 4), 8)
 
 
 def share_memory() -> int:
-    """What is enough for the largest photograph, but no more than half of what is here for all."""
+    """Enough for the largest photograph; at most half of the machine's memory for all workers."""
     here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(3072 * MIB, here // 2 // count_workers())
 

@@ -94,7 +94,7 @@ def _address(listener: socket.socket) -> str:
 def _private_folder() -> Iterator[Path]:
     """A temporary folder that only this user can open, and that is gone afterwards.
 
-    Folders of servers that were killed are removed as well: nobody holds their locks.
+    Folders of servers that were killed are removed as well: their locks are free.
     """
     for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):

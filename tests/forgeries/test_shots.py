@@ -62,7 +62,8 @@ def test_a_face_keeps_its_proportions_within_bounds():
         right = points[1] - points[0]
         assert 0.5 < np.linalg.norm(right) / across < 1.35
         assert abs(np.degrees(np.arctan2(right[1], right[0]))) < 22
-        assert (points > 0).all() and (points < face.pixels.shape[0]).all()
+        assert (points > 0).all()
+        assert (points < face.pixels.shape[0]).all()
 
 
 def test_light_falls_from_one_side_and_colour_has_no_place():

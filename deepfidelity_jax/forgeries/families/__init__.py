@@ -1,18 +1,18 @@
-"""Forgeries made from real faces, and the real pictures that differ from them by nothing else.
+"""Forgeries made from real faces, and real pictures that differ from them by nothing else.
 
-A detector learns whatever tells the classes apart, and in forgeries made carelessly that is a short
-cut: every fake resampled or softened inside the face, and no real one. Here a forgery comes with
-its twin, a real picture that went through the same steps with nothing foreign in them (kinds),
-and both then live through the same recompression, blur, noise and light (treatments).
+A detector learns whatever tells the classes apart. With carelessly made forgeries that is a
+shortcut: every fake is resampled or softened inside the face, and no real picture is. Here each
+forgery comes with its twin, a real picture processed in the same steps without anything foreign
+(kinds). Both then get the same recompression, blur, noise and light (treatments).
 
-  warps       warps that move a face
-  masks       what is forged
-  joins       how it meets the rest
-  colours     light and its matching
-  textures    detail that no camera took
-  kinds       the ten kinds of forgery, each with its twin
-  treatments  what real and forged pictures share
-  shots       other pose, light and colour, before a face is forged
+  warps       landmark geometry, and warps that move a face
+  masks       which part of the face is forged
+  joins       how the inner face is blended into the picture
+  colours     light and colour matching
+  textures    texture that no camera took
+  kinds       the ten families of forgeries, each with its twin
+  treatments  degradations shared by real and forged pictures
+  shots       other pose, light and colour before a face is forged
 """
 
 from typing import NamedTuple
@@ -37,8 +37,8 @@ __all__ = [
     "retake",
 ]
 
-# How often each is drawn in training. The hard ones more: invented texture is
-# learnt first. Equal shares may start sooner, see docs/detector.md.
+# How often each is drawn in training. Hard families are drawn more often: invented texture is
+# learnt first. With equal shares, training may take off sooner.
 SHARES = {
     "self_blend": 0.14,
     "swap": 0.12,
@@ -106,7 +106,7 @@ def make_pair(
     `twins` is the share of real pictures that are a twin and not the picture itself. A forger's own
     steps cost quality, so some real pictures lose it alone: `worn` is the share that lose it as a
     whole, `retouched` that inside the face. `touched` is the share of pairs whose inner face, in
-    both, is then changed once more. Both live through one draw of `treatments.live`.
+    both, is then changed once more. Both get one draw of `treatments.live`.
     """
     seed, life, touch, wear, retouch = rng.integers(2**63, size=5)
     fake, mask = forge(family, face, donor, np.random.default_rng(seed))

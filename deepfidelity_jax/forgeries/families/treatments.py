@@ -1,8 +1,8 @@
-"""What any picture can have been through, real or forged: both classes get it alike.
+"""What any picture may have gone through, real or forged: both classes get the same treatment.
 
-A detector must not call these a forgery, so none of them may tell the classes apart. Each is a
-function of an RGB picture and a generator; what is drawn never depends on the pixels, so that one
-seed treats a picture and its forgery alike.
+A detector must not take these for a forgery, so none of them may tell the classes apart. Each is a
+function of an RGB picture and a generator. The draws never depend on the pixels, so one seed treats
+a picture and its forgery alike.
 """
 
 import cv2
