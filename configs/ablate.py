@@ -31,12 +31,16 @@ def get_config() -> ConfigDict:
 def from_scratch() -> ConfigDict:
     """The base without the bundled weights, whose own training would count for every level.
 
-    More people and steps, as rendered faces teach little in a few hundred steps from scratch.
+    More people and steps, another optimizer and a mask head, as faces teach little in a few hundred
+    steps from scratch.
     """
     config = get_config()
     config.init_from = ""
     config.data.identities = 500
-    config.train.steps = 3000
-    config.train.eval_every = 1000
+    config.train.steps = 1500
+    config.train.optimizer = "muon"
+    config.train.learning_rate = 2e-3
+    config.train.mask_weight = 1.0
+    config.train.eval_every = 500
     config.train.checkpoint_every = 500
     return config

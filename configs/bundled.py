@@ -1,9 +1,10 @@
 """The recipe of the detector that comes with the package: small faces, ten families of forgeries.
 
-python run.py --config=configs/bundled.py --config.data.dir=PORTRAITS --workdir=DIR
+python -m deepfidelity_datasets.synthetic_faces FACES 400
+python run.py --config=configs/bundled.py --config.data.dir=FACES --workdir=DIR
 
-PORTRAITS holds photographs of one person each, whose licence allows to give away what is trained on
-them. `python -m deepfidelity_jax.detector.bundled DIR FOLDER` packs the result.
+FACES also holds photographs of one person each, whose licence allows to give away what is trained
+on them. `python -m deepfidelity_jax.detector.bundled DIR FOLDER` packs the result.
 """
 
 from ml_collections import ConfigDict
@@ -19,8 +20,6 @@ def get_config() -> ConfigDict:
     folder.set_sizes(config, crop=108, view=96)
     config.fidelity.percentile = 2.0
     config.train.steps = 14_000
-    config.train.optimizer = "adamw"
-    config.train.learning_rate = 1e-3
     config.train.fidelity_weight = 1.0
     config.train.ema_decay = 0.999
     config.train.eval_every = 2000

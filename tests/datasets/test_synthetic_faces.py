@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+from deepfidelity_datasets.synthetic_faces.__main__ import main
 from deepfidelity_datasets.synthetic_faces.clips import FEW, STRONGEST, Clip, Renderer
 from deepfidelity_datasets.synthetic_faces.synthetic_faces_dataset_builder import Builder
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces import tracking
+from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.quality.measure import Measure
@@ -140,3 +143,21 @@ def test_the_name_of_the_records_follows_the_recipe(tiny, tmp_path):
         tiny.update_from_flattened_dict({option: value})
         assert Builder.configured(tiny, tmp_path).builder_config.name != name
         tiny.update_from_flattened_dict({option: before})
+
+
+def test_people_are_written_as_pictures_in_which_faces_are_found(tmp_path, capsys):
+    folder = tmp_path / "people"
+    assert main([str(folder), "4"]) == 0
+    pictures = sorted(folder.iterdir())
+    assert [path.name for path in pictures] == [f"rendered_{i:04d}.jpg" for i in range(4)]
+    held = [path.read_bytes() for path in pictures]
+    assert len(set(held)) == 4
+    found = [tracking.extract(path, FaceSettings(size=64)).people for path in pictures]
+    assert [len(people) for people in found] == [1] * 4
+
+    pictures[2].unlink()
+    pictures[1].write_bytes(b"kept")
+    assert main([str(folder), "4"]) == 0
+    assert (pictures[2].read_bytes(), pictures[1].read_bytes()) == (held[2], b"kept")
+    assert main([str(folder), "0"]) == 2
+    assert "COUNT is 0" in capsys.readouterr().err
