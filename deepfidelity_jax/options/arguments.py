@@ -170,6 +170,8 @@ def _check_processes(values: flags.FlagValues) -> None:
 
 def read_config(values: flags.FlagValues):
     """The locked configuration; InputError if its file cannot be read or an option is wrong."""
+    from ml_collections import config_flags
+
     from deepfidelity_jax.options import checks
 
     try:
@@ -178,6 +180,9 @@ def read_config(values: flags.FlagValues):
     except OSError as error:
         reason = one_line(error).split("config_config ")[-1]
         raise InputError(f"--config cannot be read: {reason}") from None
+    given = config_flags.get_override_values(values["config"])
+    if "data.dataset" in given:
+        checks.drop_unused(config, [key.removeprefix("data.") for key in given])
     return checks.checked(config)
 
 

@@ -188,6 +188,21 @@ def require_same(workdir: Path, config: ConfigDict) -> None:
         )
 
 
+def drop_unused(config: ConfigDict, given: Collection[str]) -> None:
+    """Undo what the config file sets in `config.data` for another dataset than the one given.
+
+    `given`: the options of `config.data` on the command line, which stay. Unknown datasets pass.
+    """
+    from deepfidelity_configs import default
+    from deepfidelity_jax.records import schema
+
+    if config.data.dataset in schema.datasets():
+        used = {*schema.builder_class(config.data.dataset).OPTIONS, *given}
+        for key in DATASETS_OWN:
+            if key in config.data and key not in used:
+                config.data[key] = default.get_config().data[key]
+
+
 def require_used(config: ConfigDict, used: Collection[str]) -> None:
     """InputError if an option of `config.data` was changed that the dataset does not use.
 

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from conftest import TREE
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from wrong_configs import config_of, told
@@ -12,8 +13,9 @@ from deepfidelity_configs import default
 from deepfidelity_jax import workdir
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.build import build_model
-from deepfidelity_jax.options import checks
+from deepfidelity_jax.options import arguments, checks
 from deepfidelity_jax.options.table import OPTIONS
+from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import trained
 
 PATHS = {name for name, option in OPTIONS.items() if option.path}
@@ -167,3 +169,21 @@ def test_a_workdir_claimed_with_a_tilde_is_the_same_without(tmp_path):
         tmp_path / "config.json", json.loads(config_of({"init_from": "~/faces"}).to_json())
     )
     checks.require_same(tmp_path, config_of({"init_from": place}))
+
+
+@pytest.mark.parametrize(
+    "name", ["demo", "ablate_paper", "ablate_curriculum", "folder", "manifest"]
+)
+@pytest.mark.parametrize("dataset", schema.datasets())
+def test_a_config_serves_another_dataset(name, dataset):
+    """What its file sets for its own dataset goes; what the command line sets for it is refused."""
+    argv = ["", f"--config={TREE / 'configs' / name}.py", "--workdir=/tmp/none", "--mode=prepare"]
+    if name.startswith("ablate"):
+        argv[-1] = "--mode=ablate"
+    argv.append(f"--config.data.dataset={dataset}")
+    used = schema.builder_class(dataset).OPTIONS
+    checks.require_used(arguments.read_config(arguments.parse(argv)), used)
+    foreign = "identities" if "identities" not in used else "manual_dir"
+    argv.append(f"--config.data.{foreign}=7")
+    with pytest.raises(InputError, match=f"{foreign} is '?7'?, but {dataset} does not use it"):
+        checks.require_used(arguments.read_config(arguments.parse(argv)), used)
