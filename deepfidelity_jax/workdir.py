@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
@@ -141,6 +140,8 @@ class MetricsLog:
             ]
             write_text(self.path, "".join(kept))
         self._file = self.path.open("a", encoding="utf-8")
+        from tensorboardX import SummaryWriter  # only here: it imports PyTorch if that is there
+
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=after + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:

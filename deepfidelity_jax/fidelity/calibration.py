@@ -14,10 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import brentq
 from scipy.special import expit
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FAKE
@@ -128,6 +125,8 @@ def calibrate(
         return fixed_calibration("validation has faces of one class only", middle)
     if f.std() < 1e-9:
         return fixed_calibration("all validation fidelities are equal", middle)
+    from sklearn.linear_model import LogisticRegression  # only where it fits: slow to import
+
     z = (f - f.mean()) / f.std()
     fitted = LogisticRegression(class_weight="balanced").fit(z[:, None], label == FAKE)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
@@ -144,6 +143,8 @@ def calibrate(
 
 def _temperature(f, label, middle: float) -> Calibration:
     """The sigmoid around the middle; its slope alone is fitted."""
+    from sklearn.linear_model import LogisticRegression
+
     spread = float(f.std())
     fitted = LogisticRegression(class_weight="balanced", fit_intercept=False)
     slope = float(fitted.fit((f[:, None] - middle) / spread, label == FAKE).coef_[0, 0])
@@ -155,6 +156,8 @@ def _temperature(f, label, middle: float) -> Calibration:
 
 def _isotonic(platt: Calibration, f, label, middle: float) -> Calibration:
     """Steps at the scores, joined by straight lines; the threshold is the first p_fake of 0.5."""
+    from sklearn.isotonic import IsotonicRegression
+
     fakes = label == FAKE
     weight = np.where(fakes, 0.5 / fakes.sum(), 0.5 / (~fakes).sum())
     fitted = IsotonicRegression(increasing=False).fit(f, fakes, sample_weight=weight)
@@ -169,6 +172,9 @@ def _isotonic(platt: Calibration, f, label, middle: float) -> Calibration:
 
 def _beta(platt: Calibration, f, label, middle: float) -> Calibration:
     """A coefficient that would be negative is left out, as in the paper."""
+    from scipy.optimize import brentq
+    from sklearn.linear_model import LogisticRegression
+
     columns, kept = _beta_columns(f), [0, 1]
     while True:
         # The two columns are nearly parallel, which takes more steps than the usual tolerance.

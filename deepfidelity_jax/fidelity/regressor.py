@@ -13,9 +13,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.metrics.pairwise import rbf_kernel
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
-from sklearn.svm import SVR
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.arrays import Arrays, SupportVectors, regress
@@ -80,6 +77,8 @@ def fit_regressor(
     Raises:
       InputError: a value is not finite, rows do not match or are too few.
     """
+    from sklearn.svm import SVR  # only where it fits: scikit-learn is slow to import
+
     x, y = checked_rows(features, targets)
     unit = gamma_unit(x)
     settings: dict[str, Any] = {"C": float(C), "epsilon": float(epsilon), "gamma": gamma * unit}
@@ -153,17 +152,17 @@ def balance(label: Int[np.ndarray, " n"], degree: float = 1.0) -> Float[np.ndarr
     return weights / weights.mean()
 
 
-def choose_solver() -> type[SVR]:
+def choose_solver() -> type:
     """scikit-learn-intelex's SVR where it is installed, else scikit-learn's.
 
     Both have the same interface and solve to the same tolerance; predictions differ by less than
     1e-3.
     """
     try:
-        from sklearnex.svm import SVR as FastSVR
+        from sklearnex.svm import SVR
     except ImportError:
-        return SVR
-    return FastSVR
+        from sklearn.svm import SVR
+    return SVR
 
 
 def to_arrays(
@@ -186,6 +185,10 @@ def to_arrays(
 
 def _tune(x, y, weights, unit: float, groups: np.ndarray | None, seed: int) -> dict[str, Any]:
     """C, epsilon and gamma with the lowest mean squared error in cross-validation."""
+    from sklearn.metrics.pairwise import rbf_kernel
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.svm import SVR
+
     cv = choose_folds(len(x), groups, seed)
     best: dict[str, Any] = {"cv_mse": np.inf}
     for gamma in GAMMAS:
@@ -205,12 +208,16 @@ def _tune(x, y, weights, unit: float, groups: np.ndarray | None, seed: int) -> d
     return best
 
 
-def choose_folds(rows: int, groups: np.ndarray | None, seed: int) -> KFold | GroupKFold:
-    """Five folds, or fewer if there are fewer rows or groups; a group is inside one fold.
+def choose_folds(rows: int, groups: np.ndarray | None, seed: int) -> Any:
+    """scikit-learn's splitter into five folds, or fewer if there are fewer rows or groups.
+
+    A group is inside one fold.
 
     Raises:
       InputError: there is only one group.
     """
+    from sklearn.model_selection import GroupKFold, KFold
+
     folds = min(5, rows if groups is None else len(np.unique(groups)))
     if folds < 2:
         raise InputError("cannot tune the regressor on a single video: cross-validation needs two")

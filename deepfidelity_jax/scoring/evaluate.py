@@ -8,7 +8,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.stats import spearmanr
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
@@ -263,6 +262,8 @@ def _groups(levels: metrics.Levels, column: np.ndarray, of_frames: float, of_vid
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     """Spearman's correlation; None if either is constant."""
+    from scipy.stats import spearmanr
+
     return float(spearmanr(a, b).statistic) if len(set(a)) > 1 and len(set(b)) > 1 else None
 
 

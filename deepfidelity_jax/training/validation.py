@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from sklearn.metrics import roc_auc_score
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, normalise
@@ -57,6 +56,8 @@ class Validation:
             logits.append(found[0][found[1] != PADDING])
             label.append(found[1][found[1] != PADDING])
         logits, label = np.concatenate(logits).astype(np.float64), np.concatenate(label)
+        from sklearn.metrics import roc_auc_score
+
         real = logits[:, 1] - logits[:, 0]
         loss = np.logaddexp(0, np.where(label == schema.REAL, -real, real)).mean()
         return {self.auc: float(roc_auc_score(label, real)), self.loss: float(loss)}
