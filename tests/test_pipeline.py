@@ -96,7 +96,7 @@ def test_the_papers_peculiarities_are_told(command, finished, tiny, tmp_path):
     ).finish()
     assert done.returncode == 0, done.stderr
     assert "step 2: test frame AUC" in done.stderr
-    assert "chosen on this very split" in done.stderr
+    assert "chosen on this same split" in done.stderr
     assert "official scoring" in done.stderr
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "test_frame_auc" in line] == [1, 2]
@@ -105,7 +105,7 @@ def test_the_papers_peculiarities_are_told(command, finished, tiny, tmp_path):
     assert metrics["checkpoint_picked_here"] is True
     assert metrics["official_scoring"]["threshold_from"] == "the best of 21 on these scores"
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    assert "chosen on this very split" in page
+    assert "chosen on this same split" in page
     assert "Official scoring" in page
     assert "Test AUC" in page
 

@@ -121,7 +121,7 @@ def list_sources(
       columns: those of the table.
       shares: of training, validation and test.
       seed: for drawing the splits.
-      allow: `config.leaks.allow`; people and videos named there may be in two given splits.
+      allow: `config.leaks.allow`; the pairs of given splits that may share a person.
       test_only: put everything in the test split.
       inventory: the files read in earlier runs.
 

@@ -288,7 +288,7 @@ def decide(
         return verdict, ""
     side = min(person.bbox[2:])
     if side < SMALLEST_FACE:
-        return "uncertain", f"uncertain: the face is {side:.0f} pixels wide, too few to judge"
+        return "uncertain", f"uncertain: the face is {side:.0f} pixels wide, too small to judge"
     if person.quality is not None and scale is not None and person.quality < scale.real_quality[0]:
         return "uncertain", "uncertain: the quality is below that of the training faces"
     if verdict == "uncertain":

@@ -15,8 +15,8 @@ TAGS = ("deepfake-detection", "face-forgery", "image-quality", "jax", "flax", "s
 # What the card's figures are called on hubs, and how the card writes them.
 FIGURES = (
     ("roc_auc", "AUC over faces, test split", r"AUC over faces (\d\.\d+)"),
-    ("accuracy", "right verdicts at the threshold, faces of the test split",
-     r"right verdicts at the threshold: faces (\d\.\d+)"),
+    ("accuracy", "correct verdicts at the threshold, faces of the test split",
+     r"(?:correct|right) verdicts at the threshold: faces (\d\.\d+)"),
 )  # fmt: skip
 
 

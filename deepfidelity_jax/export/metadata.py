@@ -36,7 +36,7 @@ def describe(detector: Detector, licence: str) -> dict[str, Any]:
             "features": "what the regressor takes",
             "logits": "of the classes, in the order of labels",
             "fidelity": "high is real; trained toward 0 to 1, not clipped",
-            "p_fake": "probability of a fake, if real and fake are equally likely beforehand",
+            "p_fake": "probability of a fake, if real and fake are equally likely a priori",
         },
         "labels": list(LABELS),
         "polarity": "high fidelity is real",

@@ -99,7 +99,7 @@ _OWN = {
     "convert": """\
   --input=FILE          official weights; repeat the flag to add an svr_model.pkl; or a workdir
   --output=FILE         write the weights here (.safetensors or .npz) instead of into a workdir
-  --noema               take the raw weights where the file also has averaged ones
+  --noema               use the raw weights if the file also has averaged ones
   --config=FILE         data and face settings for the new workdir
 """,
     "compare": """\
@@ -115,8 +115,8 @@ _OWN = {
   --workdir=DIR         folder of a trained run; without it, the one that comes with the package
   --output=FILE         write one file that ends in .onnx or .stablehlo, from face crops to p_fake,
                         and FILE.json with labels, threshold and face settings beside it
-  --output=FOLDER/      write weights, config and model card as model hubs want them; --workdir and
-                        load() take the folder
+  --output=FOLDER/      write weights, config and model card in the layout of model hubs;
+                        --workdir and load() take the folder
 """,
 }
 _EXAMPLES = {
@@ -195,14 +195,14 @@ usage: {program} [MODE] --config=configs/NAME.py --workdir=DIR [--FLAG=VALUE ...
 Train a deepfake detector, evaluate it, and score photographs and videos with it.
 
 modes
-{modes}  completion bash, zsh or fish: print what completes this command in that shell
+{modes}  completion bash, zsh or fish: print the completion script for that shell
 
 `{program} MODE --help` lists the flags of a mode. --mode=MODE is the same as MODE.
 
 examples
 {shown}
 A face's fidelity is high if it is real; p_fake is the probability of a fake. FOLDER holds
-photographs or videos, in real/ and fake/ where they are labelled.
+photographs or videos, in real/ and fake/ if they are labelled.
 
 {_STATUS}\
 On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N changes that.

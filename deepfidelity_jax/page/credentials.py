@@ -73,13 +73,13 @@ def _summarise(found: dict[str, Any]) -> Credentials:
     intact = found.get("validation_state") in ("Valid", "Trusted")
     if intact:
         note = (
-            "The file carries Content Credentials, and has not been changed since it was signed. "
+            "The file has Content Credentials, and has not been changed since it was signed. "
             "Who signed was not checked against a list of trusted certificates."
         )
     else:
         codes = [str(each.get("code")) for each in found.get("validation_status") or []]
         note = (
-            "The file carries Content Credentials that do not fit it: do not rely on what follows "
+            "The file has Content Credentials that do not match it: do not rely on the following "
             f"({', '.join(codes[:MOST]) or 'no reason given'})."
         )
     signature = manifest.get("signature_info") or {}

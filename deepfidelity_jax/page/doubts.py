@@ -1,4 +1,4 @@
-"""How sure a verdict is, what that rests on, and what would make it unsure."""
+"""How certain a verdict is, why, and what would make it unsure."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from deepfidelity_jax.page.scale import video_means
 from deepfidelity_jax.page.wording import count, number
 
 FEW = 0.25  # of the frames: fewer show a person seldom; more beyond the threshold disagree
-UNUSUAL = 0.99  # of the training faces lie nearer to another one
+UNUSUAL = 0.99  # of the training faces are closer to another one
 ASKED = 1000  # training faces that are compared with all others
 
 
@@ -28,16 +28,16 @@ class Doubt(NamedTuple):
 
 
 def list_grounds(detector, person: PersonScore) -> list[str]:
-    """Sentences on how sure the verdict is and what that rests on."""
+    """Sentences on how certain the verdict is, and why."""
     fitted = detector.fidelity_model
     calibration = fitted.calibration
-    asked = "a real and a forged face are equally likely beforehand"
+    asked = "real and forged faces are equally likely a priori"
     grounds = [
         f"p_fake is {number(person.p_fake)}: the probability of a forgery if {asked}. "
         "If forgeries are rare among your files, the true probability is lower.",
         f"Fidelity {number(person.fidelity)} is the mean over {count(person.frames, 'frame')}"
         + (f", with a standard deviation of {number(person.spread)} between frames."
-           if person.frames > 1 else "; a single frame says nothing of how much it may vary."),
+           if person.frames > 1 else "; a single frame does not show how much it varies."),
     ]  # fmt: skip
     if calibration.threshold_from == "validation":
         source = "comes from the validation split of the training data"
@@ -46,9 +46,9 @@ def list_grounds(detector, person: PersonScore) -> list[str]:
     grounds.append(f"The threshold {number(calibration.threshold)} {source}.")
     if calibration.fake_below is not None:
         grounds.append(
-            f"Below {number(calibration.fake_below)} a face is called fake. That limit lies "
-            "so that at most 1% of validation's real faces are below it as they are, at most 2% "
-            "after blur, JPEG, loss of light, shrinking or noise."
+            f"Below {number(calibration.fake_below)} a face is called fake. At most 1% of "
+            "validation's real faces fall below that limit untouched, and at most 2% after blur, "
+            "JPEG, darkening, downscaling or noise."
         )
     grounds.append(_compare_with_validation(fitted.validation, person.fidelity))
     return grounds
@@ -87,7 +87,7 @@ def list_doubts(
         Doubt(
             "Size of the face",
             f"{width:.0f} pixels at its largest",
-            f"{SMALLEST_FACE} or more; smaller faces show no trace",
+            f"{SMALLEST_FACE} or more; smaller faces have too little detail",
             "fine" if width >= SMALLEST_FACE else "caution",
         )
     )
@@ -97,7 +97,7 @@ def list_doubts(
         doubts.append(
             Doubt(
                 "Number of frames",
-                f"found in {person.frames} of {prediction.frames} frames that were looked at",
+                f"found in {person.frames} of {prediction.frames} sampled frames",
                 f"{FEW:.0%} of them or more",
                 "caution" if few else "fine",
             )
@@ -145,7 +145,8 @@ def _judge_familiarity(arrays, features: Float[np.ndarray, "n d"]) -> Doubt:
         return Doubt(what, "not known", "this regressor keeps no training faces", "not known")
     return Doubt(
         what,
-        f"{share:.0%} of the training faces lie nearer to another one than this face to any",
+        f"{share:.0%} of the training faces are closer to another training face than this face is "
+        "to any",
         f"at most {UNUSUAL:.0%}; distances between the network's features, median over frames",
         "caution" if share > UNUSUAL else "fine",
     )

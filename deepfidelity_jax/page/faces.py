@@ -22,7 +22,7 @@ from deepfidelity_jax.page.wording import number, signed
 SIDE = 208  # pixels of a picture on the page
 BYTES = 14_000  # at most, of its JPEG
 QUALITIES = (85, 75, 60, 45, 30, 20, 10, 5)  # tried until a picture is small enough
-OUTLINED = 0.1  # share of the face that is outlined: where most speaks for a forgery
+OUTLINED = 0.1  # share of the face that is outlined: the strongest evidence for a forgery
 TAKEN = 0.2  # share that is removed to test the map
 RANDOM = 4  # random maps that it is compared with
 GRAIN = 1 / 16  # how smooth these are, in sides
@@ -50,7 +50,7 @@ class Shown:
 
     Attributes:
       face: as the network sees it.
-      heat: what speaks for a forgery or a real face.
+      heat: the evidence for a forgery or a real face.
       words: where that is strongest.
       test: what removing the hottest part does to fidelity.
       mirror, symmetry: the mirror image, and where it differs from the face; or None.
@@ -137,7 +137,7 @@ def _grey(face: UInt8[np.ndarray, "s s 3"]) -> Float32[np.ndarray, "S S 3"]:
 
 
 def _draw_heat(face, heat: Float[np.ndarray, "s s"]) -> UInt8[np.ndarray, "S S 3"]:
-    """Orange for a forgery, blue for a real face; what most speaks for a forgery is outlined."""
+    """Orange for a forgery, blue for a real face; the strongest evidence is outlined."""
     large = cv2.resize(heat, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     colour = np.where(large[..., None] > 0, FORGED, REAL).astype(np.float32)
     opacity = np.clip(np.abs(large), 0, 1)[..., None] * 0.85
@@ -164,11 +164,11 @@ def _describe_heat(heat: Float[np.ndarray, "s s"], points) -> str:
         signed_heat = sign * heat
         row, column = np.unravel_index(signed_heat.argmax(), heat.shape)
         if signed_heat[row, column] <= 0:
-            sentences.append(f"Nothing speaks for {what}.")
+            sentences.append(f"No part is evidence for {what}.")
             continue
         where = name_place(np.array([column, row], float), points)
         sentences.append(
-            f"Speaks most for {what}: {where} (blurring it changes fidelity by "
+            f"Strongest evidence for {what}: {where} (blurring it changes fidelity by "
             f"{signed(float(heat[row, column]))})."
         )
     return " ".join(sentences)
@@ -208,7 +208,7 @@ def _test(detector, face, heat) -> str:
     maps = [random_map(heat.shape, rng, GRAIN * side) for _ in range(RANDOM)]
     random = [scores_after_removal(detector, face, one, rng, (TAKEN,))[0] for one in maps]
     return (
-        f"Fidelity is {number(float(before))}; without the {TAKEN:.0%} that speak most for a "
-        f"forgery {number(float(after))}; without as much at random "
+        f"Fidelity is {number(float(before))}; without the {TAKEN:.0%} with the strongest "
+        f"evidence for a forgery {number(float(after))}; without a random {TAKEN:.0%} "
         f"{number(float(np.mean(random)))} (mean of {RANDOM})."
     )

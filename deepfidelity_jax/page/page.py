@@ -1,4 +1,4 @@
-"""One page on one photograph or video: the verdict, what it rests on, and how to repeat it.
+"""One page on one photograph or video: the verdict, what it is based on, and how to reproduce it.
 
 The page holds everything it shows and needs no network and no script. The same file, detector and
 versions give the same page, byte for byte.
@@ -114,14 +114,14 @@ def _describe(detector, path: Path, found: Examination, report: Report) -> dict[
 
 def _facts(path: Path, prediction: Prediction) -> list[tuple[str, str]]:
     facts = [("Name", path.name), ("Size", wording.size(prediction.bytes))]
-    facts.append(("Last changed", prediction.modified or "not known"))
+    facts.append(("Last modified", prediction.modified or "not known"))
     if prediction.bytes is not None:
         try:
             facts.append(("SHA-256", digest(path)))
         except OSError as error:
             facts.append(("SHA-256", f"not known: {(error.strerror or str(error)).lower()}"))
     if prediction.status != "unreadable":
-        facts.append(("Frames that were looked at", f"{prediction.frames:,}"))
+        facts.append(("Sampled frames", f"{prediction.frames:,}"))
     return facts
 
 

@@ -115,7 +115,7 @@ def evaluate(
       features: of the split.
       split: its name.
       folder: where the files go.
-      picked_here: the checkpoint was chosen on this very split, which metrics.json will say.
+      picked_here: the checkpoint was chosen on this same split, which metrics.json will say.
       about: more entries for metrics.json.
       people: from `people_of`, for intervals over people; None for videos.
       groups: columns by their names, `group_...`, that say which group each face belongs to.
@@ -299,7 +299,7 @@ def describe(found: dict, dataset: str, split: str) -> str:
         f"{'fixed' if found['threshold_from'] == 'fixed' else 'from ' + found['threshold_from']}",
     ]
     if found["checkpoint_picked_here"]:
-        lines.append("  these figures are optimistic: the checkpoint was chosen on this very split")
+        lines.append("  these figures are optimistic: the checkpoint was chosen on this same split")
     if found.get("look_alikes"):
         lines.append(
             f"  these figures are optimistic: {found['look_alikes']} of the test videos or "

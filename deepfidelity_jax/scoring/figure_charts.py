@@ -39,7 +39,7 @@ def draw_targets(table: Predictions) -> Chart:
         "Fidelity targets, by class",
         draw(partial(_paint_targets, ranges=ranges)),
         f"Histogram of fidelity targets: {words}.",
-        "What these faces would have been trained toward: the quality of each, scaled within its "
+        "The fidelity targets of these faces: the quality of each, scaled within its "
         f"class ({words}). The bars of each class add up to 100%.",
     )
 
@@ -75,8 +75,8 @@ def draw_risk_coverage(table: Predictions, metrics: Mapping) -> Chart:
         draw(partial(_paint_risk, levels=levels, metrics=metrics)),
         f"Risk-coverage curve. Area under it: {words}.",
         "From right to left, those closest to the threshold are left out. The curve should fall "
-        "towards the left. It is read off these very scores: no limit was chosen beforehand. Area "
-        f"under it: {words}.",
+        "towards the left. It is computed from these same scores, without a limit chosen "
+        f"beforehand. Area under it: {words}.",
     )
 
 
@@ -106,7 +106,7 @@ def _paint_reliability(axes: Axes, levels: Mapping) -> None:
         axes.scatter(x, y, s=size, color=_colour(name), zorder=3, clip_on=False)
     axes.set(
         xlim=(-0.01, 1.01), ylim=(-0.01, 1.01),
-        xlabel="mean p_fake", ylabel="share of fakes, classes weighted alike",
+        xlabel="mean p_fake", ylabel="share of fakes, classes weighted equally",
     )  # fmt: skip
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.yaxis.set_major_formatter("{x:.0%}")

@@ -57,7 +57,7 @@ HEADLINES = {
 PHOTO_HEADLINES = {
     "frame_auc": ("AUC", "how often a real face scores above a fake one"),
     "frame_acc": ("Accuracy", "faces judged correctly"),
-    "real_frame_acc": ("Reals recognised", "real faces called real"),
+    "real_frame_acc": ("Real faces recognised", "real faces called real"),
     "fake_frame_acc": ("Fakes caught", "fake faces called fake"),
     "eer": HEADLINES["eer"],
     "tpr_at_fpr_10pct": HEADLINES["tpr_at_fpr_10pct"],

@@ -68,7 +68,7 @@ class Guard:
         unread = method not in READING
         host = headers.get("host", "")
         if not self._is_here(host):
-            message = f"this server does not answer for {host!r}: use its address, or localhost"
+            message = f"this server does not serve the host {host!r}: use its address, or localhost"
             raise Refused(421, "wrong_host", message, unread=unread)
         if method not in READING and not _is_own_page(host, headers):
             message = "a page of another site may not send anything to this server"

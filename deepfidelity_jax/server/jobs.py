@@ -153,7 +153,7 @@ class Jobs:
             raise Refused(503, "no_worker", self.broken, retry_after=RETRY_S, unread=True)
         most = self._limits.jobs
         if self._arriving + sum(not job.ended for job in self._jobs.values()) >= most:
-            message = f"the server has {most} jobs already: try again soon"
+            message = f"the server already has {most} jobs: try again soon"
             raise Refused(429, "too_many_jobs", message, most, RETRY_S, unread=True)
         self._arriving += 1
         id = secrets.token_hex(16)
@@ -185,7 +185,7 @@ class Jobs:
     def find(self, id: str) -> Job:
         """The job with this id; Refused if there is none."""
         if id not in self._jobs:
-            message = "there is no such job: it was removed, or its time is over"
+            message = "there is no such job: it was removed, or it has expired"
             raise Refused(404, "no_such_job", message)
         return self._jobs[id]
 

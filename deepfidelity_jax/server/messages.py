@@ -43,7 +43,7 @@ class Limits(BaseModel):
     pixels: int = Field(default=MAX_PIXELS, description="pixels of a photograph")
     video_seconds: int = Field(default=600, description="length of a video")
     upload_seconds: int = Field(default=300, description="time an upload may take")
-    job_seconds: int = Field(default=180, description="time a file may take once a worker has it")
+    job_seconds: int = Field(default=180, description="time limit in a worker")
     memory_bytes: int = Field(
         default_factory=share_memory, description="memory a file may take in its worker"
     )
@@ -64,9 +64,9 @@ class Error(BaseModel):
     """Why a request or a job failed."""
 
     type: ErrorType
-    message: str = Field(description="one sentence for people")
+    message: str = Field(description="one sentence for the user")
     limit: int | None = Field(
-        default=None, description="the limit that was passed, as in /api/limits"
+        default=None, description="the limit that was exceeded, as in /api/limits"
     )
 
 

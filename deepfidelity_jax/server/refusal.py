@@ -17,7 +17,7 @@ class Refused(Exception):
       status: of HTTP.
       type: one of ErrorType.
       message: for people.
-      limit: the limit that was passed.
+      limit: the limit that was exceeded.
       retry_after: seconds after which it may work.
       unread: the client may still be sending.
     """

@@ -65,9 +65,10 @@ def test_a_photograph(detector, photo, tmp_path):
     assert f"fidelity {number(found.fidelity)}" in page.text
     assert {"real": "Real:", "fake": "Fake:", "uncertain": "Uncertain:"}[found.status] in page.text
     for words in (
-        "How sure, and what that rests on", "What would make it unsure", "fake ones,",
-        "Size of the face", "Unlike the training data", "What it rests on", "Its mirror image",
-        "What it cannot do", "SHA-256", "deepfidelity predict", found.detector, "Fake below",
+        "How certain the verdict is, and why", "What would make it unsure", "fake ones,",
+        "Size of the face", "Unlike the training data", "What the verdict is based on",
+        "Its mirror image", "What it cannot do", "SHA-256", "deepfidelity predict", found.detector,
+        "Fake below",
     ):  # fmt: skip
         assert words in page.text
     assert "Over time" not in page.text

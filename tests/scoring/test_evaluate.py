@@ -132,7 +132,7 @@ def test_the_lines_say_what_makes_figures_optimistic(fitted, tmp_path):
     text = evaluate.describe(found, "mine", "test")
     for part in (
         "mine, test split: 40 faces, 20 videos or photographs",
-        "the checkpoint was chosen on this very split",
+        "the checkpoint was chosen on this same split",
         "optimistic: 3 of the test videos",
         "not checked against the training pictures",
         "official scoring, for comparison only",

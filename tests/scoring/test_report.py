@@ -278,7 +278,7 @@ def test_the_card_says_what_the_metrics_hold(workdir):
     assert "`real` at a fidelity of 0.5000 or more, a threshold from validation" in card
     assert "`fake` below 0.2500" in card
     assert "| train | 4 | 5 |" in card
-    assert "Kept out of training and validation: swap." in card
+    assert "Left out of training and validation: swap." in card
     assert "optimistic: 3 of the test videos" in card
     assert f"{metrics['frame_auc']:.3f}" in card
     for method, entry in metrics["by_method"].items():

@@ -107,7 +107,7 @@ def test_all_dropped_files_are_taken_and_errors_are_told(page, wall):
     wait(page, lambda page: not find_all(page, BUSY))
     told = states(page)
     assert told.pop("notes.txt") == "this cannot be scored: not a photograph or video"
-    assert told.pop("cut.jpg") == "Not readable"
+    assert told.pop("cut.jpg") == "Cannot be read"
     assert told.pop(named) == "No face found"
     assert not told
     assert page.title.startswith("Real or fake?")

@@ -9,10 +9,10 @@ let shown = null; // the path of the job whose page is shown
 
 const VERDICTS = {
   real: ["Real", "The faces in it score like real ones. Some fakes pass for real."],
-  fake: ["Fake", "The least real face in it scores lower than nearly all real faces do. It may be real all the same."],
+  fake: ["Fake", "The least real face in it scores lower than nearly all real faces do. It may still be real."],
   uncertain: ["Uncertain", "Neither real nor fake is claimed."],
   "no face": ["No face found", "Without a face there is no verdict."],
-  unreadable: ["Not readable", "Without a picture there is no verdict."],
+  unreadable: ["Cannot be read", "Without a picture there is no verdict."],
 };
 
 function tell(text) {
@@ -59,7 +59,7 @@ function add(file) {
   };
   const follow = (job) => {
     if (job.state === "queued") {
-      state.textContent = job.position > 1 ? `waiting, ${job.position - 1} before it` : "waiting";
+      state.textContent = job.position > 1 ? `waiting, ${job.position - 1} ahead` : "waiting";
       progress.removeAttribute("value");
     } else if (job.state === "running") {
       state.textContent = job.step || "scoring";
@@ -101,7 +101,7 @@ function add(file) {
     stream.onmessage = (event) => follow(JSON.parse(event.data));
     stream.onerror = () => {
       // The browser tries again by itself, unless the server says that there is no such job.
-      if (stream.readyState === EventSource.CLOSED) fail("the server no longer has it");
+      if (stream.readyState === EventSource.CLOSED) fail("the server no longer has this file");
       else state.textContent = "the server does not answer";
     };
   });
@@ -126,7 +126,7 @@ function present(job, path, asked) {
   const { status, fidelity, threshold } = job.prediction;
   const [title, meaning] = VERDICTS[status];
   const scores = fidelity === null ? "" :
-    ` Fidelity ${fidelity.toFixed(3)}, where real begins at ${threshold.toFixed(3)}.`;
+    ` Fidelity ${fidelity.toFixed(3)}; the threshold for real is ${threshold.toFixed(3)}.`;
   shown = path;
   find("result").hidden = false;
   find("result-title").textContent = `${title}: ${job.name}`;
