@@ -12,6 +12,7 @@ from typing import IO
 
 from deepfidelity_jax.errors import InputError
 
+LOCK = ".lock"  # in a folder that one process holds at a time
 STDIN = "-"  # given as a path, this is standard input
 
 
@@ -58,20 +59,25 @@ def require_writable(path: str | os.PathLike, name: str) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove partial files that `written_whole` left in a folder when its process was killed."""
-    for path in folder.rglob(".*.*"):
-        if re.fullmatch(r"\..+\.\d+", path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+    """Remove partial files that `written_whole` left in a folder when its process was killed.
+
+    Folders inside that have a lock of their own are left to whoever holds it.
+    """
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not Path(place, name, LOCK).exists()]
+        for name in names:
+            if re.fullmatch(r"\..+\.\d+", name):
+                Path(place, name).unlink(missing_ok=True)
 
 
-def lock(file: IO | int) -> bool:
-    """Lock an open file; False if another process holds the lock.
+def lock(file: IO | int, *, wait: bool = False) -> bool:
+    """Lock an open file; False if another process holds the lock, unless it is to `wait` for that.
 
     The lock lasts until the file is closed or the process ends. True also on a file system without
     locks.
     """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:  # the file system has no locks

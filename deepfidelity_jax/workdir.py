@@ -5,40 +5,30 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import lock, remove_partial, written_whole
+from deepfidelity_jax.files import LOCK, lock, remove_partial, written_whole
+from deepfidelity_jax.progress import say
 
 
 @contextlib.contextmanager
-def held(workdir: Path) -> Iterator[None]:
+def held(workdir: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the workdir for this process alone; create it if necessary.
 
     Partial files of a killed process are removed. A new workdir that is still empty at the end is
-    removed too.
+    removed too. If another process holds it, this waits for that one, if it is to `wait`.
 
     Raises:
       InputError: the workdir is not writable, or another process holds it.
     """
     made = [path for path in (workdir, *workdir.parents) if not path.exists()]
-    mark = workdir / ".lock"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = mark.open("wb")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"--workdir={workdir} cannot be written: {reason}") from None
-    with file:
-        # The previous holder may just have removed a new, empty workdir.
-        if not lock(file) or not mark.exists():
-            raise InputError(
-                f"another run is using {workdir}: wait until it ends, or take another --workdir"
-            )
+    mark = workdir / LOCK
+    with _locked(workdir, wait):
         try:
             remove_partial(workdir)
             yield
@@ -49,6 +39,29 @@ def held(workdir: Path) -> Iterator[None]:
                         mark.unlink()
                     for path in made:
                         path.rmdir()
+
+
+def _locked(workdir: Path, wait: bool) -> IO:
+    """The open file that locks the workdir."""
+    while True:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            file = (workdir / LOCK).open("wb")
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(f"--workdir={workdir} cannot be written: {reason}") from None
+        taken = lock(file)
+        if wait and not taken:
+            say(f"another run is using {workdir}: waiting until it ends")
+            taken = lock(file, wait=True)
+        # The previous holder may just have removed a new, empty workdir.
+        if taken and (workdir / LOCK).exists():
+            return file
+        file.close()
+        if not wait:
+            raise InputError(
+                f"another run is using {workdir}: wait until it ends, or take another --workdir"
+            )
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:

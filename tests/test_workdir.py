@@ -75,8 +75,16 @@ def test_one_process_at_a_time(tmp_path):
     (work / ".result.4711").write_text("half of it")
     with pytest.raises(InputError, match="another run is using"), held(work):
         pass
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", code.replace("1])", "1]), wait=True"), work],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert f"another run is using {work}: waiting" in waiting.stderr.readline()
+    assert (work / ".result.4711").exists()
     process.kill()
     process.communicate()
+    out, _ = waiting.communicate("")
+    assert (out, waiting.returncode) == ("in\n", 0)
     with held(work):
         assert sorted(path.name for path in work.iterdir()) == [".lock", "result"]
 
@@ -88,6 +96,22 @@ def test_a_new_workdir_that_nothing_was_put_in_is_gone(tmp_path):
     with held(tmp_path / "work"):
         (tmp_path / "work" / "config.json").write_text("{}")
     assert (tmp_path / "work" / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_a_workdir_that_is_removed_meanwhile_is_made_again(tmp_path):
+    """As a run removes one in which it has put nothing."""
+    work, code = tmp_path / "work", "import sys; from pathlib import Path\n"
+    code += "from deepfidelity_jax.workdir import held\n"
+    code += "with held(Path(sys.argv[1]), wait=True): Path(sys.argv[1], 'result').touch()"
+    with held(work):
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", code, work], stderr=subprocess.PIPE, text=True
+        )
+        assert "waiting" in waiting.stderr.readline()
+    waiting.communicate()
+    assert waiting.returncode == 0
+    assert sorted(path.name for path in work.iterdir()) == [".lock", "result"]
 
 
 def test_a_stage_begun_anew_is_not_done(tmp_path):

@@ -56,12 +56,13 @@ def find_classes(
         class of the folder around it; a class is missing; or folders give splits only in part.
     """
     files = list(files)
-    found = _by_option(folder, real, fake) if real or fake else _by_name(folder)
+    given = _by_option(folder, real, fake) if real or fake else []
+    # Splits around classes are read by name alone: an option names one folder.
+    found = _splits_inside(given or _named(folder)) + ([] if given else _splits_around(folder))
     doubtful = _doubts(folder, files, found, settled=bool(real and fake))
     if doubtful:
         raise InputError("; ".join(doubtful))
-    if not real and not fake:
-        _require_splits(folder, found, test_only)
+    _require_splits(folder, found, test_only)
     if not found:
         _require_silent(folder, files)
         found = [ClassFolder(folder, REAL)]
@@ -102,23 +103,30 @@ def _named(folder: Path) -> list[ClassFolder]:
     ]
 
 
-def _by_name(folder: Path) -> list[ClassFolder]:
-    """`real/` and `fake/`, also with splits above or below: `train/real/`, `real/train/`."""
-    above = [
+def _splits_around(folder: Path) -> list[ClassFolder]:
+    """The class folders of `train/real/`, `train/fake/` and so on."""
+    return [
         ClassFolder(one.path, one.label, SPLIT_FOLDERS[path.name.casefold()])
         for path in _split_folders(folder)
         for one in _named(path)
     ]
-    plain = _named(folder)
-    below = [
-        ClassFolder(path, one.label, SPLIT_FOLDERS[path.name.casefold()])
-        for one in plain
-        for path in _split_folders(one.path)
-    ]
+
+
+def _splits_inside(classes: list[ClassFolder]) -> list[ClassFolder]:
+    """The splits of `real/train/`, `real/test/` and so on; the classes themselves without these."""
+    known = {one.path for one in classes}
+    inside = {
+        one: [
+            ClassFolder(path, one.label, SPLIT_FOLDERS[path.name.casefold()])
+            for path in _split_folders(one.path)
+            if path not in known
+        ]
+        for one in classes
+    }
     # One such folder may be an album; train and test together are splits.
-    if {"train", "test"} <= {one.split for one in below}:
-        return above + below
-    return above + plain
+    if not {"train", "test"} <= {part.split for parts in inside.values() for part in parts}:
+        return classes
+    return [part for one, parts in inside.items() for part in parts or [one]]
 
 
 def _split_folders(folder: Path) -> list[Path]:
@@ -127,9 +135,9 @@ def _split_folders(folder: Path) -> list[Path]:
 
 def _require_splits(folder: Path, found: list[ClassFolder], test_only: bool) -> None:
     """InputError if folders give splits only in part, or one lacks a class that another has."""
-    inside = {one.path.parent: one for one in found if one.path.parent != folder}
-    above = [path for path in _split_folders(folder) if path in inside]
-    without = [path for path in _split_folders(folder) if path not in inside]
+    around = {one.path.parent for one in found if one.split}
+    above = [path for path in _split_folders(folder) if path in around]
+    without = [path for path in _split_folders(folder) if path not in around]
     beside = [one.path for one in found if one.path.parent not in above]
     if above and beside:
         raise InputError(
@@ -152,8 +160,8 @@ def _require_splits(folder: Path, found: list[ClassFolder], test_only: bool) -> 
         if split in needed and lacking:
             name = next(name for name, label in CLASSES.items() if label in lacking)
             raise InputError(
-                f"{folder} has no {name}/ for the {split} split, but has it for others: give "
-                "train/, test/ and optionally val/, each with real/ and fake/ inside"
+                f"{folder} has no {name}/ for the {split} split: give train/, test/ and optionally "
+                "val/ around or inside every class folder"
             )
 
 

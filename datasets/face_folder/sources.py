@@ -174,7 +174,8 @@ def _readable(folder: Path, path: Path, own: ClassFolder | None = None) -> str:
     if path == folder or folder in path.parents:
         return escaped(path.relative_to(folder).as_posix())
     if own:
-        return escaped(f"{LABELS[own.label]}_folder/{path.relative_to(own.path).as_posix()}")
+        given = own.path.parent if own.split else own.path
+        return escaped(f"{LABELS[own.label]}_folder/{path.relative_to(given).as_posix()}")
     return escaped(path.as_posix())
 
 

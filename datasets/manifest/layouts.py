@@ -58,7 +58,7 @@ def read_classes(source: Path, stated: Stated) -> list[Entry]:
     """Folders named after the classes, such as `real`, `0_real`, `FAKE`, at any depth.
 
     A folder inside the one of the fakes names the method; `train`, `val` and `test` around or
-    inside the classes are the splits.
+    inside the classes, at any depth as well, are the splits.
     """
     if not source.is_dir():
         raise InputError(f"{source} is not a folder: give the one with the class folders inside")
@@ -72,20 +72,25 @@ def read_classes(source: Path, stated: Stated) -> list[Entry]:
         say(f"{others} files in {source} are not photographs or videos")
     found = {path: _place(source, path.relative_to(source).parts[:-1], stated) for path in files}
     # One such folder inside a class may be an album; train and test together are splits.
-    inside = {SPLIT_FOLDERS.get(_first(rest), "") for _, _, _, rest in found.values()}
+    inside = {split for _, _, rest in found.values() for split in _splits(rest)}
     splits_inside = {"train", "test"} <= inside
     entries = []
-    for path, (label, split, _, rest) in found.items():
-        if splits_inside and not split and _first(rest) in SPLIT_FOLDERS:
-            split, rest = SPLIT_FOLDERS[_first(rest)], rest[1:]
+    for path, (label, top, rest) in found.items():
+        said = _splits(top[:-1])
+        if splits_inside:
+            said |= _splits(rest)
+            rest = [name for name in rest if not _splits([name])]
+        if len(said) > 1:
+            raise InputError(f"{path} is in folders of two splits, {' and '.join(sorted(said))}")
         method = rest[0] if rest and label == FAKE else ""
         video = ""
         if rest and stated.video == "folder" and files[path] == "image":
             video = path.parent.relative_to(source).as_posix()
-        entries.append(Entry(path, label, method, video, split=split))
+        entries.append(Entry(path, label, method, video, split="".join(said)))
     pictures = [path for path, kind in files.items() if kind == "image"]
-    tops = {source, *(source / top for _, _, top, _ in found.values())}
-    frames = find_frames(pictures, [*tops, *(top / name for top in tops for name in SPLIT_FOLDERS)])
+    tops = {source, *(source.joinpath(*top) for _, top, _ in found.values())}
+    tops |= {path.parent for path in pictures if _splits([path.parent.name])}
+    frames = find_frames(pictures, tops)
     if len(frames) > 1 and not stated.video:
         raise InputError(
             f"{frames[0]} and {len(frames) - 1} more folders hold numbered pictures that look like "
@@ -95,7 +100,7 @@ def read_classes(source: Path, stated: Stated) -> list[Entry]:
 
 
 def _place(source: Path, folders: Sequence[str], stated: Stated) -> tuple:
-    """Label, split, class folder, and the folders inside it."""
+    """Label, the folders down to the class folder, and those inside it."""
     said = [(index, stated.label_of(name)) for index, name in enumerate(folders)]
     said = [(index, label) for index, label in said if label is not None]
     shown = "/".join(folders) or "itself"
@@ -107,12 +112,12 @@ def _place(source: Path, folders: Sequence[str], stated: Stated) -> tuple:
     index, label = said[0]
     if any(other != label for _, other in said):
         raise InputError(f"{source}: {shown} names both classes: rename it")
-    split = SPLIT_FOLDERS.get(folders[index - 1].casefold(), "") if index else ""
-    return label, split, "/".join(folders[: index + 1]), folders[index + 1 :]
+    return label, folders[: index + 1], folders[index + 1 :]
 
 
-def _first(names: Sequence[str]) -> str:
-    return names[0].casefold() if names else ""
+def _splits(names: Sequence[str]) -> set[str]:
+    """The splits that folders are named after."""
+    return {SPLIT_FOLDERS[name.casefold()] for name in names if name.casefold() in SPLIT_FOLDERS}
 
 
 def read_deepfakebench(source: Path, stated: Stated) -> list[Entry]:

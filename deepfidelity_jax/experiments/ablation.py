@@ -27,7 +27,7 @@ from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import Predictions
-from deepfidelity_jax.workdir import Stages, flatten, keep_programs, write_json
+from deepfidelity_jax.workdir import Stages, flatten, held, keep_programs, write_json
 
 # Options that training does not read.
 AFTER_TRAINING = (
@@ -75,9 +75,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
     trained: dict[str, Cell] = {}
     for number, cell in enumerate(cells, start=1):
         say(f"run {number} of {len(cells)}: {cell.name}, seed {cell.seed}")
-        if cell.training in trained:
-            share_training(trained[cell.training].place, cell.place)
-        pipeline.run(cell.config, cell.place)
+        with held(cell.place, wait=True):  # its own command may still run
+            if cell.training in trained:
+                share_training(trained[cell.training].place, cell.place)
+            pipeline.run(cell.config, cell.place)
         trained.setdefault(cell.training, cell)
     results = [read_result(cell) for cell in cells]
     rows = ablation_table.summarize(results, config.eval.bootstrap)

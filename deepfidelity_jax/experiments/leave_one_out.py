@@ -22,7 +22,7 @@ from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring.controls import CONTROLS, DEGRADATIONS, UNTOUCHED
 from deepfidelity_jax.scoring.report import write_report
-from deepfidelity_jax.workdir import keep_programs
+from deepfidelity_jax.workdir import held, keep_programs
 
 TABLE = "leave_one_out.csv"
 
@@ -53,7 +53,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
     for number, (group, own) in enumerate(plans.items(), start=1):
         say(f"training {number} of {len(plans)}, without {group}")
         place = workdir / f"without_{group}"
-        pipeline.run(own, place)
+        with held(place, wait=True):
+            pipeline.run(own, place)
         path = place / "eval" / own.data.dataset / "metrics.json"
         metrics = json.loads(path.read_text(encoding="utf-8"))
         for method in group.split("+"):

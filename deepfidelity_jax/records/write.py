@@ -7,6 +7,7 @@ that class, by the scale that `fit_targets` fits to the training split. Fakes en
 
 import contextlib
 import io
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from ml_collections import ConfigDict
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.scale import FidelityScale, fit_scale, outside, scale
-from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.files import LOCK, lock, written_whole
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality.measure import NO_EYES, Measure
 from deepfidelity_jax.records.schema import CHECKSUM, LABELS, SOURCES, SPLITS, checksum
@@ -39,23 +40,43 @@ NO_SCORE = "no quality score for it"
 
 
 def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
-    """Write the records, unless they exist.
+    """Write the records, unless they exist; one process at a time, the others wait for it.
 
     Also copies the YuNet file into the workdir, so that a workdir can be moved and still predict.
     """
     if config.faces.detector == "yunet" and not (workdir / "yunet.onnx").exists():
         with open(config.faces.yunet, "rb") as file, written_whole(workdir / "yunet.onnx") as copy:
             shutil.copyfileobj(file, copy)
-    if not (Path(builder.data_path) / "dataset_info.json").exists():
-        tfds.disable_progress_bar()
-        # TFDS prints about downloads, on stdout, which is for results.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare()
-        say(f"records in {builder.data_path}")
-    shutil.rmtree(staging_folder(builder), ignore_errors=True)
-    # Left behind by TFDS when an earlier run was killed.
-    for partial in Path(builder.data_path).parent.glob(f"incomplete.*_{builder.version}"):
-        shutil.rmtree(partial, ignore_errors=True)
+    written = Path(builder.data_path) / "dataset_info.json"
+    place = written.parents[1]
+    if written.exists() and not (_unfinished(builder) and os.access(place, os.W_OK)):
+        return
+    with _alone(place):
+        if not written.exists():
+            tfds.disable_progress_bar()
+            # TFDS prints about downloads, on stdout, which is for results.
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare()
+            say(f"records in {builder.data_path}")
+        for folder in _unfinished(builder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Hold a folder of records for this process alone."""
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / LOCK).open("wb") as file:
+        if not lock(file):
+            say(f"another process prepares the records in {place}: waiting until it ends")
+            lock(file, wait=True)
+        yield
+
+
+def _unfinished(builder: tfds.core.DatasetBuilder) -> list[Path]:
+    """What a preparation works on, and leaves behind when it is killed."""
+    by_tfds = Path(builder.data_path).parent.glob(f"incomplete.*_{builder.version}")
+    return [path for path in (staging_folder(builder), *by_tfds) if path.exists()]
 
 
 def records_dir(config: ConfigDict, workdir: Path) -> Path:

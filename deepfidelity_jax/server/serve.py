@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import lock
+from deepfidelity_jax.files import LOCK, lock
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.server import app
 from deepfidelity_jax.server.jobs import Jobs
@@ -100,12 +100,12 @@ def _private_folder() -> Iterator[Path]:
         with contextlib.suppress(OSError):
             if old.is_symlink() or old.stat().st_uid != os.getuid():
                 continue
-            with open(old / ".lock", "rb") as file:
+            with open(old / LOCK, "rb") as file:
                 if lock(file):
                     shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
-        with open(folder / ".lock", "wb") as file:
+        with open(folder / LOCK, "wb") as file:
             lock(file)
             yield folder
     finally:

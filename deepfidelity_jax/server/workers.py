@@ -5,9 +5,11 @@ gets an error. The server itself never decodes anything.
 """
 
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from deepfidelity_jax import hosts
@@ -37,6 +39,7 @@ class Workers:
         self._jobs, self._limits = jobs, limits
         self._arguments = (workdir, cache, limits)
         self._tasks: list[asyncio.Task] = []
+        self._ready = 0  # processes that have loaded the detector and take jobs
 
     async def __aenter__(self):
         self._first = asyncio.get_running_loop().create_future()
@@ -65,19 +68,30 @@ class Workers:
             process = _Process(*self._arguments)
             try:
                 await process.wait_until_ready()
-                failures, self._jobs.broken = 0, ""
+                failures = 0
                 if not self._first.done():
                     self._first.set_result(None)
-                await self._feed(process)
+                with self._counted():
+                    await self._feed(process)
             except _Gone as gone:
                 failures += 1
-                self._jobs.broken = str(gone)
+                if not self._ready:
+                    self._jobs.broken = str(gone)
                 if not self._first.done():
                     self._first.set_exception(InputError(str(gone)))
             finally:
                 await process.end()
             if failures:
                 await asyncio.sleep(min(2**failures, LONGEST_PAUSE_S))
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a process among those that are ready."""
+        self._ready, self._jobs.broken = self._ready + 1, ""
+        try:
+            yield
+        finally:
+            self._ready -= 1
 
     async def _feed(self, process: "_Process") -> None:
         """Give a process job after job until it has ended."""

@@ -19,8 +19,10 @@ from deepfidelity_datasets.celeb_df.celeb_df_dataset_builder import Builder as C
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder as FfppBuilder
 from deepfidelity_datasets.manifest.__main__ import main
+from deepfidelity_datasets.manifest.layouts import Stated, read_classes
 from deepfidelity_datasets.manifest.manifest_dataset_builder import Builder
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.records.schema import FAKE
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -118,6 +120,31 @@ def test_class_folders(convert, tmp_path, name):
     found = of_table(folder / "t.csv", tmp_path)
     assert told(found, *WHOLE) == told(expected, *WHOLE)
     assert sum(map(len, found.values())) == len(paths)
+
+
+@pytest.mark.parametrize("form", ["{split}/{label}", "{label}/{split}", "{split}/{label}/{split}"])
+def test_folders_between_splits_and_classes_change_no_split(tmp_path, form):
+    """Wherever they are put."""
+    parts, split_of = form.split("/"), {"train": "train", "val": "validation", "test": "test"}
+    for place in range(len(parts) + 1):
+        for own in ((), ("celeb",), ("celeb", "part 1")):
+            folder = tmp_path / f"{place}{len(own)}"
+            paths = [*split_folders("/".join((*parts[:place], *own, *parts[place:])))]
+            found = read_classes(fill(folder, *paths), Stated({}))
+            assert len(found) == len(paths)
+            for entry in found:
+                (said,) = {split_of[p] for p in entry.path.parts if p in split_of}
+                assert (entry.split, entry.label == FAKE) == (said, "fake" in entry.path.parts)
+                assert entry.method not in split_of
+
+
+def test_a_file_in_two_splits_is_refused(convert, tmp_path):
+    for number, (near, far) in enumerate((("a/test/real", "a/test/fake"), ("real/test", "fake"))):
+        paths = [f"train/{near}/a.png", f"train/{far}/a.png", "train/real/train/b.png"]
+        folder = fill(tmp_path / str(number), *paths)
+        assert_told(convert("classes", folder, tmp_path / "t.csv"), "two splits, test and train")
+    album = fill(tmp_path / "album", *many("train/real/test", 3), *many("train/fake", 3))
+    assert {entry.split for entry in read_classes(album, Stated({}))} == {"train"}
 
 
 @pytest.mark.slow

@@ -237,6 +237,34 @@ def test_splits_in_part_are_refused(tmp_path, folders, part):
     assert part in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("options", [{}, {"real_folder": "original"}])
+def test_a_class_without_the_splits_of_the_other_is_refused(tmp_path, options):
+    real = options.get("real_folder", "real")
+    fill(tmp_path, *many(f"{real}/train"), *many(f"{real}/test"), *many("fake", 24))
+    assert "no fake/ for the train split" in refusal(tmp_path, **options)
+
+
+def test_splits_inside_class_folders_that_are_elsewhere(tmp_path):
+    """Frames of the same name in two splits are not of one video."""
+    paths = [f"{s}/clip/{n:03d}.png" for s in ("train", "val", "test") for n in range(3)]
+    data = fill(tmp_path / "data", "unused.png")
+    options = {}
+    for number, name in enumerate(("real_folder", "fake_folder")):
+        options[name] = str(fill(tmp_path / name, *paths, seed=100 * number + 1))
+    found, _, _ = list_sources(data, SHARES, 0, group="folder", **options)
+    names = {"train": "train", "validation": "val", "test": "test"}
+    assert {source.name for source in found} == {f"{o}/{path}" for o in options for path in paths}
+    assert all(f"/{names[source.split]}/" in source.path for source in found)
+    assert len({(source.video, source.frame) for source in found}) == len(found)
+
+
+def test_a_split_folder_that_is_a_class_is_no_split(tmp_path):
+    fill(tmp_path, *many("train", 24), *many("test", 24))
+    found, _, _ = list_sources(tmp_path, SHARES, 0, real_folder=".", fake_folder="test")
+    assert all((source.label == FAKE) == ("/test/" in source.path) for source in found)
+    assert {source.split for source in found} == {"train", "validation", "test"}
+
+
 def test_the_same_bytes_in_two_splits_or_classes_are_refused(tmp_path):
     paths = [
         path

@@ -38,18 +38,23 @@ class Tree:
     folder: Path
     rng: random.Random
     classed: bool = True
+    inside: bool = False  # splits in the classes
     splits: tuple[str, ...] = ("",)
     names: dict[int, str] = field(default_factory=dict)
     labels: dict[Path, int | None] = field(default_factory=dict)
 
     @classmethod
-    def draw(cls, folder, seed):
+    def draw(cls, folder, seed, names=None, *, inside=False):
+        """The same for the same seed, whatever the `names` of the classes, if they sort alike.
+
+        inside: with classes, and splits in each.
+        """
         rng = random.Random(seed)
-        tree = cls(folder / "tree", rng)
-        tree.classed = rng.random() < 0.85
-        if tree.classed and rng.random() < 0.3:
+        tree = cls(folder / "tree", rng, inside=inside)
+        tree.classed = inside or rng.random() < 0.85
+        if inside or (tree.classed and rng.random() < 0.3):
             tree.splits = rng.choice((("train", "val", "test"), ("train", "test")))
-        tree.names = {label: rng.choice(names) for label, names in CLASSES.items()}
+        tree.names = {label: rng.choice(own) for label, own in CLASSES.items()} | (names or {})
         for split in tree.splits:
             for label in tree.classes:
                 tree.add(split, label, rng.randint(9, 26))
@@ -62,7 +67,8 @@ class Tree:
         return (REAL, FAKE) if self.classed else (REAL,)
 
     def place(self, split, label):
-        top = self.folder / split / (self.names[label] if self.classed else "")
+        own = self.names[label] if self.classed else ""
+        top = self.folder.joinpath(*((own, split) if self.inside else (split, own)))
         depth = self.rng.choice((0, 0, 0, 1, 1, 2))
         return top.joinpath(*(self.rng.choice(FOLDERS) for _ in range(depth)))
 
@@ -143,11 +149,11 @@ class Tree:
         return found
 
 
-def listed(tree, group, seed):
+def listed(tree, group, seed, **options):
     """What is listed by the first seed that does; None where it is refused for what it is."""
     for own in (seed, *range(8)):
         try:
-            return list_sources(tree.folder, SHARES, own, group=group), own
+            return list_sources(tree.folder, SHARES, own, group=group, **options), own
         except InputError as error:
             if "split gets none of" not in str(error):
                 break
@@ -235,6 +241,32 @@ def test_any_folder(tmp_path, start):
         counts[first is not None, second is not None] += 1
         shutil.rmtree(tmp_path / str(seed))
     assert counts[True, True] > 15, counts
+
+
+def test_class_folders_by_option_are_those_by_name(tmp_path):
+    """Options name the class folders: nothing else changes, least of all what is tested on."""
+    names, others = {REAL: "real", FAKE: "fake"}, {REAL: "original", FAKE: "altered"}
+    counts = Counter()
+    for seed in range(24):
+        told = []
+        for own in (names, others):
+            tree = Tree.draw(tmp_path / own[REAL], seed, own, inside=seed % 3 > 0)
+            if not tree.classed or (not tree.inside and tree.splits != ("",)):
+                break  # an option names one folder, not one in each split
+            group = tree.rng.choice(GROUPS)
+            both = {"real_folder": own[REAL], "fake_folder": own[FAKE]} if own is others else {}
+            found, used = listed(tree, group, seed, **both)
+            places = len(tree.folder.parts) + 1  # of the class and all around it
+            rows = found and {
+                (one.path.split("/", places)[-1], one.label, one.method, one.split, one.frame)
+                for one in found.sources
+            }
+            told.append((rows, used))
+            shutil.rmtree(tmp_path / own[REAL])
+        else:
+            assert told[0] == told[1], seed
+            counts[tree.inside] += told[0][0] is not None
+    assert min(counts[True], counts[False]) > 2, counts
 
 
 @pytest.mark.slow

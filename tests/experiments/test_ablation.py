@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 from deepfidelity_configs import ablate
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import ablation
+from deepfidelity_jax.workdir import held
 
 FACTORS = (
     ("symmetry", (("on", {}), ("off", {"model.symmetric": (0, 0, 0, 0)}))),
@@ -119,6 +121,25 @@ def test_each_training_is_one_ordinary_command(run, tmp_path):
     assert_told(run("--mode=ablate", f"--workdir={tmp_path}", f"--config={TREE}/configs/demo.py"),
                 "no `ablate`")  # fmt: skip
     assert_told(run("--mode=train", *options, "--list"), "--list is not for --mode=train")
+
+
+@pytest.mark.slow
+def test_a_grid_waits_for_a_cell_that_another_command_is_in(command, tmp_path):
+    """It touches nothing there meanwhile."""
+    file, workdir = tmp_path / "grid.py", tmp_path / "grid"
+    file.write_text(CONFIG)
+    cell = workdir / "cells" / "base" / "seed_0"
+    grid = command(workdir, "--mode=ablate", f"--config={file}", *OPTIONS, tiny=False)
+    with held(cell):
+        (cell / ".config.json.4711").write_text("half of it")
+        process = grid.start()
+        ends = ("waiting until it ends", "records in")
+        said = next((line for line in process.stderr if any(end in line for end in ends)), "")
+        there = sorted(path.name for path in cell.iterdir())
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert f"another run is using {cell}" in said
+    assert there == [".config.json.4711", ".lock"]
 
 
 @pytest.mark.slow

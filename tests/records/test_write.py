@@ -110,6 +110,43 @@ def test_killed_and_started_again_leaves_the_same_records(command, tiny, records
     assert Path(tmp_path / "config.json").exists()
 
 
+@pytest.mark.slow
+def test_two_that_prepare_the_same_records_end_in_the_same(command, records_folder, tmp_path):
+    """The second comes while the first, stopped for as long, has faces staged."""
+    shared = tmp_path / "records"
+    both = [
+        command(tmp_path / name, "--mode=prepare", f"--config.data.records_dir={shared}")
+        for name in ("one", "two")
+    ]
+    first = both[0].start()
+    end = time.monotonic() + 120
+    while not list(shared.glob("synthetic_faces/*/*.staging/*.npz")):
+        assert first.poll() is None, first.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.killpg(first.pid, signal.SIGSTOP)
+    second = both[1].start()
+    said = next((line for line in second.stderr if "waiting until it ends" in line), None)
+    os.killpg(first.pid, signal.SIGCONT)
+    for process in (first, second):
+        _, error = process.communicate()
+        assert process.returncode == 0, error
+    assert said
+    (found,) = shared.glob("synthetic_faces/*/[0-9]*.*.*")
+    np.testing.assert_equal(read_all(found), read_all(records_folder))
+    assert {path.name for path in found.parent.iterdir()} == {found.name, ".lock"}
+
+
+@pytest.mark.slow
+def test_finished_records_are_not_written_to(command, records_folder, tmp_path):
+    """They may belong to someone else."""
+    before = {path: path.stat().st_mtime_ns for path in records_folder.parent.rglob("*")}
+    place = f"--config.data.records_dir={records_folder.parents[2]}"
+    done = command(tmp_path, "--mode=prepare", place).finish()
+    assert done.returncode == 0, done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in records_folder.parent.rglob("*")}
+
+
 def test_targets_are_fitted_to_training_faces_alone(tiny):
     recipe = Recipe.from_config(tiny)
     recipe = replace(recipe, fake=(0.0, 0.4), real=(0.6, 1.0), percentile=0.0)

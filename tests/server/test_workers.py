@@ -1,0 +1,108 @@
+"""Jobs are taken as long as one process is ready, whatever becomes of the others."""
+
+import asyncio
+import json
+import os
+import time
+
+import pytest
+
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.server import workers
+from deepfidelity_jax.server.jobs import Jobs
+from deepfidelity_jax.server.messages import Limits
+from deepfidelity_jax.server.refusal import Refused
+
+LIMITS = Limits(workers=2)
+PATIENCE = 60  # seconds
+
+
+def work(connection, workdir, folder, limits):
+    """A scorer that gets ready if it finds a token in `folder`; else it dies or refuses, in turn.
+
+    A file of `crash` ends it; of any other it says what is in it.
+    """
+    started = len(list(folder.glob("start*")))
+    (folder / f"start{started}.{os.getpid()}").touch()
+    try:
+        next(folder.glob("token*")).unlink()
+    except (StopIteration, FileNotFoundError):
+        if started % 2:
+            os._exit(3)
+        return connection.send_bytes(b'{"refused": "no detector"}')
+    connection.send_bytes(b'{"ready": true}')
+    while True:
+        with open(json.loads(connection.recv_bytes())["path"]) as file:
+            content = file.read()
+        if content == "crash":
+            os._exit(3)
+        connection.send_bytes(json.dumps({"prediction": {"status": content}}).encode())
+        connection.send_bytes(b'{"ready": true}')
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where tokens are put, and processes leave a sign of their start."""
+    monkeypatch.setattr(workers.scorer, "work", work)  # in a process of its own all the same
+    monkeypatch.setattr(workers, "LONGEST_PAUSE_S", 0.1)
+    (tmp_path / "jobs").mkdir()
+    return tmp_path
+
+
+def serving(folder, limits=LIMITS):
+    jobs = Jobs(folder / "jobs", limits)
+    return jobs, workers.Workers(jobs, None, folder, limits)
+
+
+def started(folder):
+    return len(list(folder.glob("start*")))
+
+
+def post(jobs, content):
+    with jobs.arriving() as (id, place):
+        (place / "a.jpg").write_text(content)
+        return jobs.add(id, place / "a.jpg")
+
+
+async def until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_one_that_is_ready_takes_jobs_while_others_cannot_load(folder):
+    async def serve():
+        jobs, all_of_them = serving(folder)
+        (folder / "token").touch()
+        async with all_of_them:
+            while started(folder) < 4:
+                job = post(jobs, "real")
+                await until(lambda job=job: job.ended)
+                assert job.view()["prediction"] == {"status": "real"}
+                await asyncio.sleep(0.05)
+            # The last one goes: nothing is taken until another is ready.
+            job = post(jobs, "crash")
+            await until(lambda: jobs.broken)
+            assert job.view()["error"]["type"] == "crashed"
+            with pytest.raises(Refused, match="while it loaded the detector|no detector"):
+                post(jobs, "real")
+            (folder / "token").touch()
+            await until(lambda: not jobs.broken)
+            before = started(folder)
+            await until(lambda: started(folder) > before + 1)
+            job = post(jobs, "fake")
+            await until(lambda: job.ended)
+            assert job.view()["prediction"] == {"status": "fake"}
+
+    asyncio.run(serve())
+
+
+def test_a_server_whose_first_process_cannot_load_does_not_start(folder):
+    async def serve():
+        async with serving(folder)[1]:
+            raise AssertionError("it started")
+
+    with pytest.raises(InputError, match="no detector"):
+        asyncio.run(serve())
