@@ -1,8 +1,7 @@
 """From the faces in a file to a verdict: every person is scored, alone and over all frames.
 
 `predict` takes one file; `examine` keeps what its verdict was made from, `examine_all` does so for
-many, and `write_all` writes their lines. The input as a whole gets the verdict of its least real
-person.
+many, and `write_all` writes their lines. The input as a whole gets the worst verdict of its people.
 """
 
 import contextlib
@@ -25,6 +24,7 @@ from deepfidelity_jax.images import pictures
 AT_ONCE = 8  # faces scored in one call of the network, never fewer or more
 SMALLEST_FACE = 32  # pixels of the face's box; fewer show no trace of a forgery
 STATUSES = ("real", "fake", "uncertain", "no face", "unreadable")
+WORST_FIRST = ("fake", "uncertain", "real")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Prediction:
     Attributes:
       input: its path.
       status: one of STATUSES.
-      fidelity: that of the least real person; None if nothing could be scored.
+      fidelity: that of the person who decides; None if nothing could be scored.
       p_fake: the same.
       threshold: fidelity at and above which a person is real.
       frames: sampled frames that could be read.
@@ -108,10 +108,17 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """A prediction, and the evidence of each person in `prediction.faces`, in that order."""
+    """A prediction, and what it was made from.
+
+    Attributes:
+      prediction: the verdict on the input.
+      evidence: of each person in `prediction.faces`, in that order.
+      decides: index of the person whose verdict is that of the input; None if there is nobody.
+    """
 
     prediction: Prediction
     evidence: list[Evidence] = field(default_factory=list)
+    decides: int | None = None
 
 
 @dataclass
@@ -262,18 +269,23 @@ def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
         note = f"quality not measured: {reason}"
         if people[-1].quality is None and note not in notes:
             notes.append(note)
-    least_real = min(people, key=lambda person: person.fidelity)
     fitted = detector.fidelity_model
-    status, reason = decide(fitted.calibration, fitted.scale, least_real)
+    verdicts = [decide(fitted.calibration, fitted.scale, person) for person in people]
+    # A face too poor to judge must not hide a clear fake beside it.
+    decides = min(
+        range(len(people)),
+        key=lambda i: (WORST_FIRST.index(verdicts[i][0]), people[i].fidelity),
+    )
+    status, reason = verdicts[decides]
     prediction = Prediction(
         status=status,
-        fidelity=least_real.fidelity,
-        p_fake=least_real.p_fake,
+        fidelity=people[decides].fidelity,
+        p_fake=people[decides].p_fake,
         faces=people,
         note=", ".join([*notes, reason] if reason else notes),
         **about,
     )
-    return Examination(prediction, evidence)
+    return Examination(prediction, evidence, decides)
 
 
 def decide(
