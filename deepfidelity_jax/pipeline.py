@@ -190,14 +190,10 @@ def _fit(trained: Trained) -> None:
             config, training.without(left_out), validation.without(left_out), scale
         )
         faces = controls.real_faces(schema.Records(folder, "validation"))
-        if faces and model.calibration.threshold_from == "validation":
-            scores = controls.score_changes(
-                trained.detector.fitted(model), faces, controls.DEGRADATIONS
-            )
-            limit = min(controls.fake_limit(scores), model.calibration.threshold)
-            model = replace(model, calibration=replace(model.calibration, fake_below=limit))
+        calibration = controls.with_limit(trained.detector.fitted(model), faces)
         # Prediction measures quality in the same way.
-        model = replace(model, provenance={"quality": metadata["quality"]})
+        measured = {"quality": metadata["quality"]}
+        model = replace(model, calibration=calibration, provenance=measured)
         stored.save(model, workdir / "fidelity.npz")
 
 

@@ -243,7 +243,7 @@ def _validation_videos(
     label = np.zeros(len(score), np.int64)
     label[faces.video] = faces.label
     level = Level(label, score, np.arange(len(score)))
-    if name not in ("median", "top_share") or model.calibration.threshold_from == "fixed":
+    if name not in ("median", "top_share") or not model.calibration.is_fitted:
         return level, model.calibration
     middle = model.scale.middle
     again = calibrate(score, label, middle=middle, method=model.calibration.method)
