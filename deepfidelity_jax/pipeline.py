@@ -35,7 +35,7 @@ from deepfidelity_jax.scoring import controls, evaluate
 from deepfidelity_jax.scoring.exported_features import Features, export_once
 from deepfidelity_jax.scoring.report import write_card, write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
-from deepfidelity_jax.workdir import Stages, claim
+from deepfidelity_jax.workdir import Stages, claim, read_config
 
 STAGES = ("prepare", "train", "fit", "evaluate")
 LEAKS = "leaks.json"  # in the workdir
@@ -119,6 +119,28 @@ def require_methods(config: ConfigDict, folder: Path) -> None:
         )
 
 
+def require_unseen_by_start(config: ConfigDict) -> None:
+    """InputError if training starts from a detector that has seen what is to be left out.
+
+    Official weights have no config that says what they have seen, and pass, converted or not.
+    """
+    left_out, start = set(config.train.get("leave_out", ())), config.get("init_from", "")
+    if not left_out or not start:
+        return
+    place = bundled.folder() if start == bundled.NAME else Path(start)
+    converted = checkpoint.latest_step(place / "checkpoints") == 0
+    if converted or not (place / "config.json").is_file():
+        return
+    source = read_config(place)
+    seen = sorted(left_out - set(source.get("train", {}).get("leave_out", ())))
+    if seen:
+        raise InputError(
+            f"config.train.leave_out names {', '.join(seen)}, but config.init_from={start} was "
+            f"trained with {'them' if len(seen) > 1 else 'it'}: start from a detector that was "
+            "trained without, or from none (--config.init_from=)"
+        )
+
+
 def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str) -> None:
     """Check the records in `folder` for leaks between splits, once."""
     report, stages = workdir / LEAKS, Stages(workdir)
@@ -190,14 +212,10 @@ def _fit(trained: Trained) -> None:
             config, training.without(left_out), validation.without(left_out), scale
         )
         faces = controls.real_faces(schema.Records(folder, "validation"))
-        if faces and model.calibration.threshold_from == "validation":
-            scores = controls.score_changes(
-                trained.detector.fitted(model), faces, controls.DEGRADATIONS
-            )
-            limit = min(controls.fake_limit(scores), model.calibration.threshold)
-            model = replace(model, calibration=replace(model.calibration, fake_below=limit))
+        calibration = controls.with_limit(trained.detector.fitted(model), faces)
         # Prediction measures quality in the same way.
-        model = replace(model, provenance={"quality": metadata["quality"]})
+        measured = {"quality": metadata["quality"]}
+        model = replace(model, calibration=calibration, provenance=measured)
         stored.save(model, workdir / "fidelity.npz")
 
 
@@ -267,10 +285,13 @@ def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
     """Check the files and folders that the options name, before anything is written.
 
     Raises:
-      InputError: one is missing or of the wrong kind, or there is nothing to train.
+      InputError: one is missing or of the wrong kind, there is nothing to train, or training starts
+        from what has seen the methods that are left out.
     """
     if mode in ("run", "prepare", "train"):
         checkpoint.require_usable(workdir)
+    if mode in ("run", "train"):
+        require_unseen_by_start(config)
     own, preparing = config.faces, mode in ("run", "prepare")
     needed = preparing and own.detector == "yunet" and not (workdir / "yunet.onnx").exists()
     if needed and not Path(own.yunet).is_file():

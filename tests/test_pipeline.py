@@ -209,6 +209,50 @@ def test_leaks_are_looked_for_once(finished, records_folder, tiny, tmp_path):
         pipeline.check_leaks(tiny, gone, work, "")
 
 
+@pytest.mark.parametrize("mode", ["run", "train"])
+def test_a_start_that_has_seen_what_is_left_out_is_refused(tiny, tmp_path, mode):
+    source = tmp_path / "source"
+    source.mkdir()
+
+    def check(start, *left_out):
+        tiny.init_from, tiny.train.leave_out = str(start), left_out
+        pipeline.check_place(tiny, tmp_path / "work", mode)
+
+    seen = json.loads(default.get_config().to_json())
+    for theirs, ours, refused in (
+        ((), ("swap",), "swap"),
+        (("morph",), ("swap", "morph", "generated"), "generated, swap"),
+        (("swap",), ("swap",), ""),
+        (("swap", "morph"), ("swap",), ""),
+        ((), (), ""),
+    ):
+        seen["train"]["leave_out"] = theirs
+        (source / "config.json").write_text(json.dumps(seen))
+        if not refused:
+            check(source, *ours)
+            continue
+        with pytest.raises(
+            InputError, match=f"leave_out names {refused}, but .*source was"
+        ) as told:
+            check(source, *ours)
+        assert "\n" not in str(told.value)
+    with pytest.raises(InputError, match="init_from=bundled was trained with it"):
+        check("bundled", "swap")
+    check("bundled")
+    check("", "swap")
+    (tmp_path / "official.pth").write_bytes(b"")
+    check(tmp_path / "official.pth", "swap")
+    del seen["train"]["leave_out"]  # as an earlier version wrote it, which left nothing out
+    (source / "config.json").write_text(json.dumps(seen))
+    with pytest.raises(InputError, match="leave_out names swap"):
+        check(source, "swap")
+    converted = source / "checkpoints" / "0"
+    (converted / "state").mkdir(parents=True)
+    for name in ("_CHECKPOINT_METADATA", "state/_METADATA"):
+        (converted / name).write_text("{}")
+    check(source, "swap")
+
+
 def test_a_method_that_is_not_there_cannot_be_left_out(records_folder, tiny):
     metadata = schema.metadata_of(records_folder)
     methods = {method for counts in metadata["faces_found"].values() for method in counts}

@@ -1,8 +1,7 @@
 """From the faces in a file to a verdict: every person is scored, alone and over all frames.
 
 `predict` takes one file; `examine` keeps what its verdict was made from, `examine_all` does so for
-many, and `write_all` writes their lines. The input as a whole gets the verdict of its least real
-person.
+many, and `write_all` writes their lines. The input as a whole gets the worst verdict of its people.
 """
 
 import contextlib
@@ -12,6 +11,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -25,6 +25,7 @@ from deepfidelity_jax.images import pictures
 AT_ONCE = 8  # faces scored in one call of the network, never fewer or more
 SMALLEST_FACE = 32  # pixels of the face's box; fewer show no trace of a forgery
 STATUSES = ("real", "fake", "uncertain", "no face", "unreadable")
+WORST_FIRST = ("fake", "uncertain", "real")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Prediction:
     Attributes:
       input: its path.
       status: one of STATUSES.
-      fidelity: that of the least real person; None if nothing could be scored.
+      fidelity: that of the person who decides; None if nothing could be scored.
       p_fake: the same.
       threshold: fidelity at and above which a person is real.
       frames: sampled frames that could be read.
@@ -108,10 +109,17 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """A prediction, and the evidence of each person in `prediction.faces`, in that order."""
+    """A prediction, and what it was made from.
+
+    Attributes:
+      prediction: the verdict on the input.
+      evidence: of each person in `prediction.faces`, in that order.
+      decides: index of the person whose verdict is that of the input; None if there is nobody.
+    """
 
     prediction: Prediction
     evidence: list[Evidence] = field(default_factory=list)
+    decides: int | None = None
 
 
 @dataclass
@@ -262,38 +270,52 @@ def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
         note = f"quality not measured: {reason}"
         if people[-1].quality is None and note not in notes:
             notes.append(note)
-    least_real = min(people, key=lambda person: person.fidelity)
     fitted = detector.fidelity_model
-    status, reason = decide(fitted.calibration, fitted.scale, least_real)
+    verdicts = [decide(fitted.calibration, fitted.scale, person) for person in people]
+    # Faces that cannot be judged are set aside if others can be: a face in the background neither
+    # hides a fake nor puts a portrait in doubt.
+    judged = [i for i, verdict in enumerate(verdicts) if verdict.judged] or range(len(people))
+    if aside := len(people) - len(judged):
+        notes.append(f"{aside} of {len(people)} faces are too small or too poor to judge")
+    decides = min(judged, key=lambda i: (WORST_FIRST.index(verdicts[i].status), people[i].fidelity))
+    status, reason, _ = verdicts[decides]
     prediction = Prediction(
         status=status,
-        fidelity=least_real.fidelity,
-        p_fake=least_real.p_fake,
+        fidelity=people[decides].fidelity,
+        p_fake=people[decides].p_fake,
         faces=people,
         note=", ".join([*notes, reason] if reason else notes),
         **about,
     )
-    return Examination(prediction, evidence)
+    return Examination(prediction, evidence, decides)
 
 
-def decide(
-    calibration: Calibration, scale: FidelityScale | None, person: PersonScore
-) -> tuple[str, str]:
-    """The verdict on a person, one of STATUSES, and why it is uncertain if it is.
+class Verdict(NamedTuple):
+    """The verdict on a person, one of STATUSES, why it is uncertain, and whether it was judged."""
+
+    status: str
+    reason: str = ""
+    judged: bool = True
+
+
+def decide(calibration: Calibration, scale: FidelityScale | None, person: PersonScore) -> Verdict:
+    """The verdict on a person.
 
     Only a detector that was fitted with an abstention band is ever uncertain.
     """
     verdict, limit = str(calibration.verdicts(person.fidelity)), calibration.fake_below
     if limit is None:
-        return verdict, ""
-    side = min(person.bbox[2:])
+        return Verdict(verdict)
+    side, reason = min(person.bbox[2:]), ""
     if side < SMALLEST_FACE:
-        return "uncertain", f"uncertain: the face is {side:.0f} pixels wide, too small to judge"
-    if person.quality is not None and scale is not None and person.quality < scale.real_quality[0]:
-        return "uncertain", "uncertain: the quality is below that of the training faces"
+        reason = f"uncertain: the face is {side:.0f} pixels wide, too small to judge"
+    elif person.quality is not None and scale and person.quality < scale.real_quality[0]:
+        reason = "uncertain: the quality is below that of the training faces"
+    if reason:
+        return Verdict("uncertain", reason, judged=False)
     if verdict == "uncertain":
-        return verdict, f"uncertain: below the threshold, but fakes are below {limit:.4f}"
-    return verdict, ""
+        reason = f"uncertain: below the threshold, but fakes are below {limit:.4f}"
+    return Verdict(verdict, reason)
 
 
 def _summarise(detector, number: int, own: Evidence) -> PersonScore:

@@ -1,12 +1,13 @@
 """The table of an ablation: means over seeds, and paired differences to the base.
 
 A difference compares a cell with the base run of the same seed on the same test faces. Its interval
-and p value come from a bootstrap that draws seeds, and videos within each seed, with replacement;
-both runs of a pair see the same draws. What both share, hard videos and lucky splits, cancels out.
+and p value come from a bootstrap that draws videos and seeds with replacement. Both runs of a pair
+see the same draws, so that what they share, such as hard videos, cancels out. A video is drawn once
+for all seeds that test it: what a method gains on it by chance, it gains in every seed.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from scipy import stats
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
-from deepfidelity_jax.scoring.table import Predictions, group_videos
+from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
 from deepfidelity_jax.statistics.intervals import Sample, draw_clusters
 from deepfidelity_jax.statistics.paired import bootstrap_p, holm
 from deepfidelity_jax.statistics.ranking import auc
@@ -119,23 +120,25 @@ def paired_difference(
       seed: of its draws.
 
     Returns:
-      Difference, low, high, p; the last three are None without replicates.
+      Difference, low, high, p; the last three are None without replicates that hold both classes.
 
     Raises:
       InputError: the two of a pair were tested on different faces.
     """
-    differences = []
-    for number, (base, other) in enumerate(pairs):
+    for base, other in pairs:
         _require_same_faces(base, other)
-        grouped, changed = group_videos(base), group_videos(other)
-        draws = draw_clusters(grouped.label, seed + number, replicates)
+    videos = [group_videos(base) for base, _ in pairs]
+    differences = []
+    drawn_together = draw_videos(videos, seed, replicates)
+    for (base, other), grouped, draws in zip(pairs, videos, drawn_together, strict=True):
         if level == "frame":
             label, weights = base.label, draws[:, grouped.of_frame]
             scores = base.fidelity, other.fidelity
         else:
             label, weights = grouped.label, draws
-            scores = grouped.fidelity, changed.fidelity
-        before, after = (auc(Sample(label, score, weights)) for score in scores)
+            scores = grouped.fidelity, group_videos(other).fidelity
+        with np.errstate(invalid="ignore"):  # a replicate without one class is NaN
+            before, after = (auc(Sample(label, score, weights)) for score in scores)
         differences.append(after - before)
     drawn: Float[np.ndarray, "pairs r"] = np.stack(differences)
     if not np.isfinite(drawn[:, 0]).all():
@@ -146,8 +149,25 @@ def paired_difference(
     rng = np.random.default_rng(seed)
     seeds = rng.integers(len(pairs), size=(replicates, len(pairs)))
     means = drawn[seeds, 1 + np.arange(replicates)[:, None]].mean(axis=1)
+    means = means[np.isfinite(means)]
+    if not means.size:
+        return difference, None, None, None
     low, high = np.percentile(means, [2.5, 97.5])
     return difference, float(low), float(high), bootstrap_p(means)
+
+
+def draw_videos(
+    videos: Sequence[Videos], seed: int, replicates: int
+) -> Iterator[Float[np.ndarray, "r v"]]:
+    """How often each video occurs in each replicate, the same in every test set that holds it.
+
+    Fakes and reals are drawn apart, as many as all test sets hold together. Row 0 is the data.
+    """
+    keys = [list(zip(own.dataset, own.video_id, own.label, strict=True)) for own in videos]
+    place = {key: i for i, key in enumerate(sorted(set().union(*keys)))}
+    draws = draw_clusters(np.array([label for *_, label in place]), seed, replicates)
+    for own in keys:
+        yield draws[:, [place[key] for key in own]]
 
 
 def summarize_methods(results: Sequence[Result]) -> tuple[list[str], list[dict[str, Any]]]:

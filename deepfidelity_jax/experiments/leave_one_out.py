@@ -37,7 +37,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
       The metrics of each run, by the method left out.
 
     Raises:
-      InputError: fewer than two methods, or one that the test split does not hold.
+      InputError: fewer than two methods, one that the test split does not hold, or one that
+        `config.init_from` was trained with.
     """
     groups = tuple(config.leave_one_out)
     methods = [method for group in groups for method in group.split("+")]

@@ -59,6 +59,11 @@ class Calibration:
         if self.fake_below is not None and not self.fake_below <= self.threshold:
             raise InputError(f"not a calibration: fake below {self.fake_below}")
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether validation placed the curve; temperature scaling fits it to a fixed threshold."""
+        return self.threshold_from == "validation" or self.method == "temperature"
+
     def verdicts(self, fidelity: Scores) -> np.ndarray:
         """'real', 'uncertain' or 'fake' for each fidelity."""
         limit = self.threshold if self.fake_below is None else self.fake_below

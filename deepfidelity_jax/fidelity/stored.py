@@ -7,7 +7,7 @@ earlier version lacks has its default.
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,15 @@ CURVE, VALIDATION = "calibration_", "validation_"  # beginnings of the names of 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """The validation scores: fidelity, label and video of each face."""
+    """The validation scores: fidelity, label, video and file of each face.
+
+    A video here is one person of its file. file: None in what an earlier version wrote.
+    """
 
     fidelity: Float32[np.ndarray, "n"]
     label: Int[np.ndarray, "n"]
     video: Int[np.ndarray, "n"]
+    file: Int[np.ndarray, "n"] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
         arrays[f"{CURVE}{number}"] = np.array(row, np.float64)
     if model.validation is not None:
         for name, column in vars(model.validation).items():
-            arrays[VALIDATION + name] = np.asarray(column)
+            if column is not None:
+                arrays[VALIDATION + name] = np.asarray(column)
     if calibration["method"] == "platt":
         del calibration["method"]  # as earlier versions wrote it
     text = json.dumps(
@@ -129,8 +134,10 @@ def _validation(stored) -> Validation | None:
     """The validation scores, if there are any. Raises ValueError if they are damaged."""
     if VALIDATION + "fidelity" not in stored.files:
         return None
-    found = Validation(*(stored[VALIDATION + name] for name in ("fidelity", "label", "video")))
-    alike = len({column.shape for column in vars(found).values()}) == 1
+    names = (field.name for field in fields(Validation))
+    columns = {name: stored[VALIDATION + name] for name in names if VALIDATION + name in stored}
+    found = Validation(**columns)
+    alike = len({column.shape for column in columns.values()}) == 1
     if not (alike and np.isfinite(found.fidelity).all() and np.isin(found.label, (0, 1)).all()):
         raise ValueError("validation")
     return found

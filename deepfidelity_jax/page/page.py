@@ -94,16 +94,16 @@ def _describe(detector, path: Path, found: Examination, report: Report) -> dict[
         "card": _card(detector),
         "repeat": _repeat(detector, path, prediction),
     }
-    if not people:
+    least = found.decides
+    if least is None:
         return context
-    least = min(range(len(people)), key=lambda i: people[i].fidelity)
     own = found.evidence[least]
     images = [decode_image(crop.image) for crop in own.crops]
     features = detector.features(np.stack(images))
     return context | {
         "least": people[least],
         "scale": describe_scale(
-            detector.fidelity_model, {i: people[i].fidelity for i in choose_people(people)}
+            detector.fidelity_model, {i: people[i].fidelity for i in choose_people(people, least)}
         ),
         "grounds": list_grounds(detector, people[least]),
         "doubts": list_doubts(detector, prediction, people[least], own, features),

@@ -16,7 +16,7 @@ from deepfidelity_jax.images import media, pictures, videos
 from deepfidelity_jax.page.faces import encode_within, show_faces
 from deepfidelity_jax.page.wording import clock
 
-PEOPLE = 8  # with pictures, the least real ones; others have a row in a table
+PEOPLE = 8  # with pictures: who decides and the least real; others have a row in a table
 FRAME = 560  # pixels of the longer side of a frame that is shown
 BYTES = 60_000  # at most, of its JPEG
 DOTS = 200  # frames; of more, those without a face on the page have no dot and may have no row
@@ -36,9 +36,10 @@ class Lane:
     ends: tuple[float, float]
 
 
-def choose_people(people: Sequence[PersonScore]) -> list[int]:
-    """The people with pictures, in the order of their numbers."""
-    return sorted(sorted(range(len(people)), key=lambda i: people[i].fidelity)[:PEOPLE])
+def choose_people(people: Sequence[PersonScore], decides: int | None = None) -> list[int]:
+    """The people with pictures, in the order of their numbers; `decides` is one of them."""
+    ranked = sorted(range(len(people)), key=lambda i: (i != decides, people[i].fidelity))
+    return sorted(ranked[:PEOPLE])
 
 
 def choose_faces(own: Evidence) -> dict[int, str]:
@@ -69,7 +70,7 @@ def describe_people(
       report: told each step and how much of it is done.
     """
     scores, evidence = found.prediction.faces, found.evidence
-    shown = choose_people(scores)
+    shown = choose_people(scores, found.decides)
     chosen = {i: choose_faces(evidence[i]) for i in shown}
     crops = [evidence[i].crops[k] for i in shown for k in chosen[i]]
     faces, most, apart = show_faces(

@@ -8,6 +8,7 @@ the head ignores the change; above, it takes it for a forgery; below, for a sign
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -16,6 +17,7 @@ from jaxtyping import Float, UInt8
 
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.faces.geometry import complete_landmarks
+from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.forgeries import graded
 from deepfidelity_jax.forgeries.families import joins, masks, treatments, warps
@@ -155,6 +157,22 @@ def measure(
     return entry
 
 
+def with_limit(detector: Detector, faces: Sequence[dict[str, Any]]) -> Calibration:
+    """The detector's calibration, with the limit below which a face is called fake.
+
+    Unchanged if there are no real faces, or validation could not place the calibration.
+
+    Args:
+      detector: fitted, without a limit.
+      faces: from `real_faces`, of validation.
+    """
+    calibration = detector.fidelity_model.calibration
+    if not faces or not calibration.is_fitted:
+        return calibration
+    limit = fake_limit(score_changes(detector, faces, DEGRADATIONS))
+    return replace(calibration, fake_below=min(limit, calibration.threshold))
+
+
 def fake_limit(
     scores: dict[str, tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]],
 ) -> float:
@@ -162,8 +180,8 @@ def fake_limit(
 
     The lowest limit of the untouched faces and of the faces after each degradation.
     """
-    limits = [
-        np.quantile(fidelity, ALLOWED if name == UNTOUCHED else ALLOWED_DEGRADED)
-        for name, (_, fidelity) in scores.items()
-    ]
+    limits = []
+    for name, (_, fidelity) in scores.items():
+        share = ALLOWED if name == UNTOUCHED else ALLOWED_DEGRADED
+        limits.append(np.sort(fidelity)[int(share * len(fidelity))])  # so many lie below it
     return float(min(limits))

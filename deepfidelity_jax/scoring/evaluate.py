@@ -25,7 +25,7 @@ from deepfidelity_jax.scoring.exported_features import Features
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.statistics import groups as by_group
 from deepfidelity_jax.statistics import operating, reliability
-from deepfidelity_jax.statistics.aggregation import aggregate
+from deepfidelity_jax.statistics.aggregation import aggregate, join_people, least
 from deepfidelity_jax.statistics.intervals import Level
 from deepfidelity_jax.workdir import write_json
 
@@ -51,7 +51,8 @@ def fit(
         f"threshold {calibration.threshold:.4f}, "
         f"{'from validation' if not calibration.note else 'fixed: ' + calibration.note}"
     )
-    kept = stored.Validation(scores, validation.label, video)
+    _, file = np.unique(validation.path, return_inverse=True)
+    kept = stored.Validation(scores, validation.label, video, file)
     return stored.FidelityModel(scale, regressor, calibration, validation=kept)
 
 
@@ -228,7 +229,7 @@ def _validation_videos(
     """The validation videos by an aggregate, and the calibration for such scores.
 
     The calibration was fitted on means, which are also the scores of people. For others it is
-    fitted again.
+    fitted again. No videos if fidelity.npz does not hold what they take.
     """
     faces = model.validation
     if faces is None and name in ("median", "top_share"):
@@ -241,8 +242,14 @@ def _validation_videos(
     score = aggregate(name, faces.fidelity, faces.video, share)
     label = np.zeros(len(score), np.int64)
     label[faces.video] = faces.label
-    level = Level(label, score, np.arange(len(score)))
-    if name not in ("median", "top_share") or model.calibration.threshold_from == "fixed":
+    if name == "least_person":
+        if faces.file is None:
+            return None, model.calibration
+        lead, unit = join_people(score, label, faces.video, faces.file)
+        score, label = least(score, unit), label[lead]
+    # Rounded as the scores that meet the thresholds are: a threshold is one of these.
+    level = Level(label, score.astype(np.float32), np.arange(len(score)))
+    if name not in ("median", "top_share") or not model.calibration.is_fitted:
         return level, model.calibration
     middle = model.scale.middle
     again = calibrate(score, label, middle=middle, method=model.calibration.method)

@@ -207,20 +207,10 @@ def group_videos(table: Predictions, aggregate: str = "mean", share: float = 0.1
 
 def _join_people(table: Predictions, people: Videos) -> Videos:
     """The videos whose rows share a file as one, with the score of the least real of them."""
-    files = {key: i for i, key in enumerate(zip(table.dataset, table.path, strict=True))}
-    of_file = np.array(
-        [files[key] for key in zip(table.dataset, table.path, strict=True)], np.int64
-    )
-    connected = aggregation.components(people.of_frame, of_file)
-    file_of = np.zeros(len(people.label), np.int64)
-    file_of[people.of_frame] = connected
-    _, first, unit = np.unique(file_of, return_index=True, return_inverse=True)
-    order = np.argsort(first)  # in the order of their first person
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    unit = rank[unit]
-    least_real = np.lexsort((people.fidelity, people.label, unit))
-    lead = least_real[np.unique(unit[least_real], return_index=True)[1]]  # a fake, if there is one
+    keys = list(zip(table.dataset, table.path, strict=True))
+    number = {key: i for i, key in enumerate(keys)}
+    of_file = np.array([number[key] for key in keys], np.int64)
+    lead, unit = aggregation.join_people(people.fidelity, people.label, people.of_frame, of_file)
     return Videos(
         dataset=people.dataset[lead],
         video_id=people.video_id[lead],

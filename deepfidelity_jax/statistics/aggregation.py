@@ -43,12 +43,38 @@ def aggregate(
     """The score of each video, by the aggregate's name; `share` is that of `top_share`.
 
     A video shows one person (a clip of two people is two videos), so that `least_person` is the
-    mean here; `table.group_videos` joins the people of a file.
+    mean here; `join_people` then joins those of a file.
     """
     score = np.asarray(score, np.float64)
     if name == "median":
         return median(score, video)
     return top_share(score, video, share) if name == "top_share" else mean(score, video)
+
+
+def join_people(
+    score: Float[np.ndarray, "p"],
+    label: Int[np.ndarray, "p"],
+    person: Int[np.ndarray, "n"],
+    file: Int[np.ndarray, "n"],
+) -> tuple[Int[np.ndarray, "u"], Int[np.ndarray, "p"]]:
+    """People whose rows share a file, as one unit.
+
+    Args:
+      score: of each person.
+      label: of each person, 0 fake, 1 real.
+      person: of each row.
+      file: of each row.
+
+    Returns:
+      Of each unit the person whose label is its own: the least real fake, or the least real of all.
+      Of each person the unit, numbered in the order of their first people.
+    """
+    connected = np.zeros(len(label), np.int64)
+    connected[person] = components(person, file)
+    _, first, unit = np.unique(connected, return_index=True, return_inverse=True)
+    unit = np.argsort(np.argsort(first))[unit]
+    least_real = np.lexsort((score, label, unit))
+    return least_real[np.unique(unit[least_real], return_index=True)[1]], unit
 
 
 def components(*columns: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:

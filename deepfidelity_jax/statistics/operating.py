@@ -144,7 +144,7 @@ def describe(
     """
     points = {"verdict": (threshold, threshold_from, "")}
     if validation is None:
-        why = "the validation scores are unknown: the regressor was fitted by an earlier version"
+        why = "validation's scores are unknown, or its files: fitted by an earlier version"
         points |= {"wanted_fpr": (None, "", why), "lowest_cost": (None, "", why)}
     else:
         n = int(np.sum(validation.label == REAL))

@@ -1,13 +1,15 @@
 """Files to lines: what is found in folders, what a line says, and who gives the verdict."""
 
+import itertools
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from deepfidelity_jax.detector.finding import Input, stamp
+from deepfidelity_jax.detector.finding import Found, Input, stamp
 from deepfidelity_jax.detector.predict import (
     AT_ONCE,
     STATUSES,
@@ -16,12 +18,16 @@ from deepfidelity_jax.detector.predict import (
     Prediction,
     decide,
     examine_all,
+    examine_found,
     predict,
     write_all,
 )
+from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.faces.detection import FaceSettings
+from deepfidelity_jax.faces.tracking import Person
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FidelityScale
+from deepfidelity_jax.images.pictures import encode_image
 
 
 class Stand:
@@ -175,12 +181,71 @@ def decided(fake_below, seen):
     ],
 )
 def test_where_nothing_can_be_claimed_nothing_is(seen, status, words):
-    found, reason = decided(0.3, seen)
+    found, reason, judged = decided(0.3, seen)
     assert found == status
+    assert judged == ("pixels wide" not in reason and "quality" not in reason)
     assert words in reason
     assert bool(reason) == (status == "uncertain")
 
 
 def test_without_a_band_every_verdict_is_real_or_fake():
     for seen in (person(0.4), person(0.4, side=20.0), person(0.4, quality=0.1)):
-        assert decided(None, seen) == ("fake", "")
+        assert decided(None, seen) == ("fake", "", True)
+
+
+def examined(people):
+    """What is said of an input that shows people of this (fidelity, side, quality)."""
+    stand, found = Stand(), []
+    stand.fidelity_model = SimpleNamespace(
+        calibration=Calibration(-10.0, 0.5, "validation", fake_below=0.3),
+        scale=FidelityScale((0.1, 0.9), (0.2, 0.9)),
+    )
+    for fidelity, side, _ in people:
+        pixels = np.full((16, 16, 3), round(255 * fidelity), np.uint8)
+        box, points = np.float32([0, 0, side, side]), np.zeros((5, 2), np.float32)
+        found.append(Person((Crop(0, 0.0, encode_image(pixels), pixels, box, points, 0.9),)))
+    stamped, qualities = {"bytes": 1, "modified": ""}, [[quality] for *_, quality in people]
+    (examination,) = examine_found(
+        stand, [(Input(Path("a.jpg")), Found(stamped, tuple(found), 1, qualities=qualities))]
+    )
+    return examination
+
+
+# Every verdict, and whatever can stand in the background: tiny or bad, of any fidelity.
+ANYONE = list(itertools.product((0.05, 0.2, 0.4, 0.7), (20.0, 80.0), (0.1, 0.5)))
+
+
+def test_an_input_gets_the_worst_verdict_of_those_who_can_be_judged():
+    """Nobody who joins a fake hides it; a face in the background puts nobody in doubt."""
+    alone = {person: examined([person]).prediction.status for person in ANYONE}
+    assert set(alone.values()) == {"real", "uncertain", "fake"}
+    judged = {person for person in ANYONE if person[1:] == (80.0, 0.5)}
+    for people in itertools.product(ANYONE, repeat=2):
+        seen = {alone[person] for person in people if person in judged} or {"uncertain"}
+        worst = next(status for status in ("fake", "uncertain", "real") if status in seen)
+        found = examined(people).prediction
+        assert found.status == worst, people
+        aside = sum(person not in judged for person in people)
+        assert ("1 of 2 faces" in found.note) == (aside == 1)
+    crowd = examined(ANYONE).prediction
+    assert crowd.status == "fake"
+    assert len(crowd.faces) == len(ANYONE)
+
+
+def test_scores_and_reason_are_those_of_whoever_decides():
+    tiny, bad, fake = (0.05, 20.0, 0.5), (0.1, 80.0, 0.1), (0.2, 80.0, 0.5)
+    doubtful = (0.4, 80.0, 0.5)
+    for people, decides, words in (
+        ([fake, doubtful], 0, ""),
+        ([tiny, bad, fake, doubtful], 2, "2 of 4 faces are too small or too poor to judge"),
+        ([doubtful, bad, (0.7, 80.0, 0.5)], 0, "fakes are below"),
+        ([(0.7, 80.0, 0.5), tiny], 0, "1 of 2 faces"),
+        ([(0.7, 20.0, 0.5), bad], 1, "quality is below"),
+    ):
+        found = examined(people)
+        own = found.prediction.faces[decides]
+        assert found.decides == decides
+        assert (found.prediction.fidelity, found.prediction.p_fake) == (own.fidelity, own.p_fake)
+        assert words in found.prediction.note
+        assert bool(words) == bool(found.prediction.note)
+    assert examined([]).decides is None

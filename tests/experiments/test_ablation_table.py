@@ -12,6 +12,7 @@ from deepfidelity_jax.experiments.ablation_table import (
     NONE,
     Result,
     describe,
+    draw_videos,
     half_interval,
     paired_difference,
     summarize,
@@ -20,6 +21,7 @@ from deepfidelity_jax.experiments.ablation_table import (
     write_methods,
 )
 from deepfidelity_jax.scoring import metrics
+from deepfidelity_jax.scoring.table import group_videos
 
 
 def shifted(predictions, by):
@@ -76,6 +78,48 @@ def test_by_chance_alone_p_is_small_as_often_as_it_says():
         ]
         small += paired_difference([tuple(noisy)], "video", 200)[3] < 0.2
     assert 8 <= small <= 34
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+@pytest.mark.parametrize("shared", [1.0, 0.5], ids=["same videos", "half the videos"])
+def test_more_seeds_do_not_stand_in_for_more_videos(seeds, shared):
+    """Two methods of equal worth, each of which does better on some videos than on others, with
+    every seed: p below .2 in about a fifth of the trials, however many seeds test those videos."""
+    small, n, held = 0, 40, round(40 * shared)
+    label = np.arange(n) % 2
+    for trial in range(100):
+        rng = np.random.default_rng(trial)
+        liking = rng.normal(size=(2, n))  # of each method, for each video
+        pairs = []
+        for _ in range(seeds):
+            own = np.sort(rng.permutation(n)[:held]) if shared < 1 else np.arange(n)
+            scores = label + liking + 0.1 * rng.normal(size=(2, n))
+            ids = [f"v{i}" for i in own]
+            pairs.append(tuple(table(label[own], score[own], ids) for score in scores))
+        small += paired_difference(pairs, "video", 100)[3] < 0.2
+    assert 8 <= small <= 34
+
+
+def test_a_video_is_drawn_once_for_all_seeds_that_test_it():
+    """Fakes and reals are drawn apart, and videos of one name and two classes are two."""
+    first = table([1, 0, 0, 1], [0.0] * 4, ["a", "b", "c", "d"])
+    other = table([0, 0, 1, 1], [0.0] * 4, ["c", "e", "a", "b"])
+    videos = [group_videos(own) for own in (first, other)]
+    draws = list(draw_videos(videos, 0, 50))
+    assert [own.shape for own in draws] == [(51, 4), (51, 4)]
+    assert all((own[0] == 1).all() for own in draws), "the data itself"
+    (a, b, c, d), (a_again, b_real, c_again, e) = (own.T for own in draws)
+    assert (a == a_again).all()
+    assert (c == c_again).all()
+    assert (b != b_real).any()
+    assert (a + d + b_real == 3).all()
+    assert (b + c + e == 3).all()
+
+
+def test_a_replicate_without_one_class_does_not_count():
+    alone, many = table([1, 0], [0.9, 0.1], ["a", "b"]), simulated(np.random.default_rng(0))
+    found = paired_difference([(alone, alone), (many, shifted(many, 0.5))], "video", 50)
+    assert np.isfinite(found).all()
 
 
 def test_other_faces_are_refused():

@@ -10,6 +10,7 @@ from PIL import Image
 
 from deepfidelity_configs import leave_one_out as proof
 from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import leave_one_out
 from deepfidelity_jax.forgeries.families import FAMILIES
 from deepfidelity_jax.options import checks
@@ -85,6 +86,36 @@ def test_what_cannot_be_left_out_is_told_at_once(run, people, tmp_path):
     asked = options(people, tmp_path / "proof")
     assert_told(run(*asked, "--mode=train"), "--mode=train is not for a config of several")
     assert not (tmp_path / "proof").exists()
+
+
+def test_no_training_starts_from_what_has_seen_the_method(people, run, tmp_path, monkeypatch):
+    """The table would be of methods that the detector knows."""
+
+    class Begun(Exception):
+        pass
+
+    def begin(*args):
+        raise Begun
+
+    monkeypatch.setattr(leave_one_out.pipeline, "run", begin)
+    asked = options(people, tmp_path / "proof")
+    told = run(*asked, "--config.init_from=bundled")
+    assert_told(told, "leave_out names swap, but config.init_from=bundled was trained with it")
+    assert not (tmp_path / "proof").exists()
+
+    source = tmp_path / "source"
+    source.mkdir()
+    config = checks.checked(proof.get_config()).unlock()
+    config.init_from = str(source)
+    for left_out, ends in (
+        (("swap",), InputError),  # the start has seen the other one
+        (("swap", "inpainted"), Begun),
+    ):
+        values = config.to_dict() | {"train": {"leave_out": left_out}}
+        (source / "config.json").write_text(json.dumps(values))
+        config.leave_one_out = ("swap", "inpainted")
+        with pytest.raises(ends):
+            leave_one_out.run(config, tmp_path / "proof")
 
 
 def test_a_plan_is_the_config_without_one_method(tmp_path):

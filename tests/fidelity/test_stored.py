@@ -86,16 +86,20 @@ def test_every_calibration_comes_back(model, tmp_path, method):
     label = np.arange(60) % 2
     fidelity = (0.3 + 0.3 * label + 0.1 * r.normal(size=60)).astype(np.float32)
     fitted = calibrate(fidelity, label, middle=0.5, method=method)
-    kept = Validation(fidelity, label, np.arange(60))
+    kept = Validation(fidelity, label, np.arange(60), np.arange(60) // 2)
     save(replace(model, calibration=fitted, validation=kept), tmp_path / "f.npz")
     found = load(tmp_path / "f.npz")
     assert found.calibration == fitted
-    for name in ("fidelity", "label", "video"):
+    for name in ("fidelity", "label", "video", "file"):
         np.testing.assert_array_equal(getattr(found.validation, name), getattr(kept, name))
     with np.load(tmp_path / "f.npz") as stored:
         arrays = dict(stored)
     assert ("calibration_0" in arrays) == (method in ("isotonic", "beta"))
-    for wrong in ({"validation_fidelity": fidelity[:-1]}, {"validation_label": label + 1}):
+    for wrong in (
+        {"validation_fidelity": fidelity[:-1]},
+        {"validation_label": label + 1},
+        {"validation_file": label[:-1]},
+    ):
         np.savez(tmp_path / "f.npz", **{**arrays, **wrong})
         assert_refused(tmp_path / "f.npz")
     if method in ("isotonic", "beta"):
@@ -114,6 +118,18 @@ def test_a_file_of_an_earlier_version_is_read(model, tmp_path):
         assert set(stored.files) == {"meta", *model.regressor.arrays._fields}
         assert '"method"' not in str(stored["meta"])
     assert load(tmp_path / "f.npz").validation is None
+
+
+def test_validation_of_an_earlier_version_is_read(model, tmp_path):
+    """It has the scores, and does not tell the files."""
+    kept = Validation(np.float32([0.1, 0.9]), np.array([0, 1]), np.array([0, 1]))
+    save(replace(model, validation=kept), tmp_path / "f.npz")
+    with np.load(tmp_path / "f.npz") as stored:
+        own = {name for name in stored.files if name.startswith("validation_")}
+    assert own == {"validation_fidelity", "validation_label", "validation_video"}
+    found = load(tmp_path / "f.npz").validation
+    assert found.file is None
+    np.testing.assert_array_equal(found.fidelity, kept.fidelity)
 
 
 def test_device_arrays_are_saved_alike(model, tmp_path):

@@ -34,6 +34,10 @@ def test_the_least_real_people_are_shown_in_their_order():
     assert len(shown) == people.PEOPLE
     left = set(range(12)) - set(shown)
     assert min(scores[i].fidelity for i in left) > max(scores[i].fidelity for i in shown)
+    most_real = max(left, key=lambda i: scores[i].fidelity)
+    shown = people.choose_people(scores, decides=most_real)
+    assert len(shown) == people.PEOPLE
+    assert most_real in shown, "whoever decides is always shown"
 
 
 def test_lowest_highest_and_typical_faces_are_shown_once_each():

@@ -8,7 +8,7 @@ import pytest
 
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax.detector.load import Detector
-from deepfidelity_jax.fidelity.calibration import Calibration
+from deepfidelity_jax.fidelity.calibration import METHODS, Calibration, calibrate
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.images.pictures import encode_image
 from deepfidelity_jax.scoring import controls
@@ -88,6 +88,14 @@ def test_the_limit_keeps_the_promise_on_every_degradation():
     assert shares["blur of 3 px"] == pytest.approx(0.02, abs=0.004), "and no lower than it must be"
 
 
+@pytest.mark.parametrize("count", [1, 7, 50, 99, 100, 101, 250, 300])
+def test_the_limit_keeps_the_promise_for_any_number_of_faces(count):
+    fidelity = np.random.default_rng(count).permutation(count) / count
+    for name, allowed in (("untouched", 0.01), ("JPEG 50", 0.02)):
+        limit = controls.fake_limit({name: (np.zeros(count), fidelity)})
+        assert (fidelity < limit).sum() == int(allowed * count)
+
+
 class Sharpness(Detector):
     """A detector that takes sharp faces for real: class score and fidelity are their gradient."""
 
@@ -101,6 +109,38 @@ class Sharpness(Detector):
     def fidelity(self, images):
         steps = np.abs(np.diff(images.astype(np.float32), axis=2)).mean(axis=(1, 2, 3))
         return (steps / 6).astype(np.float32)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_calibration_has_a_limit_that_keeps_the_promise(method):
+    """Placed on the same validation, whose fakes are less sharp than its real faces."""
+    rng, faces = np.random.default_rng(0), []
+    for number in range(60):
+        noise = rng.normal(128, 8 + number / 4, (48, 48, 3)).clip(0, 255).astype(np.uint8)
+        faces.append({
+            "image": encode_image(noise), "landmarks": np.zeros((5, 2), np.float32),
+            "video_id": f"v{number}", "label": REAL,
+        })  # fmt: skip
+    detector = Sharpness()
+    real = detector.fidelity(np.stack(controls.change_faces(faces, None))).astype(np.float64)
+    fidelity, label = np.r_[real, real / 3], np.repeat([REAL, FAKE], 60)
+    found = calibrate(fidelity, label, middle=float(fidelity.mean()), method=method)
+    detector.fidelity_model.calibration = found
+    limited = controls.with_limit(detector, faces)
+    assert limited.method == method
+    assert limited.fake_below is not None
+    assert (limited.verdicts(real) == "fake").mean() <= 0.01
+    assert "uncertain" in limited.verdicts(fidelity), "below the threshold, above the limit"
+
+
+def test_without_usable_validation_there_is_no_limit(records):
+    detector = Sharpness()
+    for method in METHODS:
+        upside_down = np.array([0.9, 0.8, 0.2, 0.1]), np.array([FAKE, FAKE, REAL, REAL])
+        fixed = calibrate(*upside_down, middle=0.5, method=method)
+        detector.fidelity_model.calibration = fixed
+        assert controls.with_limit(detector, controls.real_faces(records)) == fixed
+        assert fixed.fake_below is None
 
 
 def test_a_detector_of_sharpness_is_found_out(records):

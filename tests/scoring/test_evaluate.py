@@ -11,11 +11,13 @@ from scipy.stats import spearmanr
 from deepfidelity_configs import default
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.alternatives import fit_alternative
+from deepfidelity_jax.fidelity.calibration import p_fake
 from deepfidelity_jax.fidelity.regressor import balance
 from deepfidelity_jax.fidelity.scale import fit_scale, scale
 from deepfidelity_jax.scoring import evaluate
 from deepfidelity_jax.scoring.exported_features import Features
-from deepfidelity_jax.scoring.table import Predictions, read_groups
+from deepfidelity_jax.scoring.table import Predictions, group_videos, read_groups
+from deepfidelity_jax.statistics.aggregation import AGGREGATES
 
 
 def features(videos=20, frames=2, seed=0, shift=2.0):
@@ -179,6 +181,52 @@ def test_an_aggregate_needs_a_threshold_of_its_own(fitted, tmp_path):
     config.eval.aggregate = "mean"
     found = evaluate.evaluate(config, before, features(seed=2)[1], "test", tmp_path)
     assert "unknown" in found["operating_points"]["lowest_cost"]["note"]["threshold"]
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+@pytest.mark.parametrize("fpr", [0.05, 0.1, 0.3])
+def test_on_validation_itself_no_more_reals_are_called_fake_than_wanted(aggregate, fpr, tmp_path):
+    """Whatever a unit is; here many files show several people."""
+    fitted_scale, training = features()
+    validation = features(videos=240, frames=3, seed=1, shift=0.3)[1]
+    order, real = np.divmod(np.arange(720) // 3, 2)  # of a person in the class
+    file = np.where(real & (order < 60), order // 3, 100 + 2 * order + real)  # three reals
+    file = np.where(order >= 100, 1000 + order, file)  # a real one and a fake one
+    validation = replace(validation, path=file.astype(str))
+    config = default.get_config()
+    config.eval.bootstrap, config.eval.aggregate, config.eval.wanted_fpr = 0, aggregate, fpr
+    model = evaluate.fit(config, training, validation, fitted_scale)
+    found = evaluate.evaluate(config, model, validation, "validation", tmp_path)
+    points = found["operating_points"]
+    reals = points["n_videos_real"]
+    assert reals == (60 if aggregate == "least_person" else 120)
+    assert points["wanted_fpr"]["fpr"] == pytest.approx(int(fpr * reals + 1e-9) / reals)
+    # As an earlier version wrote it, which did not tell the files.
+    model = replace(model, validation=replace(model.validation, file=None))
+    points = evaluate.evaluate(config, model, validation, "v", tmp_path)["operating_points"]
+    if aggregate == "least_person":
+        for name in ("wanted_fpr", "lowest_cost"):
+            assert points[name]["threshold"] is None
+            assert "earlier version" in points[name]["note"]["threshold"]
+        assert points["verdict"]["threshold"] == model.calibration.threshold
+    else:
+        assert points["wanted_fpr"]["threshold"] is not None
+
+
+def test_temperature_is_fitted_again_for_an_aggregate(tmp_path):
+    """The least real frames lie elsewhere than the means, and another slope fits them better."""
+    fitted_scale, training = features()
+    config, validation = default.get_config(), features(100, 5, seed=1, shift=0.5)[1]
+    config.eval.bootstrap, config.eval.aggregate = 0, "top_share"
+    config.fidelity.calibration = "temperature"
+    model = evaluate.fit(config, training, validation, fitted_scale)
+    found = evaluate.evaluate(config, model, validation, "validation", tmp_path)
+    table = Predictions.read_csv(tmp_path / "predictions.csv")
+    videos = group_videos(table, "top_share", config.eval.top_share)
+    of_means = p_fake(model.calibration, videos.fidelity)
+    loss = -np.mean(np.log(np.where(videos.label == 1, 1 - of_means, of_means)))
+    assert "video_threshold" not in found, "it stays in the middle"
+    assert found["calibration"]["video"]["log_loss"] < loss - 1e-6
 
 
 def test_people_come_from_the_records(fitted):
