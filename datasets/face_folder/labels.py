@@ -63,6 +63,7 @@ def find_classes(
     if doubtful:
         raise InputError("; ".join(doubtful))
     _require_splits(folder, found, test_only)
+    _require_no_deeper_splits(folder, files, found)
     if not found:
         _require_silent(folder, files)
         found = [ClassFolder(folder, REAL)]
@@ -163,6 +164,23 @@ def _require_splits(folder: Path, found: list[ClassFolder], test_only: bool) -> 
                 f"{folder} has no {name}/ for the {split} split: give train/, test/ and optionally "
                 "val/ around or inside every class folder"
             )
+
+
+def _require_no_deeper_splits(
+    folder: Path, files: Iterable[Path], found: list[ClassFolder]
+) -> None:
+    """InputError for `fake/METHOD/train/` and `.../test/`, whose splits nobody would read."""
+    deeper = []
+    for path in sorted(_parents(folder, files)):
+        own = class_of(path, found)
+        if own and not own.split and own.path != path and path.name.casefold() in SPLIT_FOLDERS:
+            deeper.append(path)
+    if {"train", "test"} <= {SPLIT_FOLDERS[path.name.casefold()] for path in deeper}:
+        raise InputError(
+            f"{_show(folder, deeper)} in {folder} look like splits, which are read around and "
+            "directly inside class folders only: move them there, or train on the table that "
+            "`python -m deepfidelity_datasets.manifest classes` writes of this folder"
+        )
 
 
 def _doubts(

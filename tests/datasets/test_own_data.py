@@ -230,6 +230,7 @@ def test_without_val_validation_is_of_the_training_folder(tmp_path):
         (("train/real", "train/fake", "test/real", "test/fake", "real", "fake"), "or for nothing"),
         (("train", "test"), "look like splits"),
         (("train/real", "train/fake", "test"), "test/ in"),
+        (("real/a/train", "real/a/test", "fake/b/train", "fake/b/test"), "fake/b/test/"),
     ],
 )
 def test_splits_in_part_are_refused(tmp_path, folders, part):
