@@ -175,9 +175,9 @@ def test_a_workdir_claimed_with_a_tilde_is_the_same_without(tmp_path):
     "name", ["demo", "ablate_paper", "ablate_curriculum", "folder", "manifest"]
 )
 @pytest.mark.parametrize("dataset", schema.datasets())
-def test_a_config_serves_another_dataset(name, dataset):
+def test_a_config_serves_another_dataset(name, dataset, tmp_path):
     """What its file sets for its own dataset goes; what the command line sets for it is refused."""
-    argv = ["", f"--config={TREE / 'configs' / name}.py", "--workdir=/tmp/none", "--mode=prepare"]
+    argv = ["", f"--config={TREE / 'configs' / name}.py", f"--workdir={tmp_path}", "--mode=prepare"]
     if name.startswith("ablate"):
         argv[-1] = "--mode=ablate"
     argv.append(f"--config.data.dataset={dataset}")
