@@ -169,7 +169,7 @@ def _require_splits(folder: Path, found: list[ClassFolder], test_only: bool) -> 
 def _require_no_deeper_splits(
     folder: Path, files: Iterable[Path], found: list[ClassFolder]
 ) -> None:
-    """InputError for `fake/METHOD/train/` and `fake/METHOD/test/`, whose splits nobody would read."""
+    """InputError for splits such as `fake/METHOD/train/`, which nobody would read."""
     deeper = []
     for path in sorted(_parents(folder, files)):
         own = class_of(path, found)
