@@ -175,7 +175,7 @@ def test_a_grid_ends_in_a_table(command, tmp_path):
     ).read_bytes()
     page = (workdir / "report/index.html").read_text()
     assert "Options compared" in page
-    assert "Results by forgery method" in page
+    assert "Each cell by forgery method" in page
 
     before = (workdir / "ablation.csv").read_bytes()
     again = whole.finish()
