@@ -83,7 +83,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
     jax.tree.map(close, metrics_of_parts, metrics)
     # Rounding grows where BatchNorm divides by little; a part left out would be a quarter.
     jax.tree.map(
-        lambda a, b: close(a, b, rtol=0, atol=1e-6 + 2e-3 * np.abs(b).max()),
+        lambda a, b: close(a, b, rtol=0, atol=5e-6 + 5e-3 * np.abs(b).max()),
         parts.opt_state,
         one.opt_state,
     )
