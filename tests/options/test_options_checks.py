@@ -171,9 +171,7 @@ def test_a_workdir_claimed_with_a_tilde_is_the_same_without(tmp_path):
     checks.require_same(tmp_path, config_of({"init_from": place}))
 
 
-@pytest.mark.parametrize(
-    "name", ["demo", "ablate_paper", "ablate_curriculum", "folder", "manifest"]
-)
+@pytest.mark.parametrize("name", ["demo", "ablate_paper"])
 @pytest.mark.parametrize("dataset", schema.datasets())
 def test_a_config_serves_another_dataset(name, dataset, tmp_path):
     """What its file sets for its own dataset goes; what the command line sets for it is refused."""
