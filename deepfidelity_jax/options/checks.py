@@ -198,9 +198,10 @@ def drop_unused(config: ConfigDict, given: Collection[str]) -> None:
 
     if config.data.dataset in schema.datasets():
         used = {*schema.builder_class(config.data.dataset).OPTIONS, *given}
+        usual = default.get_config().data
         for key in DATASETS_OWN:
             if key in config.data and key not in used:
-                config.data[key] = default.get_config().data[key]
+                config.data[key] = usual[key]
 
 
 def require_used(config: ConfigDict, used: Collection[str]) -> None:
