@@ -19,7 +19,7 @@ from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.faces.geometry import complete_landmarks
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
-from deepfidelity_jax.forgeries import graded
+from deepfidelity_jax.forgeries import families, graded
 from deepfidelity_jax.forgeries.families import joins, masks, treatments, warps
 from deepfidelity_jax.images.pictures import decode_image, encode_image, recompress
 from deepfidelity_jax.statistics.intervals import Level, add_statistics, draw_clusters
@@ -29,10 +29,11 @@ Face = UInt8[np.ndarray, "h w 3"]
 Change = Callable[[Face, Float[np.ndarray, "5 2"], np.random.Generator], Face]
 
 MOST = 300  # faces that are changed, one of each video
-# The share of validation's real faces below a fake's limit: untouched, and after a degradation.
-# Little, as real pictures of another kind than validation's fall below it several times as often.
-ALLOWED, ALLOWED_DEGRADED = 0.01, 0.02
-UNTOUCHED = "untouched"
+# The share of validation's real faces below a fake's limit: untouched, after a degradation, and in
+# another shot of the same face. Little, as real pictures of another kind than validation's fall
+# below it several times as often.
+ALLOWED, ALLOWED_DEGRADED, ALLOWED_SHOTS = 0.01, 0.02, 0.0025
+UNTOUCHED, OTHER_SHOTS = "untouched", "other shots"
 
 
 def _whole(step: Callable[[Face, np.random.Generator], Face]) -> Change:
@@ -56,6 +57,16 @@ def _move(face: Face, rng: np.random.Generator) -> Face:
     return warps.warp_affine(face, half, face.shape[:2], cv2.INTER_CUBIC)
 
 
+def _shot(number: int) -> Change:
+    """One of many other shots of a face."""
+
+    def change(face, points, rng):
+        own = np.random.default_rng([number, *rng.integers(2**32, size=2)])
+        return families.retake(families.Face(face, points), own).pixels
+
+    return change
+
+
 DEGRADATIONS: dict[str, Change] = {
     "blur of 3 px": _whole(lambda face, rng: graded.blur(face, 3.0, rng)),
     "JPEG 50": _whole(lambda face, rng: recompress(face, 50)),
@@ -71,6 +82,9 @@ CONTROLS: dict[str, Change] = {
     "recompressed": lambda face, points, rng: recompress(face, int(rng.integers(50, 90))),
     "smoothed inside": _inside(treatments.smooth_skin),
 }
+
+# Other poses, light and colours of a face, as in training: pictures of another kind.
+SHOTS: dict[str, Change] = {f"other shot {number}": _shot(number) for number in range(16)}
 
 
 def real_faces(records: Sequence[dict[str, Any]], most: int = MOST) -> list[dict[str, Any]]:
@@ -169,19 +183,23 @@ def with_limit(detector: Detector, faces: Sequence[dict[str, Any]]) -> Calibrati
     calibration = detector.fidelity_model.calibration
     if not faces or not calibration.is_fitted:
         return calibration
-    limit = fake_limit(score_changes(detector, faces, DEGRADATIONS))
-    return replace(calibration, fake_below=min(limit, calibration.threshold))
+
+    def fidelity(change: Change | None) -> Float[np.ndarray, "n"]:
+        return compute(detector.fidelity, change_faces(faces, change)).astype(np.float64)
+
+    found = {name: fidelity(change) for name, change in {UNTOUCHED: None, **DEGRADATIONS}.items()}
+    found[OTHER_SHOTS] = np.concatenate([fidelity(shot) for shot in SHOTS.values()])
+    return replace(calibration, fake_below=min(fake_limit(found), calibration.threshold))
 
 
-def fake_limit(
-    scores: dict[str, tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]],
-) -> float:
+def fake_limit(fidelity: dict[str, Float[np.ndarray, "_"]]) -> float:
     """The fidelity below which a face is called fake: few of validation's real faces have less.
 
-    The lowest limit of the untouched faces and of the faces after each degradation.
+    The lowest of the limits of the untouched faces, of the faces after each degradation, and of
+    all their other shots.
     """
-    limits = []
-    for name, (_, fidelity) in scores.items():
-        share = ALLOWED if name == UNTOUCHED else ALLOWED_DEGRADED
-        limits.append(np.sort(fidelity)[int(share * len(fidelity))])  # so many lie below it
-    return float(min(limits))
+    allowed = {UNTOUCHED: ALLOWED, OTHER_SHOTS: ALLOWED_SHOTS}
+    return min(
+        float(np.sort(found)[int(allowed.get(name, ALLOWED_DEGRADED) * len(found))])
+        for name, found in fidelity.items()
+    )

@@ -99,7 +99,7 @@ def make_pair(
     twins: float = 0.6,
     touched: float = 0.25,
     worn: float = 0.15,
-    retouched: float = 0.3,
+    retouched: float = 0.5,
 ) -> Pair:
     """A real picture and its forgery, for training.
 
