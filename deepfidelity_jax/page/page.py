@@ -88,25 +88,25 @@ def _describe(detector, path: Path, found: Examination, report: Report) -> dict[
         "prediction": prediction,
         "verdict": VERDICTS[prediction.status],
         "mark": mark(prediction.detector, vars(prediction)),
-        "least": None,
+        "decider": None,
         "credentials": read_credentials(path),
         "facts": _facts(path, prediction),
         "card": _card(detector),
         "repeat": _repeat(detector, path, prediction),
     }
-    least = found.decides
-    if least is None:
+    decides = found.decides
+    if decides is None:
         return context
-    own = found.evidence[least]
+    own = found.evidence[decides]
     images = [decode_image(crop.image) for crop in own.crops]
     features = detector.features(np.stack(images))
     return context | {
-        "least": people[least],
+        "decider": people[decides],
         "scale": describe_scale(
-            detector.fidelity_model, {i: people[i].fidelity for i in choose_people(people, least)}
+            detector.fidelity_model, {i: people[i].fidelity for i in choose_people(people, decides)}
         ),
-        "grounds": list_grounds(detector, people[least]),
-        "doubts": list_doubts(detector, prediction, people[least], own, features),
+        "grounds": list_grounds(detector, people[decides]),
+        "doubts": list_doubts(detector, prediction, people[decides], own, features),
         "everybody": people,
         **describe_people(detector, path, found, report),
     }
