@@ -158,7 +158,8 @@ def remember_training_pictures(config: ConfigDict, folder: Path, workdir: Path) 
     if not stages.done("seen", inputs, workdir / training_pictures.SEEN):
         start = config.init_from
         start = str(bundled.folder()) if start == bundled.NAME else start
-        training_pictures.remember(folder, workdir, start)
+        begun = checkpoint.latest_step(workdir / "checkpoints") is not None
+        training_pictures.remember(folder, workdir, start, begun=begun)
         stages.finish("seen", inputs)
 
 

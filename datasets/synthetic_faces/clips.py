@@ -117,7 +117,7 @@ class Renderer:
             method=method,
             video_id=video_id,
             frame=number,
-            path=f"{video_id}/{number}",
+            path=f"{clip.name}/{number}",  # its forgeries share it
             origins=f"person/id{clip.identity:03d}",
             quality=self.measure(encoded, points, clip.name),
             known_quality=known_quality,

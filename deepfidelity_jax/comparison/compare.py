@@ -13,7 +13,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.progress import Progress
 from deepfidelity_jax.statistics import delong, groups, paired
-from deepfidelity_jax.statistics.aggregation import mean
+from deepfidelity_jax.statistics.aggregation import cluster_sources, mean
 from deepfidelity_jax.statistics.intervals import (
     MIN_CLUSTERS,
     Level,
@@ -156,6 +156,8 @@ def compare(files: Sequence[Scores]) -> Comparison:
     scores = [file.score[own] for file, own in zip(files, matched.row, strict=True)]
     video, label = matched.video, matched.label
     alone = np.arange(len(label))
+    paths = np.array(files[0].columns["path"], object)[matched.row[0]]
+    source = cluster_sources(alone if video is None else video, paths.tolist())
     members = {
         name: np.array(column, object)[own]
         for file, own in reversed(list(zip(files, matched.row, strict=True)))
@@ -163,15 +165,14 @@ def compare(files: Sequence[Scores]) -> Comparison:
     }
     levels = {}
     if video is None or len(np.unique(video)) == len(label):
-        levels["picture"] = _level(files, label, scores, alone, members, "picture")
+        levels["picture"] = _level(files, label, scores, source, members, "picture")
         notes = [] if video is not None else ["no file has video_id: every row counts as a video"]
         return Comparison(matching, matched.keys, levels, notes)
-    levels["frame"] = _level(files, label, scores, video, members, "frame")
+    levels["frame"] = _level(files, label, scores, source, members, "frame")
     first = np.unique(video, return_index=True)[1]
     means = [mean(score, video).astype(score.dtype) for score in scores]
     constant = {k: c[first] for k, c in members.items() if (c == c[first][video]).all()}
-    of_video = np.arange(len(first))
-    levels["video"] = _level(files, label[first], means, of_video, constant, "video")
+    levels["video"] = _level(files, label[first], means, source[first], constant, "video")
     return Comparison(matching, matched.keys, levels)
 
 

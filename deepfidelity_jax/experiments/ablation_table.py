@@ -9,6 +9,8 @@ for all seeds that test it: what a method gains on it by chance, it gains in eve
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from scipy import stats
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
-from deepfidelity_jax.statistics.intervals import Sample, draw_clusters
+from deepfidelity_jax.statistics.aggregation import cluster_sources
+from deepfidelity_jax.statistics.intervals import Sample, draw_clusters, kinds_of
 from deepfidelity_jax.statistics.paired import bootstrap_p, holm
 from deepfidelity_jax.statistics.ranking import auc
 
@@ -58,6 +61,12 @@ class Result:
     seconds: float
     peak_mib: float
 
+    @cached_property
+    def videos(self) -> Videos:
+        """The videos of the table, as `video_auc` in the metrics takes them."""
+        how = self.metrics.get("aggregate", "mean"), self.metrics.get("top_share", 0.1)
+        return group_videos(self.table, *how)
+
 
 def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]]:
     """One row a cell, the base first; a value that cannot be had is None.
@@ -81,8 +90,13 @@ def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]
             row[f"{level}_auc"] = _mean(values)
             row[f"{level}_auc_half"] = half_interval(values)
             if name != "base":
-                pairs = [(base[run.seed].table, run.table) for run in runs]
-                found = paired_difference(pairs, level, replicates)
+                both = [(base[run.seed], run) for run in runs]
+                found = paired_difference(
+                    [(first.table, second.table) for first, second in both],
+                    level,
+                    replicates,
+                    videos=[(first.videos, second.videos) for first, second in both],
+                )
                 keys = (f"{level}_{key}" for key in ("diff", "low", "high", "p"))
                 row |= dict(zip(keys, found, strict=True))
         for kind in ("real", "fake"):
@@ -109,7 +123,11 @@ def half_interval(values: Sequence[float | None]) -> float | None:
 
 
 def paired_difference(
-    pairs: Sequence[tuple[Predictions, Predictions]], level: str, replicates: int, seed: int = 0
+    pairs: Sequence[tuple[Predictions, Predictions]],
+    level: str,
+    replicates: int,
+    seed: int = 0,
+    videos: Sequence[tuple[Videos, Videos]] | None = None,
 ) -> tuple[float | None, float | None, float | None, float | None]:
     """Mean difference in AUC over pairs, its 95% interval, and the two-sided p value.
 
@@ -118,25 +136,32 @@ def paired_difference(
       level: 'frame' or 'video'.
       replicates: of the bootstrap; 0 gives no interval.
       seed: of its draws.
+      videos: of each pair; by default the score of a video is the mean of its frames.
 
     Returns:
-      Difference, low, high, p; the last three are None without replicates that hold both classes.
+      Difference, low, high, p; the last three are None without replicates that hold both classes,
+      and all if the runs of a pair make different videos of the frames.
 
     Raises:
       InputError: the two of a pair were tested on different faces.
     """
     for base, other in pairs:
         _require_same_faces(base, other)
-    videos = [group_videos(base) for base, _ in pairs]
+    videos = videos or [(group_videos(base), group_videos(other)) for base, other in pairs]
+    if any(not np.array_equal(base.of_frame, other.of_frame) for base, other in videos):
+        if level == "video":
+            return None, None, None, None  # files in one, people in the other
     differences = []
-    drawn_together = draw_videos(videos, seed, replicates)
+    drawn_together = draw_videos(
+        [base for base, _ in pairs], [base for base, _ in videos], seed, replicates
+    )
     for (base, other), grouped, draws in zip(pairs, videos, drawn_together, strict=True):
         if level == "frame":
-            label, weights = base.label, draws[:, grouped.of_frame]
+            label, weights = base.label, draws[:, grouped[0].of_frame]
             scores = base.fidelity, other.fidelity
         else:
-            label, weights = grouped.label, draws
-            scores = grouped.fidelity, group_videos(other).fidelity
+            label, weights = grouped[0].label, draws
+            scores = grouped[0].fidelity, grouped[1].fidelity
         with np.errstate(invalid="ignore"):  # a replicate without one class is NaN
             before, after = (auc(Sample(label, score, weights)) for score in scores)
         differences.append(after - before)
@@ -157,17 +182,26 @@ def paired_difference(
 
 
 def draw_videos(
-    videos: Sequence[Videos], seed: int, replicates: int
+    tables: Sequence[Predictions], videos: Sequence[Videos], seed: int, replicates: int
 ) -> Iterator[Float[np.ndarray, "r v"]]:
     """How often each video occurs in each replicate, the same in every test set that holds it.
 
-    Fakes and reals are drawn apart, as many as all test sets hold together. Row 0 is the data.
+    A video is drawn with what was forged from it. Row 0 is the data.
     """
-    keys = [list(zip(own.dataset, own.video_id, own.label, strict=True)) for own in videos]
-    place = {key: i for i, key in enumerate(sorted(set().union(*keys)))}
-    draws = draw_clusters(np.array([label for *_, label in place]), seed, replicates)
-    for own in keys:
-        yield draws[:, [place[key] for key in own]]
+    rows = [zip(t.dataset, t.video_id, t.label, t.path, strict=True) for t in tables]
+    names, files = [], []
+    for dataset, video, label, path in chain(*rows):
+        names.append((dataset, video, label))
+        files.append((dataset, path))
+    number = {name: place for place, name in enumerate(sorted(set(names)))}
+    cluster = cluster_sources(np.array([number[name] for name in names], np.int64), files)
+    label = np.concatenate([table.label for table in tables])
+    draws = draw_clusters(kinds_of(label, cluster), seed, replicates)
+    ends = np.cumsum([len(table) for table in tables])[:-1]
+    for own, numbers in zip(videos, np.split(cluster, ends), strict=True):
+        of_video = np.zeros(len(own.label), np.int64)
+        of_video[own.of_frame] = numbers
+        yield draws[:, of_video]
 
 
 def summarize_methods(results: Sequence[Result]) -> tuple[list[str], list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ from deepfidelity_jax.workdir import write_json
 SEEN = "training_pictures.json"  # in the workdir
 
 
-def remember(folder: Path, workdir: Path, init_from: str = "") -> None:
+def remember(folder: Path, workdir: Path, init_from: str = "", *, begun: bool = False) -> None:
     """Add the pictures a detector is about to be trained on to those it was trained on before.
 
     Args:
@@ -20,6 +20,8 @@ def remember(folder: Path, workdir: Path, init_from: str = "") -> None:
       workdir: where the digests are kept.
       init_from: where training starts from, `config.init_from`. If it is a workdir, its training
         pictures count as seen too.
+      begun: whether the workdir holds weights. Without any, what it was once about to be trained on
+        was never seen.
 
     Raises:
       InputError: the test split has pictures that `init_from` was trained on.
@@ -27,7 +29,8 @@ def remember(folder: Path, workdir: Path, init_from: str = "") -> None:
     before = seen_by(Path(init_from)) if init_from else {}
     if before:
         require_unseen(_digests_of_test(folder), before, folder)
-    write_json(workdir / SEEN, seen_by(workdir) | before | digests_of_training(folder))
+    kept = seen_by(workdir) if begun else {}
+    write_json(workdir / SEEN, kept | before | digests_of_training(folder))
 
 
 def seen_by(workdir: Path) -> dict[str, str]:

@@ -123,7 +123,12 @@ def _in_parts(accumulate: int, batch_size: int) -> str:
     )
 
 
-def _to_its_end(curriculum: str, steps: int) -> str:
+def _to_its_end(curriculum: str, steps: int, eval_every: int) -> str:
+    if curriculum == "loss" and 0 < steps <= eval_every:
+        return (
+            f"config.train.curriculum_steps is {steps} and config.train.eval_every {eval_every}: a "
+            "curriculum by loss begins at the first evaluation, which must come before its end"
+        )
     if (curriculum == "none") == (steps == 0):
         return ""
     return (
@@ -156,7 +161,7 @@ RELATIONS: Mapping[tuple[str, ...], Callable[..., str]] = {
     ("model.symmetric", "model.variant"): _within_depth,
     ("train.batch_size", "data.fresh_forgeries"): _in_pairs,
     ("train.accumulate", "train.batch_size"): _in_parts,
-    ("train.curriculum", "train.curriculum_steps"): _to_its_end,
+    ("train.curriculum", "train.curriculum_steps", "train.eval_every"): _to_its_end,
     ("fidelity.regressor", "train.fidelity_weight", "train.ordinal_weight"): _with_its_head,
     ("train.end_learning_rate", "train.learning_rate"): _not_above("train.end_learning_rate"),
     ("train.warmup_start", "train.learning_rate"): _not_above("train.warmup_start"),

@@ -25,7 +25,7 @@ from deepfidelity_jax.scoring.exported_features import Features
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.statistics import groups as by_group
 from deepfidelity_jax.statistics import operating, reliability
-from deepfidelity_jax.statistics.aggregation import aggregate, join_people, least
+from deepfidelity_jax.statistics.aggregation import aggregate, cluster_sources, join_people, least
 from deepfidelity_jax.statistics.intervals import Level
 from deepfidelity_jax.workdir import write_json
 
@@ -69,7 +69,9 @@ def fit_chosen(config: ConfigDict, training: Features) -> Regressor:
     rows: dict[str, Any] = {
         "gamma": own.gamma,
         "tune": own.tune,
-        "groups": training.video_id,
+        "groups": cluster_sources(
+            np.unique(training.video_id, return_inverse=True)[1], training.path
+        ),
         "weights": balance(training.label, own.balance),
         "seed": config.seed,
     }
@@ -299,11 +301,12 @@ def describe(found: dict, dataset: str, split: str) -> str:
 
     lines = [
         f"{dataset}, {split} split: {found['n_frames']} faces, {found['n_videos']} videos or "
-        "photographs; 95% intervals over videos",
+        f"photographs; 95% intervals over {found['cluster']}",
         f"  {value('frame_auc')}   {value('video_auc')}",
         f"  {value('frame_acc')}   {value('video_acc')}   "
         f"at threshold {found['threshold']:.4f}, "
-        f"{'fixed' if found['threshold_from'] == 'fixed' else 'from ' + found['threshold_from']}",
+        f"{'fixed' if found['threshold_from'] == 'fixed' else 'from ' + found['threshold_from']}"
+        + (f", videos at {found['video_threshold']:.4f}" if "video_threshold" in found else ""),
     ]
     if found["checkpoint_picked_here"]:
         lines.append("  these figures are optimistic: the checkpoint was chosen on this same split")

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
-from deepfidelity_jax.statistics.aggregation import AGGREGATES, components
+from deepfidelity_jax.statistics.aggregation import AGGREGATES, cluster_sources, components
 from deepfidelity_jax.statistics.intervals import (
     Level,
     Statistic,
@@ -78,7 +78,8 @@ def levels_of(
       aggregate: from frames to a video, one of `aggregation.AGGREGATES`.
       share: of `top_share`.
       people: the people each face shows, separated by spaces. Then a cluster is all that is
-        connected by people, as a forgery connects two; otherwise it is a video.
+        connected by people, as a forgery connects two; otherwise it is a video with the forgeries
+        that were made from it.
 
     Raises:
       InputError: one video_id stands for several videos, or a face shows nobody known.
@@ -88,9 +89,12 @@ def levels_of(
     if lost:
         raise ValueError(f"{lost} of {len(table)} rows have no finite fidelity")
     grouped = group_videos(table, aggregate, share)
-    of_frame, clusters = grouped.of_frame, "videos"
-    cluster = np.arange(len(grouped.label))
-    if people is not None:
+    of_frame, cluster = grouped.of_frame, np.zeros(len(grouped.label), np.int64)
+    if people is None:
+        files = list(zip(table.dataset, table.path, strict=True))
+        cluster[of_frame] = cluster_sources(of_frame, files)
+        clusters = "videos"
+    else:
         unknown = sum(not names.split() for names in people)
         if unknown:
             raise InputError(

@@ -1,4 +1,6 @@
-"""The score of a video from those of its frames."""
+"""The score of a video from those of its frames, and which videos belong together."""
+
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -75,6 +77,23 @@ def join_people(
     unit = np.argsort(np.argsort(first))[unit]
     least_real = np.lexsort((score, label, unit))
     return least_real[np.unique(unit[least_real], return_index=True)[1]], unit
+
+
+def cluster_sources(unit: Int[np.ndarray, "n"], file: Iterable[Hashable]) -> Int[np.ndarray, "n"]:
+    """The cluster of each row: videos that share a file, as a video and what was forged from it.
+
+    Clusters are in the order of the videos, so that the order of the rows does not matter.
+
+    Args:
+      unit: number of the video of each row.
+      file: what tells the file of each row from others.
+    """
+    files = list(file)
+    number = {name: index for index, name in enumerate(dict.fromkeys(files))}
+    connected = components(unit, np.array([number[name] for name in files], np.int64))
+    first = np.full(len(files), len(files) + int(unit.max(initial=0)), np.int64)
+    np.minimum.at(first, connected, unit)
+    return np.unique(first[connected], return_inverse=True)[1].astype(np.int64)
 
 
 def components(*columns: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:

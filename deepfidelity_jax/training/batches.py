@@ -42,6 +42,7 @@ class TrainingInput:
         it, where it can be; else the record's quality is kept.
       masks: whether examples have a `mask`, the forged share of each cell of 8 x 8 pixels.
       leave_out: families of forgeries that are not drawn.
+      evenly: draw every family equally often, instead of by `families.SHARES`.
     """
 
     size: int
@@ -50,6 +51,7 @@ class TrainingInput:
     measure: Measure
     masks: bool = False
     leave_out: Collection[str] = ()
+    evenly: bool = False
 
 
 def training_input(config: ConfigDict, folder: Path) -> TrainingInput:
@@ -62,6 +64,7 @@ def training_input(config: ConfigDict, folder: Path) -> TrainingInput:
         measure=Measure.from_note(metadata["quality"]),
         masks=config.train.get("mask_weight", 0) > 0,
         leave_out=tuple(config.train.get("leave_out", ())),
+        evenly=config.train.get("balance", "none") == "method",
     )
 
 
@@ -188,7 +191,7 @@ class ForgedPair(grain.transforms.RandomMap):
         record = record | {"landmarks": face.points}
         donor = self._find_donor(record["video_id"], rng)
         shares = {
-            family: share
+            family: 1.0 if self.made_from.evenly else share
             for family, share in families.SHARES.items()
             if family not in self.made_from.leave_out
             and (donor is not None or family not in families.NEED_DONOR)

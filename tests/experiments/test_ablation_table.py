@@ -105,7 +105,7 @@ def test_a_video_is_drawn_once_for_all_seeds_that_test_it():
     first = table([1, 0, 0, 1], [0.0] * 4, ["a", "b", "c", "d"])
     other = table([0, 0, 1, 1], [0.0] * 4, ["c", "e", "a", "b"])
     videos = [group_videos(own) for own in (first, other)]
-    draws = list(draw_videos(videos, 0, 50))
+    draws = list(draw_videos([first, other], videos, 0, 50))
     assert [own.shape for own in draws] == [(51, 4), (51, 4)]
     assert all((own[0] == 1).all() for own in draws), "the data itself"
     (a, b, c, d), (a_again, b_real, c_again, e) = (own.T for own in draws)
@@ -114,6 +114,36 @@ def test_a_video_is_drawn_once_for_all_seeds_that_test_it():
     assert (b != b_real).any()
     assert (a + d + b_real == 3).all()
     assert (b + c + e == 3).all()
+
+
+def test_a_video_is_drawn_with_what_was_forged_from_it():
+    first = replace(table([1, 0, 1, 0], [0.0] * 4, ["a", "a:swap", "b", "b:swap"]), path=[*"aabb"])
+    other = replace(table([0, 1], [0.0] * 2, ["b:morph", "b"]), path=[*"bb"])
+    videos = [group_videos(own) for own in (first, other)]
+    (a, a_swap, b, b_swap), (b_again, b_morph) = (
+        own.T for own in draw_videos([first, other], videos, 0, 50)
+    )
+    assert (a == a_swap).all()
+    assert (a + b == 2).all()
+    assert (b == b_swap).all()
+    assert (b == b_again).all()
+    assert (b == b_morph).all()
+
+
+def test_the_video_difference_is_that_of_the_aucs_beside_it():
+    """Medians of frames, of which one in three is wild."""
+    runs, rng = [], np.random.default_rng(0)
+    for name, wild in (("base", -9.0), ("other", 0.0)):
+        label = np.repeat(np.arange(40) % 2, 3)
+        score = label + rng.normal(size=120) + np.tile([0, 0, 1], 40) * wild * label
+        own = table(label, score, np.repeat([f"v{i}" for i in range(40)], 3))
+        levels = metrics.levels_of(own, 0, 0, aggregate="median")
+        found = metrics.summarize(own, 0.5, "fixed", replicates=0, levels=levels)
+        runs.append(Result(name, 0, found, own, 60.0, 100.0))
+    base, other = summarize(runs, 50)
+    assert other["video_diff"] == pytest.approx(other["video_auc"] - base["video_auc"])
+    means = metrics.summarize(runs[0].table, 0.5, "fixed", replicates=0)["video_auc"]
+    assert abs(means - base["video_auc"]) > 0.1, "with means it would be another"
 
 
 def test_a_replicate_without_one_class_does_not_count():

@@ -54,6 +54,10 @@ def test_training_goes_on_with_what_was_seen_before(records_folder, tmp_path):
     assert not test.keys() & own.keys()
     found = training_pictures.require_test_unseen(records_folder, work, ())
     assert found == training_pictures.digest_of_faces(test)
+    training_pictures.remember(records_folder, work, begun=True)
+    assert training_pictures.seen_by(work) == seen, "a workdir with weights forgets nothing"
+    training_pictures.remember(records_folder, work)
+    assert training_pictures.seen_by(work) == own, "without weights nothing was seen"
     (before / training_pictures.SEEN).write_text(json.dumps({next(iter(test)): "a.png"}))
     with pytest.raises(InputError, match="holds 1 of the pictures"):
         training_pictures.require_test_unseen(records_folder, before, ())

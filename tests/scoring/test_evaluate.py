@@ -175,6 +175,9 @@ def test_an_aggregate_needs_a_threshold_of_its_own(fitted, tmp_path):
     found = evaluate.evaluate(config, model, features(seed=2)[1], "test", tmp_path)
     assert (found["aggregate"], found["top_share"]) == ("top_share", 0.1)
     assert found["video_threshold"] != found["threshold"]
+    text = evaluate.describe(found | {"cluster": "people"}, "mine", "test")
+    assert f", videos at {found['video_threshold']:.4f}" in text
+    assert "95% intervals over people" in text
     before = replace(model, validation=None)
     with pytest.raises(InputError, match="aggregate is top_share, but fidelity.npz lacks"):
         evaluate.evaluate(config, before, features(seed=2)[1], "test", tmp_path)

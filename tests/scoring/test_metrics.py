@@ -47,6 +47,24 @@ def test_equal_error_rate_lies_where_the_roc_meets_the_diagonal():
     assert np.trapezoid(ours[1], ours[0]) == pytest.approx(np.trapezoid(caught, false_alarm))
 
 
+def test_a_face_is_drawn_with_its_forgeries():
+    """Faces that are hard make hard forgeries: the interval of a share must know."""
+    held, trials = 0, 100
+    for trial in range(trials):
+        rng = np.random.default_rng(trial)
+        hard = np.repeat(rng.normal(size=40), 6)
+        label = np.tile([1, 0, 0, 0, 0, 0], 40)
+        names = [f"{i // 6}:{i % 6}" for i in range(240)]
+        score = np.where(label == 1, 1.0, hard + 0.5 * rng.normal(size=240))
+        found = table(label, score, names)
+        found = replace(found, path=[str(i // 6) for i in range(240)])
+        own = summarize(found, 0.0, "fixed", seed=trial, replicates=200)
+        assert own["n_clusters"] == 40
+        low, high = own["ci"]["fake_frame_acc"]
+        held += low <= 0.5 <= high  # half of all forgeries score below 0
+    assert held >= 85
+
+
 def test_detection_at_few_false_alarms():
     label = np.repeat([1, 0], 100)
     fidelity = np.r_[np.linspace(0.5, 1, 100), np.linspace(0, 0.6, 100)]

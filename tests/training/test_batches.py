@@ -177,6 +177,21 @@ def test_families_left_out_are_not_drawn(records_folder, tiny, monkeypatch):
         take(open_batches(records_folder, tiny), 1)
 
 
+def test_balance_by_method_draws_every_family_equally_often(records_folder, tiny, monkeypatch):
+    drawn, make_pair = [], families.make_pair
+
+    def noted(family, *arguments, **options):
+        drawn.append(family)
+        return make_pair(family, *arguments, **options)
+
+    monkeypatch.setattr(families, "make_pair", noted)
+    monkeypatch.setitem(families.SHARES, "inpainted", 0.9)
+    tiny.train.leave_out = tuple(set(families.FAMILIES) - {"inpainted", "self_blend"})
+    tiny.train.balance = "method"
+    take(open_batches(records_folder, tiny), 12)
+    assert 0.3 < drawn.count("inpainted") / len(drawn) < 0.7
+
+
 def test_masks_are_made_where_they_are_asked_for(records_folder, tiny):
     tiny.train.mask_weight = 1.0
     for batch in take(open_batches(records_folder, tiny), 2):

@@ -26,7 +26,7 @@ class Feed:
             left_out = config.train.get("leave_out", ())
             self.records = schema.Records(folder, "train").without(left_out)
         self.made_from = training_input(config, folder)
-        self.uniform = sampling.is_uniform(config)
+        self.uniform = sampling.is_uniform(config, forged=self.forged)
         if self.uniform:
             return
         self.about = sampling.read_about(self.records)

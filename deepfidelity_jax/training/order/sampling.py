@@ -40,10 +40,15 @@ class Difficulty:
     error: Float[np.ndarray, "n"]
 
 
-def is_uniform(config: ConfigDict) -> bool:
-    """Whether every record is to be seen once an epoch, so that nothing here is used."""
+def is_uniform(config: ConfigDict, *, forged: bool) -> bool:
+    """Whether every record is to be seen once an epoch, so that nothing here is used.
+
+    `forged`: the records are real faces, each to be seen beside a new forgery. Balance is then a
+    matter of the families drawn, see `batches.TrainingInput`.
+    """
     own = config.train
-    return own.curriculum == "none" and own.mining == 0 and own.balance == "none"
+    balanced = forged or own.balance == "none"
+    return own.curriculum == "none" and own.mining == 0 and balanced
 
 
 def needs_difficulty(config: ConfigDict) -> bool:

@@ -40,6 +40,7 @@ def test_a_curriculum_needs_its_end(run, tmp_path):
     for options in (
         ("--config.train.curriculum=quality",),
         ("--config.train.curriculum_steps=5",),
+        ("--config.train.curriculum=loss", "--config.train.curriculum_steps=5"),
     ):
         told = run(DEMO, *options, f"--workdir={tmp_path}")
         assert_told(told, "config.train.curriculum_steps")

@@ -38,9 +38,11 @@ def records(n=50):
 
 
 def test_nothing_is_drawn_unless_asked():
-    assert is_uniform(config())
+    assert is_uniform(config(), forged=False)
     for changes in ({"mining": 1.0}, {"balance": "class"}, {"curriculum": "loss"}):
-        assert not is_uniform(config(**changes))
+        assert not is_uniform(config(**changes), forged=False)
+    assert is_uniform(config(balance="method"), forged=True), "families are drawn evenly instead"
+    assert not is_uniform(config(balance="method", mining=1.0), forged=True)
 
 
 def test_a_curriculum_by_quality_starts_with_the_best_of_each_class():
