@@ -1,6 +1,7 @@
 """Videos and animated pictures, one frame at a time: counted, chosen, read."""
 
 import io
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from deepfidelity_jax.images.pictures import decode, load_pixels, open_picture, 
 # before, up to 250 frames away in common encodings. Seeking pays from about this mean step on.
 SEEK_FROM = 100  # frames
 
-FRAME_DURATION = 100  # milliseconds, in an animated picture that does not say
+FRAME_DURATION = 100.0  # milliseconds, in an animated picture that does not say
 
 # FFmpeg writes about damaged files to stderr; what matters is raised as MediaError instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET, read at the first capture
@@ -60,11 +61,12 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
             with safe_pillow():
                 animation = open_picture(file, kind)
                 try:
-                    load_pixels(animation, kind)  # some tell the duration of a frame only then
+                    load_pixels(animation, kind)
                     frames = getattr(animation, "n_frames", 1)
                 except Exception:
                     raise MediaError(f"truncated or damaged {kind}") from None
-            return VideoInfo(frames, 1000 / _duration(animation))
+            durations = list(_show_frames(animation, kind)) or [FRAME_DURATION]
+            return VideoInfo(frames, 1000 * len(durations) / sum(durations))
         with _captured(file, kind) as video:
             header = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
             rate = float(video.get(cv2.CAP_PROP_FPS))
@@ -146,22 +148,28 @@ def _read_animation(file: io.BufferedIOBase, kind: str, indices: Sequence[int]) 
     with safe_pillow():
         image = open_picture(file, kind)
     milliseconds = 0.0
-    for index in range(max(indices, default=-1) + 1):
+    stop = max(indices, default=-1) + 1
+    for index, duration in enumerate(itertools.islice(_show_frames(image, kind), stop)):
+        if index in indices:
+            try:
+                with safe_pillow():
+                    pixels = decode(image, kind)
+            except Exception:
+                return
+            yield Frame(index, milliseconds / 1000, pixels)
+        milliseconds += duration
+
+
+def _show_frames(image: Image.Image, kind: str) -> Iterator[float]:
+    """Load each frame of an animated picture in turn: its duration in milliseconds."""
+    for index in itertools.count():
         try:
             with safe_pillow():
                 image.seek(index)
-                load_pixels(image, kind)
-                pixels = decode(image, kind) if index in indices else None
-        except Exception:  # parsers meet arbitrary bytes; later frames build on this one
+                load_pixels(image, kind)  # some tell the duration of a frame only then
+        except Exception:  # the end, or arbitrary bytes: later frames build on this one
             return
-        if pixels is not None:
-            yield Frame(index, milliseconds / 1000, pixels)
-        milliseconds += _duration(image)
-
-
-def _duration(image: Image.Image) -> float:
-    """Duration in milliseconds of the frame read last."""
-    return float(image.info.get("duration") or FRAME_DURATION)
+        yield float(image.info.get("duration") or FRAME_DURATION)
 
 
 @contextmanager
