@@ -20,6 +20,10 @@ from deepfidelity_jax.images.pictures import decode, load_pixels, open_picture, 
 # before, up to 250 frames away in common encodings. Seeking pays from about this mean step on.
 SEEK_FROM = 100  # frames
 
+# Pixels are made square if their longer side is so many times the shorter one. Less comes from
+# rounded sizes and squeezes nothing visibly; more is an error, or meant to fill the memory.
+ODD, ODDEST = 1.02, 4.0
+
 FRAME_DURATION = 100.0  # milliseconds, in an animated picture that does not say
 
 # FFmpeg writes about damaged files to stderr; what matters is raised as MediaError instead.
@@ -113,10 +117,11 @@ def read_frames(path: str | os.PathLike, count: int) -> Iterator[Frame]:
 def read_frames_at(
     path: str | os.PathLike, indices: Sequence[int], constant: bool = False
 ) -> Iterator[Frame]:
-    """Read the frames at rising indices, upright; frames that cannot be decoded are left out.
+    """Read the frames at rising indices; frames that cannot be decoded are left out.
 
-    Where the rate is `constant`, as `video_info` says, and the mean step is SEEK_FROM frames or
-    more, it seeks; else it steps over the frames in between. Both give the same frames.
+    They are upright and have square pixels, whatever the stored ones are. Where the rate is
+    `constant`, as `video_info` says, and the mean step is SEEK_FROM frames or more, it seeks; else
+    it steps over the frames in between. Both give the same frames.
     """
     seeks = constant and bool(indices) and indices[-1] + 1 >= SEEK_FROM * len(indices)
     with open_file(path) as file:
@@ -126,6 +131,7 @@ def read_frames_at(
             return
         with _captured(file, kind) as video:
             rate, at = video.get(cv2.CAP_PROP_FPS), 0
+            shape = _pixel_shape(video)
             for index in indices:
                 if seeks:
                     video.set(cv2.CAP_PROP_POS_FRAMES, index)
@@ -140,6 +146,9 @@ def read_frames_at(
                 if decoded and image is not None:
                     if time <= 0 and rate > 0:
                         time = index / rate
+                    if shape != 1:
+                        longer = max(1, shape), max(1, 1 / shape)  # no detail is lost
+                        image = cv2.resize(image, None, fx=longer[0], fy=longer[1])
                     yield Frame(index, float(time), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
@@ -193,6 +202,14 @@ def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
         yield video
     finally:
         video.release()
+
+
+def _pixel_shape(video: cv2.VideoCapture) -> float:
+    """Width of a pixel over its height in the upright frame; 1 where frames are to stay so."""
+    wide, high = video.get(cv2.CAP_PROP_SAR_NUM), video.get(cv2.CAP_PROP_SAR_DEN)
+    if min(wide, high) <= 0 or not ODD <= max(wide, high) / min(wide, high) <= ODDEST:
+        return 1.0
+    return high / wide if video.get(cv2.CAP_PROP_ORIENTATION_META) % 180 else wide / high
 
 
 def _ends_after(video: cv2.VideoCapture, frames: int) -> bool:

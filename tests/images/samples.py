@@ -40,10 +40,10 @@ def counted_video(path, frames=90, size=(160, 128), codec="mp4v", rate=30):
     return path
 
 
-def timed_video(path, times, shape=1, degrees=0):
+def timed_video(path, times, shape=1, turned=False):
     """A video as `counted_video` writes, of frames at these seconds. It takes PyAV.
 
-    shape: width of a pixel over its height. degrees: how far it is turned to be shown.
+    shape: width of a pixel over its height. turned: it says it is to be shown a quarter clockwise.
     """
     import av
 
@@ -58,6 +58,11 @@ def timed_video(path, times, shape=1, degrees=0):
             frame.pts, frame.time_base = round(time * 90_000), Fraction(1, 90_000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    if turned:
+        held = bytearray(path.read_bytes())
+        matrix = held.index(b"tkhd") + 44
+        held[matrix : matrix + 20] = struct.pack(">5i", 0, 1 << 16, 0, -1 << 16, 0)
+        path.write_bytes(held)
     return path
 
 

@@ -2,6 +2,7 @@
 
 import struct
 
+import cv2
 import numpy as np
 import pytest
 from samples import counted_video, timed_video, told, trimmed_video
@@ -64,6 +65,20 @@ def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
     frames = list(videos.read_frames(path, 6))
     assert [told(frame.image) for frame in frames] == [45, 55, 65, 75, 85, 95]
     assert [frame.index for frame in frames] == [5, 15, 25, 35, 45, 55]
+
+
+@pytest.mark.parametrize(
+    ("shape", "turned", "width", "height"),
+    [("4/3", False, 213, 128), ("8/9", False, 160, 144), ("4/3", True, 128, 213),
+     ("100/101", False, 160, 128), ("99", False, 160, 128)],
+)  # fmt: skip
+def test_pixels_are_square(tmp_path, shape, turned, width, height):
+    pytest.importorskip("av")
+    path = timed_video(tmp_path / "a.mp4", [i / 30 for i in range(12)], shape, turned)
+    frames = list(videos.read_frames(path, 3))
+    assert [frame.image.shape for frame in frames] == [(height, width, 3)] * 3
+    upright = [np.rot90(frame.image) if turned else frame.image for frame in frames]
+    assert [told(cv2.resize(image, (160, 128))) for image in upright] == [2, 6, 10]
 
 
 @pytest.mark.parametrize("constant", [True, False])
