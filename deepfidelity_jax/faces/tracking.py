@@ -51,8 +51,11 @@ def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
     Raises formats.MediaError where the file cannot be read.
     """
     if media.identify(path) == "video":
-        indices = videos.spread_indices(videos.video_info(path).frames, settings.frames)
-        return follow(lambda: videos.read_frames_at(path, indices), len(indices), settings)
+        info = videos.video_info(path)
+        indices = videos.spread_indices(info.frames, settings.frames)
+        return follow(
+            lambda: videos.read_frames_at(path, indices, info.constant), len(indices), settings
+        )
     odd: list[str] = []
     frame = videos.Frame(0, 0.0, pictures.read_image(path, odd))
     found = follow(lambda: [frame], 1, settings)

@@ -104,8 +104,8 @@ def compress_h264(faces: Sequence[Face], crf: float, rng: np.random.Generator) -
     height, width = faces[0].shape[:2]
     file = io.BytesIO()
     with h264.write_mp4(file, 25, crf) as write:
-        for face in faces:
-            write(face)
+        for number, face in enumerate(faces):
+            write(face, number / 25)
     file.seek(0)
     with av.open(file) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

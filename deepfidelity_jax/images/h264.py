@@ -29,33 +29,39 @@ def is_there() -> bool:
 @contextmanager
 def write_mp4(
     file: str | io.BytesIO, rate: float | int, crf: float | int, sound: Any = None
-) -> Iterator[Callable[[Picture], None]]:
-    """A function that adds a frame (RGB) to an MP4 file, with a constant rate factor.
+) -> Iterator[Callable[[Picture, float], None]]:
+    """A function that adds a frame (RGB), to be shown from a time in seconds on, to an MP4 file.
 
+    Times rise; `rate` is the usual number of frames per second, `crf` the constant rate factor.
     Sides are made even by repeating the last row or column. A `page.sound.Sound` is copied beside
     the frames.
     """
     import av
 
+    fraction = Fraction(max(rate, 0.001)).limit_denominator(10_000)
+    # Fine enough for any time, and whole for frames at the usual rate.
+    tick = Fraction(1, fraction.numerator * math.ceil(90_000 / fraction.numerator))
     with av.open(file, "w", format="mp4") as container:
         stream: Any = None
-        frames = 0
+        before = -1
 
-        def write(image: Picture) -> None:
-            nonlocal stream, frames
+        def write(image: Picture, time: float) -> None:
+            nonlocal stream, before
             height, width = image.shape[:2]
             even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
             if stream is None:
-                stream = container.add_stream("libx264", Fraction(rate).limit_denominator(10_000))
+                stream = container.add_stream("libx264", fraction)
+                stream.codec_context.time_base = tick
                 stream.height, stream.width = even.shape[:2]
                 stream.pix_fmt, stream.options = "yuv420p", {"crf": str(int(crf))}
                 if sound:
                     sound.begin(container)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+            frame.pts, frame.time_base = max(before + 1, round(time / tick)), tick
+            before = frame.pts
             container.mux(stream.encode(frame))
-            frames += 1
             if sound:
-                sound.copy(frames / rate)
+                sound.copy(time)
 
         yield write
         if stream is not None:
@@ -74,5 +80,5 @@ def recompress_video(path: str | os.PathLike, output: str | os.PathLike, crf: fl
     with write_mp4(os.fspath(output), info.rate, crf) as write:
         for frame in videos.read_frames_at(path, range(info.frames)):
             while written <= frame.index:
-                write(frame.image)
+                write(frame.image, written / info.rate)
                 written += 1

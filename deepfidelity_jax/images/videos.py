@@ -1,6 +1,7 @@
 """Videos and animated pictures, one frame at a time: counted, chosen, read."""
 
 import io
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,12 @@ from deepfidelity_jax.images.pictures import decode, load_pixels, open_picture, 
 # Stepping over a frame with grab() decodes it without converting; a seek decodes from the key frame
 # before, up to 250 frames away in common encodings. Seeking pays from about this mean step on.
 SEEK_FROM = 100  # frames
-LONG = 10_000  # frames; counting the packets of so long a video reads too large a file
 
-FRAME_DURATION = 100  # milliseconds, in an animated picture that does not say
+# Pixels are made square if their longer side is so many times the shorter one. Less comes from
+# rounded sizes and squeezes nothing visibly; more is an error, or meant to fill the memory.
+ODD, ODDEST = 1.02, 4.0
+
+FRAME_DURATION = 100.0  # milliseconds, in an animated picture that does not say
 
 # FFmpeg writes about damaged files to stderr; what matters is raised as MediaError instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET, read at the first capture
@@ -28,10 +32,15 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET, read at t
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """How many frames of a video can be reached, and its frames per second."""
+    """How many frames of a video can be reached, and how they lie in time.
+
+    rate: frames per second in the mean, so that the video lasts `frames / rate` seconds. constant:
+    whether every frame is proven to be where its index and the rate say, so that a seek finds it.
+    """
 
     frames: int
     rate: float
+    constant: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +55,9 @@ class Frame:
 def video_info(path: str | os.PathLike) -> VideoInfo:
     """Count a video's frames; raises MediaError where there is none to read.
 
-    A header may be wrong or silent. It is trusted if as many packets follow, counted without
-    decoding, or for a LONG video if its last frame is there and none follows; otherwise the frames
-    are decoded and counted.
+    A header may be wrong or silent, and an edit list may hide packets. Packets, counted without
+    decoding, are trusted if they are as many as the header says or come at a constant rate, and if
+    the last one's frame is there and none follows; otherwise the frames are decoded and counted.
     """
     with open_file(path) as file:
         kind = format_of(file, path)
@@ -56,30 +65,35 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
             with safe_pillow():
                 animation = open_picture(file, kind)
                 try:
-                    load_pixels(animation, kind)  # some tell the duration of a frame only then
+                    load_pixels(animation, kind)
                     frames = getattr(animation, "n_frames", 1)
                 except Exception:
                     raise MediaError(f"truncated or damaged {kind}") from None
-            return VideoInfo(frames, 1000 / _duration(animation))
+            durations = list(_show_frames(animation, kind)) or [FRAME_DURATION]
+            return VideoInfo(frames, 1000 * len(durations) / sum(durations))
         with _captured(file, kind) as video:
-            frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            header = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
             rate = float(video.get(cv2.CAP_PROP_FPS))
+            rate = rate if math.isfinite(rate) and rate > 0 else 25.0
             codec = int(video.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
-            told = frames > LONG and _ends_after(video, frames)
+            times = _times(video) if video.set(cv2.CAP_PROP_FORMAT, -1) else []
+        told = len(times) == header or _is_even(times, rate)
+        with _captured(file, kind) as video:
+            told = told and bool(times) and _ends_after(video, len(times))
         if not told:
             with _captured(file, kind) as video:
-                packed = video.set(cv2.CAP_PROP_FORMAT, -1)
-                told = packed and frames == _count(video)
-        if not told:
-            with _captured(file, kind) as video:
-                frames = _count(video)
-    if frames <= 0:
+                times = _times(video)
+    if not times:
         name = codec.decode("ascii", "replace") if codec.isalnum() else "unknown"
         raise MediaError(
             f"a {kind} video (codec {name}) without a frame that can be decoded here: "
             "convert it to H.264"
         )
-    return VideoInfo(frames, rate if math.isfinite(rate) and rate > 0 else 25.0)
+    even = _is_even(times, rate)
+    if not even and max(times) > min(times):
+        rate = 1000 * (len(times) - 1) / (max(times) - min(times))
+    # A seek in MPEG's streams misses by a frame or two: they have no index.
+    return VideoInfo(len(times), rate, even and told and kind != "MPEG")
 
 
 def spread_indices(frames: int, count: int) -> list[int]:
@@ -96,18 +110,20 @@ def read_frames(path: str | os.PathLike, count: int) -> Iterator[Frame]:
 
     Frames that cannot be decoded are left out. Raises MediaError as `video_info` does.
     """
-    yield from read_frames_at(path, spread_indices(video_info(path).frames, count))
+    info = video_info(path)
+    yield from read_frames_at(path, spread_indices(info.frames, count), info.constant)
 
 
 def read_frames_at(
-    path: str | os.PathLike, indices: Sequence[int], seek_from: int = SEEK_FROM
+    path: str | os.PathLike, indices: Sequence[int], constant: bool = False
 ) -> Iterator[Frame]:
-    """Read the frames at rising indices, upright; frames that cannot be decoded are left out.
+    """Read the frames at rising indices; frames that cannot be decoded are left out.
 
-    Seeks where the mean step is `seek_from` frames or more, and else steps over the frames in
-    between; both give the same frames.
+    They are upright and have square pixels, whatever the stored ones are. Where the rate is
+    `constant`, as `video_info` says, and the mean step is SEEK_FROM frames or more, it seeks; else
+    it steps over the frames in between. Both give the same frames.
     """
-    seeks = bool(indices) and indices[-1] + 1 >= seek_from * len(indices)
+    seeks = constant and bool(indices) and indices[-1] + 1 >= SEEK_FROM * len(indices)
     with open_file(path) as file:
         kind = format_of(file, path)
         if kind in PICTURES:
@@ -115,6 +131,7 @@ def read_frames_at(
             return
         with _captured(file, kind) as video:
             rate, at = video.get(cv2.CAP_PROP_FPS), 0
+            shape = _pixel_shape(video)
             for index in indices:
                 if seeks:
                     video.set(cv2.CAP_PROP_POS_FRAMES, index)
@@ -129,6 +146,9 @@ def read_frames_at(
                 if decoded and image is not None:
                     if time <= 0 and rate > 0:
                         time = index / rate
+                    if shape != 1:
+                        longer = max(1, shape), max(1, 1 / shape)  # no detail is lost
+                        image = cv2.resize(image, None, fx=longer[0], fy=longer[1])
                     yield Frame(index, float(time), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
@@ -137,22 +157,28 @@ def _read_animation(file: io.BufferedIOBase, kind: str, indices: Sequence[int]) 
     with safe_pillow():
         image = open_picture(file, kind)
     milliseconds = 0.0
-    for index in range(max(indices, default=-1) + 1):
+    stop = max(indices, default=-1) + 1
+    for index, duration in enumerate(itertools.islice(_show_frames(image, kind), stop)):
+        if index in indices:
+            try:
+                with safe_pillow():
+                    pixels = decode(image, kind)
+            except Exception:
+                return
+            yield Frame(index, milliseconds / 1000, pixels)
+        milliseconds += duration
+
+
+def _show_frames(image: Image.Image, kind: str) -> Iterator[float]:
+    """Load each frame of an animated picture in turn: its duration in milliseconds."""
+    for index in itertools.count():
         try:
             with safe_pillow():
                 image.seek(index)
-                load_pixels(image, kind)
-                pixels = decode(image, kind) if index in indices else None
-        except Exception:  # parsers meet arbitrary bytes; later frames build on this one
+                load_pixels(image, kind)  # some tell the duration of a frame only then
+        except Exception:  # the end, or arbitrary bytes: later frames build on this one
             return
-        if pixels is not None:
-            yield Frame(index, milliseconds / 1000, pixels)
-        milliseconds += _duration(image)
-
-
-def _duration(image: Image.Image) -> float:
-    """Duration in milliseconds of the frame read last."""
-    return float(image.info.get("duration") or FRAME_DURATION)
+        yield float(image.info.get("duration") or FRAME_DURATION)
 
 
 @contextmanager
@@ -178,6 +204,14 @@ def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
         video.release()
 
 
+def _pixel_shape(video: cv2.VideoCapture) -> float:
+    """Width of a pixel over its height in the upright frame; 1 where frames are to stay so."""
+    wide, high = video.get(cv2.CAP_PROP_SAR_NUM), video.get(cv2.CAP_PROP_SAR_DEN)
+    if min(wide, high) <= 0 or not ODD <= max(wide, high) / min(wide, high) <= ODDEST:
+        return 1.0
+    return high / wide if video.get(cv2.CAP_PROP_ORIENTATION_META) % 180 else wide / high
+
+
 def _ends_after(video: cv2.VideoCapture, frames: int) -> bool:
     """Whether the last of this many frames can be read and none follows."""
     video.set(cv2.CAP_PROP_POS_FRAMES, frames - 1)
@@ -185,8 +219,15 @@ def _ends_after(video: cv2.VideoCapture, frames: int) -> bool:
     return there and not video.grab()
 
 
-def _count(video: cv2.VideoCapture) -> int:
-    count = 0
+def _times(video: cv2.VideoCapture) -> list[float]:
+    """Milliseconds of each frame, or packet, that follows."""
+    times = []
     while video.grab():
-        count += 1
-    return count
+        times.append(video.get(cv2.CAP_PROP_POS_MSEC))
+    return times
+
+
+def _is_even(times: Sequence[float], rate: float) -> bool:
+    """Whether no time is further than half a frame from where a constant rate puts it."""
+    frames = np.sort(times) * rate / 1000  # packets come in the order of decoding
+    return bool((np.abs(frames - frames[:1] - np.arange(len(frames))) <= 0.5).all())

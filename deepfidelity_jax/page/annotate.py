@@ -51,7 +51,7 @@ def annotate(
             opened = _write_h264(partial, info.rate, sound) if sound else None
             write = stack.enter_context(opened or _write_mpeg4(partial, info.rate))
             for frame in videos.read_frames_at(path, range(info.frames)):
-                write(draw(frame.image, frame.index, found, step))
+                write(draw(frame.image, frame.index, found, step), frame.time)
                 if frame.index % 10 == 0:
                     report("drawing frames", frame.index / info.frames)
         partial.replace(output)
@@ -120,21 +120,27 @@ def _caption(image: Picture, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _write_h264(path: Path, rate: float, sound: Any) -> Iterator[Callable[[Picture], None]]:
+def _write_h264(path: Path, rate: float, sound: Any) -> Iterator[Callable[[Picture, float], None]]:
     with h264.write_mp4(str(path), rate, crf=20, sound=sound) as write:
-        yield lambda image: write(image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2])
+        yield lambda image, time: write(
+            image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2], time
+        )
 
 
 @contextlib.contextmanager
-def _write_mpeg4(path: Path, rate: float) -> Iterator[Callable[[Picture], None]]:
+def _write_mpeg4(path: Path, rate: float) -> Iterator[Callable[[Picture, float], None]]:
+    """At a constant rate: frames are repeated or left out to keep the time."""
     writer: cv2.VideoWriter | None = None
+    written = 0
 
-    def write(image: Picture) -> None:
-        nonlocal writer
+    def write(image: Picture, time: float) -> None:
+        nonlocal writer, written
         if writer is None:
             size = image.shape[1], image.shape[0]
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-        writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        while written <= round(time * rate):
+            writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            written += 1
 
     try:
         yield write

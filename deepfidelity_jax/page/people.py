@@ -204,7 +204,8 @@ def read_frames(path: Path, wanted: dict[tuple[int, int], Crop]) -> dict[tuple[i
     """The address of each crop's frame, the face in a box; none where it is unreadable."""
     indices = sorted({crop.frame for crop in wanted.values()})
     found = {}
-    for frame in videos.read_frames_at(path, indices) if indices else ():
+    constant = bool(indices) and videos.video_info(path).constant
+    for frame in videos.read_frames_at(path, indices, constant) if indices else ():
         for key, crop in wanted.items():
             if crop.frame == frame.index:
                 found[key] = _encode_framed(frame.image, [(key[0], crop.bbox.tolist())])

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -34,12 +35,61 @@ def counted_video(path, frames=90, size=(160, 128), codec="mp4v", rate=30):
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
     assert writer.isOpened()
     for number in range(frames):
-        image = np.full((size[1], size[0], 3), 128, np.uint8)
-        for bit in range(10):
-            image[:, bit * 16 : bit * 16 + 16] = 235 if number >> bit & 1 else 20
-        writer.write(image)
+        writer.write(numbered(number, size))
     writer.release()
     return path
+
+
+def timed_video(path, times, shape=1, turned=False):
+    """A video as `counted_video` writes, of frames at these seconds. It takes PyAV.
+
+    shape: width of a pixel over its height. turned: it says it is to be shown a quarter clockwise.
+    """
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", 30)
+        stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
+        stream.options = {"preset": "ultrafast", "crf": "20", "g": "50"}
+        stream.codec_context.time_base = Fraction(1, 90_000)
+        stream.codec_context.sample_aspect_ratio = Fraction(shape)
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
+            frame.pts, frame.time_base = round(time * 90_000), Fraction(1, 90_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    if turned:
+        held = bytearray(path.read_bytes())
+        matrix = held.index(b"tkhd") + 44
+        held[matrix : matrix + 20] = struct.pack(">5i", 0, 1 << 16, 0, -1 << 16, 0)
+        path.write_bytes(held)
+    return path
+
+
+def trimmed_video(path, source, start):
+    """A copy of an MP4 without its first frames: packets that are needed stay, hidden."""
+    import av
+
+    with av.open(str(source)) as held, av.open(str(path), "w") as container:
+        (video,) = held.streams.video
+        stream = container.add_stream_from_template(video)
+        shift = round(start / 30 / video.time_base)
+        for packet in held.demux(video):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts - shift,
+                    packet.dts - shift,
+                    stream,
+                )
+                container.mux(packet)
+    return path
+
+
+def numbered(number, size=(160, 128)):
+    image = np.full((size[1], size[0], 3), 128, np.uint8)
+    for bit in range(10):
+        image[:, bit * 16 : bit * 16 + 16] = 235 if number >> bit & 1 else 20
+    return image
 
 
 def told(image):

@@ -34,7 +34,7 @@ def test_odd_sides_are_filled_up():
     file, face = io.BytesIO(), np.full((33, 47, 3), 90, np.uint8)
     face[-1] = 200
     with h264.write_mp4(file, 25, 18) as write:
-        write(face)
+        write(face, 0.0)
     import av
 
     file.seek(0)
@@ -42,6 +42,17 @@ def test_odd_sides_are_filled_up():
         (frame,) = (one.to_ndarray(format="rgb24") for one in container.decode(video=0))
     assert frame.shape == (34, 48, 3)
     assert np.abs(frame[33].astype(int) - 200).max() < 20, "the last row is repeated"
+
+
+@there
+def test_frames_are_shown_at_their_times(tmp_path):
+    times = [0.0, 0.04, 0.08, 1.08, 1.0801, 2.0]
+    with h264.write_mp4(str(tmp_path / "a.mp4"), 25, 18) as write:
+        for number, time in enumerate(times):
+            write(np.full((32, 32, 3), 40 * number, np.uint8), time)
+    frames = list(videos.read_frames(tmp_path / "a.mp4", 6))
+    assert [frame.time for frame in frames] == pytest.approx(times, abs=1e-4)
+    assert [round(frame.image.mean() / 40) for frame in frames] == list(range(6))
 
 
 @there

@@ -161,6 +161,19 @@ def test_animated_pictures_are_videos(tmp_path, suffix):
         assert frame.image.mean() == pytest.approx(40 * frame.index, abs=3)
 
 
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "avif"])
+def test_an_animation_lasts_as_long_as_its_frames(tmp_path, suffix):
+    if suffix == "avif" and not features.modules.get("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    images = [Image.fromarray(np.full((40, 64, 3), 40 * n, np.uint8)) for n in range(6)]
+    durations = [5000, 40, 40, 40, 40, 40]
+    images[0].save(
+        tmp_path / "a", suffix, save_all=True, append_images=images[1:], duration=durations
+    )
+    info = videos.video_info(tmp_path / "a")
+    assert info.frames / info.rate == pytest.approx(5.2)
+
+
 def test_damaged_files_make_no_noise(tmp_path):
     """Decoders write to the process's own stderr, past Python: it takes a process to hear them."""
     rng = np.random.default_rng(0)

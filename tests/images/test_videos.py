@@ -2,9 +2,10 @@
 
 import struct
 
+import cv2
 import numpy as np
 import pytest
-from samples import counted_video, told
+from samples import counted_video, timed_video, told, trimmed_video
 
 from deepfidelity_jax.images import videos
 from deepfidelity_jax.images.formats import MediaError
@@ -26,11 +27,14 @@ def test_frames_are_spread_over_the_whole_video(tmp_path):
     assert [told(frame.image) for frame in videos.read_frames(path, 500)] == list(range(90))
 
 
-def test_seeking_reads_the_same_frames_as_stepping(tmp_path):
-    path = counted_video(tmp_path / "a.mp4")
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
+def test_seeking_reads_the_same_frames_as_stepping(tmp_path, monkeypatch, name):
+    path = counted_video(tmp_path / name)
+    assert videos.video_info(path) == videos.VideoInfo(90, 30.0, constant=True)
+    monkeypatch.setattr(videos, "SEEK_FROM", 0)
     indices = [0, 5, 13, 40, 41, 77, 89]
-    stepped = list(videos.read_frames_at(path, indices, seek_from=10**6))
-    sought = list(videos.read_frames_at(path, indices, seek_from=0))
+    stepped = list(videos.read_frames_at(path, indices, constant=False))
+    sought = list(videos.read_frames_at(path, indices, constant=True))
     assert [told(frame.image) for frame in stepped] == indices
     assert [told(frame.image) for frame in sought] == indices
     for a, b in zip(stepped, sought, strict=True):
@@ -38,17 +42,55 @@ def test_seeking_reads_the_same_frames_as_stepping(tmp_path):
         assert (a.index, a.time) == (b.index, b.time)
 
 
-@pytest.mark.parametrize("seek_from", [0, 10**6])
-def test_a_frame_that_is_not_there_is_left_out_not_repeated(tmp_path, seek_from):
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_every_frame_of_a_variable_rate_is_reached(tmp_path, monkeypatch, name):
+    """The first half is at 30 frames per second, the second at 5."""
+    pytest.importorskip("av")
+    monkeypatch.setattr(videos, "SEEK_FROM", 2)
+    times = [i / 30 if i < 60 else 2 + (i - 60) / 5 for i in range(120)]
+    path = timed_video(tmp_path / name, times)
+    info = videos.video_info(path)
+    assert (info.frames, info.constant) == (120, False)
+    assert info.frames / info.rate == pytest.approx(14, abs=0.2)
+    frames = list(videos.read_frames(path, 8))
+    assert [told(frame.image) for frame in frames] == videos.spread_indices(120, 8)
+    assert [f.time for f in frames] == pytest.approx([times[f.index] for f in frames], abs=1e-3)
+
+
+def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
+    pytest.importorskip("av")
+    whole = timed_video(tmp_path / "whole.mp4", [i / 30 for i in range(100)])
+    path = trimmed_video(tmp_path / "a.mp4", whole, 40)
+    assert videos.video_info(path).frames == 60
+    frames = list(videos.read_frames(path, 6))
+    assert [told(frame.image) for frame in frames] == [45, 55, 65, 75, 85, 95]
+    assert [frame.index for frame in frames] == [5, 15, 25, 35, 45, 55]
+
+
+@pytest.mark.parametrize(
+    ("shape", "turned", "width", "height"),
+    [("4/3", False, 213, 128), ("8/9", False, 160, 144), ("4/3", True, 128, 213),
+     ("100/101", False, 160, 128), ("99", False, 160, 128)],
+)  # fmt: skip
+def test_pixels_are_square(tmp_path, shape, turned, width, height):
+    pytest.importorskip("av")
+    path = timed_video(tmp_path / "a.mp4", [i / 30 for i in range(12)], shape, turned)
+    frames = list(videos.read_frames(path, 3))
+    assert [frame.image.shape for frame in frames] == [(height, width, 3)] * 3
+    upright = [np.rot90(frame.image) if turned else frame.image for frame in frames]
+    assert [told(cv2.resize(image, (160, 128))) for image in upright] == [2, 6, 10]
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_frame_that_is_not_there_is_left_out_not_repeated(tmp_path, monkeypatch, constant):
+    monkeypatch.setattr(videos, "SEEK_FROM", 0)
     path = counted_video(tmp_path / "a.mp4", frames=20)
-    frames = list(videos.read_frames_at(path, [10, 30, 50], seek_from))
+    frames = list(videos.read_frames_at(path, [10, 30, 50], constant))
     assert [told(frame.image) for frame in frames] == [10]
 
 
 @pytest.mark.parametrize("claim", [0, 10, 60, 100_000])
-@pytest.mark.parametrize("long", [1, videos.LONG])
-def test_a_header_with_a_wrong_count_is_not_believed(tmp_path, monkeypatch, claim, long):
-    monkeypatch.setattr(videos, "LONG", long)  # a header of more frames is believed otherwise
+def test_a_header_with_a_wrong_count_is_not_believed(tmp_path, claim):
     path = counted_video(tmp_path / "a.avi", frames=60, codec="MJPG")
     data = bytearray(path.read_bytes())
     stream = data.index(b"strh") + 8
@@ -57,13 +99,6 @@ def test_a_header_with_a_wrong_count_is_not_believed(tmp_path, monkeypatch, clai
     path.write_bytes(data)
     assert videos.video_info(path).frames == 60
     assert [told(frame.image) for frame in videos.read_frames(path, 3)] == [10, 30, 50]
-
-
-def test_the_frames_of_a_long_video_are_not_read_to_be_counted(tmp_path, monkeypatch):
-    path = counted_video(tmp_path / "a.mp4", frames=120)
-    monkeypatch.setattr(videos, "LONG", 100)
-    monkeypatch.setattr(videos, "_count", None)
-    assert videos.video_info(path).frames == 120
 
 
 def test_a_video_cut_short_gives_what_it_still_holds(tmp_path):

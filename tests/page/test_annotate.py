@@ -9,7 +9,7 @@ import trees
 
 from deepfidelity_jax.detector.predict import Evidence, Examination, Prediction
 from deepfidelity_jax.faces.cropping import Crop
-from deepfidelity_jax.images import videos
+from deepfidelity_jax.images import h264, videos
 from deepfidelity_jax.page import annotate
 
 
@@ -57,6 +57,27 @@ def test_all_frames_are_written_and_boxes_are_drawn(tmp_path, monkeypatch, moder
     assert np.abs(frames[0][30:90].astype(int) - 120).max() < 30, "before the person is found"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.mp4"]
     assert all(0 <= share <= 1 for share in shares)
+
+
+@pytest.mark.skipif(not h264.is_there(), reason="PyAV is not installed")
+@pytest.mark.parametrize("modern", [True, False])
+def test_frames_keep_their_times(tmp_path, monkeypatch, modern):
+    """Half of them at 25 frames per second, half at 5; the grey tells which frame it is."""
+    clip, output = tmp_path / "clip.mp4", tmp_path / "a.mp4"
+    times = [i / 25 if i < 10 else 0.4 + (i - 10) / 5 for i in range(20)]
+    with h264.write_mp4(str(clip), 25, 18) as write:
+        for number, time in enumerate(times):
+            write(np.full((120, 160, 3), 10 * number, np.uint8), time)
+    if not modern:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    annotate.annotate(clip, found(2, 6, 10), output, lambda *_: None)
+    shown = {
+        round(frame.image[78:96].mean() / 10): frame.time
+        for frame in videos.read_frames(output, 99)
+    }
+    off = [abs(time - times[number]) for number, time in shown.items()]
+    assert set(shown) >= set(range(11, 20))
+    assert max(off) < (1e-3 if modern else 0.3)
 
 
 def test_a_failure_leaves_nothing(tmp_path):
