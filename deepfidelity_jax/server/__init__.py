@@ -1,6 +1,7 @@
 """A local page and an HTTP API for the verdicts of a detector.
 
 serve      binds the port, owns the temporary folder, runs until Ctrl-C
+connections  which stay open
 app        the routes
 guard      which requests are allowed: hosts, foreign pages, headers of every answer
 uploads    a file out of a form, streamed to disk

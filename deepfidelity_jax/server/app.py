@@ -104,7 +104,11 @@ def build(jobs: Jobs, limits: Limits, host: str) -> FastAPI:
         if not job.page.is_file():
             message = f"there is no page about this job, which is {job.state}"
             raise Refused(404, "no_page", message)
-        headers = {"Content-Security-Policy": PAGE_POLICY}
+        # No browser has to open a sandboxed page that also asks for an opener policy.
+        headers = {
+            "Content-Security-Policy": PAGE_POLICY,
+            "Cross-Origin-Opener-Policy": "unsafe-none",
+        }
         return FileResponse(job.page, headers=headers, media_type="text/html; charset=utf-8")
 
     @app.delete("/api/jobs/{id}", status_code=204)

@@ -79,10 +79,11 @@ class _Failed(Exception):
 
 
 def _load(workdir: str | None, cache: Path, limits: Limits):
-    """The detector, once it can score."""
+    """The detector, once it can score; InputError if it cannot, or finds no faces here."""
     import cv2
 
     from deepfidelity_jax.detector.load import load
+    from deepfidelity_jax.faces import detection
     from deepfidelity_jax.workdir import keep_programs
 
     cv2.setNumThreads(max(1, hosts.count_cores() // limits.workers))
@@ -90,23 +91,26 @@ def _load(workdir: str | None, cache: Path, limits: Limits):
     detector = load(workdir)
     if detector.fidelity_model is None:
         raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
+    detection.detect(_blank(), detector.faces)  # loads the face finder
     return detector
 
 
 def _warm_up(detector) -> None:
-    """Load the face finder, and compile what pages need."""
-    import numpy as np
-
+    """Compile what pages need."""
     from deepfidelity_jax.explanation.heat import heat_maps
     from deepfidelity_jax.explanation.symmetry import symmetry_maps
-    from deepfidelity_jax.faces import detection
 
-    blank = np.zeros((64, 64, 3), np.uint8)
-    detection.detect(blank, detector.faces)
-    face = detector.prepare(blank[None])
+    face = detector.prepare(_blank()[None])
     heat_maps(detector, face)
     symmetry_maps(detector, face)
     detector.features_of_prepared(face)
+
+
+def _blank():
+    """A picture that shows nothing."""
+    import numpy as np
+
+    return np.zeros((64, 64, 3), np.uint8)
 
 
 def _score(detector, path: Path, page: Path, limits: Limits, tell) -> dict:

@@ -16,6 +16,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import LOCK, lock
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.server import app
+from deepfidelity_jax.server.connections import Connection
 from deepfidelity_jax.server.jobs import Jobs
 from deepfidelity_jax.server.messages import Limits
 from deepfidelity_jax.server.workers import Workers
@@ -47,6 +48,7 @@ async def _run(listener: socket.socket, folder: Path, workdir: str | None, host:
     jobs = Jobs(folder / "jobs", limits)
     config = uvicorn.Config(
         app.build(jobs, limits, host),
+        http=Connection,
         lifespan="off",
         ws="none",
         log_config=None,

@@ -65,22 +65,20 @@ class Workers:
         """Start a process, give it jobs, and start another when it ends."""
         failures = 0
         while True:
-            process = _Process(*self._arguments)
             try:
-                await process.wait_until_ready()
-                failures = 0
-                if not self._first.done():
-                    self._first.set_result(None)
-                with self._counted():
-                    await self._feed(process)
+                async with _Process(*self._arguments) as process:
+                    await process.wait_until_ready()
+                    failures = 0
+                    if not self._first.done():
+                        self._first.set_result(None)
+                    with self._counted():
+                        await self._feed(process)
             except _Gone as gone:
                 failures += 1
                 if not self._ready:
                     self._jobs.broken = str(gone)
                 if not self._first.done():
                     self._first.set_exception(InputError(str(gone)))
-            finally:
-                await process.end()
             if failures:
                 await asyncio.sleep(min(2**failures, LONGEST_PAUSE_S))
 
@@ -129,15 +127,28 @@ class _Gone(Exception):
 
 
 class _Process:
-    """One worker process and the pipe to it."""
+    """One worker process and the pipe to it; a context manager that ends it.
+
+    Raises _Gone if the system has no room for another.
+    """
 
     def __init__(self, *arguments):
         context = multiprocessing.get_context("spawn")  # JAX's threads survive no fork
-        self._pipe, its = context.Pipe()
-        self._process = context.Process(target=scorer.work, args=(its, *arguments), daemon=True)
-        with hosts.undisturbed():
-            self._process.start()
+        try:
+            self._pipe, its = context.Pipe()
+            self._process = context.Process(target=scorer.work, args=(its, *arguments), daemon=True)
+            with hosts.undisturbed():
+                self._process.start()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise _Gone(f"no worker process can be started: {reason}") from None
         its.close()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *error):
+        await self.end()
 
     def is_alive(self) -> bool:
         """Whether it still runs."""

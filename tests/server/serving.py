@@ -64,7 +64,8 @@ class Server:
     def files(self):
         """The files it was given or made that are still there."""
         (folder,) = self.temporary.glob("deepfidelity-serve-*")
-        return [path for path in (folder / "jobs").rglob("*") if path.is_file()]
+        walk = os.walk(folder / "jobs")  # which passes over folders that go meanwhile
+        return [Path(place, name) for place, _, names in walk for name in names]
 
     def workers(self):
         """The processes that score: those that have loaded the detector, or are about to."""

@@ -78,6 +78,20 @@ def test_a_job_is_cancelled_and_then_forgotten(tmp_path):
     assert not list(tmp_path.rglob("*"))
 
 
+def test_the_page_about_a_file_opens_by_itself_and_runs_nothing(tmp_path):
+    """By HTML, a sandboxed page with an opener policy of its own is a network error in a tab."""
+
+    def page(posted):
+        (tmp_path / posted.json()["id"] / "page.html").write_text("<p>about a.jpg")
+        return get(posted.headers["location"] + "/page")
+
+    _, answer = ask(tmp_path, form((b'name="file"; filename="a.jpg"', PICTURE)), page)
+    assert answer.text == "<p>about a.jpg"
+    assert answer.headers["content-security-policy"].startswith("sandbox")
+    assert answer.headers["cross-origin-opener-policy"] == "unsafe-none"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_the_page_loads_nothing_from_elsewhere(tmp_path):
     for path in ("/", "/static/page.js", "/static/page.css"):
         (answer,) = ask(tmp_path, get(path))

@@ -1,11 +1,13 @@
 """The page in a real browser: click, drop, keyboard, a narrow screen, errors, accessibility."""
 
 import base64
+import signal
 
 import pytest
 import trees
 from browsing import DROP, change_screen, is_too_wide, open_browser, violations
 from PIL import Image
+from serving import Server
 
 pytestmark = pytest.mark.e2e
 WAIT = 150  # seconds, on a busy machine
@@ -25,6 +27,14 @@ def wall(tmp_path_factory):
     path = tmp_path_factory.mktemp("given") / "wall.jpg"
     Image.new("RGB", (64, 48), "grey").save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A video that takes its time."""
+    path = tmp_path_factory.mktemp("given") / "clip.mp4"
+    trees.write_video(path, trees.film(1, count=40) * 20)
+    return path.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +172,67 @@ def test_a_file_can_be_cancelled(page, server, wall):
     assert states(page) == {}
     assert find(page, "#news").get_attribute("textContent") == "wall.jpg: cancelled"
     wait(page, lambda _: not server.files())
+
+
+def test_the_page_that_somebody_chose_stays(page, wall):
+    content = wall.read_bytes()
+
+    def give(name):
+        drop(page, (name, content))
+        wait(page, lambda page: states(page).get(name) == "No face found")
+
+    give("a.jpg")
+    give("b.jpg")
+    assert find(page, "#result-title").text == "No face found: b.jpg"
+    find(page, "[aria-label='Show a.jpg']").click()
+    give("c.jpg")
+    assert find(page, "#result-title").text == "No face found: a.jpg"
+    page.switch_to.frame(find(page, "#result-page"))
+    assert "a.jpg" in find(page, "body").text
+    page.switch_to.default_content()
+    find(page, "[aria-label='Remove a.jpg']").click()
+    give("d.jpg")
+    assert find(page, "#result-title").text == "No face found: d.jpg"
+
+
+def test_the_page_about_a_file_opens_in_its_own_tab(page, wall):
+    drop(page, ("wall.jpg", wall.read_bytes()))
+    wait(page, lambda page: find(page, "#result").is_displayed())
+    here = page.current_window_handle
+    find(page, "#result-tab").click()
+    (other,) = wait(page, lambda page: set(page.window_handles) - {here})
+    page.switch_to.window(other)
+    wait(page, lambda page: "wall.jpg" in find(page, "body").text)
+    page.close()
+    page.switch_to.window(here)
+
+
+def test_files_beyond_the_limit_of_jobs_wait_for_room(driver, tmp_path_factory, wall):
+    server = Server(tmp_path_factory.mktemp("small"), jobs=1)
+    try:
+        driver.get(server.url)
+        drop(driver, *[(f"{letter}.jpg", wall.read_bytes()) for letter in "abc"])
+        wait(driver, lambda page: "waiting for room" in states(page).values())
+        find(driver, "[aria-label='Cancel b.jpg']").click()
+        wait(driver, lambda page: not find_all(page, BUSY))
+        assert states(driver) == dict.fromkeys(("c.jpg", "a.jpg"), "No face found")
+        driver.get("about:blank")
+    finally:
+        server.end(signal.SIGTERM)
+
+
+def test_a_page_can_be_had_while_many_files_wait(page, wall, clip):
+    """The last test of this file, as it leaves the worker in the middle of a video.
+
+    A browser opens six connections to a server: were each file to keep one, none would be left.
+    """
+    drop(page, ("wall.jpg", wall.read_bytes()))
+    wait(page, lambda page: find(page, "#result").is_displayed())
+    drop(page, *[(f"{number}.mp4", clip) for number in range(8)])
+    wait(page, lambda page: not {"uploading", "waiting to be sent"} & set(states(page).values()))
+    about = page.execute_async_script(
+        "fetch(arguments[0]).then((answer) => answer.text()).then(arguments[1])",
+        find(page, "#result-page").get_attribute("src"),
+    )
+    assert "wall.jpg" in about
+    assert len(find_all(page, BUSY)) == 8

@@ -1,5 +1,6 @@
 """The server as a process: one line where it cannot start, nothing left, and it outlives files."""
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from PIL import Image
 from serving import Server
 
 from deepfidelity_jax.images.pictures import encode_image
+from deepfidelity_jax.server.connections import MOST
 from deepfidelity_jax.server.serve import PREFIX
 
 pytestmark = pytest.mark.e2e
@@ -133,6 +135,21 @@ def test_what_is_announced_as_huge_is_refused_at_once(server):
     assert answer.startswith("HTTP/1.1 413 ")
     assert '"type":"too_large"' in answer
     assert not server.files()
+
+
+def test_connections_that_ask_nothing_keep_nobody_out(server):
+    address = httpx.URL(server.url)
+    with contextlib.ExitStack() as stack:
+        held = [
+            stack.enter_context(socket.create_connection((address.host, address.port), timeout=20))
+            for _ in range(MOST + 8)
+        ]
+        for one in held:
+            with contextlib.suppress(ConnectionError):
+                one.sendall(b"GET / HTTP/1.1\r\n")  # half a header
+        assert server.client.get("/api/limits").status_code == 200
+        with contextlib.suppress(ConnectionError):
+            assert not held[0].recv(1)
 
 
 def test_a_running_job_is_cancelled(server, clip):

@@ -3,10 +3,13 @@
 import asyncio
 import json
 import os
+import resource
+import shutil
 import time
 
 import pytest
 
+from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.server import workers
 from deepfidelity_jax.server.jobs import Jobs
@@ -105,4 +108,49 @@ def test_a_server_whose_first_process_cannot_load_does_not_start(folder):
             raise AssertionError("it started")
 
     with pytest.raises(InputError, match="no detector"):
+        asyncio.run(serve())
+
+
+@pytest.mark.slow
+def test_a_system_without_room_for_a_process_is_asked_again(folder):
+    async def serve():
+        jobs, all_of_them = serving(folder, Limits(workers=1))
+        for name in "ab":
+            (folder / f"token{name}").touch()
+        usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+        async with all_of_them:
+            job = post(jobs, "crash")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, usual[1]))  # nothing more is opened
+            try:
+                await until(lambda: jobs.broken)
+                assert job.view()["error"]["type"] == "crashed"
+                with pytest.raises(Refused, match="can be started: too many open files") as caught:
+                    post(jobs, "real")
+                assert (caught.value.status, caught.value.error.type) == (503, "no_worker")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+            await until(lambda: not jobs.broken)
+            job = post(jobs, "real")
+            await until(lambda: job.ended)
+            assert job.view()["prediction"] == {"status": "real"}
+
+    asyncio.run(serve())
+
+
+@pytest.mark.slow
+def test_a_detector_without_its_face_finder_does_not_start(tmp_path):
+    """The reason is told once, instead of at every file."""
+    detector = tmp_path / "detector"
+    shutil.copytree(bundled.folder(), detector)
+    config = json.loads((detector / "config.json").read_text())
+    config["faces"]["detector"] = "yunet"
+    (detector / "config.json").write_text(json.dumps(config))
+    (detector / bundled.FINDER).write_text("no network")
+    limits = Limits(workers=1)
+
+    async def serve():
+        async with workers.Workers(Jobs(tmp_path, limits), str(detector), tmp_path, limits):
+            raise AssertionError("it started")
+
+    with pytest.raises(InputError, match="not a YuNet ONNX file"):
         asyncio.run(serve())

@@ -5,7 +5,10 @@
 const find = (id) => document.getElementById(id);
 const visit = new Set(); // what is still on the server, by path
 let limits = null;
+const waiting = new Map(); // what follows each job that has not ended, by path
 let shown = null; // the path of the job whose page is shown
+let chosen = false; // whether somebody asked for that page: no other one takes its place
+let line = Promise.resolve(); // until all files that were added before are sent
 
 const VERDICTS = {
   real: ["Real", "The faces in it score like real ones. Some fakes pass for real."],
@@ -24,7 +27,7 @@ function add(file) {
   const part = (name) => entry.querySelector(name);
   const state = part(".state"), progress = part("progress");
   const show = part(".show"), remove = part(".remove");
-  let path = "", upload = null, stream = null;
+  let path = "", interrupt = () => {};
 
   part(".name").textContent = file.name;
   show.setAttribute("aria-label", `Show ${file.name}`);
@@ -36,18 +39,16 @@ function add(file) {
   name("Cancel");
   remove.onclick = () => {
     const next = entry.nextElementSibling || entry.previousElementSibling;
-    if (upload) upload.abort();
-    if (stream) stream.close();
-    if (path) discard(path);
     entry.remove();
+    interrupt();
+    if (path) discard(path);
     find("visit").hidden = !find("jobs").children.length;
     tell(`${file.name}: ${remove.textContent === "Cancel" ? "cancelled" : "removed"}`);
     (next ? next.querySelector(".remove") : find("choose")).focus();
   };
 
   const end = () => {
-    upload = null;
-    if (stream) stream.close();
+    waiting.delete(path);
     progress.hidden = true;
     name("Remove");
   };
@@ -57,14 +58,16 @@ function add(file) {
     state.textContent = message;
     tell(`${file.name}: ${message}`);
   };
+  const wait = (message) => {
+    state.textContent = message;
+    progress.removeAttribute("value");
+  };
   const follow = (job) => {
     if (job.state === "queued") {
-      state.textContent = job.position > 1 ? `waiting, ${job.position - 1} ahead` : "waiting";
-      progress.removeAttribute("value");
+      wait(job.position > 1 ? `waiting, ${job.position - 1} ahead` : "waiting");
     } else if (job.state === "running") {
-      state.textContent = job.step || "scoring";
+      wait(job.step || "scoring");
       if (job.share > 0) progress.value = job.share;
-      else progress.removeAttribute("value");
     } else if (job.state === "failed") {
       fail(job.error.message);
     } else if (job.state === "cancelled") {
@@ -77,7 +80,7 @@ function add(file) {
       show.hidden = false;
       show.onclick = () => present(job, path, true);
       tell(`${file.name}: ${title}`);
-      present(job, path, false);
+      if (!chosen) present(job, path, false);
     }
   };
 
@@ -87,39 +90,73 @@ function add(file) {
     fail(`the file has more than ${limits.bytes / 2 ** 20} MiB`);
     return;
   }
-  state.textContent = "uploading";
-  upload = send(file, (share) => { progress.value = share; }, (status, answer) => {
-    upload = null;
-    if (status !== 202) {
-      fail(answer.error.message);
-      return;
+  // One after the other, so that only one asks again for room.
+  wait("waiting to be sent");
+  line = line.then(async () => {
+    while (entry.isConnected) {
+      state.textContent = "uploading";
+      const upload = send(file, (share) => { progress.value = share; });
+      interrupt = upload.interrupt;
+      const { status, answer, pause } = await upload.answered;
+      if (status === 202) {
+        path = `/api/jobs/${answer.id}`;
+        visit.add(path);
+        waiting.set(path, { follow, fail, wait });
+        follow(answer);
+        return;
+      }
+      if (!entry.isConnected) return;
+      if (!pause) {
+        fail(answer.error.message);
+        return;
+      }
+      wait(status === 429 ? "waiting for room" : `${answer.error.message}; trying again`);
+      await new Promise((resolve) => {
+        interrupt = resolve;
+        setTimeout(resolve, 1000 * pause);
+      });
     }
-    path = `/api/jobs/${answer.id}`;
-    visit.add(path);
-    follow(answer);
-    stream = new EventSource(`${path}/events`);
-    stream.onmessage = (event) => follow(JSON.parse(event.data));
-    stream.onerror = () => {
-      // The browser tries again by itself, unless the server says that there is no such job.
-      if (stream.readyState === EventSource.CLOSED) fail("the server no longer has this file");
-      else state.textContent = "the server does not answer";
-    };
   });
 }
 
-function send(file, advance, answered) {
+// The answer to a posted file; `pause`: after how many seconds it may be posted again, if it may.
+function send(file, advance) {
   const form = new FormData(), request = new XMLHttpRequest();
   form.append("file", file);
   request.open("POST", "/api/jobs");
   request.upload.onprogress = (event) => advance(event.loaded / event.total);
-  request.onload = () => {
-    let answer = { error: { message: `the server answered ${request.status}` } };
-    try { answer = JSON.parse(request.responseText); } catch { /* no answer of ours */ }
-    answered(request.status, answer);
-  };
-  request.onerror = () => answered(0, { error: { message: "the upload was cut off" } });
+  const answered = new Promise((resolve) => {
+    request.onload = () => {
+      const { status } = request;
+      let answer = { error: { message: `the server answered ${status}` } };
+      try {
+        const told = JSON.parse(request.responseText);
+        if (told.id || told.error) answer = told;
+      } catch { /* no answer of ours */ }
+      resolve({ status, answer, pause: Number(request.getResponseHeader("Retry-After")) });
+    };
+    request.onerror = request.onabort = () =>
+      resolve({ status: 0, answer: { error: { message: "the upload was cut off" } }, pause: 0 });
+  });
   request.send(form);
-  return request;
+  return { answered, interrupt: () => request.abort() };
+}
+
+// Asks for one job after the other. A browser opens few connections to a server: with a stream for
+// each job, neither uploads nor pages would get one.
+async function look() {
+  for (const [path, { follow, fail, wait }] of [...waiting]) {
+    try {
+      const answer = await fetch(path);
+      const job = await answer.json();
+      if (!waiting.has(path)) continue; // removed meanwhile
+      if (answer.ok) follow(job);
+      else if (answer.status === 404) fail("the server no longer has this file");
+    } catch {
+      if (waiting.has(path)) wait("the server does not answer");
+    }
+  }
+  setTimeout(look, 500);
 }
 
 function present(job, path, asked) {
@@ -128,6 +165,7 @@ function present(job, path, asked) {
   const scores = fidelity === null ? "" :
     ` Fidelity ${fidelity.toFixed(3)}; the threshold for real is ${threshold.toFixed(3)}.`;
   shown = path;
+  chosen = asked;
   find("result").hidden = false;
   find("result-title").textContent = `${title}: ${job.name}`;
   find("result-title").className = status.replace(" ", "-");
@@ -141,10 +179,12 @@ function present(job, path, asked) {
 
 function discard(path) {
   visit.delete(path);
+  waiting.delete(path);
   fetch(path, { method: "DELETE", keepalive: true }).catch(() => {});
   if (shown === path) {
     find("result").hidden = true;
     find("result-page").removeAttribute("src");
+    chosen = false;
   }
 }
 
@@ -168,6 +208,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 window.addEventListener("pagehide", () => [...visit].forEach(discard));
 window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
+look();
 fetch("/api/limits").then((answer) => answer.json()).then((told) => {
   limits = told;
   find("limits").textContent =

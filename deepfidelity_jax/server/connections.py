@@ -1,0 +1,72 @@
+"""A client that neither asks nor reads does not keep its connection, nor others from theirs.
+
+Guard counts requests, and uvicorn hands over only whole ones: who sends half a header and stops is
+seen here alone.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADER_S = 10  # time that the header of a request may take
+READ_S = 60  # time that a client may take to read some of its answer
+MOST = 512  # open connections; a process may usually open 1024 files
+
+
+class Connection(H11Protocol):
+    """Closed unless a request is there HEADER_S after the start, or after the answer before.
+
+    Beyond MOST connections, the one that has asked nothing for the longest time makes room.
+    """
+
+    _idle: asyncio.TimerHandle | None = None  # while no request is being answered
+    _full: asyncio.TimerHandle | None = None  # while the client has to read before more is sent
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request."""
+        super().connection_made(transport)
+        self._watch()
+        if len(self.connections) > MOST:
+            idle = [(one._idle.when(), one) for one in self.connections if one._idle]
+            _, oldest = min(idle, key=lambda pair: pair[0])
+            oldest._stop_waiting()
+            oldest.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what may be a part of a header."""
+        super().data_received(data)  # which gives up its own timer at the first byte
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, unless that is here already."""
+        super().on_response_complete()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._full = self.loop.call_later(READ_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        if self._full:
+            self._full.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing."""
+        super().connection_lost(exc)
+        self._stop_waiting()
+        if self._full:
+            self._full.cancel()
+
+    def _watch(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif not self._idle:
+            self._idle = self.loop.call_later(HEADER_S, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._idle:
+            self._idle.cancel()
+            self._idle = None
