@@ -81,12 +81,12 @@ def test_other_modes_still_need_a_workdir(run):
     assert_told(run("--mode=evaluate", "--input=photos"), "--workdir=DIR is missing")
 
 
-def test_a_packed_detector_finds_the_weights_of_its_measure_beside_it(finished, tmp_path):
-    workdir = shutil.copytree(finished, tmp_path / "run")
-    said = json.loads((workdir / "config.json").read_text())
+def test_a_packed_detector_finds_the_weights_of_its_measure_beside_it(tmp_path):
+    source = shutil.copytree(bundled.folder(), tmp_path / "source")
+    said = json.loads((source / "config.json").read_text())
     said["quality"] |= {"measure": "ser_fiq", "weights": "/elsewhere/backbone.pth"}
-    (workdir / "config.json").write_text(json.dumps(said))
-    bundled.pack(workdir, tmp_path / "box")
+    (source / "config.json").write_text(json.dumps(said))
+    bundled.pack(source, tmp_path / "box")
     config, _, _ = bundled.read(tmp_path / "box")
     assert config.quality.weights == "backbone.pth"
     without = df.load(tmp_path / "box").fingerprint

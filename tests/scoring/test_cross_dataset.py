@@ -331,7 +331,7 @@ def test_a_table_has_the_guards_of_a_folder(finished, records_folder, tmp_path, 
     options = ["run.py", "--mode=evaluate", f"--workdir={workdir}", f"--input={numbers}"]
     for more, part in (
         ((), "--config.data.real_label=0"),
-        (("--config.data.real_label=2",), "give 0 or 1"),
+        (("--config.data.real_label=2",), "0 or 1"),
         (("--config.data.real_label=1", f"--config.data.dir={folder}"), "holds 1 of the pictures"),
         (("--config.data.splits=1",), "only --config.faces.OPTION, --config.data.dir"),
         (("--config.data.group=folder",), "config.data.group is for a folder, but"),
