@@ -215,13 +215,13 @@ def predict(values: flags.FlagValues) -> int:
         # Fails before the first line if the face detector cannot be loaded.
         detection.detect(np.zeros((64, 64, 3), np.uint8), detector.faces)
         lines.resume(inputs, detector)
-        quiet = values.quiet or not sys.stderr.isatty()
-        progress = Progress(len(inputs), len(lines.kept), "inputs", "predicted", quiet=quiet)
         todo = [
             each
             for each in inputs
             if each.name not in lines.kept or not outputs.are_there(detector, each.path)
         ]
+        quiet, done = values.quiet or not sys.stderr.isatty(), len(inputs) - len(todo)
+        progress = Progress(len(inputs), done, "inputs", "predicted", quiet=quiet)
         if values.beam:
             from deepfidelity_jax.detector.cluster import predict_on_cluster
 

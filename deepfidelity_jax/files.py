@@ -46,6 +46,11 @@ def expand(name: str, path: str) -> str:
     return expanded
 
 
+def locate(path: str | os.PathLike) -> Path:
+    """The absolute path, with `~` expanded and without `..`; links stay as they are."""
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
 def require_writable(path: str | os.PathLike, name: str) -> None:
     """InputError if `written_whole` could not write `path`. `name`: the flag that gave the path."""
     place = next(parent for parent in Path(path).absolute().parents if parent.exists())

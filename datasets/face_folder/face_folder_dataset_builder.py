@@ -15,7 +15,7 @@ from deepfidelity_datasets.face_folder.extractor import extractor_of
 from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.sources import CHOICE, list_sources
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import fingerprint
+from deepfidelity_jax.files import fingerprint, locate
 from deepfidelity_jax.images import formats, media
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality import table
@@ -49,7 +49,7 @@ class Builder(OwnFilesBuilder):
         if not own.dir:
             raise InputError("config.data.dir is empty: give a folder of photographs or videos")
         splits, shares = splits_asked(config), tuple(own.splits)
-        folder, recipe = Path(own.dir).expanduser().absolute(), Recipe.from_config(config)
+        folder, recipe = locate(own.dir), Recipe.from_config(config)
         test_only = set(splits) == {"test"}
         place = records_dir / "face_folder"
         asked = {

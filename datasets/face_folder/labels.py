@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import locate
 from deepfidelity_jax.records.schema import FAKE, REAL, SPLITS
 
 CLASSES = {"real": REAL, "fake": FAKE}  # in upper or lower case
@@ -19,9 +20,13 @@ SPLIT_FOLDERS = {
 }
 # Parts of names that suggest a class.
 SPEAKING = {
-    REAL: ("real", "original"),
-    FAKE: ("fake", "manipulated", "altered", "synthetic", "forged"),
-}
+    REAL: ("real", "original", "genuine", "authentic", "pristine", "bonafide"),
+    FAKE: (
+        "fake", "manipulated", "altered", "synthetic", "forged", "generated", "spoof", "swap",
+        "tampered", "morph", "face2face", "neuraltextures",
+    ),
+}  # fmt: skip
+WORDS = {REAL: (), FAKE: ("gan",)}  # only as whole words: many names have these letters in them
 NUMBERED = re.compile(
     r"[01](?:[_\-. ].*)?", re.DOTALL
 )  # numbers that may be a class; 001 is not one
@@ -85,7 +90,7 @@ def _by_option(folder: Path, real: str, fake: str) -> list[ClassFolder]:
     found = []
     for label, option, given in ((REAL, "real_folder", real), (FAKE, "fake_folder", fake)):
         if given:
-            path = folder if given == "." else folder / Path(given).expanduser()
+            path = locate(folder / Path(given).expanduser())
             if not path.is_dir():
                 raise InputError(f"config.data.{option} is {given!r}, but {path} is not a folder")
             found.append(ClassFolder(path, label))
@@ -229,16 +234,25 @@ def _parents(folder: Path, files: Iterable[Path]) -> set[Path]:
 
 def speaks_of(name: str) -> set[int]:
     """The labels that a name suggests."""
-    lower = name.casefold()
-    return {label for label, parts in SPEAKING.items() if any(part in lower for part in parts)}
+    lower, words = name.casefold(), _words(name)
+    return {
+        label
+        for label, parts in SPEAKING.items()
+        if any(part in lower for part in parts) or words & {*WORDS[label]}
+    }
+
+
+def _words(name: str) -> set[str]:
+    """The words in a name, without a plural's s."""
+    words = re.split(r"[\W\d_]+", name.casefold())
+    return {*words, *(word.removesuffix("s") for word in words)}
 
 
 def _contradicts(name: str, label: int) -> bool:
     if label == REAL:
         return FAKE in speaks_of(name)
     # Only whole words: a method may be called realistic_vision.
-    words = re.split(r"[\W\d_]+", name.casefold())
-    return any(word in (part, f"{part}s") for part in SPEAKING[REAL] for word in words)
+    return bool(_words(name) & {*SPEAKING[REAL]})
 
 
 def _require_silent(folder: Path, files: Iterable[Path]) -> None:
@@ -264,9 +278,7 @@ def _require_silent(folder: Path, files: Iterable[Path]) -> None:
 
 
 def _says_fake(stem: str) -> bool:
-    words = re.split(r"[\W\d_]+", stem.casefold())
-    parts = (*SPEAKING[FAKE], "deepfake")
-    return any(word in (part, f"{part}s") for part in parts for word in words)
+    return bool(_words(stem) & {*SPEAKING[FAKE], *WORDS[FAKE], "deepfake"})
 
 
 def _advise(folder: Path, outside: list[Path], found: list[ClassFolder]) -> str:

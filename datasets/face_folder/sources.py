@@ -11,6 +11,7 @@ from deepfidelity_datasets.face_folder import splits
 from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.labels import ClassFolder, class_of, find_classes
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import locate
 from deepfidelity_jax.images import formats, media
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.own_files import Source
@@ -80,7 +81,9 @@ def list_sources(
     names = _names(folder, [*owners, *left_out], owners)
     where = " and ".join(sorted({_readable(folder, one.path) for one in classes}))
     notes = {names[path]: note or f"outside of {where}" for path, note in left_out.items()}
-    if not group:
+    # The rule of a training may fit no name of what it is scored on.
+    fits = not group.startswith("prefix:") or any(splits.group_of(group, path) for path in owners)
+    if not group or (test_only and not fits):
         pictures = (path for path in owners if kinds[path] == "image")
         frames = splits.find_frames(pictures, [folder, *(one.path for one in classes)])
         if len(frames) > 1:
@@ -110,7 +113,7 @@ def list_sources(
         if groups[path] and group == "folder" and given:
             # Folders of the same name in different splits are different groups.
             groups[path] = f"{owners[path].split}/{groups[path]}"
-    if group.startswith("prefix:") and not any(groups.values()) and not test_only:
+    if not fits and not test_only:
         raise InputError(
             f"config.data.group is {group!r}, but no name in {folder} begins like that; one is "
             f"{next(iter(names.values()), 'none')!r}"
@@ -142,7 +145,7 @@ def _list_media(
 ) -> tuple[dict[Path, str], dict[Path, str]]:
     """The kind of each photograph and video in all these folders; for other files, the reason."""
     kinds, left_out = {}, {}
-    places = [folder, *(folder / Path(other).expanduser() for other in others if other)]
+    places = [folder, *(locate(folder / Path(other).expanduser()) for other in others if other)]
     outside = [place for place in places[1:] if place.is_dir() and folder not in place.parents]
     for place in (folder, *(place for place in outside if place != folder)):
         listing = media.list_files(place)
@@ -192,7 +195,10 @@ def _ask(folder: Path, frames: list[Path], *, test_only: bool) -> None:
     message = f"{shown}{more} hold numbered pictures that look like frames of videos"
     if not test_only:
         raise InputError(f"{message}; choose what must stay in one split: {CHOICE}")
-    say(f"{message}: each picture is scored alone, and intervals are over pictures, not videos")
+    say(
+        f"{message}: each picture is scored alone, and intervals are over pictures, not videos; "
+        "config.data.group=folder makes each folder a video"
+    )
 
 
 CHOICE = (

@@ -12,7 +12,7 @@ from typing import NoReturn
 from deepfidelity_datasets.manifest.layouts import LAYOUTS, Entry, Stated
 from deepfidelity_jax import console
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import require_writable, written_whole
+from deepfidelity_jax.files import locate, require_writable, written_whole
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.schema import FAKE, LABELS, REAL
 
@@ -47,23 +47,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def convert(given: argparse.Namespace) -> int:
     """Read a layout and write its table."""
-    out = given.out.expanduser().absolute()
+    out = locate(given.out)
     if out.suffix.lower() != ".csv":
         raise InputError(f"{given.out} must end in .csv")
     if out.exists():
         raise InputError(f"{given.out} exists: remove it, or give another name")
     require_writable(out, "OUT")
-    source = given.source.expanduser().absolute()
+    source = locate(given.source)
     if not source.exists():
         raise InputError(f"{given.source}: no such file or folder")
     labels = dict.fromkeys(given.real, REAL)
     if both := labels.keys() & set(given.fake):
         raise InputError(f"--real and --fake both name {min(both)}")
-    folder = given.dir and given.dir.expanduser().absolute()
+    folder = given.dir and locate(given.dir)
     stated = Stated(
         labels | dict.fromkeys(given.fake, FAKE), folder, given.video, given.compression
     )
-    entries = LAYOUTS[given.layout](source, stated)
+    # A list may name `../images/a.png`, which a table refuses.
+    listed = LAYOUTS[given.layout](source, stated)
+    entries = [replace(entry, path=locate(entry.path)) for entry in listed]
     if given.without_splits:
         entries = [replace(entry, split="") for entry in entries]
     entries = _consistent(source, entries)

@@ -15,7 +15,7 @@ from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.manifest.sources import NO_FILE, Files, Listed, find_files, list_sources
 from deepfidelity_datasets.manifest.table import Table, read_table
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import fingerprint
+from deepfidelity_jax.files import fingerprint, locate
 from deepfidelity_jax.quality import table as quality_table
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.own_files import (
@@ -47,8 +47,8 @@ class Builder(OwnFilesBuilder):
             raise InputError("config.data.manifest is empty: give a table of paths and labels")
         splits, shares = splits_asked(config), tuple(own.splits)
         test_only = set(splits) == {"test"}
-        given = Path(own.manifest).expanduser().absolute()
-        folder = Path(own.dir).expanduser().absolute() if own.dir else given.parent
+        given = locate(own.manifest)
+        folder = locate(own.dir) if own.dir else given.parent
         recipe = _recipe(config)
         asked = {
             "shares": shares,

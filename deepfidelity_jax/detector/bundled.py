@@ -69,7 +69,9 @@ def pack(source: Path, place: Path, dtype: str = "float16") -> None:
     if not (source / FITTED).is_file():
         raise InputError(f"{source} has no {FITTED}: run --mode=fit first")
     paths = [name for name, option in OPTIONS.items() if option.path]
+    weights = Path(config.quality.weights).name
     config.update_from_flattened_dict(dict.fromkeys(paths, ""))
+    config.quality.weights = weights  # looked for beside the detector, and told by its digest
     config.train.mask_weight = 0.0
     flat = {"/".join(path): np.asarray(x) for path, x in flatten_dict(variables).items()}
     kept = {

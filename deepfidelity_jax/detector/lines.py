@@ -12,13 +12,14 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepfidelity_jax.detector.finding import Input, stamp
-from deepfidelity_jax.detector.predict import Prediction, predict
+from deepfidelity_jax.detector.predict import Prediction, examine_all
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import lock, written_whole
+from deepfidelity_jax.hosts import CRASHED
 from deepfidelity_jax.progress import say
 
 COLUMNS = (
@@ -130,7 +131,7 @@ class Lines:
                 del self._there[name]
             elif {"bytes": line.bytes, "modified": line.modified} != stamp(given.path) or (
                 line.status == "unreadable"
-                and self._encode(predict(detector, given.path, given.reason)) != self._at(line)
+                and self._read_again(given, line, detector) != self._at(line)
             ):
                 changed += 1
                 del self._there[name]
@@ -148,6 +149,13 @@ class Lines:
             say(f"{self._path}: {others} lines about other inputs stay in it")
         if self._regular:
             self._rewrite()
+
+    def _read_again(self, given: Input, line: Line, detector) -> bytes:
+        """The line of a file that could not be read, as it would be now."""
+        # In a process of its own if it has crashed one: it would crash this one.
+        workers = 2 if CRASHED.encode() in self._at(line) else 1
+        (found,) = examine_all(detector, [replace(given, named=True)], workers)
+        return self._encode(found.prediction)
 
     def _rewrite(self) -> None:
         """Remove dropped lines, and half a line at the end, from the file."""

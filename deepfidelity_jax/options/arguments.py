@@ -11,7 +11,9 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import STDIN, expand
 from deepfidelity_jax.options.help import FLAGS
 
-OF_TABLE = ("dir", "real_label")  # options of config.data for evaluate with a table as --input
+# The options of config.data for evaluate with a table, or with a folder, as --input.
+OF_TABLE = ("dir", "real_label")
+OF_FOLDER = ("group",)
 
 
 def parse(argv: list[str]) -> flags.FlagValues:
@@ -87,7 +89,7 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     """Define every flag. HELP describes them.
 
     predict, and evaluate and robustness of an --input, read their settings from the workdir; there
-    --config has the group `faces` alone, and but for predict what a table needs.
+    --config has the group `faces` alone, and but for predict what a table or a folder needs.
     """
     from ml_collections import ConfigDict, config_flags
 
@@ -99,9 +101,10 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         settable = {"faces": usual.faces}
         also, names = "", r"faces\."
         if mode != "predict":
-            settable["data"] = ConfigDict({name: usual.data[name] for name in OF_TABLE})
-            also = "".join(f", --config.data.{name}" for name in OF_TABLE)
-            names += rf"|data\.(?:{'|'.join(OF_TABLE)})\b"
+            of_data = (*OF_TABLE, *OF_FOLDER)
+            settable["data"] = ConfigDict({name: usual.data[name] for name in of_data})
+            also = "".join(f", --config.data.{name}" for name in of_data)
+            names += rf"|data\.(?:{'|'.join(of_data)})\b"
         for arg in filter(re.compile(rf"--?config(?!\.(?:{names}))").match, argv):
             raise InputError(
                 f"{arg}: --mode={mode} with --input reads its settings from the workdir; only "

@@ -68,6 +68,12 @@ def check(config: ConfigDict) -> None:
         raise InputError("; ".join(wrong))
 
 
+def check_one(name: str, value) -> None:
+    """InputError if the option may not have the value."""
+    if not OPTIONS[name].holds(value):
+        raise InputError(_refuse(name, value))
+
+
 def _refuse(name: str, value) -> str:
     return f"config.{name} is {_show(value)}: give {OPTIONS[name].words}"
 

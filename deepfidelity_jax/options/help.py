@@ -55,7 +55,7 @@ _OWN = {
     "evaluate": """\
   --input=FOLDER        score this folder, with real/ and fake/ inside, instead of the test split,
                         and add a section to the report of --workdir; needs no --config, but takes
-                        --config.faces.OPTION=VALUE
+                        --config.faces.OPTION=VALUE and --config.data.group=RULE
   --input=TABLE         the same for the files of a .csv, .parquet or .jsonl; --config.data.dir is
                         the folder of its paths, --config.data.real_label=0 or 1 what 0 and 1 mean
 """,

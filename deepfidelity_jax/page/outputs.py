@@ -49,7 +49,7 @@ class Outputs:
             yield found and found.prediction
 
     def _write(self, detector, path: Path, found: Examination) -> None:
-        from deepfidelity_jax.page import annotate, page
+        from deepfidelity_jax.page import page
 
         def report(step: str, share: float) -> None:
             self.tell(f"{step}, {share:.0%}" if share else step)
@@ -57,8 +57,19 @@ class Outputs:
         if path in self.pages:
             page.write_examined(detector, path, found, self.pages[path], report)
         if self.annotated:
-            lacks = annotate.annotate(path, found, self.annotated, report)
+            lacks = self._annotate(path, found, report)
             self.notes += [f"{self.annotated}: {lacks}"] if lacks else []
+
+    def _annotate(self, path: Path, found: Examination, report) -> str:
+        """Write the annotated video; what it lacks, or why there is none."""
+        from deepfidelity_jax.page import annotate
+
+        if found.prediction.status == "unreadable":
+            return f"not written: {found.prediction.note}"
+        try:
+            return annotate.annotate(path, found, self.annotated, report)
+        except formats.MediaError as error:
+            return f"not written: {error}"
 
     def are_there(self, detector, path: Path) -> bool:
         """Whether an input needs nothing more: its page is there, of this file as it is."""

@@ -4,7 +4,7 @@
 of which users bring a copy. A benchmark provides a `Plan`: which sources its records are made from.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import fingerprint
+from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality import table
 from deepfidelity_jax.records import schema, write
 from deepfidelity_jax.records.schema import SPLITS
@@ -106,7 +107,10 @@ class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
         """The builder for a configuration; it writes below `records_dir`."""
         plan = cls.plan(config)
         version = cls.version_in(records_dir / cls.name / plan.name)
-        return cls(data_dir=records_dir, config=plan, version=version, file_format="array_record")
+        own = cls(data_dir=records_dir, config=plan, version=version, file_format="array_record")
+        if not plan.absent:
+            tell_left_out(Path(own.data_path), plan.notes)
+        return own
 
     def _split_generators(self, dl_manager):
         own = self.builder_config
@@ -123,6 +127,14 @@ class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
             splits=own.splits,
             beam=own.beam,
         )
+
+
+def tell_left_out(records: Path, known: Collection[str]) -> None:
+    """Say how many inputs finished records lack beside those known: a copy may be mended now."""
+    if not (records / "dataset_info.json").exists():
+        return
+    if count := len(schema.metadata_of(records).get("notes", {}).keys() - {*known}):
+        say(f"{count} inputs were left out or are incomplete: delete {records} to read them again")
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,10 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
         told = [(s.name, s.origins) for s in own.sources if s.origins], own.groups
         more = told if any(told) else ()
         named = fingerprint(sorted(rows), own.made, own.recipe.to_json(), *more)
-        own = replace(
-            own, name=f"{kind}-{named}", contents=digest_contents(own.sources, made=own.made)
-        )
+        measure = own.recipe.measure
+        scores = measure.scores if measure.name == "csv" else None
+        contents = digest_contents(own.sources, made=own.made, scores=scores)
+        own = replace(own, name=f"{kind}-{named}", contents=contents)
         _remember_folder(records_dir / cls.name / own.name, own.asked["folder"])
         return cls.read(records_dir, own)
 
@@ -161,10 +162,18 @@ def groups_of(folder: Path) -> Mapping[str, Mapping[str, str]]:
     return metadata_of(folder).get("groups", {})
 
 
-def digest_contents(sources: Sequence[Source], *, made: bool) -> str:
-    """Digest of the training and validation files with their labels."""
-    rows = [(s.split, s.digest, s.label) for s in sources if s.split != "test"]
-    return fingerprint(sorted(rows), made) if rows else ""
+def digest_contents(
+    sources: Sequence[Source], *, made: bool, scores: Mapping[str, float] | None = None
+) -> str:
+    """Digest of the training and validation files with their labels.
+
+    scores: of a quality that the user gives, by name; it is a target of training as well.
+    """
+    own = [source for source in sources if source.split != "test"]
+    rows = sorted((s.split, s.digest, s.label) for s in own)
+    # Workdirs of other measures keep the digest they have.
+    given = [] if scores is None else [sorted((s.digest, str(scores.get(s.name))) for s in own)]
+    return fingerprint(rows, made, *given) if rows else ""
 
 
 def describe(sources: Sequence[Source], *, made: bool) -> list[str]:

@@ -1,8 +1,9 @@
 """Sources to staged faces, in parallel and resumable.
 
 The faces of each source are kept in one file until the records are written. A killed preparation
-continues with the sources that have no file yet, and ends with the same records. A source that
-crashes its process (a decoder on a damaged file, say) is staged without faces and with a note.
+continues with the sources that have no file yet, or no faces in it but a note, and ends with the
+same records. A source that crashes its process (a decoder on a damaged file, say) is staged without
+faces and with a note.
 """
 
 import json
@@ -47,6 +48,7 @@ def stage(
       Each source with its note and its tally, without its faces.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    crashed = _forget_failed(sources, folder)
     todo = [source for source in sources if not staged_path(folder, source).exists()]
     workers = min(workers or count_cores(), len(todo)) or 1
     progress = Progress(len(sources), len(sources) - len(todo), unit)
@@ -55,7 +57,7 @@ def stage(
 
         stage_on_cluster(todo, produce, folder, beam)
         progress.done = len(sources)
-    elif workers == 1 or len(todo) <= 2:
+    elif (workers == 1 or len(todo) <= 2) and not crashed:
         for source in todo:
             produce_one(produce, source, folder)
             progress.advance()
@@ -63,6 +65,22 @@ def stage(
         _stage_in_processes(todo, produce, folder, workers, progress)
     progress.end()
     return [(source, _read_staged(folder, source, faces=False)) for source in sources]
+
+
+def _forget_failed(sources: Sequence[Source], folder: Path) -> bool:
+    """Forget what has a note and no faces, as its file may be whole now; whether any crashed."""
+    crashed = False
+    for source in sources:
+        path = staged_path(folder, source)
+        if not path.exists():
+            continue
+        with np.load(path, allow_pickle=False) as file:
+            note, empty = str(file["note"]), not file["image_sizes"].size
+        if note and empty:
+            crashed |= note == CRASHED
+            path.unlink()
+            _quality_path(folder, source).unlink(missing_ok=True)
+    return crashed
 
 
 def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Progress) -> None:

@@ -20,9 +20,10 @@ from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.arrays import Head
 from deepfidelity_jax.fidelity.scale import scale
-from deepfidelity_jax.files import fingerprint, written_whole
+from deepfidelity_jax.files import fingerprint, locate, written_whole
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.options import checks
+from deepfidelity_jax.options.arguments import OF_FOLDER, OF_TABLE
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.own_files import OwnFilesBuilder
@@ -55,7 +56,8 @@ def evaluate_folder(
       folder: photographs and videos; a folder inside `fake/` names the method. Or a table of them,
         as datasets/manifest reads it; if it gives splits, only the test split is scored.
       faces: options of `config.faces` that differ from training, such as `{"detector": "none"}`.
-      data: options of `config.data` that a table needs, such as `{"real_label": "1"}`.
+      data: options of `config.data` for it: of a table such as `{"real_label": "1"}`, of a folder
+        `{"group": "file"}`; a folder is grouped as for training otherwise.
 
     Returns:
       The metrics of every evaluation, and also: `folder`, `n_files`, `faces_digest`, `notes` about
@@ -72,7 +74,7 @@ def evaluate_folder(
     detector = load_fitted(workdir)
     found = score(detector, own, changed, builder, name, workdir)
     write_report(workdir, pictures_of(workdir))
-    say(evaluate.describe(found, str(Path(folder).expanduser().absolute()), "test"))
+    say(evaluate.describe(found, str(locate(folder)), "test"))
     say(f"report: {workdir / 'report' / 'index.html'}")
     return found
 
@@ -84,15 +86,18 @@ def plan_folder(
     data: Mapping[str, Any] | None = None,
 ) -> tuple[str, ConfigDict, OwnFilesBuilder]:
     """The name, the config and the records' builder of what `evaluate_folder` scores."""
-    folder = Path(folder).expanduser().absolute()
+    folder = locate(folder)
     own = checks.complete(read_config(workdir))
     if not folder.exists():
         raise InputError(
             f"{folder} is no folder: give one with real/ and fake/ inside, or a table (.csv, "
             ".parquet or .jsonl)"
         )
-    if folder.is_dir() and data:
-        raise InputError(f"config.data.{next(iter(data))} is for a table, but {folder} is a folder")
+    for option, value in (data or {}).items():
+        if option not in (OF_FOLDER if folder.is_dir() else OF_TABLE):
+            of, own = ("table", "folder") if folder.is_dir() else ("folder", "table")
+            raise InputError(f"config.data.{option} is for a {of}, but {folder} is a {own}")
+        checks.check_one(f"data.{option}", value)
     place = folder.resolve()
     # The digest of its path tells it from other folders of the same name.
     name = re.sub(r"[^\w.-]+", "_", place.name)[:80] + f"-{fingerprint(str(place))[:6]}"
@@ -219,9 +224,12 @@ def score(
     by_head = isinstance(detector.fidelity_model.regressor.arrays, Head)
     features = export_once(lambda: detector, detector.step, folder, name, "test", workdir, by_head)
     features = retarget(features, detector, folder)
+    people = evaluate.people_of(changed, schema.Records(folder, "test"))
+    if people is not None and not all(people):
+        say(f"{name}: not every face has a person's name, so intervals are over videos")
+        people = None
     changed.data.dataset = name  # its name in the tables
     place = workdir / "eval" / name
-    people = evaluate.people_of(changed, schema.Records(folder, "test"))
     return evaluate.evaluate(
         changed,
         detector.fidelity_model,

@@ -448,3 +448,25 @@ def test_any_table(pictures, tmp_path, start):
             before = after
             good += 1
     assert good > 5
+
+
+def test_places_may_lead_through_the_folder_above(pictures, tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    shutil.copytree(pictures, tmp_path / "data")
+    write(tmp_path / "data" / "t.csv", text_of(rows_of()))
+    expected = listed(tmp_path / "data" / "t.csv", "", tmp_path / "records")
+    monkeypatch.chdir(tmp_path / "work")
+    for folder in ("", "../data"):
+        found = listed("../data/t.csv", folder, tmp_path / "records")
+        assert (found.name, found.asked) == (expected.name, expected.asked)
+
+
+def test_a_detector_is_bound_to_the_qualities_that_it_learnt(pictures, tmp_path):
+    def contents(measure, quality):
+        rows = [row | {"quality": quality} for row in rows_of()]
+        table = write(tmp_path / "t.csv", text_of(rows))
+        changes = {"quality.measure": measure}
+        return listed(table, pictures, tmp_path / "records", **changes).contents
+
+    assert contents("csv", 0.5) == contents("csv", "0.50") != contents("csv", 0.6)
+    assert contents("iso", 0.5) == contents("iso", 0.6)

@@ -122,6 +122,18 @@ def test_class_folders(convert, tmp_path, name):
     assert sum(map(len, found.values())) == len(paths)
 
 
+def test_a_source_above_the_current_folder_is_read_again_from_the_table(
+    convert, tmp_path, monkeypatch
+):
+    fill(tmp_path / "data", *many("real", 20), *many("fake/swap", 20))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    status, _, error = convert("classes", "../data", "out.csv")
+    assert status == 0, error
+    found = Builder.configured(table_config("out.csv"), tmp_path / "records").builder_config
+    assert (len(found.sources), found.notes) == (40, {})
+
+
 @pytest.mark.parametrize("form", ["{split}/{label}", "{label}/{split}", "{split}/{label}/{split}"])
 def test_folders_between_splits_and_classes_change_no_split(tmp_path, form):
     """Wherever they are put."""

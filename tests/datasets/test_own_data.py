@@ -79,6 +79,7 @@ def test_classes_count_in_any_case(tmp_path, real, fake):
         ("people/real", "people/fake"), ("a/b/altered_images",), ("synthetic",), ("forged 2",),
         ("real", "fakes"), ("real", "fake", "original_sequences"), ("fake", "reals"),
         ("train/0_real", "train/1_fake", "test/0_real", "test/1_fake"),
+        ("authentic", "ai_generated", "faceswap"), ("pristine", "face2face"), ("gan",),
     ],
 )  # fmt: skip
 def test_other_names_that_speak_of_a_class_are_refused_together(tmp_path, folders):
@@ -89,6 +90,18 @@ def test_other_names_that_speak_of_a_class_are_refused_together(tmp_path, folder
             top = folder if folder.count("/") < 2 or "alter" in folder else folder.split("/")[0]
             assert f"{top}/" in text, text
     assert "rename" in text or "put" in text
+
+
+def test_short_words_inside_of_names_say_nothing(tmp_path):
+    fill(tmp_path, *many("Morgan", 30), *many("elegant", 30))
+    assert {source.label for source in list_sources(tmp_path, SHARES, 0).sources} == {REAL}
+
+
+def test_class_folders_elsewhere_may_be_given_by_a_relative_path(tmp_path):
+    fill(tmp_path, *many("real", 20), *many("in/fake", 20))
+    found, notes, made = list_sources(tmp_path / "in", SHARES, 0, real_folder="../real")
+    assert (len(found), notes, made) == (40, {}, False)
+    assert "real_folder/pa.png" in {source.name for source in found}
 
 
 def test_the_options_that_are_told_are_those_that_work(tmp_path):
@@ -518,3 +531,18 @@ def test_a_workdir_where_nothing_may_be_written_is_told_in_one_line(open_to_all,
     assert (status, told.out) == (2, "")
     assert told.err.count("\n") == 1
     assert "cannot be written: permission denied" in told.err
+
+
+def test_a_rule_that_fits_no_name_is_told_when_frames_are_scored(tmp_path, capsys):
+    fill(
+        tmp_path,
+        *(f"{name}/{n:04d}.png" for name in ("real/a", "real/b", "fake/a") for n in range(9)),
+    )
+    options = {"group": r"prefix:id\d+", "test_only": True}
+    found = list_sources(tmp_path, SHARES, 0, **options)
+    assert not any(source.video for source in found.sources)
+    assert "each picture is scored alone" in capsys.readouterr().err
+    for number, path in enumerate(sorted(tmp_path.rglob("*.png"))):
+        path.rename(path.with_name(f"id{number % 3}_{path.name}"))
+    assert all(source.video for source in list_sources(tmp_path, SHARES, 0, **options).sources)
+    assert "scored alone" not in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """A packed detector is the one it was packed from, and the one in the package works at once."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -78,3 +79,16 @@ def test_a_verdict_without_training(tmp_path):
 
 def test_other_modes_still_need_a_workdir(run):
     assert_told(run("--mode=evaluate", "--input=photos"), "--workdir=DIR is missing")
+
+
+def test_a_packed_detector_finds_the_weights_of_its_measure_beside_it(tmp_path):
+    source = shutil.copytree(bundled.folder(), tmp_path / "source")
+    said = json.loads((source / "config.json").read_text())
+    said["quality"] |= {"measure": "ser_fiq", "weights": "/elsewhere/backbone.pth"}
+    (source / "config.json").write_text(json.dumps(said))
+    bundled.pack(source, tmp_path / "box")
+    config, _, _ = bundled.read(tmp_path / "box")
+    assert config.quality.weights == "backbone.pth"
+    without = df.load(tmp_path / "box").fingerprint
+    (tmp_path / "box" / "backbone.pth").write_bytes(b"weights")
+    assert df.load(tmp_path / "box").fingerprint != without, "they are found"

@@ -1,6 +1,7 @@
 """The lines of predict: whole, one an input, none lost or repeated whatever ended the command."""
 
 import json
+import multiprocessing
 import os
 import resource
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from deepfidelity_jax.detector.lines import Lines
 from deepfidelity_jax.detector.predict import PersonScore, Prediction
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
+from deepfidelity_jax.hosts import CRASHED
 
 DETECTOR = SimpleNamespace(fingerprint="one", threshold=0.5, faces=FaceSettings(), measure=None)
 NAMES = ["a.jpg", 'comma, "quote".jpg', "new\nline\r.jpg", os.fsdecode(b"latin\xe9.jpg"), "b.txt"]
@@ -96,6 +98,23 @@ def test_what_could_not_be_read_is_tried_again(tmp_path, inputs):
     kept, again = [json.loads(line) for line in output.read_text().splitlines()]
     assert kept["input"] == str(inputs[0].path)
     assert again["note"] == "not a photograph or video"
+
+
+def crash(given, settings, measure):
+    """Stands for a decoder that a file kills, with its process."""
+    assert multiprocessing.parent_process() is not None
+    os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_file_that_crashed_a_process_is_tried_again_in_another(tmp_path, inputs, monkeypatch):
+    monkeypatch.setattr("deepfidelity_jax.detector.finding.find", crash)
+    monkeypatch.setattr("deepfidelity_jax.detector.predict.find", crash)
+    output, text = tmp_path / "lines.jsonl", inputs[-1]
+    known = {"threshold": 0.5, "note": CRASHED, "detector": "one"}
+    with Lines(str(output)) as lines:
+        lines.write(Prediction(str(text.path), "unreadable", **known, **stamp(text.path)))
+    assert write(output, [text]) == 0, "the line is as it was"
 
 
 def test_lines_of_other_inputs_stay(output, inputs, capsys):

@@ -21,6 +21,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.page.annotate import WITHOUT_PYAV
 from deepfidelity_jax.page.outputs import Outputs, is_current, place_pages
 from deepfidelity_jax.page.page import write_page
+from deepfidelity_jax.progress import Progress
 
 CROPS = ("--mode=predict", "--config.faces.detector=none")
 
@@ -71,7 +72,7 @@ def test_a_page_is_current_while_file_and_detector_are(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_command_writes_lines_and_pages_and_goes_on(run, tmp_path):
+def test_a_command_writes_lines_and_pages_and_goes_on(run, tmp_path, monkeypatch):
     folder = tmp_path / "in"
     folder.mkdir()
     write_noise(folder / "a.png")
@@ -88,7 +89,10 @@ def test_a_command_writes_lines_and_pages_and_goes_on(run, tmp_path):
     # A page that is gone is made again; a line that is there is not written twice.
     before = pages["b.jpg.html"].stat().st_mtime_ns
     pages["a.png.html"].unlink()
+    shown = []
+    monkeypatch.setattr(Progress, "end", lambda self: shown.append((self.done, self.total)))
     assert run(*argv)[0] == 0
+    assert shown == [(2, 2)]
     assert pages["a.png.html"].exists()
     assert pages["b.jpg.html"].stat().st_mtime_ns == before
     assert len((tmp_path / "lines").read_text().splitlines()) == 2
@@ -119,3 +123,18 @@ def test_what_an_annotated_video_lacks_is_noted(tmp_path, monkeypatch):
     assert list(outputs.write_each(None, [Input(clip)], [nobody])) == [nobody.prediction]
     assert outputs.notes == [f"{output}: {WITHOUT_PYAV}"]
     assert output.exists()
+
+
+def test_a_video_that_cannot_be_read_has_its_line_and_a_note(tmp_path):
+    clip, output = tmp_path / "clip.mp4", tmp_path / "out.mp4"
+    trees.write_numbered(clip, 0, 4)
+    clip.write_bytes(clip.read_bytes()[:200])
+    outputs = Outputs([Input(clip, named=True)], None, str(output))
+    # As it was read, and as it would be if it was damaged later.
+    for status, note in (("unreadable", "cannot be decoded"), ("no face", "")):
+        found = Examination(Prediction(str(clip), status, threshold=0.5, note=note), [])
+        assert list(outputs.write_each(None, [Input(clip)], [found])) == [found.prediction]
+    first, second = outputs.notes
+    assert first == f"{output}: not written: cannot be decoded"
+    assert second.startswith(f"{output}: not written: ")
+    assert not output.exists()

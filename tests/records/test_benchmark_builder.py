@@ -78,6 +78,21 @@ def test_records_tell_how_they_were_made(copied, tmp_path, one_core):
     assert metadata["options"]["methods"] == list(METHODS)
 
 
+def test_records_that_lack_damaged_videos_say_how_to_read_them_again(tmp_path, one_core, capsys):
+    copy = trees.ffpp(tmp_path / "ffpp", METHODS)
+    damaged = min(copy.glob("manipulated_sequences/FaceSwap/c23/videos/*.mp4"))
+    damaged.write_bytes(b"no video")
+    config = trees.set_up(ffpp.get_config(), "ffpp", copy, methods=METHODS)
+    trees.build(Builder, config, tmp_path / "records")
+    assert "read them again" not in capsys.readouterr().err
+    again = Builder.configured(config, tmp_path / "records")
+    said = f"1 inputs were left out or are incomplete: delete {again.data_path} to read them again"
+    assert said in capsys.readouterr().err
+    config.data.manual_dir = ""  # there is nothing to read
+    Builder.configured(config, tmp_path / "records")
+    assert "read them again" not in capsys.readouterr().err
+
+
 def test_splits_wanted_alone_are_prepared(copied, tmp_path, one_core):
     config = trees.set_up(ffpp.get_config(), "ffpp", copied, methods=METHODS, prepare=("test",))
     rows, metadata = trees.build(Builder, config, tmp_path)

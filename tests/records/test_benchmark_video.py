@@ -214,6 +214,9 @@ def test_a_crash_costs_its_source_only(tmp_path):
     seen = stage(sources, produce_or_die, tmp_path, unit="files", workers=2)
     notes = {source.name: produced.note for source, produced in seen}
     assert notes == {name: f"read {name}" for name in "ab"} | {"deadly": CRASHED}
+    # Tried again alone, it does not take this process with it.
+    ((_, again),) = stage(sources[1:2], produce_or_die, tmp_path, unit="files", workers=1)
+    assert again.note == CRASHED
 
 
 def test_fakes_are_labelled_fake(filmed):

@@ -21,6 +21,12 @@ def test_a_detector_is_bound_to_what_it_learnt_from_alone():
         assert own != digest_contents([replace(TRAIN, **changed), OTHER], made=False)
     assert own != digest_contents([TRAIN, OTHER], made=True)
     assert digest_contents([TEST], made=False) == ""
+    rated = {one.name: 0.5 for one in (TRAIN, OTHER, TEST)}
+    bound = digest_contents([TRAIN, OTHER, TEST], made=False, scores=rated)
+    for name, same in ((TRAIN.name, False), (OTHER.name, False), (TEST.name, True)):
+        edited = rated | {name: 0.6}
+        found = digest_contents([TRAIN, OTHER, TEST], made=False, scores=edited)
+        assert (found == bound) is same
 
 
 def test_records_are_named_by_what_is_in_them(tmp_path):

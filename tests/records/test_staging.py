@@ -184,3 +184,19 @@ def group_is_alive(group):
     except ProcessLookupError:
         return False
     return True
+
+
+def test_what_gave_nothing_is_produced_again(tmp_path):
+    """A damaged file may have been replaced."""
+    sources = [Number("a"), Number("none"), Number("b")]
+    stage(sources, produce, tmp_path, unit="numbers", workers=1)
+    rate(sources, tmp_path, lambda images, eyes: np.ones(len(images)), unit="numbers")
+
+    def mended(source):
+        assert source.name == "none", "what has faces is kept"
+        return Produced([make_face("none", 0)])
+
+    seen = stage(sources, mended, tmp_path, unit="numbers", workers=1)
+    assert [produced.note for _, produced in seen] == [""] * 3
+    rate(sources, tmp_path, lambda images, eyes: np.ones(len(images)), unit="numbers")
+    assert [face.video_id for face in staged(sources, tmp_path)] == ["a", "a", "none", "b", "b"]

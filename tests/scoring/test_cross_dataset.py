@@ -331,12 +331,66 @@ def test_a_table_has_the_guards_of_a_folder(finished, records_folder, tmp_path, 
     options = ["run.py", "--mode=evaluate", f"--workdir={workdir}", f"--input={numbers}"]
     for more, part in (
         ((), "--config.data.real_label=0"),
-        (("--config.data.real_label=2",), "give 0 or 1"),
+        (("--config.data.real_label=2",), "0 or 1"),
         (("--config.data.real_label=1", f"--config.data.dir={folder}"), "holds 1 of the pictures"),
-        (("--config.data.group=folder",), "only --config.faces.OPTION, --config.data.dir"),
+        (("--config.data.splits=1",), "only --config.faces.OPTION, --config.data.dir"),
+        (("--config.data.group=folder",), "config.data.group is for a folder, but"),
     ):
         capsys.readouterr()
         assert cli.main([*options, "--config.faces.detector=none", *more]) == 2
         assert part in capsys.readouterr().err
     with pytest.raises(InputError, match=r"config.data.real_label is for a table"):
         cross_dataset.evaluate_folder(workdir, folder, READY, {"real_label": "1"})
+
+
+def change(workdir, **changes):
+    """Change what the workdir's detector was configured with: `{group: {option: value}}`."""
+    path = workdir / "config.json"
+    config = json.loads(path.read_text())
+    for group, values in changes.items():
+        config[group] |= values
+    path.write_text(json.dumps(config))
+    return workdir
+
+
+def test_a_folder_may_be_grouped_in_another_way_than_for_training(finished, tmp_path, capsys):
+    workdir = change(shutil.copytree(finished, tmp_path / "run"), data={"group": "folder"})
+    folder = write_folder(tmp_path / "photos", seed=8)
+    assert cross_dataset.evaluate_folder(workdir, folder, READY)["n_videos"] == 4  # swap/ is one
+    options = ["run.py", "--mode=evaluate", f"--workdir={workdir}", f"--input={folder}"]
+    options.append("--config.faces.detector=none")
+    assert cli.main([*options, "--config.data.group=file"]) == 0, capsys.readouterr().err
+    (place,) = (workdir / "eval").glob("photos-*")
+    assert json.loads((place / "metrics.json").read_text())["n_videos"] == 7
+    capsys.readouterr()
+    assert cli.main([*options, "--config.data.group=album"]) == 2
+    assert "config.data.group is 'album': give" in capsys.readouterr().err
+
+
+def test_intervals_are_over_videos_where_other_data_names_no_person(finished, tmp_path, capsys):
+    workdir = change(shutil.copytree(finished, tmp_path / "run"), eval={"cluster": "person"})
+    found = cross_dataset.evaluate_folder(workdir, write_folder(tmp_path / "in", seed=9), READY)
+    assert "over videos" in found["ci_from"]
+    assert capsys.readouterr().err.count("intervals are over videos") == 1
+
+
+def test_people_are_those_of_the_dataset_whatever_it_is_called(evaluated, tmp_path):
+    workdir, config = evaluated
+    workdir = change(shutil.copytree(workdir, tmp_path / "run"), eval={"cluster": "person"})
+    alone = cross_config.get_config()
+    alone.dfd = config.dfd
+    cross_dataset.run(alone, workdir)
+    found = json.loads((workdir / "eval" / "dfd" / "metrics.json").read_text())
+    assert "over people" in found["ci_from"]
+
+
+def test_a_place_above_the_current_folder_is_scored(finished, tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "photos", seed=10)
+    table = write_table(folder, folder / "set.csv")
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for place, given in ((table, "../photos/set.csv"), (folder, "../photos")):
+        name, _, expected = cross_dataset.plan_folder(workdir, place, READY)
+        also, _, found = cross_dataset.plan_folder(workdir, given, READY)
+        assert (also, found.data_path) == (name, expected.data_path)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from notebooks import execute, pictures_of, text_of
+from notebooks import COLABS, execute, pictures_of, text_of
 
 import deepfidelity_jax as df
 
@@ -13,7 +13,7 @@ import json
 
 said = {}
 for place, found in examined.items():
-    own = found.evidence[least_real(found)]
+    own = found.evidence[found.decides]
     (line,) = [line for axes in timeline.axes if axes.get_title() == place.name
                for line in axes.lines if line.get_label() == "person 0"]
     first = min(people.choose_faces(own))
@@ -57,3 +57,8 @@ def test_two_clips_are_explained_as_they_are_predicted(tmp_path, monkeypatch):
     assert real["threshold"] == pytest.approx(df.load().threshold, abs=1e-6)
     # The timeline, and faces of each clip.
     assert len(pictures_of(notebook)) == 3
+
+
+def test_the_person_shown_is_the_one_whose_verdict_the_input_gets():
+    code = (COLABS / "explain_one_video.ipynb").read_text()
+    assert code.count("found.evidence[found.decides]") == 2
