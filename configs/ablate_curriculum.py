@@ -2,7 +2,8 @@
 
 python run.py --mode=ablate --config=configs/ablate_curriculum.py --workdir=DIR
 
-All records take part after half of the steps. Losses are measured every hundred. docs/experiments.md explains the options.
+All records take part after half of the steps. Losses are measured every hundred.
+docs/experiments.md explains the options.
 """
 
 from ml_collections import ConfigDict

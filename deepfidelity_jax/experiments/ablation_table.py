@@ -148,9 +148,9 @@ def paired_difference(
     for base, other in pairs:
         _require_same_faces(base, other)
     videos = videos or [(group_videos(base), group_videos(other)) for base, other in pairs]
-    if any(not np.array_equal(base.of_frame, other.of_frame) for base, other in videos):
-        if level == "video":
-            return None, None, None, None  # files in one, people in the other
+    alike = all(np.array_equal(base.of_frame, other.of_frame) for base, other in videos)
+    if level == "video" and not alike:
+        return None, None, None, None  # files in one, people in the other
     differences = []
     drawn_together = draw_videos(
         [base for base, _ in pairs], [base for base, _ in videos], seed, replicates
