@@ -63,7 +63,7 @@ def convert(given: argparse.Namespace) -> int:
     stated = Stated(
         labels | dict.fromkeys(given.fake, FAKE), folder, given.video, given.compression
     )
-    # A list may name `../images/a.png`, which a table refuses.
+    # A list may lead through the folder above, which a table refuses.
     listed = LAYOUTS[given.layout](source, stated)
     entries = [replace(entry, path=locate(entry.path)) for entry in listed]
     if given.without_splits:

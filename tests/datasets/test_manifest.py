@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import re
 import shutil
@@ -456,8 +457,8 @@ def test_places_may_lead_through_the_folder_above(pictures, tmp_path, monkeypatc
     write(tmp_path / "data" / "t.csv", text_of(rows_of()))
     expected = listed(tmp_path / "data" / "t.csv", "", tmp_path / "records")
     monkeypatch.chdir(tmp_path / "work")
-    for folder in ("", "../data"):
-        found = listed("../data/t.csv", folder, tmp_path / "records")
+    for folder in ("", f"{os.pardir}/data"):
+        found = listed(f"{os.pardir}/data/t.csv", folder, tmp_path / "records")
         assert (found.name, found.asked) == (expected.name, expected.asked)
 
 

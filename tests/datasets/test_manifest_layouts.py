@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 from collections import Counter
 from hashlib import sha256
@@ -128,7 +129,7 @@ def test_a_source_above_the_current_folder_is_read_again_from_the_table(
     fill(tmp_path / "data", *many("real", 20), *many("fake/swap", 20))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    status, _, error = convert("classes", "../data", "out.csv")
+    status, _, error = convert("classes", f"{os.pardir}/data", "out.csv")
     assert status == 0, error
     found = Builder.configured(table_config("out.csv"), tmp_path / "records").builder_config
     assert (len(found.sources), found.notes) == (40, {})

@@ -99,7 +99,7 @@ def test_short_words_inside_of_names_say_nothing(tmp_path):
 
 def test_class_folders_elsewhere_may_be_given_by_a_relative_path(tmp_path):
     fill(tmp_path, *many("real", 20), *many("in/fake", 20))
-    found, notes, made = list_sources(tmp_path / "in", SHARES, 0, real_folder="../real")
+    found, notes, made = list_sources(tmp_path / "in", SHARES, 0, real_folder=f"{os.pardir}/real")
     assert (len(found), notes, made) == (40, {}, False)
     assert "real_folder/pa.png" in {source.name for source in found}
 

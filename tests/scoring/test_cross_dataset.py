@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -390,7 +391,7 @@ def test_a_place_above_the_current_folder_is_scored(finished, tmp_path, monkeypa
     workdir = shutil.copytree(finished, tmp_path / "run")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    for place, given in ((table, "../photos/set.csv"), (folder, "../photos")):
+    for place, given in ((table, f"{os.pardir}/photos/set.csv"), (folder, f"{os.pardir}/photos")):
         name, _, expected = cross_dataset.plan_folder(workdir, place, READY)
         also, _, found = cross_dataset.plan_folder(workdir, given, READY)
         assert (also, found.data_path) == (name, expected.data_path)

@@ -27,7 +27,7 @@ CROSS = {name: group for name, group in cross.get_config().items() if isinstance
 PRIVATE = [
     r"(?<![\w.~])/(work|root|home|Users|mnt)/",
     r"/tmp/(?!demo\b|faces\b)",
-    r"\.\./shared\b",
+    r"(?<!\]\()\.\./\w",  # but for links between pages, which are followed below
     r"venv2?/bin/python -m",
 ]
 
