@@ -44,7 +44,7 @@ def annotate(
     info, output = videos.video_info(path), Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.stem[:100]}.{os.getpid()}.mp4")
-    step = widest_step(path, found.prediction.frames)
+    step = widest_step(info.frames, found.prediction.frames)
     try:
         with contextlib.ExitStack() as stack:
             sound = _sound_of(path, stack)

@@ -78,15 +78,16 @@ def describe_people(
     )
     report("reading frames", 0.0)
     moving = media.identify(path) == "video"
+    info = videos.video_info(path) if moving else None
     wanted = {
         (i, k): evidence[i].crops[k]
         for i in shown
         for k, why in chosen[i].items()
         if moving and ("lowest" in why or "highest" in why or "only" in why)
     }
-    frames = read_frames(path, wanted)
-    length = video_length(path, evidence) if moving else 0.0
-    step = widest_step(path, found.prediction.frames) if moving else 1
+    frames = read_frames(path, wanted, info.constant) if info else {}
+    length = video_length(info, evidence) if info else 0.0
+    step = widest_step(info.frames, found.prediction.frames) if info else 1
     pictured = iter(faces)
     people = []
     for i in shown:
@@ -136,18 +137,17 @@ def describe_people(
 # ------------------------------------------------------------------ the timeline
 
 
-def widest_step(path: Path, looked: int) -> int:
+def widest_step(frames: int, looked: int) -> int:
     """Frames of a video from one that was looked at to the next, at most.
 
-    `looked` is their number; they are spread evenly, so that steps differ by one. Where the frames
-    of a person lie further apart, the person was not found in between.
+    Of `frames`, `looked` are looked at; they are spread evenly, so that steps differ by one. Where
+    the frames of a person lie further apart, the person was not found in between.
     """
-    return math.ceil(videos.video_info(path).frames / max(1, looked))
+    return math.ceil(frames / max(1, looked))
 
 
-def video_length(path: Path, evidence: Sequence[Evidence]) -> float:
+def video_length(info: videos.VideoInfo, evidence: Sequence[Evidence]) -> float:
     """Seconds from the start to the end, or to the last face where that is later."""
-    info = videos.video_info(path)
     last = max(crop.time for own in evidence for crop in own.crops)
     return max(info.frames / info.rate, last)
 
@@ -200,11 +200,15 @@ def _height(value: float, top: float, bottom: float) -> float:
 # ------------------------------------------------------------------ frames
 
 
-def read_frames(path: Path, wanted: dict[tuple[int, int], Crop]) -> dict[tuple[int, int], str]:
-    """The address of each crop's frame, the face in a box; none where it is unreadable."""
+def read_frames(
+    path: Path, wanted: dict[tuple[int, int], Crop], constant: bool
+) -> dict[tuple[int, int], str]:
+    """The address of each crop's frame, the face in a box; none where it is unreadable.
+
+    `constant`: of the video, see `VideoInfo`.
+    """
     indices = sorted({crop.frame for crop in wanted.values()})
     found = {}
-    constant = bool(indices) and videos.video_info(path).constant
     for frame in videos.read_frames_at(path, indices, constant) if indices else ():
         for key, crop in wanted.items():
             if crop.frame == frame.index:

@@ -84,7 +84,7 @@ CONTROLS: dict[str, Change] = {
 }
 
 # Other poses, light and colours of a face, as in training: pictures of another kind.
-SHOTS: dict[str, Change] = {f"other shot {number}": _shot(number) for number in range(16)}
+SHOTS: tuple[Change, ...] = tuple(_shot(number) for number in range(16))
 
 
 def real_faces(records: Sequence[dict[str, Any]], most: int = MOST) -> list[dict[str, Any]]:
@@ -188,7 +188,7 @@ def with_limit(detector: Detector, faces: Sequence[dict[str, Any]]) -> Calibrati
         return compute(detector.fidelity, change_faces(faces, change)).astype(np.float64)
 
     found = {name: fidelity(change) for name, change in {UNTOUCHED: None, **DEGRADATIONS}.items()}
-    found[OTHER_SHOTS] = np.concatenate([fidelity(shot) for shot in SHOTS.values()])
+    found[OTHER_SHOTS] = np.concatenate([fidelity(shot) for shot in SHOTS])
     return replace(calibration, fake_below=min(fake_limit(found), calibration.threshold))
 
 

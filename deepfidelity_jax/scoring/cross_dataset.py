@@ -95,8 +95,8 @@ def plan_folder(
         )
     for option, value in (data or {}).items():
         if option not in (OF_FOLDER if folder.is_dir() else OF_TABLE):
-            of, own = ("table", "folder") if folder.is_dir() else ("folder", "table")
-            raise InputError(f"config.data.{option} is for a {of}, but {folder} is a {own}")
+            wanted, there = ("table", "folder") if folder.is_dir() else ("folder", "table")
+            raise InputError(f"config.data.{option} is for a {wanted}, but {folder} is a {there}")
         checks.check_one(f"data.{option}", value)
     place = folder.resolve()
     # The digest of its path tells it from other folders of the same name.

@@ -152,7 +152,7 @@ def test_the_limit_is_placed_on_other_shots_of_the_faces():
     limit = controls.with_limit(detector, faces).fake_below
     untouched = detector.fidelity(np.stack(controls.change_faces(faces, None)))
     assert limit < untouched.min() - 0.05
-    shots = [controls.change_faces(faces, shot) for shot in controls.SHOTS.values()]
+    shots = [controls.change_faces(faces, shot) for shot in controls.SHOTS]
     assert len({np.stack(shot).tobytes() for shot in shots}) == len(shots)
     fidelity = np.concatenate([detector.fidelity(np.stack(shot)) for shot in shots])
     assert (fidelity < limit).sum() == int(0.0025 * fidelity.size)
