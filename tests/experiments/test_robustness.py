@@ -78,11 +78,11 @@ def test_a_run_is_scored_in_every_grade_and_goes_on_where_it_was(
     assert len(rows) == 1 + 5 * len(kinds)
     untouched = Predictions.read_csv(place / "untouched-0.csv")
     usual = Predictions.read_csv(work / "eval/synthetic_faces/predictions.csv")
-    score = dict(zip(zip(usual.path, usual.frame, strict=True), usual.fidelity, strict=True))
-    for path, frame, fidelity in zip(
-        untouched.path, untouched.frame, untouched.fidelity, strict=True
+    score = dict(zip(zip(usual.video_id, usual.frame, strict=True), usual.fidelity, strict=True))
+    for video, frame, fidelity in zip(
+        untouched.video_id, untouched.frame, untouched.fidelity, strict=True
     ):
-        assert fidelity == pytest.approx(score[path, frame], abs=1e-4)
+        assert fidelity == pytest.approx(score[video, frame], abs=1e-4)
     assert not np.allclose(Predictions.read_csv(place / "blur-5.csv").fidelity, untouched.fidelity)
     page = (work / "report/index.html").read_text()
     assert "Degraded faces" in page
