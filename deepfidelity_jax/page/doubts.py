@@ -1,4 +1,4 @@
-"""How certain a verdict is, why, and what would make it unsure."""
+"""How certain a verdict is, why, and what makes it less certain."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ ASKED = 1000  # training faces that are compared with all others
 
 
 class Doubt(NamedTuple):
-    """One thing that can make a verdict unsure: what it is here, the rule, and how it stands.
+    """One thing that can make a verdict less certain: what it is here, the rule, and how it stands.
 
     state: 'fine', 'caution' or 'not known'.
     """
@@ -72,7 +72,7 @@ def _compare_with_validation(known, fidelity: float) -> str:
 def list_doubts(
     detector, prediction: Prediction, person: PersonScore, own: Evidence, features: Any
 ) -> list[Doubt]:
-    """What would make the verdict on a person unsure, and whether it does.
+    """What makes the verdict on a person less certain, and whether it does.
 
     Args:
       detector: a `Detector`.

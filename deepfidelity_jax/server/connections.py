@@ -5,12 +5,20 @@ seen here alone.
 """
 
 import asyncio
+import resource
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_S = 10  # time that the header of a request may take
 READ_S = 60  # time that a client may take to read some of its answer
-MOST = 512  # open connections; a process may usually open 1024 files
+
+
+def count_connections(files: int) -> int:
+    """How many may be open, where the process may open so many files: uploads need some, too."""
+    return 512 if files == resource.RLIM_INFINITY else min(512, files // 2)
+
+
+MOST = count_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0])  # open connections
 
 
 class Connection(H11Protocol):

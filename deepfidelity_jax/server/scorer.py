@@ -96,14 +96,17 @@ def _load(workdir: str | None, cache: Path, limits: Limits):
 
 
 def _warm_up(detector) -> None:
-    """Compile what pages need."""
+    """Compile what pages need. What fails here fails again with a file, which is told why."""
     from deepfidelity_jax.explanation.heat import heat_maps
     from deepfidelity_jax.explanation.symmetry import symmetry_maps
 
-    face = detector.prepare(_blank()[None])
-    heat_maps(detector, face)
-    symmetry_maps(detector, face)
-    detector.features_of_prepared(face)
+    try:
+        face = detector.prepare(_blank()[None])
+        heat_maps(detector, face)
+        symmetry_maps(detector, face)
+        detector.features_of_prepared(face)
+    except Exception:
+        traceback.print_exc()
 
 
 def _blank():

@@ -111,6 +111,10 @@ class Workers:
             while not (message := await process.hear()).get("ready"):
                 job.hear(message)
             return True
+        except _NoThread as full:  # which is not the file's fault
+            await process.end()
+            job.fail("internal", f"the file could not be scored: {full}")
+            return False
         except (_Gone, ValueError, TypeError, LookupError):  # or it talks nonsense
             await process.end()
             job.fail(
@@ -124,6 +128,10 @@ class Workers:
 
 class _Gone(Exception):
     """A process has ended; the message says why, if that is known."""
+
+
+class _NoThread(_Gone):
+    """The system has no room for a thread that waits for the process."""
 
 
 class _Process:
@@ -158,9 +166,10 @@ class _Process:
         """Until the detector is loaded; _Gone if it cannot be."""
         try:
             message = await self.hear()
-        except _Gone:
+        except _Gone as gone:
             await self.end()
-            raise _Gone(f"{self.epitaph()} while it loaded the detector") from None
+            reason = str(gone) or f"{self.epitaph()} while it loaded the detector"
+            raise _Gone(reason) from None
         if "refused" in message:
             raise _Gone(message["refused"])
 
@@ -172,11 +181,13 @@ class _Process:
             raise _Gone from None
 
     async def hear(self) -> dict:
-        """Its next message; _Gone if it ends before that."""
+        """Its next message; _Gone if it ends before that, _NoThread if none can wait."""
         try:
             return json.loads(await asyncio.to_thread(self._pipe.recv_bytes, LONGEST_MESSAGE))
         except (EOFError, OSError):
             raise _Gone from None
+        except RuntimeError:  # raised by `threading`
+            raise _NoThread("no thread can be started") from None
 
     def kill(self) -> None:
         """End it at once, without waiting."""
@@ -185,7 +196,10 @@ class _Process:
     async def end(self) -> None:
         """End it and wait until it is gone."""
         self._process.kill()
-        await asyncio.to_thread(self._process.join)
+        try:
+            await asyncio.to_thread(self._process.join)
+        except RuntimeError:  # no thread can wait: a killed process is gone in no time
+            self._process.join()
         self._pipe.close()
 
     def epitaph(self) -> str:

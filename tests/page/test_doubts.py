@@ -1,4 +1,4 @@
-"""What makes a verdict unsure is told where it is so, and only there."""
+"""What makes a verdict less certain is told where it is so, and only there."""
 
 from types import SimpleNamespace
 

@@ -65,7 +65,7 @@ def test_a_photograph(detector, photo, tmp_path):
     assert f"fidelity {number(found.fidelity)}" in page.text
     assert {"real": "Real:", "fake": "Fake:", "uncertain": "Uncertain:"}[found.status] in page.text
     for words in (
-        "How certain the verdict is, and why", "What would make it unsure", "fake ones,",
+        "How certain the verdict is, and why", "What makes it less certain", "fake ones,",
         "Size of the face", "Unlike the training data", "What the verdict is based on",
         "Its mirror image", "What it cannot do", "SHA-256", "deepfidelity predict", found.detector,
         "Fake below",

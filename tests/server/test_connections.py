@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 
 import pytest
@@ -130,3 +131,8 @@ def test_an_answer_that_nobody_reads_ends(serve):
             await asyncio.sleep(0.01)
         while state.tasks or state.connections:
             await asyncio.sleep(0.01)
+
+
+def test_half_of_the_files_that_may_be_open_are_left_for_uploads():
+    assert [connections.count_connections(files) for files in (256, 1024, 2**20)] == [128, 512, 512]
+    assert connections.count_connections(resource.RLIM_INFINITY) == 512

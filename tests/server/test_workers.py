@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -129,6 +130,41 @@ def test_a_system_without_room_for_a_process_is_asked_again(folder):
                 assert (caught.value.status, caught.value.error.type) == (503, "no_worker")
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+            await until(lambda: not jobs.broken)
+            job = post(jobs, "real")
+            await until(lambda: job.ended)
+            assert job.view()["prediction"] == {"status": "real"}
+
+    asyncio.run(serve())
+
+
+class Full(ThreadPoolExecutor):
+    """Threads of a system that has no room for another while `full`."""
+
+    full = False
+
+    def submit(self, *call, **named):
+        if self.full:
+            raise RuntimeError("can't start new thread")
+        return super().submit(*call, **named)
+
+
+@pytest.mark.slow
+def test_a_system_without_room_for_a_thread_is_asked_again(folder):
+    async def serve():
+        jobs, all_of_them = serving(folder, Limits(workers=1))
+        for name in "ab":
+            (folder / f"token{name}").touch()
+        threads = Full()
+        asyncio.get_running_loop().set_default_executor(threads)
+        async with all_of_them:
+            threads.full = True
+            job = post(jobs, "real")
+            await until(lambda: jobs.broken)
+            assert job.view()["error"]["message"].endswith("no thread can be started")
+            with pytest.raises(Refused, match="no thread can be started"):
+                post(jobs, "real")
+            threads.full = False
             await until(lambda: not jobs.broken)
             job = post(jobs, "real")
             await until(lambda: job.ended)

@@ -1,0 +1,183 @@
+"""A detector on photographs and forgeries it was not made for: figures as in its model card.
+
+    python benchmarks/other_forgeries.py FOLDER [--workdir=DIR]
+
+FOLDER holds photographs of real people whom the detector has never seen, one person each. Each face
+is forged once by each of our ten families, and once by each of five kinds of other code: the three
+of `earlier_forgeries`, `cloned` (a swap that OpenCV's seamlessClone joins) and `bottleneck` (a swap
+through 64 pixels). Real and forged faces are encoded alike, once. Intervals are over photographs,
+each with its forgeries. A detector without a regressor is judged by its class head alone.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import earlier_forgeries
+import numpy as np
+
+import deepfidelity_jax as df
+from deepfidelity_jax.faces import tracking
+from deepfidelity_jax.faces.geometry import complete_landmarks, fit_similarity
+from deepfidelity_jax.fidelity.scale import FAKE, REAL
+from deepfidelity_jax.forgeries import families
+from deepfidelity_jax.images import media, pictures
+from deepfidelity_jax.scoring import controls
+from deepfidelity_jax.statistics.intervals import Sample, draw_clusters, interval
+from deepfidelity_jax.statistics.ranking import auc
+
+REPLICATES = 500
+ALLOWED = 0.05  # share of the real faces called fake at the second limit of the table
+
+
+# ------------------------------------------------------------------ faces and forgeries
+
+
+def find_faces(folder: Path, detector) -> list[families.Face]:
+    """The largest face of each photograph, before it is encoded."""
+    people = (
+        tracking.extract(path, detector.faces).people for path in media.list_files(folder).files
+    )
+    crops = [found[0].crops[0] for found in people if found]
+    return [families.Face(crop.pixels, crop.landmarks) for crop in crops]
+
+
+def swap(face: families.Face, donor: families.Face) -> tuple[np.ndarray, np.ndarray]:
+    """The donor moved onto the face, and an ellipse around the features, 0 or 255."""
+    shape = face.pixels.shape[:2]
+    points, others = (complete_landmarks(one.points, one.pixels.shape[:2]) for one in (face, donor))
+    inner = cv2.warpAffine(
+        donor.pixels, fit_similarity(others, points), shape[::-1],
+        flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101,
+    )  # fmt: skip
+    apart, (x, y) = np.linalg.norm(points[1] - points[0]), points.mean(axis=0)
+    mask = np.zeros(shape, np.uint8)
+    cv2.ellipse(mask, (int(x), int(y)), (int(apart), int(1.25 * apart)), 0, 0, 360, 255, -1)
+    mask[:2] = mask[-2:] = mask[:, :2] = mask[:, -2:] = 0  # seamlessClone needs a border
+    return inner, mask
+
+
+def clone(face: families.Face, donor: families.Face) -> np.ndarray:
+    """A swap joined in the gradient domain by OpenCV."""
+    inner, mask = swap(face, donor)
+    x, y, width, height = cv2.boundingRect(mask)
+    middle = (x + width // 2, y + height // 2)
+    return cv2.seamlessClone(inner, face.pixels, mask, middle, cv2.NORMAL_CLONE)
+
+
+def squeeze(face: families.Face, donor: families.Face) -> np.ndarray:
+    """A swap through 64 pixels, as an autoencoder's, with the face's colours and a soft edge."""
+    inner, mask = swap(face, donor)
+    height, width = mask.shape
+    inner = cv2.resize(inner, (64, 64), interpolation=cv2.INTER_AREA)
+    inner = cv2.resize(inner, (width, height), interpolation=cv2.INTER_CUBIC)
+    source, target = (pixels[mask > 0].astype(np.float32) for pixels in (inner, face.pixels))
+    matched = (inner - source.mean(0)) / (source.std(0) + 1e-3) * target.std(0) + target.mean(0)
+    weight = cv2.GaussianBlur(mask, (0, 0), width / 25).astype(np.float32)[..., None] / 255
+    blended = weight * np.clip(matched, 0, 255) + (1 - weight) * face.pixels
+    return np.rint(blended).astype(np.uint8)
+
+
+def forge_all(faces: list[families.Face]) -> dict[str, np.ndarray]:
+    """Each face by each kind, encoded and decoded as recorded faces are; and the real ones."""
+    count = len(faces)
+    ahead = np.random.default_rng(5).integers(1, count, count)
+    donors = [faces[(i + step) % count] for i, step in enumerate(ahead)]
+
+    def each(make):
+        made = (
+            make(i, face, donor) for i, (face, donor) in enumerate(zip(faces, donors, strict=True))
+        )
+        return np.stack([pictures.decode_image(pictures.encode_image(pixels)) for pixels in made])
+
+    def by_family(name):
+        return each(lambda i, face, donor: families.forge(name, face, donor, rng(1, i))[0])
+
+    def by_earlier(name):
+        return each(
+            lambda i, face, donor: earlier_forgeries.forge(name, *face, rng(2, i), donor)[0]
+        )
+
+    def rng(*seed):
+        return np.random.default_rng(seed)
+
+    pictures_of = {"real": each(lambda i, face, donor: face.pixels)}
+    pictures_of |= {name: by_family(name) for name in families.FAMILIES}
+    pictures_of |= {f"earlier {name}": by_earlier(name) for name in earlier_forgeries.KINDS}
+    pictures_of["cloned"] = each(lambda i, face, donor: clone(face, donor))
+    pictures_of["bottleneck"] = each(lambda i, face, donor: squeeze(face, donor))
+    return pictures_of
+
+
+# ------------------------------------------------------------------ figures
+
+
+def aucs(real: np.ndarray, fakes: list[np.ndarray]) -> np.ndarray:
+    """Mean AUC over kinds, of all photographs and of each replicate, photographs drawn whole."""
+    count = len(real)
+    label = np.repeat(np.int32([REAL, FAKE]), count)
+    draws = draw_clusters(np.full(count, REAL), 0, REPLICATES)
+    weights = np.tile(draws, 2)
+    return np.mean([auc(Sample(label, np.concatenate([real, fake]), weights)) for fake in fakes], 0)
+
+
+def shown(values: np.ndarray) -> str:
+    """A figure with its interval."""
+    low, high = interval(values[1:])
+    return f"{values[0]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main():
+    """Print the table, then means, false alarms and controls."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--workdir", help="of a detector; without it the bundled one")
+    options = parser.parse_args()
+    detector = df.load(options.workdir)
+    faces = find_faces(options.folder, detector)
+    pictures_of = forge_all(faces)
+    fitted = detector.fidelity_model
+
+    def class_score(images):
+        logits = detector.class_logits(images)
+        return (logits[:, 1] - logits[:, 0]).astype(np.float64)
+
+    score = detector.fidelity if fitted else class_score
+    scores = {name: np.asarray(score(images), np.float64) for name, images in pictures_of.items()}
+    real = scores.pop("real")
+    own = [scores[name] for name in families.FAMILIES]
+    others = [found for name, found in scores.items() if name not in families.FAMILIES]
+    limits = [np.sort(real)[int(ALLOWED * len(real))]]
+    limits += [fitted.calibration.fake_below] if fitted else []
+
+    what = "fidelity" if fitted else "the class head's score"
+    print(f"{len(faces)} photographs, detector {detector.fingerprint}, by {what}\n")
+    heads = [f"called fake, with {ALLOWED:.0%} of the real"]
+    heads += [f"at its limit, {np.mean(real < limits[-1]):.1%} of the real"] if fitted else []
+    print(f"| kind | AUC | {' | '.join(heads)} |\n|---|---|{'---|' * len(heads)}")
+    for name, found in scores.items():
+        caught = " | ".join(f"{np.mean(found < limit):.0%}" for limit in limits)
+        print(f"| {name} | {shown(aucs(real, [found]))} | {caught} |")
+    for name, kinds in (("ten families, mean", own), ("five others, mean", others)):
+        caught = " | ".join(
+            f"{np.mean([np.mean(found < limit) for found in kinds]):.0%}" for limit in limits
+        )
+        print(f"| {name} | {shown(aucs(real, kinds))} | {caught} |")
+    if not fitted:
+        return
+    records = [
+        {"image": pictures.encode_image(face.pixels), "landmarks": face.points,
+         "video_id": str(i), "label": REAL}
+        for i, face in enumerate(faces)
+    ]  # fmt: skip
+    found = controls.measure(detector, records, seed=0, replicates=REPLICATES)
+    print(f"\n{found.pop('n')} real faces, changed without forgery\n")
+    print("| change | called fake | uncertain | class AUC |\n|---|---|---|---|")
+    for name, entry in found.items():
+        area = entry.get("class_auc")
+        cells = [f"{entry['called_fake']:.1%}", f"{entry['called_uncertain']:.1%}"]
+        print(f"| {name} | {' | '.join(cells)} | {'' if area is None else f'{area:.2f}'} |")
+
+
+if __name__ == "__main__":
+    main()
