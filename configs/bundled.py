@@ -3,8 +3,8 @@
 python -m deepfidelity_datasets.synthetic_faces FACES 400
 python run.py --config=configs/bundled.py --config.data.dir=FACES --workdir=DIR
 
-FACES also holds photographs of one person each, whose licence allows to give away what is trained
-on them. `python -m deepfidelity_jax.detector.bundled DIR FOLDER` packs the result.
+FACES also holds photographs of one person each, under licences that let you distribute models
+trained on them. `python -m deepfidelity_jax.detector.bundled DIR FOLDER` packs the result.
 """
 
 from ml_collections import ConfigDict

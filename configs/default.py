@@ -136,7 +136,7 @@ def get_config() -> ConfigDict:
     config.train.ranking_weight = 3.0  # loss over all pairs of a real face and a fake in a batch
     # Loss of heads that find the forged pixels in stages 2 and 3; 0: no heads.
     config.train.mask_weight = 0.0
-    # Methods kept out of training, validation and the regressor, and tested on all the same:
+    # Methods excluded from training, validation and the regressor, but still tested:
     # families of forgeries, or a benchmark's methods.
     config.train.leave_out = ()
     # Curriculum: none, quality (the best pictures first) or loss (what is learnt already first);

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
@@ -31,7 +32,7 @@ from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import prepare, records_dir
-from deepfidelity_jax.scoring import controls, evaluate
+from deepfidelity_jax.scoring import controls, cross_dataset, evaluate
 from deepfidelity_jax.scoring.exported_features import Features, export_once
 from deepfidelity_jax.scoring.report import write_card, write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
@@ -205,6 +206,7 @@ def _fit(trained: Trained) -> None:
     config, folder, workdir = trained.config, trained.folder, trained.workdir
     training, validation = trained.features("train"), trained.features("validation")
     Stages(workdir).begin("fit")
+    Stages(workdir).begin("evaluate")  # of the regressor before
     if hosts.is_first():
         metadata = schema.metadata_of(folder)
         scale = FidelityScale.from_dict(metadata["fidelity_scale"])
@@ -260,6 +262,9 @@ def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None
         )
     hosts.wait()
     features = trained.features("test")
+    metadata = schema.metadata_of(folder)
+    if metadata["quality"]["measure"] == "none":
+        features = replace(features, quality=np.full_like(features.quality, np.nan))
     if hosts.is_first():
         test = schema.Records(folder, "test")
         about["controls"] = controls.measure(
@@ -276,10 +281,9 @@ def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None
             people=evaluate.people_of(config, test),
             groups=evaluate.groups_of(folder, features.path),
         )
-        metadata = schema.metadata_of(folder)
         card = workdir / "MODEL_CARD.md"
         write_card(card, config, trained.step or 0, metadata, found, model.calibration)
-        write_report(workdir, {dataset: lambda rows: [test[row]["image"] for row in rows]})
+        write_report(workdir, cross_dataset.pictures_of(workdir))
 
 
 def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:

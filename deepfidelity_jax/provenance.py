@@ -34,21 +34,34 @@ LIBRARIES = (
 
 @contextlib.contextmanager
 def timed(workdir: Path, stage: str) -> Iterator[None]:
-    """Add the seconds of the block to those of the stage, and note this process's peak memory.
+    """Add the seconds of the block to those of the stage, and note its peak memory.
 
-    A process that is killed outright leaves no time.
+    A process that is killed outright leaves no time. On Linux the peak is that of the block,
+    elsewhere that of the process until now.
     """
     start = time.monotonic()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak before, see man 5 proc
     try:
         yield
     finally:
         if hosts.is_first():
             times = read_times(workdir)
-            seconds = times.get(stage, {}).get("seconds", 0) + time.monotonic() - start
-            unit = 1 if sys.platform == "darwin" else 1024
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-            times[stage] = {"seconds": round(seconds, 1), "peak_mib": round(peak)}
+            before = times.get(stage, {"seconds": 0, "peak_mib": 0})
+            times[stage] = {
+                "seconds": round(before["seconds"] + time.monotonic() - start, 1),
+                "peak_mib": max(before["peak_mib"], round(_peak_bytes() / 2**20)),
+            }
             write_json(workdir / TIMES, times)
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has held, on Linux since the peak was last forgotten."""
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text().split()
+        return int(status[status.index("VmHWM:") + 1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def read_times(workdir: Path) -> dict[str, dict[str, float]]:

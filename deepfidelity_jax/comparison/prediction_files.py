@@ -33,7 +33,7 @@ class Scores:
       label: 0 fake, 1 real.
       score: high is real.
       high: which class a high score means in the file.
-      threshold: of the file's own scores, from which on they mean `high`; None if it is unknown.
+      threshold: the file's own scores at or above this mean `high`; None if it is unknown.
       threshold_from: where the threshold came from, or why there is none.
       groups: the columns that say which group a face belongs to.
       unscored: paths of rows without a score.

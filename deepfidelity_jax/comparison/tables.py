@@ -46,8 +46,8 @@ def write(comparison: Comparison, path: str | Path) -> None:
 def tables(comparison: Comparison) -> Iterator[Table]:
     """The rows used, then for each level files, pairs, wins and groups."""
     yield Table(
-        f"Rows, matched by {', '.join(comparison.keys)}. All figures are of the rows that every "
-        "file has.",
+        f"Rows, matched by {', '.join(comparison.keys)}. All figures use only rows "
+        "present in every file.",
         ("file", "rows", "used", "not in every file", "lacking", "without a score", "for example"),
         [
             (entry["file"], *(str(entry[key]) for key in COUNTS), "; ".join(entry["examples"]))
@@ -60,8 +60,8 @@ def tables(comparison: Comparison) -> Iterator[Table]:
             f"{level['clusters']} videos or pictures"
         )
         yield Table(
-            f"{about}. Accuracy at each file's own threshold. Intervals are of 95%; where not said "
-            f"otherwise from a bootstrap over videos, {REPLICATES} replicates, seed {SEED}.",
+            f"{about}. Accuracy at each file's own threshold. 95% intervals, from a bootstrap over "
+            f"videos unless noted, {REPLICATES} replicates, seed {SEED}.",
             ("file", "AUC", "95%", "interval from", "threshold", "from", "accuracy", "95%"),
             [
                 (
@@ -74,11 +74,11 @@ def tables(comparison: Comparison) -> Iterator[Table]:
         )  # fmt: skip
         why = "" if level["test"] == "delong" else (
             " DeLong's and McNemar's test need independent units and are left out: frames of one "
-            "video are alike."
+            "video, or a picture and its forgeries, are alike."
         )  # fmt: skip
         yield Table(
             f"Pairs, per {name}. Difference of AUC, a minus b; p-values are two-sided, in brackets "
-            f"corrected by Holm's method for {len(level['pairs'])} pairs.{why}",
+            f"corrected by Holm's method for the pairs that have the test.{why}",
             ("a", "b", "AUC a - b", "95%", "DeLong", "paired bootstrap", "only a right",
              "only b right", "McNemar"),
             [

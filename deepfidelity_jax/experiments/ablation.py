@@ -166,7 +166,7 @@ def share_training(source: Path, place: Path) -> None:
         if name not in ("fit", "evaluate") and not name.endswith(" test"):
             Stages(place).finish(name, inputs)
     times = provenance.read_times(source)
-    shared = {name: times[name] for name in ("prepare", "train") if name in times}
+    shared = {name: times[name] for name in ("train",) if name in times}
     write_json(place / provenance.TIMES, shared)
     # Last, as it marks the whole as done.
     shutil.copytree(source / "checkpoints", partial, copy_function=_link)
@@ -177,6 +177,7 @@ def read_result(cell: Cell) -> ablation_table.Result:
     """Metrics and predictions of a finished cell."""
     place = cell.place / "eval" / cell.config.data.dataset
     times = provenance.read_times(cell.place)
+    times.pop("prepare", None)  # of records that other cells share
     return ablation_table.Result(
         cell.name,
         cell.seed,

@@ -71,9 +71,10 @@ class Result:
 def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]]:
     """One row a cell, the base first; a value that cannot be had is None.
 
-    Minutes are the mean of preparation, training, fit and evaluation; a cell that shares a training
-    counts it, too. `± 95%` is half of Student's interval over seeds, from two seeds on. p values
-    are corrected by Holm for the number of cells.
+    Minutes are the mean of training, fit and evaluation, and memory is the peak in these; a cell
+    that shares a training counts it, too, and none counts the preparation of shared records.
+    `± 95%` is half of Student's interval over seeds, from two seeds on. p values are corrected by
+    Holm for the number of cells.
 
     Raises:
       InputError: two runs of a seed were tested on different faces.

@@ -128,7 +128,7 @@ _EXAMPLES = {
   {program} prepare --config=configs/ffpp.py --config.data.manual_dir=COPY --workdir=/tmp/faces
 """,
     "train": """\
-  {program} train --config=configs/ffpp.py --workdir=/tmp/faces --config.train.steps=20000
+  {program} train --config=configs/ffpp.py --workdir=/tmp/faces
 """,
     "fit": """\
   {program} fit --config=configs/ffpp.py --workdir=/tmp/faces

@@ -46,9 +46,9 @@ def list_grounds(detector, person: PersonScore) -> list[str]:
     grounds.append(f"The threshold {number(calibration.threshold)} {source}.")
     if calibration.fake_below is not None:
         grounds.append(
-            f"Below {number(calibration.fake_below)} a face is called fake. At most 1% of "
-            "validation's real faces fall below that limit untouched, and at most 2% after blur, "
-            "JPEG, darkening, downscaling or noise."
+            f"Below {number(calibration.fake_below)} a face is called fake. On validation, at most "
+            "1% of unaltered real faces fall below that limit, and at most 2% after blur, JPEG, "
+            "darkening, downscaling or noise."
         )
     grounds.append(_compare_with_validation(fitted.validation, person.fidelity))
     return grounds

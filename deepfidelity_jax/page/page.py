@@ -15,7 +15,8 @@ import numpy as np
 from deepfidelity_jax import provenance
 from deepfidelity_jax.detector.predict import Examination, Prediction, examine
 from deepfidelity_jax.fidelity.arrays import name_of
-from deepfidelity_jax.files import digest, written_whole
+from deepfidelity_jax.fidelity.scale import FAKE_TARGETS, REAL_TARGETS
+from deepfidelity_jax.files import STDIN, digest, written_whole
 from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.markup.templates import open_template
 from deepfidelity_jax.network.size import count_parameters
@@ -71,6 +72,7 @@ def write_examined(
         signed=wording.signed,
         clock=wording.clock,
         percent="{:.2f}%".format,
+        short="{:.4g}".format,
     )
     page = template.render(**_describe(detector, path, found, report))
     # File names need not be valid text; `wording.plain` has named what is not.
@@ -100,6 +102,8 @@ def _describe(detector, path: Path, found: Examination, report: Report) -> dict[
     own = found.evidence[decides]
     images = [decode_image(crop.image) for crop in own.crops]
     features = detector.features(np.stack(images))
+    fitted = detector.fidelity_model.scale
+    targets = (fitted.fake, fitted.real) if fitted else (FAKE_TARGETS, REAL_TARGETS)
     return context | {
         "decider": people[decides],
         "scale": describe_scale(
@@ -108,6 +112,7 @@ def _describe(detector, path: Path, found: Examination, report: Report) -> dict[
         "grounds": list_grounds(detector, people[decides]),
         "doubts": list_doubts(detector, prediction, people[decides], own, features),
         "everybody": people,
+        "targets": targets,
         **describe_people(detector, path, found, report),
     }
 
@@ -129,7 +134,8 @@ def _card(detector) -> dict[str, Any]:
     """The model card in short, and as it is."""
     config, fitted = detector.config, detector.fidelity_model
     calibration = fitted.calibration
-    source = f"from {calibration.threshold_from}"
+    source = calibration.threshold_from
+    source = source if source == "fixed" else f"from {source}"
     rows = [
         ("Network", f"SSAAFormer, {config.model.variant}, {config.model.image_size} pixels"),
         ("Parameters", f"{count_parameters(detector.network.config):,}"),
@@ -160,6 +166,7 @@ def _limits(card: str) -> list[str]:
 def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
     """What it takes to get the same page again."""
     name = f"./{path.name}" if path.name.startswith("-") else path.name
+    name = STDIN if prediction.input == STDIN else name
     command = ["deepfidelity", "predict", name, "--report=page.html"]
     digests = [("Detector", prediction.detector)]
     if detector.folder is not None:

@@ -262,7 +262,7 @@ def _paint_roc(axes: Axes, levels: Mapping, metrics: Mapping) -> None:
         )  # fmt: skip
     axes.set(
         xlim=(-0.01, 1.01), ylim=(-0.01, 1.01),
-        xlabel="false alarms (reals called fake)", ylabel="fakes caught",
+        xlabel="false alarms (reals below the threshold)", ylabel="fakes caught",
     )  # fmt: skip
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.yaxis.set_major_formatter("{x:.0%}")

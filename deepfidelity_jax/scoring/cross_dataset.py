@@ -308,7 +308,7 @@ def write_table(found: dict[str, dict], path: Path) -> None:
             "dataset": name,
             "videos": metrics["n_videos"],
             "frames": metrics["n_frames"],
-            "threshold": metrics["threshold"],
+            "threshold": metrics.get("video_threshold", metrics["threshold"]),
             "threshold_from": metrics["threshold_from"],
         }
         for column in COLUMNS[3:]:

@@ -193,6 +193,7 @@ def evaluate(
             )
             for name, column in groups.items()
         }
+    found["fake_below"] = calibration.fake_below
     found["checkpoint_picked_here"] = picked_here
     if config.eval.official_scoring:
         found["official_scoring"] = official.official_scoring(table)
@@ -333,6 +334,7 @@ def describe(found: dict, dataset: str, split: str) -> str:
         ("fidelity_known_quality_spearman", "quality known by construction"),
     ):
         if name in found:
-            shown = (f"{key} {x:.3f}" for key, x in found[name].items() if x is not None)
-            lines.append(f"  fidelity against {title}, Spearman: {', '.join(shown)}")
+            shown = [f"{key} {x:.3f}" for key, x in found[name].items() if x is not None]
+            if shown:
+                lines.append(f"  fidelity against {title}, Spearman: {', '.join(shown)}")
     return "\n".join(lines)

@@ -52,13 +52,16 @@ HEADLINES = {
     "video_acc": ("Video accuracy", "videos judged correctly"),
     "frame_acc": ("Frame accuracy", "faces judged correctly"),
     "eer": ("Equal error rate", "misjudged faces, where both classes fare alike"),
-    "tpr_at_fpr_10pct": ("Caught at 10% false alarms", "fake faces caught"),
+    "tpr_at_fpr_10pct": (
+        "Caught at 10% false alarms",
+        "fake faces below that threshold",
+    ),
 }
 PHOTO_HEADLINES = {
     "frame_auc": ("AUC", "how often a real face scores above a fake one"),
     "frame_acc": ("Accuracy", "faces judged correctly"),
-    "real_frame_acc": ("Real faces recognised", "real faces called real"),
-    "fake_frame_acc": ("Fakes caught", "fake faces called fake"),
+    "real_frame_acc": ("Real faces recognised", "real faces at or above the threshold"),
+    "fake_frame_acc": ("Fakes caught", "fake faces below the threshold"),
     "eer": HEADLINES["eer"],
     "tpr_at_fpr_10pct": HEADLINES["tpr_at_fpr_10pct"],
 }

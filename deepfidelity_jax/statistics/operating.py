@@ -139,8 +139,8 @@ def describe(
 
     Returns:
       `verdict`, `wanted_fpr` and `lowest_cost`: each a threshold, where it came from, and its rates
-      on this split with intervals. Intervals are of the rates at that threshold; they do not hold
-      how far validation may have misplaced it.
+      on this split with intervals. Intervals are of the rates at that threshold; they exclude the
+      uncertainty of the threshold itself.
     """
     points = {"verdict": (threshold, threshold_from, "")}
     if validation is None:
