@@ -261,3 +261,15 @@ def test_a_method_that_is_not_there_cannot_be_left_out(records_folder, tiny):
     tiny.train.leave_out = ("cartoon",)
     with pytest.raises(InputError, match="names cartoon, but the methods of the fakes are"):
         pipeline.require_methods(tiny, records_folder)
+
+
+def test_another_fit_is_evaluated_anew(run, finished, tmp_path):
+    """Though all options are the same: fidelity.npz may be, for example, of another version."""
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    metrics = workdir / "eval" / "synthetic_faces" / "metrics.json"
+    before = metrics.stat().st_mtime_ns
+    (workdir / "fidelity.npz").unlink()
+    options = [DEMO, f"--workdir={workdir}", *OPTIONS]
+    assert run(*options, "--mode=fit")[0] == 0
+    assert run(*options, "--mode=evaluate")[0] == 0
+    assert metrics.stat().st_mtime_ns > before

@@ -1,6 +1,7 @@
 """What a run is made of."""
 
 import json
+import sys
 import time
 
 import jax
@@ -22,6 +23,16 @@ def test_times_add_up(tmp_path):
     assert times["train"]["seconds"] == pytest.approx(0.4, abs=0.15)
     assert set(times) == {"train", "fit"}
     assert 10 < times["train"]["peak_mib"] < 100_000
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="where peaks can be forgotten")
+def test_the_peak_of_a_stage_is_not_that_of_the_one_before(tmp_path):
+    with provenance.timed(tmp_path, "large"):
+        np.ones(2**28, np.uint8)
+    with provenance.timed(tmp_path, "small"):
+        pass
+    times = provenance.read_times(tmp_path)
+    assert times["large"]["peak_mib"] - times["small"]["peak_mib"] > 200
 
 
 def test_a_damaged_record_is_told(tmp_path):

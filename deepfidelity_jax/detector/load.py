@@ -69,18 +69,9 @@ class Detector:
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
         self._arcface, self._mesh = arcface, None
-        self.network = model = build_model(config).clone(folded=True)
-        self.variables = jax.jit(partial(fold, config=model.config))(variables)
+        self.network = build_model(config).clone(folded=True)
+        self.variables = _fold(variables, self.network.config)
         self._regressor = fidelity_model and jax.device_put(fidelity_model.regressor.arrays)
-
-        def forward(variables, images):
-            outputs = model.apply(variables, ssaaformer.normalise(images), train=False)
-            return outputs.features, outputs.answers, outputs.logits, outputs.class_logits
-
-        def score(variables, regressor, images):
-            return regress(regressor, *forward(variables, images)[:2])
-
-        self._forward, self._score = jax.jit(forward), jax.jit(score)
 
     def fitted(self, model: stored.FidelityModel) -> "Detector":
         """The same network with another regressor and calibration."""
@@ -106,21 +97,21 @@ class Detector:
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> Float32[np.ndarray, "n d"]:
         """`features` of crops that are already at the network's size, as `prepare` returns them."""
-        return self._batched(prepared, lambda x: self._forward(self.variables, x)[0])
+        return self._batched(prepared, lambda x: self._forward(x)[0])
 
     def features_and_answers(
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n h"]]:
         """What a regressor can take: features, and the fidelity by each head, `Outputs.answers`."""
-        return self._batched(prepared, lambda x: self._forward(self.variables, x)[:2])
+        return self._batched(prepared, lambda x: self._forward(x)[:2])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """Sum of the class head and the token head; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[2])
+        return self._batched(self.prepare(images), lambda x: self._forward(x)[2])
 
     def class_logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """The class head alone; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(self.variables, x)[3])
+        return self._batched(self.prepare(images), lambda x: self._forward(x)[3])
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
         """Perceptual forgery fidelity, high is real. Raises InputError if there is no regressor."""
@@ -131,7 +122,9 @@ class Detector:
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> Float32[np.ndarray, "n"]:
         """`fidelity` of crops that are already at the network's size, as `prepare` returns them."""
-        return self._batched(prepared, lambda x: self._score(self.variables, self._regressor, x))
+        return self._batched(
+            prepared, lambda x: _score(self.network, self.variables, self._regressor, x)
+        )
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Probability of a fake from fidelity, if real and fake are equally likely a priori."""
@@ -219,6 +212,9 @@ class Detector:
             row[:] = augment.center_crop(image, side, share)
         return prepared
 
+    def _forward(self, prepared):
+        return _forward(self.network, self.variables, prepared)
+
     def _batched(self, prepared, compute):
         results = []
         # An empty batch still runs once, for the shape of its result.
@@ -235,6 +231,23 @@ class Detector:
                 jax.tree.map(lambda x, count=count: np.asarray(x)[:count], compute(padded))
             )
         return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+
+# Compiled once for each network, however many detectors have it.
+
+
+@partial(jax.jit, static_argnames="network")
+def _forward(network: ssaaformer.SSAAFormer, variables, images):
+    outputs = network.apply(variables, ssaaformer.normalise(images), train=False)
+    return outputs.features, outputs.answers, outputs.logits, outputs.class_logits
+
+
+@partial(jax.jit, static_argnames="network")
+def _score(network: ssaaformer.SSAAFormer, variables, regressor, images):
+    return regress(regressor, *_forward(network, variables, images)[:2])
+
+
+_fold = jax.jit(fold, static_argnames="config")
 
 
 def load(workdir: str | Path | None = None) -> Detector:

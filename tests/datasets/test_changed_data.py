@@ -22,6 +22,7 @@ from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.records.schema import SPLITS, Records, metadata_of, splits_of
 from deepfidelity_jax.records.write import Recipe
 from deepfidelity_jax.scoring import cross_dataset
+from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.training import checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_core")
@@ -241,6 +242,11 @@ def test_a_checkpoint_says_what_it_was_trained_on(trained):
     assert not set(files["test"].values()) & set(seen)
     metrics = json.loads((trained / "run/eval/face_folder/metrics.json").read_text())
     assert metrics["folder"] == str(trained / "in")
+    # Its quality was not measured, which nothing takes for a quality of 0.
+    table = Predictions.read_csv(trained / "run/eval/face_folder/predictions.csv")
+    assert np.isnan(table.quality).all()
+    page = (trained / "run/report/index.html").read_text(encoding="utf-8")
+    assert "There is no table by quality: it was not measured." in page
     assert metrics["look_alikes"] == 0
     assert len(metrics["faces_digest"]) == 64
 

@@ -13,7 +13,7 @@ import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 
 import deepfidelity_jax as df
-from deepfidelity_jax.detector.load import BATCH_SIZES
+from deepfidelity_jax.detector.load import BATCH_SIZES, _score
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import arrays as forms
 from deepfidelity_jax.fidelity import stored
@@ -69,10 +69,11 @@ def test_one_by_one_is_together(detector, images):
 def test_no_number_of_images_compiles_anew(moved, images):
     """Three batch sizes serve all; what is scored again, in whatever number, is compiled."""
     fresh = df.load(moved)
+    _score.clear_cache()
     for count in (1, 2, 8, 9, 64, 70, 3):
         batch = np.resize(images, (count, *images.shape[1:]))
         assert np.isfinite(fresh.fidelity(batch)).all()
-    assert fresh._score._cache_size() == len(BATCH_SIZES)
+    assert _score._cache_size() == len(BATCH_SIZES)
 
 
 def test_fidelity_is_the_regressor_of_the_features(detector, images):
