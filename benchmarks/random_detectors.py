@@ -1,5 +1,8 @@
 """Detectors with random weights, for benchmarks and tests; nothing in them is trained."""
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,9 +38,17 @@ def shake(variables, seed=0):
 
 def draw_variables(model, size, seed=0):
     """Random variables of a network for pictures of this size."""
-    images = jnp.zeros((1, size, size, 3))
-    variables = jax.jit(lambda: model.init(jax.random.key(seed), images, train=False))()
-    return shake(jax.device_get(variables), seed)
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(seed), images)
+    rng = np.random.default_rng([seed, 1])
+
+    def one(path, x):
+        if path[-1].key != "kernel":
+            return np.zeros(x.shape, np.float32)
+        fan_in = math.prod(x.shape[:-1][-3:])  # as the network is initialised, without compiling
+        return rng.normal(0, fan_in**-0.5, x.shape).astype(np.float32)
+
+    return shake(jax.tree_util.tree_map_with_path(one, shapes), seed)
 
 
 def draw_fitted(width, calibration=CALIBRATION, vectors=50):

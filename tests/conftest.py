@@ -33,7 +33,7 @@ os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(SHARED / "torch")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(SHARED / "compiled")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as the command line sets it for its process
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 # Most of the tests' time is spent in compiling, a third of that in what makes programs faster; with
 # XLA_FLAGS="" they run as a user's do.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -69,11 +69,20 @@ OPTIONS = [f"--config.{key}={value}" for key, value in TINY.items()]
 WHOLE_RUNS = {"command", "finished", "records_folder", "on_eight_devices", "server", "trained"}
 
 
+# Tests that take a minute and more come first, lest one of them is the last to end.
+LONGEST = (
+    "test_train_on_your_faces", "test_distributed", "test_ablation", "test_leave_one_out",
+    "test_verification", "test_loop", "test_feed", "test_accelerator", "test_colabs",
+    "test_robustness", "test_changed_data", "test_cross_dataset", "test_lowering",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items):
-    """Mark tests of whole runs as e2e, in whatever file they are."""
+    """Mark tests of whole runs as e2e, in whatever file they are, and order all."""
     for item in items:
         if WHOLE_RUNS & set(item.fixturenames):
             item.add_marker(pytest.mark.e2e)
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """Every program of the network is made for NVIDIA GPUs and TPUs on a machine that has neither.
 
 What is lowered is what runs: inference as `Detector` has it, the unfolded network, and the training
-step with its optimizer, in all sizes, nothing allocated. So an operator that another platform has
+step with its optimizer, in all sizes, nothing allocated. Stages have two blocks of a kind at most,
+as others repeat their shapes; one network has all. So an operator that another platform has
 no form for, or that JAX itself refuses for a shape, fails here. cuDNN and an H100 are pretended to
 be here for JAX's own checks of what cuDNN can.
 
@@ -11,6 +12,7 @@ are right. For those there is `benchmarks/accelerator.py`.
 """
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +32,22 @@ ATTENTION = "__cudnn$fmhaSoftmax"  # and with a suffix its gradient
 
 
 @functools.cache
-def describe(variant):
-    """The training configuration and state of a variant, as shapes."""
+def describe(variant, whole=False):
+    """The training state of a variant, as shapes."""
     config = make_config(variant, 224, "float32")
+    return jax.eval_shape(functools.partial(create_state, make_model(config, whole), config))
+
+
+def make_model(config, whole=False):
+    """The network with all of its blocks, or with one symmetric and one plain in each stage."""
     model = build_model(config)
-    return jax.eval_shape(functools.partial(create_state, model, config))
+    if whole:
+        return model
+    own = model.config
+    symmetric = [min(1, count) for count in own.symmetric]
+    plain = [min(1, all_ - s) for all_, s in zip(own.depths, own.symmetric, strict=True)]
+    depths = tuple(map(sum, zip(symmetric, plain, strict=True)))
+    return model.clone(config=replace(own, depths=depths, symmetric=tuple(symmetric)))
 
 
 def make_config(variant, size, dtype):
@@ -71,8 +84,9 @@ def lower(function, *arguments):
     "variant", ["tiny", *(pytest.param(name, marks=SLOW) for name in VARIANTS if name != "tiny")]
 )
 def test_lowers_for_cuda_and_tpu(variant, size, dtype):
-    config, state, batch = make_config(variant, size, dtype), describe(variant), make_batch(size)
-    model = build_model(config)
+    whole = (variant, size, dtype) == ("large", 224, "bfloat16")
+    config, batch = make_config(variant, size, dtype), make_batch(size)
+    model, state = make_model(config, whole), describe(variant, whole)
 
     step = functools.partial(train_step, model=model, config=config)
     for text in lower(step, state, batch):
@@ -95,13 +109,14 @@ def test_lowers_for_cuda_and_tpu(variant, size, dtype):
     assert on_cuda.count(f"@{ATTENTION}(") == calls
     assert ATTENTION not in on_tpu
 
-    lower(functools.partial(score, model), state.ema, regressor, batch["image"])
+    if size == 224:
+        lower(functools.partial(score, model), state.ema, regressor, batch["image"])
 
 
 @SLOW
 def test_lowers_for_a_gpu_nothing_is_known_of():
     config, state = make_config("base", 224, "bfloat16"), describe("base")
-    model = build_model(config)
+    model = make_model(config)
     step = functools.partial(train_step, model=model, config=config)
     forward = functools.partial(model.apply, train=False)
     images = jax.ShapeDtypeStruct((BATCH, 224, 224, 3), jnp.float32)
