@@ -45,8 +45,8 @@ def end(command: Callable[[], int], unfinished: Callable[[], str]) -> int:
       unfinished: says what happens to the work of an interrupted command.
 
     Returns:
-      What `command` returns; WRONG for an InputError; FAILED for any other error. The traceback is
-      printed only for an error nobody expected.
+      What `command` returns; WRONG for an InputError and a file without permission; FAILED for any
+      other error. The traceback is printed only for an error nobody expected.
     """
     try:
         return command()
@@ -63,6 +63,8 @@ def end(command: Callable[[], int], unfinished: Callable[[], str]) -> int:
             return _fail(FAILED, f"failed: {hosts.LOST} ({one_line(error)[:200]})")
         if reason := disk_error(error):
             return _fail(FAILED, f"failed: {reason}; once that is fixed, {unfinished()}")
+        if isinstance(error, PermissionError) and error.filename:
+            return _fail(WRONG, one_line(f"{error.filename}: {os.strerror(error.errno).lower()}"))
         traceback.print_exc()
         return _fail(FAILED, f"failed: {error}")
     finally:

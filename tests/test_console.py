@@ -67,6 +67,31 @@ def test_a_disk_error_is_found_behind_others():
     assert console.disk_error(OSError(errno.ENOENT, "none")) == ""
 
 
+SEALED = """
+import os, sys
+from pathlib import Path
+from deepfidelity_jax import console
+
+if os.geteuid() == 0:
+    os.setuid(65534)  # to root nothing is closed
+sys.exit(console.end(lambda: Path(sys.argv[1]).stat().st_size, str))
+"""
+
+
+def test_a_place_without_permission_is_one_line(tmp_path):
+    sealed = tmp_path / "sealed"
+    sealed.mkdir(mode=0)
+    path = sealed / "faces"
+    done = subprocess.run([sys.executable, "-c", SEALED, path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"deepfidelity: {path}: permission denied\n"
+
+
+def test_a_refusal_that_names_no_file_is_unexpected(capfd):
+    assert console.end(fails(PermissionError(errno.EPERM, "not yours")), str) == 1
+    assert capfd.readouterr().err.startswith("Traceback")
+
+
 def raised_by(action):
     """The error that an action ends with."""
     try:
