@@ -8,7 +8,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
 
 from deepfidelity_jax import hosts
@@ -17,6 +17,10 @@ from deepfidelity_jax.errors import InputError
 DONE, FAILED, WRONG = 0, 1, 2
 # A full or failing disk. Some libraries raise errors of their own that only quote these.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+# Why a file that is whole may not be read. The words of ENFILE begin with those of EMFILE.
+READ_ERRORS = (
+    errno.EACCES, errno.EPERM, errno.ENFILE, errno.EMFILE, errno.ESTALE, errno.ENOMEM,
+)  # fmt: skip
 IMPORT_RETRY_S, CALLBACK_RETRY_S = 0.1, 0.01
 
 _interrupts: list[int] = []  # signals received so far
@@ -41,8 +45,8 @@ def end(command: Callable[[], int], unfinished: Callable[[], str]) -> int:
       unfinished: says what happens to the work of an interrupted command.
 
     Returns:
-      What `command` returns; WRONG for an InputError; FAILED for any other error. The traceback is
-      printed only for an error nobody expected.
+      What `command` returns; WRONG for an InputError and a file without permission; FAILED for any
+      other error. The traceback is printed only for an error nobody expected.
     """
     try:
         return command()
@@ -59,6 +63,8 @@ def end(command: Callable[[], int], unfinished: Callable[[], str]) -> int:
             return _fail(FAILED, f"failed: {hosts.LOST} ({one_line(error)[:200]})")
         if reason := disk_error(error):
             return _fail(FAILED, f"failed: {reason}; once that is fixed, {unfinished()}")
+        if isinstance(error, PermissionError) and error.filename:
+            return _fail(WRONG, one_line(f"{error.filename}: {os.strerror(error.errno).lower()}"))
         traceback.print_exc()
         return _fail(FAILED, f"failed: {error}")
     finally:
@@ -72,8 +78,29 @@ def one_line(error: object) -> str:
 
 def disk_error(error: BaseException | None) -> str:
     """The disk error behind an exception, in the system's words; empty if there is none."""
+    return _system_error(error, DISK_ERRORS)
+
+
+def raise_unless_damaged(what: str, error: Exception) -> None:
+    """Raise why `what` could not be read, where that is no sign of damage; otherwise return.
+
+    Raises:
+      InputError: no permission, no memory, too many open files.
+      Exception: `error` itself, where `end` tells it in one line.
+    """
+    if isinstance(error, InputError) or hosts.is_loss(error) or disk_error(error):
+        raise error
+    reason = _system_error(error, READ_ERRORS)
+    # From Python, and from a device.
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        reason = reason or "out of memory"
+    if reason:
+        raise InputError(f"{what} cannot be read: {reason}") from error
+
+
+def _system_error(error: BaseException | None, numbers: Collection[int]) -> str:
     while error is not None:
-        for number in DISK_ERRORS:
+        for number in numbers:
             if getattr(error, "errno", None) == number:
                 name = getattr(error, "filename", None)
                 return os.strerror(number).lower() + (f": {name}" if name else "")

@@ -25,7 +25,7 @@ def written_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Itera
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open(mode, **options) as file:
             yield file
@@ -71,7 +71,7 @@ def remove_partial(folder: Path) -> None:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not Path(place, name, LOCK).exists()]
         for name in names:
-            if re.fullmatch(r"\..+\.\d+", name):
+            if re.fullmatch(r"\..+\.\d+\.partial", name):
                 Path(place, name).unlink(missing_ok=True)
 
 

@@ -22,6 +22,10 @@ SILENCE_S = 40
 # How long the others wait while the first process prepares records or fits the regressor.
 PATIENCE_S = 7 * 24 * 3600
 CRASHED = "the process that read it crashed"  # of a file that kills a worker
+NEVER_BEGAN = (
+    "worker processes end as they start: out of memory, or started by a script without "
+    '`if __name__ == "__main__":`'
+)
 LOST = (
     "lost another process of this run, whose own output says why; "
     "the same command on all of them continues from the last checkpoint"

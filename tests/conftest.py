@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import fcntl
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -110,6 +111,17 @@ def one_core():
     """Starting worker processes takes longer than a few pictures; that is tested elsewhere."""
     with running_on({min(CORES)}):
         yield
+
+
+@contextlib.contextmanager
+def no_more_files():
+    """As long as this holds, the process can open no file."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
+from deepfidelity_jax.console import raise_unless_damaged
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.arrays import FORMS, consistent
 from deepfidelity_jax.fidelity.calibration import Calibration
@@ -88,7 +89,7 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
     """Read what `save` wrote, bit for bit.
 
     Raises:
-      InputError: the file is missing, damaged, or something else.
+      InputError: the file is missing, damaged, cannot be read, or is something else.
     """
     path = Path(path)
     if not path.is_file():
@@ -111,6 +112,7 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
             validation,
         )
     except Exception as error:  # damage can raise anything
+        raise_unless_damaged(str(path), error)
         raise InputError(
             f"{path} is not a fidelity regressor, or is damaged: delete it and fit again"
         ) from error

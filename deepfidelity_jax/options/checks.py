@@ -143,6 +143,17 @@ def _to_its_end(curriculum: str, steps: int, eval_every: int) -> str:
     )
 
 
+def _measured(curriculum: str, mining: float, steps: int, eval_every: int) -> str:
+    if steps > eval_every or (mining == 0 and curriculum != "loss"):
+        return ""
+    name = f"mining is {mining}" if mining else f"curriculum is {curriculum}"
+    return (
+        f"config.train.{name}, which would change nothing: how hard faces are is measured every "
+        f"config.train.eval_every={eval_every} steps, and config.train.steps is {steps}; give more "
+        "steps than that"
+    )
+
+
 def _with_its_head(regressor: str, fidelity_weight: float, ordinal_weight: float) -> str:
     weights = {"fidelity_head": fidelity_weight, "ordinal_head": ordinal_weight}
     if weights.get(regressor, 1) > 0:
@@ -168,6 +179,7 @@ RELATIONS: Mapping[tuple[str, ...], Callable[..., str]] = {
     ("train.batch_size", "data.fresh_forgeries"): _in_pairs,
     ("train.accumulate", "train.batch_size"): _in_parts,
     ("train.curriculum", "train.curriculum_steps", "train.eval_every"): _to_its_end,
+    ("train.curriculum", "train.mining", "train.steps", "train.eval_every"): _measured,
     ("fidelity.regressor", "train.fidelity_weight", "train.ordinal_weight"): _with_its_head,
     ("train.end_learning_rate", "train.learning_rate"): _not_above("train.end_learning_rate"),
     ("train.warmup_start", "train.learning_rate"): _not_above("train.warmup_start"),

@@ -17,6 +17,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import tensorflow_datasets as tfds
 
+from deepfidelity_jax.console import raise_unless_damaged
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import scale
 
@@ -174,8 +175,9 @@ def _read_whole(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, (InputError, IndexError)):
+        if isinstance(error, IndexError):
             raise
+        raise_unless_damaged(f"the records in {folder}", error)
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(
             f"the records in {folder} are damaged or incomplete ({reason}): delete that folder, "

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from deepfidelity_jax import hosts
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.hosts import CRASHED, count_cores
 from deepfidelity_jax.progress import Progress
@@ -84,20 +85,30 @@ def _forget_failed(sources: Sequence[Source], folder: Path) -> bool:
 
 
 def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
-    """Produce in worker processes; a source that crashes its process gets the note CRASHED."""
+    """Produce in worker processes; a source that crashes its process gets the note CRASHED.
+
+    InputError if the processes end before they begin with a source.
+    """
     while todo:
         try:
             return _in_pool(todo, produce, folder, workers, progress)
         except BrokenProcessPool:
-            # Any of the sources in progress may be to blame. Each is tried again alone.
+            # Any of the sources in progress may be to blame. Each is tried again alone, and is to
+            # blame if its process begins with it and crashes.
             for source in todo:
                 path = staged_path(folder, source)
-                if path.with_suffix(".begun").exists() and not path.exists():
+                begun = path.with_suffix(".begun")
+                if begun.exists() and not path.exists():
+                    begun.unlink()
                     try:
                         _in_pool([source], produce, folder, 1, progress)
                     except BrokenProcessPool:
-                        _write_staged(path, Produced([], CRASHED))
-        todo = [source for source in todo if not staged_path(folder, source).exists()]
+                        if begun.exists():
+                            _write_staged(path, Produced([], CRASHED))
+        left = [source for source in todo if not staged_path(folder, source).exists()]
+        if len(left) == len(todo):
+            raise InputError(hosts.NEVER_BEGAN)
+        todo = left
 
 
 def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:

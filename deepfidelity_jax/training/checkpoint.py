@@ -17,6 +17,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from deepfidelity_jax import hosts
+from deepfidelity_jax.console import raise_unless_damaged
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.training.sharding import gather
 
@@ -150,13 +151,16 @@ def best_step(folder: Path) -> int | None:
 
 
 def read_notes(folder: Path, step: int) -> dict[str, Any]:
-    """The JSON saved with a checkpoint. InputError if it is damaged."""
+    """The JSON saved with a checkpoint. InputError if it is damaged or cannot be read."""
     path = folder / str(step)
     try:
         notes = ocp.metadata(path.absolute()).custom_metadata
+        if not notes:  # Orbax gives {} for what it could not read, and not why
+            (path / "_CHECKPOINT_METADATA").read_bytes()
     except Exception as error:
+        raise_unless_damaged(f"checkpoint {path}", error)
         raise _damaged(path, error) from error
-    if not notes or "metrics" not in notes:  # Orbax gives {} for what it could not read
+    if not notes or "metrics" not in notes:
         raise _damaged(path, "its notes cannot be read")
     return notes
 
@@ -165,7 +169,7 @@ def restore(folder: Path, step: int, abstract_state):
     """Read a checkpoint into the shapes and shardings of `abstract_state`.
 
     Parts of the saved state that `abstract_state` lacks are not read. InputError if the checkpoint
-    is damaged or holds another model.
+    is damaged, cannot be read or holds another model.
     """
     require_usable(folder, UNREADABLE)
     path = folder / str(step)
@@ -179,6 +183,7 @@ def restore(folder: Path, step: int, abstract_state):
         # A chunk missing on disk reads as zeros, or raises when it is first looked at.
         found = checksums(jax.block_until_ready(state))
     except Exception as error:
+        raise_unless_damaged(f"checkpoint {path}", error)
         raise _damaged(path, error) from error
     saved = read_notes(folder, step).get("checksums", found)
     differing = sorted(name for name in found if found[name] != saved.get(name))

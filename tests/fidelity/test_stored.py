@@ -6,6 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from conftest import no_more_files
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.alternatives import METHODS as REGRESSORS
@@ -191,6 +192,14 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(model, tmp_path):
     ):
         np.savez(path, **{**arrays, **wrong})
         assert_refused(path)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(model, tmp_path):
+    path = tmp_path / "fidelity.npz"
+    save(model, path)
+    with no_more_files(), pytest.raises(InputError) as error:
+        load(path)
+    assert str(error.value) == f"{path} cannot be read: too many open files: {path}"
 
 
 def test_flipped_bits_never_pass_for_another_model(model, tmp_path):

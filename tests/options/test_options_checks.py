@@ -39,6 +39,14 @@ def test_all_that_is_wrong_is_told_together():
         ({"fidelity.fake": (0.5, 0.5), "fidelity.real": (0.5, 0.5)}, ["fake below real"]),
         ({"model.symmetric": (6, 0, 0, 0)}, ["model.symmetric", "of base have (5, 8, 20, 7)"]),
         ({"train.batch_size": 33}, ["batch_size is 33", "even", "fresh_forgeries"]),
+        (
+            {"train.mining": 0.5, "train.steps": 10, "train.eval_every": 10},
+            ["mining is 0.5, which would change nothing", "eval_every=10", "steps is 10"],
+        ),
+        (
+            {"train.curriculum": "loss", "train.curriculum_steps": 3000, "train.steps": 900},
+            ["curriculum is loss, which would change nothing", "steps is 900"],
+        ),
         ({"train.accumulate": 3}, ["accumulate is 3", "multiple of 6", "but is 64"]),
         ({"train.learning_rate": 1e-6}, ["end_learning_rate is 1e-05", "learning_rate", "1e-06"]),
         ({"train.warmup_start": 1.0}, ["warmup_start is 1.0", "learning_rate"]),
@@ -62,6 +70,8 @@ def test_options_that_do_not_go_together(changes, parts):
         {"fidelity.fake": [0, 0], "fidelity.real": [1, 1]},
         {"train.batch_size": 33, "data.fresh_forgeries": False},
         {"train.batch_size": 12, "train.accumulate": 6},
+        {"train.mining": 0.5, "train.steps": 11, "train.eval_every": 10},
+        {"train.curriculum": "quality", "train.curriculum_steps": 5, "train.steps": 5},
         {"fidelity.regressor": "class_head", "train.fidelity_weight": 0.0},
         {"fidelity.regressor": "fidelity_head"},
         {"fidelity.regressor": "ordinal_head", "train.ordinal_weight": 0.5},

@@ -5,6 +5,7 @@ import pickle
 import shutil
 
 import pytest
+from conftest import no_more_files
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records import schema
@@ -62,3 +63,15 @@ def test_damaged_records_are_one_line(records_folder, tmp_path):
     with pytest.raises(InputError, match=r"the records in .*copy are damaged") as error:
         schema.Records(copy, "test")[0]
     assert "\n" not in str(error.value)
+
+
+def test_records_that_cannot_be_read_are_not_called_damaged(records_folder):
+    wanted = r"the records in .* cannot be read: too many open files"
+    for read in (
+        schema.metadata_of,
+        schema.splits_of,
+        lambda folder: schema.Records(folder, "test")[0],
+    ):
+        read(records_folder)
+        with no_more_files(), pytest.raises(InputError, match=wanted):
+            read(records_folder)

@@ -2,17 +2,18 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deepfidelity_jax.records.source import (
-    Face,
-    Produced,
-)
-from deepfidelity_jax.records.staging import rate, stage, staged
+from deepfidelity_jax import hosts
+from deepfidelity_jax.records.source import Face, Produced
+from deepfidelity_jax.records.staging import rate, stage, staged, staged_path
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,41 @@ def group_is_alive(group):
     except ProcessLookupError:
         return False
     return True
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from deepfidelity_jax import console
+from deepfidelity_jax.records.staging import stage
+from test_staging import Number, produce
+
+sources, place = [Number(name) for name in "abcd"], Path(sys.argv[2])
+def command():
+    stage(sources, produce, place, unit="numbers", workers=2)
+    return 0
+
+sys.exit(console.end(command, str))
+"""
+
+
+def test_workers_that_never_begin_end_the_preparation(tmp_path):
+    """Those of a script without the guard: each runs the script again, and may not start others."""
+    script, place = tmp_path / "script.py", tmp_path / "staging"
+    script.write_text(SCRIPT)
+    place.mkdir()
+    killed = staged_path(place, Number("b")).with_suffix(".begun")
+    killed.touch()  # of a preparation killed before
+    done = subprocess.run(
+        [sys.executable, script, Path(__file__).parent, place],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.endswith(f"deepfidelity: {hosts.NEVER_BEGAN}\n")
+    assert list(place.glob("*.npz")) == [], "no source is to blame"
 
 
 def test_what_gave_nothing_is_produced_again(tmp_path):

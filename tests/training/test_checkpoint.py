@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import no_more_files
 
 from deepfidelity_jax.detector.load import load
 from deepfidelity_jax.errors import InputError
@@ -107,6 +108,19 @@ def test_another_model_is_refused(tmp_path):
     other = ABSTRACT | {"ema": {"kernel": jax.ShapeDtypeStruct((3, 3), jnp.float32)}}
     with pytest.raises(InputError, match="damaged"):
         checkpoint.restore(tmp_path, 1, checkpoint.on_one_device(other))
+
+
+# A read abandoned is told as a warning, of no interest here.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tmp_path):
+    save(tmp_path, [0.9])
+    with no_more_files(), pytest.raises(InputError) as error:
+        checkpoint.restore(tmp_path, 1, ABSTRACT)
+    assert str(error.value).startswith(
+        f"checkpoint {tmp_path / '1'} cannot be read: too many open files"
+    )
+    assert_equal(checkpoint.restore(tmp_path, 1, ABSTRACT), make_state(1))
 
 
 def files_of(folder):
