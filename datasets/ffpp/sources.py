@@ -64,11 +64,11 @@ def list_videos(
             notes |= others
         form, suffix = "videos", ".mp4"
 
-    videos, missing = [], {}
+    videos, missing = [], []
     for folder, name, split, origins in list_official(methods, held):
         place = f"{folder}/{compression}/{form}/{name}{suffix}"
         if name not in held[folder]:
-            missing.setdefault(split, []).append(place)
+            missing.append((place, (split,)))
             continue
         kind = folder.split("/")[1]
         real = folder in (YOUTUBE, ACTORS)
@@ -87,7 +87,7 @@ def list_videos(
     for folder in held.keys() & DFD_COUNTS:
         lacking = DFD_COUNTS[folder] - len(held[folder])
         place = f"{folder}/{compression}/{form}"
-        missing.setdefault("test", []).extend(f"{place} (one of them)" for _ in range(lacking))
+        missing += [(f"{place} (one of them)", ("test",))] * lacking
     return Holding(videos, missing, notes)
 
 

@@ -139,7 +139,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
         data = {key: value for key, value in group.items() if key != "detector"}
         faces = {"detector": group.detector} if group.get("detector") else {}
         changed = adapt_config(own, workdir, data, faces)
-        builders[name] = changed, builder_class.configured(changed, records_dir(own, workdir))
+        try:
+            builders[name] = changed, builder_class.configured(changed, records_dir(own, workdir))
+        except InputError as error:  # by the names that the options have here
+            raise InputError(str(error).replace("config.data.", f"config.{name}.")) from None
     detector = load_fitted(workdir)
 
     found = {}
