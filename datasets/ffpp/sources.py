@@ -64,9 +64,14 @@ def list_videos(
             notes |= others
         form, suffix = "videos", ".mp4"
 
+    def placed(folder, name):
+        return f"{folder}/{compression}/{form}/{name}{suffix}"
+
     videos, missing = [], []
+    unlisted = {(folder, name) for folder, names in held.items() for name in names}
     for folder, name, split, origins in list_official(methods, held):
-        place = f"{folder}/{compression}/{form}/{name}{suffix}"
+        place = placed(folder, name)
+        unlisted.discard((folder, name))
         if name not in held[folder]:
             missing.append((place, (split,)))
             continue
@@ -84,6 +89,7 @@ def list_videos(
             frames=frames,
         )
         videos.append(video)
+    notes |= {placed(*one): "not in the official list" for one in sorted(unlisted)}
     for folder in held.keys() & DFD_COUNTS:
         lacking = DFD_COUNTS[folder] - len(held[folder])
         place = f"{folder}/{compression}/{form}"
