@@ -70,11 +70,12 @@ def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Ho
 
     lacking = [f"{folder}/{name}" for folder, name in sorted(tested - set(there))]
     lacking += [f"{TEST_LIST}, a line of it"] * (LISTED - len(tested))
-    missing = [(name, ("test",)) for name in lacking]
+    missing = []
     for folder, count in COUNTS.items():
         gone = sum(name.startswith(f"{folder}/") for name in lacking)
         others = count - len(held[folder]) - gone
         missing += [(f"{folder} (one of it)", ("train", "validation"))] * others
+    missing += [(name, ("test",)) for name in lacking]
     return Holding(videos, missing, left_out | notes)
 
 
