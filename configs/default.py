@@ -137,7 +137,8 @@ def get_config() -> ConfigDict:
     # Loss of heads that find the forged pixels in stages 2 and 3; 0: no heads.
     config.train.mask_weight = 0.0
     # Methods excluded from training, validation and the regressor, but still tested:
-    # families of forgeries, or a benchmark's methods.
+    # families of forgeries, or a benchmark's methods. The scale of fidelity targets is fitted to
+    # all fakes of the training split.
     config.train.leave_out = ()
     # Curriculum: none, quality (the best pictures first) or loss (what is learnt already first);
     # all records take part after curriculum_steps.

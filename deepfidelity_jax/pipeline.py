@@ -8,6 +8,7 @@ evaluate  records, fidelity.npz     features of the test split, metrics, predict
 """
 
 import contextlib
+import copy
 import functools
 import json
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.official import convert
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
+from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import prepare, records_dir
 from deepfidelity_jax.scoring import controls, cross_dataset, evaluate
@@ -105,6 +107,9 @@ def plan_records(
         )
     builder_class = schema.builder_class(config.data.dataset)
     checks.require_used(config, builder_class.OPTIONS)
+    if here := find_weights(config.quality.weights, workdir):
+        config = copy.deepcopy(config)  # the workdir is bound to the path as it was given
+        config.quality.weights = str(here)
     return builder_class.configured(config, records_dir(config, workdir))
 
 

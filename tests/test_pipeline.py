@@ -253,6 +253,25 @@ def test_a_start_that_has_seen_what_is_left_out_is_refused(tiny, tmp_path, mode)
     check(source, "swap")
 
 
+def test_weights_of_the_measure_are_found_in_the_workdir(tiny, tmp_path):
+    def planned(given, content):
+        workdir = tmp_path / given / content
+        workdir.mkdir(parents=True)
+        (workdir / "arcface.pth").write_text(content)
+        tiny.quality.measure = "ser_fiq"
+        tiny.quality.weights = (
+            str(workdir / "arcface.pth") if given == "there" else "/no/arcface.pth"
+        )
+        before = tiny.to_json()
+        builder = pipeline.plan_records(tiny, workdir, ("fit",))
+        assert tiny.to_json() == before
+        return builder.builder_config.name
+
+    assert planned("there", "one") == planned("elsewhere", "one") != planned("elsewhere", "two")
+    with pytest.raises(InputError, match=r"arcface.pth', which is no file: .* in the workdir"):
+        pipeline.plan_records(tiny, tmp_path, ("fit",))
+
+
 def test_a_method_that_is_not_there_cannot_be_left_out(records_folder, tiny):
     metadata = schema.metadata_of(records_folder)
     methods = {method for counts in metadata["faces_found"].values() for method in counts}

@@ -70,22 +70,26 @@ def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Ho
 
     lacking = [f"{folder}/{name}" for folder, name in sorted(tested - set(there))]
     lacking += [f"{TEST_LIST}, a line of it"] * (LISTED - len(tested))
-    missing = {"test": lacking, "train": []}
+    missing = []
     for folder, count in COUNTS.items():
         gone = sum(name.startswith(f"{folder}/") for name in lacking)
-        missing["train"] += [f"{folder} (one of it)"] * (count - len(held[folder]) - gone)
+        others = count - len(held[folder]) - gone
+        missing += [(f"{folder} (one of it)", ("train", "validation"))] * others
+    missing += [(name, ("test",)) for name in lacking]
     return Holding(videos, missing, left_out | notes)
 
 
 def read_test_list(path: Path) -> set[tuple[str, str]]:
     """Folder and name of the official test videos; InputError if it is not the official list."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError:
         raise InputError(
             f"{path}: the official test list is missing (there is {name_some(path.parent)}); it "
             "comes with the videos, put it beside their folders"
         ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text: use the official list unchanged") from None
     tested = set()
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -23,10 +23,15 @@ SPEAKING = {
     REAL: ("real", "original", "genuine", "authentic", "pristine", "bonafide"),
     FAKE: (
         "fake", "manipulated", "altered", "synthetic", "forged", "generated", "spoof", "swap",
-        "tampered", "morph", "face2face", "neuraltextures",
+        "tampered", "morph", "face2face", "neuraltextures", "faceshifter", "deepfacelab",
+        "synthesis", "synthesized", "synthesised", "stylegan", "progan", "pggan", "cyclegan",
+        "stargan", "diffusion", "midjourney", "sdxl",
     ),
 }  # fmt: skip
-WORDS = {REAL: (), FAKE: ("gan",)}  # only as whole words: many names have these letters in them
+# Only as whole words: many names have these letters in them.
+WORDS = {REAL: (), FAKE: ("gan", "biggan")}
+# Whole words that people are called as well: inside of a class they contradict nothing.
+NAMES = {REAL: (), FAKE: ("ai", "dalle", "dall")}  # DALL-E is two words
 NUMBERED = re.compile(
     r"[01](?:[_\-. ].*)?", re.DOTALL
 )  # numbers that may be a class; 001 is not one
@@ -234,12 +239,14 @@ def _parents(folder: Path, files: Iterable[Path]) -> set[Path]:
 
 def speaks_of(name: str) -> set[int]:
     """The labels that a name suggests."""
+    words = _words(name)
+    return {label for label in SPEAKING if _says(name, label) or words & {*NAMES[label]}}
+
+
+def _says(name: str, label: int) -> bool:
+    """Whether a name suggests the label and is hardly a person's."""
     lower, words = name.casefold(), _words(name)
-    return {
-        label
-        for label, parts in SPEAKING.items()
-        if any(part in lower for part in parts) or words & {*WORDS[label]}
-    }
+    return any(part in lower for part in SPEAKING[label]) or bool(words & {*WORDS[label]})
 
 
 def _words(name: str) -> set[str]:
@@ -250,7 +257,7 @@ def _words(name: str) -> set[str]:
 
 def _contradicts(name: str, label: int) -> bool:
     if label == REAL:
-        return FAKE in speaks_of(name)
+        return _says(name, FAKE)
     # Only whole words: a method may be called realistic_vision.
     return bool(_words(name) & {*SPEAKING[REAL]})
 
@@ -278,7 +285,7 @@ def _require_silent(folder: Path, files: Iterable[Path]) -> None:
 
 
 def _says_fake(stem: str) -> bool:
-    return bool(_words(stem) & {*SPEAKING[FAKE], *WORDS[FAKE], "deepfake"})
+    return bool(_words(stem) & {*SPEAKING[FAKE], *WORDS[FAKE], *NAMES[FAKE], "deepfake"})
 
 
 def _advise(folder: Path, outside: list[Path], found: list[ClassFolder]) -> str:

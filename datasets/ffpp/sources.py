@@ -64,11 +64,16 @@ def list_videos(
             notes |= others
         form, suffix = "videos", ".mp4"
 
-    videos, missing = [], {}
+    def placed(folder, name):
+        return f"{folder}/{compression}/{form}/{name}{suffix}"
+
+    videos, missing = [], []
+    unlisted = {(folder, name) for folder, names in held.items() for name in names}
     for folder, name, split, origins in list_official(methods, held):
-        place = f"{folder}/{compression}/{form}/{name}{suffix}"
+        place = placed(folder, name)
+        unlisted.discard((folder, name))
         if name not in held[folder]:
-            missing.setdefault(split, []).append(place)
+            missing.append((place, (split,)))
             continue
         kind = folder.split("/")[1]
         real = folder in (YOUTUBE, ACTORS)
@@ -84,10 +89,11 @@ def list_videos(
             frames=frames,
         )
         videos.append(video)
+    notes |= {placed(*one): "not in the official list" for one in sorted(unlisted)}
     for folder in held.keys() & DFD_COUNTS:
         lacking = DFD_COUNTS[folder] - len(held[folder])
         place = f"{folder}/{compression}/{form}"
-        missing.setdefault("test", []).extend(f"{place} (one of them)" for _ in range(lacking))
+        missing += [(f"{place} (one of them)", ("test",))] * lacking
     return Holding(videos, missing, notes)
 
 

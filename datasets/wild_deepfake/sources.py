@@ -13,7 +13,7 @@ from deepfidelity_jax.images import formats, pictures, videos
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.benchmark_builder import Holding, find_root, name_some
 from deepfidelity_jax.records.benchmark_video import Video, list_folder, recorded, unreadable
-from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL
+from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, SPLITS
 from deepfidelity_jax.records.source import Produced
 
 FOLDERS = {
@@ -24,6 +24,7 @@ FOLDERS = {
 }
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ARCHIVES = 1120
+TRAINING = ("train", "validation")
 METHOD = "wild"  # found on the web, forged by unknown methods
 
 
@@ -43,9 +44,12 @@ def list_archives(manual_dir: Path, validation: float) -> Holding:
 
     Sequences in one archive stay together. So do the real and the fake archive of the same number,
     as nothing says whether they share a video.
+
+    Raises:
+      InputError: the folder is not a copy of the dataset, or has two archives of one number.
     """
     root = find_root(manual_dir, tuple(FOLDERS), "wild_deepfake")
-    found, missing, notes = {}, {}, {}
+    found, missing, notes = {}, [], {}
     for folder, (split, _) in FOLDERS.items():
         place = root / folder
         names, others = list_folder(root, folder, SUFFIXES) if place.is_dir() else ([], {})
@@ -56,8 +60,9 @@ def list_archives(manual_dir: Path, validation: float) -> Holding:
                 f"{place} has {name_some(place)} but no archive such as 1.tar.gz: give the "
                 "archives as distributed, not unpacked"
             )
+        _require_one_of_each(place, names)
         if not names:
-            missing.setdefault(split, []).append(f"{folder}/")
+            missing.append((f"{folder}/", TRAINING if split == "train" else (split,)))
         found[folder] = names
     held_out = hold_out(
         [{number_of(name) for name in found[f"{kind}_train"]} for kind in ("real", "fake")],
@@ -70,9 +75,19 @@ def list_archives(manual_dir: Path, validation: float) -> Holding:
             own = "validation" if split == "train" and number in held_out else split
             place = f"{folder}/{name}"
             archives.append(Archive(place, str(root / place), number, label, own))
-    lacking = ARCHIVES - len(archives)
-    missing.setdefault("train", []).extend(["an archive of the 1120"] * lacking)
+    # How many of them each folder has is not published.
+    lacking = ARCHIVES - len(archives) - len(missing)
+    missing += [(f"an archive of the {ARCHIVES}", SPLITS)] * lacking
     return Holding(archives, missing, notes)
+
+
+def _require_one_of_each(place: Path, names: list[str]) -> None:
+    """InputError if two archives have one number, such as 1.tar and 1.tar.gz."""
+    numbered: dict[str, str] = {}
+    for name in names:
+        first = numbered.setdefault(number_of(name), name)
+        if first != name:
+            raise InputError(f"{place} has both {first} and {name}: keep one archive of a number")
 
 
 def number_of(name: str) -> str:

@@ -30,7 +30,7 @@ from deepfidelity_jax.network import ssaaformer
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.fold import fold
 from deepfidelity_jax.quality import ser_fiq
-from deepfidelity_jax.quality.measure import BY_NETWORK, NO_EYES, Measure
+from deepfidelity_jax.quality.measure import BY_NETWORK, NO_EYES, Measure, find_weights
 from deepfidelity_jax.training import checkpoint, sharding, trained
 from deepfidelity_jax.weight_files import packed
 
@@ -268,18 +268,15 @@ def load(workdir: str | Path | None = None) -> Detector:
         origin = fingerprint(
             config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
         )
-    # At its own path or in the workdir, where only the user may put it: it is not ours to copy.
-    weights = Path(config.quality.get("weights", ""))
     fitted = stored.load(path) if path.exists() else None
     _require_head(config, fitted, workdir)
-    arcface = [place for place in (weights, workdir / weights.name) if place.is_file()]
     return Detector(
         config,
         variables,
         step,
         fitted,
         yunet if yunet.exists() else None,
-        arcface[0] if arcface else None,
+        find_weights(config.quality.get("weights", ""), workdir),
         origin,
         workdir,
     )

@@ -188,7 +188,7 @@ OPTIONS: Mapping[str, Option] = {
     #
     "data.dataset": _choice(*schema.datasets()),
     # The paths and shares themselves do not bind: a workdir is bound to the content of its training
-    # data, see pipeline.require_trained_on.
+    # data, see pipeline.require_trained_on. So it is with the table in quality.csv.
     "data.dir": _free(_path()),
     "data.manifest": _free(_path()),
     "data.real_label": _free(_real_label()),
@@ -221,7 +221,7 @@ OPTIONS: Mapping[str, Option] = {
     #
     "quality.measure": _choice(*MEASURES),
     "quality.weights": _path(),
-    "quality.csv": _path(),
+    "quality.csv": _free(_path()),
     "fidelity.fake": _span(_SHARE),
     "fidelity.real": _span(_SHARE),
     "fidelity.percentile": _number(0, 50, below=True),

@@ -30,6 +30,15 @@ NO_EYES = "no eyes known to align a face by"  # why ser_fiq gives a face no qual
 Landmarks = Float32[ndarray, "5 2"]  # as in `faces.detection.Face`, in pixels of the crop
 
 
+def find_weights(given: str, workdir: Path) -> Path | None:
+    """The ArcFace checkpoint: where `config.quality.weights` says, or of that name in the workdir.
+
+    Only the user may put it into the workdir: it is not ours to copy.
+    """
+    places = Path(given), workdir / Path(given).name
+    return next((place for place in places if place.is_file()), None)
+
+
 @dataclass(frozen=True)
 class Measure:
     """A quality measure, as a picklable function of an encoded face.
@@ -63,7 +72,8 @@ class Measure:
         if not Path(own.weights).is_file():
             raise InputError(
                 f"config.quality.weights is {own.weights!r}, which is no file: ser_fiq needs your "
-                "ArcFace checkpoint, an iResNet-50 or -100 of insightface's PyTorch code"
+                "ArcFace checkpoint, an iResNet-50 or -100 of insightface's PyTorch code, there or "
+                "in the workdir"
             )
         return cls("ser_fiq", weights=own.weights, digest=digest(own.weights))
 

@@ -4,7 +4,7 @@
 of which users bring a copy. A benchmark provides a `Plan`: which sources its records are made from.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -141,12 +141,12 @@ def tell_left_out(records: Path, known: Collection[str]) -> None:
 class Holding:
     """What a user's copy of a benchmark holds.
 
-    sources: what was found. missing: names that should be there and are not, by split. notes: why
-    files were left out, by name.
+    sources: what was found. missing: names that should be there and are not, each with the splits
+    that it may belong to. notes: why files were left out, by name.
     """
 
     sources: Sequence[Source]
-    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    missing: Sequence[tuple[str, tuple[str, ...]]] = ()
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -162,7 +162,7 @@ def plan_benchmark(
     """Plan the records of the splits in `config.data.prepare` from the user's copy.
 
     The name depends on the options and not on where the copy is, so that records can also be used
-    on a machine without a copy.
+    on a machine without a copy. For an incomplete copy it depends on what is there, too.
 
     Args:
       config: of the run.
@@ -216,7 +216,7 @@ def plan_benchmark(
             scores = {table.normal(path): score for path, score in measure.scores.items()}
         measure = replace(measure, scores=scores)
     plan.produce = extractor(recipe.faces, measure)
-    missing = [name for split in splits for name in holding.missing.get(split, ())]
+    missing = [name for name, possible in holding.missing if {*possible} & {*splits}]
     if missing and not own.incomplete:
         raise InputError(
             f"{folder} lacks {len(missing)} {unit} of {own.dataset}, such as {missing[0]}, and "
@@ -224,7 +224,8 @@ def plan_benchmark(
             "--config.data.incomplete=true"
         )
     if missing:
-        plan.name += f"-without-{fingerprint(missing)}"
+        there = sorted((source.name, source.split) for source in plan.sources)
+        plan.name += f"-of-{fingerprint(there)}"
         plan.notes |= dict.fromkeys(missing, "missing")
     return plan
 

@@ -63,7 +63,7 @@ def read_splits(path: Path, option: str, placed: Callable[[str], str]) -> list[L
       InputError: as for `read`.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
         (labels,) = tree.values()
         found = []
         for label, inside in labels.items():

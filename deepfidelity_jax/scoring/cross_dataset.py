@@ -25,6 +25,7 @@ from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.options.arguments import OF_FOLDER, OF_TABLE
 from deepfidelity_jax.progress import say
+from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.own_files import OwnFilesBuilder
 from deepfidelity_jax.records.write import prepare, records_dir
@@ -139,7 +140,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
         data = {key: value for key, value in group.items() if key != "detector"}
         faces = {"detector": group.detector} if group.get("detector") else {}
         changed = adapt_config(own, workdir, data, faces)
-        builders[name] = changed, builder_class.configured(changed, records_dir(own, workdir))
+        try:
+            builders[name] = changed, builder_class.configured(changed, records_dir(own, workdir))
+        except InputError as error:  # by the names that the options have here
+            raise InputError(str(error).replace("config.data.", f"config.{name}.")) from None
     detector = load_fitted(workdir)
 
     found = {}
@@ -183,13 +187,11 @@ def adapt_config(
     if own.quality.measure == "csv":
         changed.quality.measure = "none"  # that table is about other faces
     if own.quality.measure == "ser_fiq":
-        given = Path(own.quality.weights)
-        here = [path for path in (given, workdir / given.name) if path.is_file()]
-        if here:
-            changed.quality.weights = str(here[0])
+        if here := find_weights(own.quality.weights, workdir):
+            changed.quality.weights = str(here)
         else:
             changed.quality.measure = "none"
-            say(f"quality is not measured: {given} is missing")
+            say(f"quality is not measured: {own.quality.weights} is missing")
     return changed
 
 

@@ -122,7 +122,7 @@ def _fresh_state(model, config, places, folder, initial) -> TrainState:
     """A new run's state: random, whitened, or with the arrays of `initial`; born in its places."""
     state = jax.jit(functools.partial(create_state, model, config), out_shardings=places)()
     if initial is None and config.train.whitening:
-        faces = schema.Records(folder, "train")
+        faces = schema.Records(folder, "train").without(config.train.get("leave_out", ()))
         batch = next(evaluation_batches(faces, config.model.image_size, 1.0, WHITENED_FROM))
         params = start_whitened(state.variables["params"], batch["image"])
         initial = flatten_dict({"params": params})

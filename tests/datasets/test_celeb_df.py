@@ -98,6 +98,16 @@ def test_the_list_may_end_in_any_way(tmp_path, ending):
     assert read_test_list(path) == {tuple(name.split("/")) for name in tested}
 
 
+def test_the_list_may_begin_with_a_mark_and_is_refused_in_another_encoding(tmp_path):
+    _, tested = trees.celeb_names()
+    path = tmp_path / TEST_LIST
+    path.write_text(trees.celeb_list(tested), encoding="utf-8-sig")
+    assert read_test_list(path) == {tuple(name.split("/")) for name in tested}
+    path.write_text(trees.celeb_list(tested), encoding="utf-16")
+    with pytest.raises(InputError, match=f"^{path} is not UTF-8 text: use the official list"):
+        read_test_list(path)
+
+
 def test_names_tell_the_people():
     assert people_of("Celeb-synthesis", "id16_id3_0007") == ("16", "3")
     assert people_of("Celeb-real", "id16_0007") == ("16",)
@@ -126,7 +136,7 @@ def test_the_whole_distribution_in_numbers(tmp_path):
     ]
     (tmp_path / TEST_LIST).write_text(trees.celeb_list(tested))
     holding = list_videos(tmp_path, 0.1 / 0.85)
-    assert not any(holding.missing.values())
+    assert not holding.missing
     counts = Counter((video.split, video.label) for video in holding.sources)
     assert counts["test", REAL] == 178
     assert counts["test", FAKE] == 340

@@ -15,10 +15,11 @@ from test_own_data import fill, many
 from deepfidelity_configs import folder as folder_config
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder
 from deepfidelity_datasets.face_folder.sources import list_sources
-from deepfidelity_jax import cli
+from deepfidelity_jax import cli, workdir
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.leaks import training_pictures
+from deepfidelity_jax.options import checks
 from deepfidelity_jax.records.schema import SPLITS, Records, metadata_of, splits_of
 from deepfidelity_jax.records.write import Recipe
 from deepfidelity_jax.scoring import cross_dataset
@@ -190,6 +191,17 @@ def test_a_table_of_scores_meets_files_however_it_writes_them(folder, tmp_path):
     builder.download_and_prepare()
     quality = {row["path"]: row["quality"] for own in rows(builder).values() for row in own}
     assert quality == scores
+    workdir.claim(tmp_path / "run", config)
+    config.quality.csv = str(shutil.copy(table, tmp_path / "moved.csv"))
+    checks.require_same(tmp_path / "run", config)
+    moved = Builder.configured(config, tmp_path / "records")
+    assert (moved.data_path, moved.contents) == (builder.data_path, builder.contents)
+    lines = [f"{name},{number + 1}" for number, name in enumerate(names)]
+    Path(config.quality.csv).write_text("path,score\n" + "\n".join(lines) + "\n")
+    edited = Builder.configured(config, tmp_path / "records")
+    assert edited.data_path != builder.data_path
+    assert edited.contents != builder.contents
+    config.quality.csv = str(table)
     table.write_text("path,score\npa.png,1\n")
     with pytest.raises(InputError, match=r"'pa.png' may be 2 files .* fake/gan/pa.png and real/pa"):
         Builder.configured(config, tmp_path / "records")

@@ -64,7 +64,7 @@ def test_the_official_split_is_whole():
 def test_file_names_alone_give_the_official_counts(whole):
     methods = (*CLASSIC, "FaceShifter")
     holding = list_videos(whole, "c23", methods)
-    assert not any(holding.missing.values())
+    assert not holding.missing
     for name in (ORIGINAL, *methods):
         own = [video for video in holding.sources if video.method == name]
         assert Counter(video.split for video in own) == COUNTS
@@ -117,6 +117,31 @@ def test_records_of_the_official_layout(tmp_path, tiny):
     assert metadata["listed"] == {}
     missing = [name for name, note in metadata["notes"].items() if note == "missing"]
     assert len(missing) == 5000 - 30
+
+
+def test_videos_that_are_not_in_the_official_list_are_noted(tmp_path):
+    trees.ffpp(tmp_path, ("Deepfakes",))
+    trees.dfd(tmp_path)  # has no such list
+    before = list_videos(tmp_path, "c23", ("Deepfakes", DFD))
+    assert not before.notes
+    others = [
+        "original_sequences/youtube/c23/videos/1000.mp4",
+        "manipulated_sequences/Deepfakes/c23/videos/000_001.mp4",
+        "manipulated_sequences/Deepfakes/c23/videos/071_054 (1).mp4",
+    ]
+    for name in others:
+        (tmp_path / name).touch()
+    after = list_videos(tmp_path, "c23", ("Deepfakes", DFD))
+    assert after.notes == dict.fromkeys(others, "not in the official list")
+    assert (after.sources, after.missing) == (before.sources, before.missing)
+    methods = ("Deepfakes", "FaceSwap")
+    path = trees.bench_ffpp(tmp_path / "bench", methods)
+    path.write_text(path.read_text().replace("071_054", "071_055"))
+    notes = list_videos(tmp_path / "bench", "c23", methods, str(path)).notes
+    assert notes == {
+        f"manipulated_sequences/{method}/c23/frames/071_055": "not in the official list"
+        for method in methods
+    }
 
 
 def test_targets_are_fitted_on_training_alone(tmp_path, tiny):

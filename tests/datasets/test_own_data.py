@@ -92,8 +92,44 @@ def test_other_names_that_speak_of_a_class_are_refused_together(tmp_path, folder
     assert "rename" in text or "put" in text
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FaceShifter", "Celeb-synthesis", "synthesized", "StyleGAN2-ADA", "stylegan3", "ProGAN",
+        "PGGAN_v1", "BigGAN", "CycleGAN", "StarGAN", "StableDiffusion", "latent diffusion",
+        "Midjourney v5", "DALL-E 3", "dalle2", "SDXL-turbo", "DeepFaceLab", "AI", "ai-faces",
+        "GANs",
+    ],
+)  # fmt: skip
+def test_makers_of_fakes_are_never_taken_as_real(tmp_path, name):
+    fill(tmp_path / "folders", *many("ffhq"), *many(name))
+    assert f"{name}/ in " in refusal(tmp_path / "folders")
+    fill(tmp_path / "files", *many(".", 3), *(f"{name} {n}.png" for n in range(2)))
+    if name != "StableDiffusion":  # one word, of which only a part is known
+        assert "2 files in" in refusal(tmp_path / "files")
+    fill(tmp_path / "fakes", *many("real", 20), *many(f"fake/{name}", 20))
+    found, _, _ = list_sources(tmp_path / "fakes", SHARES, 0)
+    assert {source.method for source in found} == {ORIGINAL, name}
+
+
+def test_people_called_like_a_maker_are_real_once_that_is_said(tmp_path):
+    people = ("Ai_Sugiyama", "Marie Dalle")
+    fill(tmp_path / "in", *(path for name in people for path in many(name)))
+    text = refusal(tmp_path / "in")
+    assert all(f"{name}/" in text for name in people)
+    assert "--config.data.real_folder=." in text
+    found, _, _ = list_sources(tmp_path / "in", SHARES, 0, real_folder=".")
+    assert (len(found), {source.label for source in found}) == (24, {REAL})
+    fill(tmp_path / "both", *many("real/Ai_Sugiyama", 20), *many("fake", 20))
+    found, _, _ = list_sources(tmp_path / "both", SHARES, 0)
+    assert sum(source.label == REAL for source in found) == 20
+    fill(tmp_path / "wrong", *many("real/stylegan", 20), *many("fake", 20))
+    assert "real/stylegan/ in " in refusal(tmp_path / "wrong")
+
+
 def test_short_words_inside_of_names_say_nothing(tmp_path):
-    fill(tmp_path, *many("Morgan", 30), *many("elegant", 30))
+    names = ("Morgan", "elegant", "Aida", "Kai", "Randalle", "Mariai")
+    fill(tmp_path, *(path for name in names for path in many(name)))
     assert {source.label for source in list_sources(tmp_path, SHARES, 0).sources} == {REAL}
 
 

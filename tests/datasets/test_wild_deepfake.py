@@ -6,7 +6,13 @@ import tarfile
 import pytest
 import trees
 
-from deepfidelity_datasets.wild_deepfake.sources import METHOD, hold_out, list_archives
+from deepfidelity_datasets.wild_deepfake.sources import (
+    ARCHIVES,
+    FOLDERS,
+    METHOD,
+    hold_out,
+    list_archives,
+)
 from deepfidelity_datasets.wild_deepfake.wild_deepfake_dataset_builder import Builder
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.images.pictures import decode_image
@@ -142,6 +148,8 @@ def test_what_a_copy_lacks_is_said(copied, tmp_path, tiny):
     text = message(copied)
     assert "lacks 1104 archives of wild_deepfake" in text
     assert "holds 16" in text
+    # How many archives the test folders should have is not known.
+    assert "lacks 1104 archives" in message(copied, prepare=("test",))
     assert "real_train/ or fake_train/" in message(tmp_path)
     unpacked = tmp_path / "unpacked"
     (unpacked / "real_train" / "1").mkdir(parents=True)
@@ -150,5 +158,32 @@ def test_what_a_copy_lacks_is_said(copied, tmp_path, tiny):
     partly.mkdir()
     for name in ("real_train", "fake_train", "real_test"):
         (partly / name).symlink_to(copied / name)
-    assert "such as fake_test/, and holds 2" in message(partly, prepare=("test",))
+    text = message(partly, prepare=("test",))
+    assert "lacks 1106 archives of wild_deepfake, such as fake_test/, and holds 2" in text
     assert len(list_archives(copied, 0.2).sources) == 16
+
+
+def test_a_whole_copy_and_one_that_lacks_a_test_archive(tmp_path, tiny):
+    for folder in FOLDERS:
+        (tmp_path / folder).mkdir()
+        for number in range(ARCHIVES // 4):
+            (tmp_path / folder / f"{number}.tar.gz").touch()
+    config = trees.set_up(tiny, "wild_deepfake", tmp_path, incomplete=False, prepare=("test",))
+    whole = Builder.configured(config, tmp_path / "out").builder_config.name
+    config.data.manual_dir = ""
+    assert Builder.configured(config, tmp_path / "out").builder_config.name == whole
+    config.data.manual_dir = str(tmp_path)
+    (tmp_path / "real_test" / "7.tar.gz").unlink()
+    with pytest.raises(InputError, match="lacks 1 archives of wild_deepfake"):
+        Builder.configured(config, tmp_path / "out")
+
+
+@pytest.mark.parametrize("other", ["1.tar", "1.tgz"])
+def test_two_archives_of_one_number_are_refused_at_once(tmp_path, other):
+    root = trees.wild_deepfake(tmp_path / "in", train=2, test=1)
+    (root / "fake_train" / other).write_bytes((root / "fake_train" / "1.tar.gz").read_bytes())
+    with pytest.raises(InputError) as error:
+        list_archives(root, 0.5)
+    assert str(error.value).startswith(f"{root / 'fake_train'} has both 1.")
+    assert other in str(error.value)
+    assert "1.tar.gz" in str(error.value)

@@ -1,6 +1,7 @@
 """What the builders share: killed and resumed by the command line, options, what is said."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -100,6 +101,47 @@ def test_splits_wanted_alone_are_prepared(copied, tmp_path, one_core):
     config.data.prepare = ("testing",)
     with pytest.raises(InputError, match="choose from train, validation, test"):
         Builder.configured(config, tmp_path)
+
+
+@pytest.mark.parametrize("dataset", ["ffpp", "celeb_df", "wild_deepfake"])
+def test_incomplete_copies_are_told_apart_by_what_they_hold(dataset, tmp_path, tiny):
+    """Any split of one is refused unless asked for; its records are never another copy's."""
+    root = tmp_path / "in"
+    {
+        "ffpp": lambda: trees.ffpp(root, METHODS, write=touch),
+        "celeb_df": lambda: trees.celeb_df(root, write=touch),
+        "wild_deepfake": lambda: trees.wild_deepfake(root),
+    }[dataset]()
+    config = trees.set_up(tiny, dataset, root, splits=(0.6, 0.3, 0.1))
+    if dataset == "ffpp":
+        config.data.methods = METHODS
+
+    def planned():
+        builder = schema.builder_class(dataset).configured(config, tmp_path / "records")
+        return builder.builder_config
+
+    whole = planned()
+    assert planned().name == whole.name
+    names = [whole.name]
+    for split in schema.SPLITS:
+        for source in [one for one in whole.sources if one.split == split][:2]:
+            away = shutil.move(source.path, tmp_path / "away")
+            names.append(planned().name)
+            shutil.move(away, source.path)
+    assert len(set(names)) == len(names) == 7
+    shutil.move(root, tmp_path / "moved")
+    config.data.manual_dir = str(tmp_path / "moved")
+    assert planned().name == whole.name
+    config.data.incomplete = False
+    for split in schema.SPLITS:
+        config.data.prepare = (split,)
+        with pytest.raises(InputError, match=r"lacks \d+ .*--config\.data\.incomplete=true"):
+            planned()
+
+
+def touch(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 @pytest.mark.parametrize("module", [ffpp, celeb_df, wild_deepfake])

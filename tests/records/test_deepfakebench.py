@@ -88,3 +88,14 @@ def test_what_is_no_list_is_refused(tmp_path, tree, reason):
 def test_a_missing_list_is_told(tmp_path):
     with pytest.raises(InputError, match=r"none\.json: no such file or directory; give"):
         deepfakebench.read(tmp_path / "none.json", ANCHORS)
+
+
+def test_a_list_may_begin_with_a_mark_and_is_refused_in_another_encoding(tmp_path):
+    frame = "manipulated_sequences/Deepfakes/c23/frames/071_054/3.png"
+    text = json.dumps({"FaceForensics++": {"FF-DF": {"train": {"071_054": entry(frame)}}}})
+    path = tmp_path / "list.json"
+    path.write_text(text, encoding="utf-8-sig")
+    assert [video.frames for video in deepfakebench.read(path, ANCHORS)] == [(frame,)]
+    path.write_text(text, encoding="utf-16")
+    with pytest.raises(InputError, match="not a DeepfakeBench list .*codec"):
+        deepfakebench.read(path, ANCHORS)

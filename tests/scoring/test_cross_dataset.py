@@ -101,8 +101,12 @@ def test_what_is_wrong_is_said_first(tmp_path, finished, evaluated):
     config.wild.manual_dir = good.wild.manual_dir
     with pytest.raises(InputError, match=r"is not a workdir"):
         cross_dataset.run(config, tmp_path)
+    with pytest.raises(InputError, match=r"lacks 1104 archives .* --config\.wild\.incomplete=true"):
+        cross_dataset.run(config, finished)
     config.celeb_df_v2.manual_dir = str(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="nowhere, which is not a folder"):
+    with pytest.raises(
+        InputError, match=r"config\.celeb_df_v2\.manual_dir is .*nowhere, which is not a folder"
+    ):
         cross_dataset.run(config, finished)
 
 

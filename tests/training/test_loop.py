@@ -6,14 +6,17 @@ import random
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import trees
 
+from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
 from deepfidelity_jax.network.build import build_model
-from deepfidelity_jax.training import checkpoint, loop, step
+from deepfidelity_jax.training import checkpoint, loop, sharding, step
 from deepfidelity_jax.training.loop import StepLog, StopSignal
 from deepfidelity_jax.workdir import MetricsLog
 
@@ -75,6 +78,25 @@ def test_killed_and_started_again_ends_the_same(finished, tiny, command, tmp_pat
     assert done.returncode == 0, done.stderr
     assert f"going on from step {left} of {tiny.train.steps}" in done.stderr
     assert_equal_ends(tmp_path, finished, tiny)
+
+
+def test_what_is_left_out_has_no_part_in_the_start(tmp_path, tiny, one_core):
+    """The first layer is whitened as by records that never held the method."""
+    copied = trees.ffpp(tmp_path / "in", ("Deepfakes", "FaceSwap"))
+
+    def start(methods, left_out=()):
+        config = trees.set_up(tiny, "ffpp", copied, methods=methods)
+        config.train.leave_out = left_out
+        builder = Builder.configured(config, tmp_path / "records")
+        builder.download_and_prepare()
+        model = build_model(config)
+        places = loop._places_of(model, config, sharding.data_mesh(config.train.batch_size))
+        state = loop._fresh_state(model, config, places, Path(builder.data_path), None)
+        return state.variables["params"]["stage1"]["patch_embed"]["proj"]["kernel"]
+
+    without = start(("Deepfakes", "FaceSwap"), left_out=("FaceSwap",))
+    np.testing.assert_allclose(without, start(("Deepfakes",)), atol=1e-5)
+    assert not np.allclose(without, start(("Deepfakes", "FaceSwap")), atol=1e-3)
 
 
 def test_told_to_stop_it_saves_first(finished, tiny, command, tmp_path):
