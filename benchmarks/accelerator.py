@@ -135,7 +135,7 @@ def report(what, options, config, count, seconds, compiled, compiling, passes):
     temporary = f", {memory.temp_size_in_bytes / 2**30:.2f} GiB temporary" if memory else ""
     say(
         f"{what}: {count / seconds:.5g} images/s, {seconds * 1e3:.4g} ms for {count},"
-        f" {share:.1%} of the product's rate, compiled in {compiling:.1f} s{temporary}"
+        f" {share:.1%} of the matrix-product rate, compiled in {compiling:.1f} s{temporary}"
     )
 
 

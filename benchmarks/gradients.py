@@ -89,7 +89,7 @@ def main():
 
     wall, cores = best["as it is"]
     print(f"{options.variant}, {options.batch} images of {options.size}, {options.dtype}")
-    print("| without the custom gradient of | ms | times as long | ms of the cores | times |")
+    print("| without the custom gradient of | ms | times as long | CPU ms | times |")
     print("|---|---|---|---|---|")
     for name, (own_wall, own_cores) in best.items():
         print(

@@ -7,8 +7,8 @@ Every form is a process of its own. Ours stays and takes turns with each of PyTo
 other, so that a busy machine troubles both alike and no more than two are in memory. A turn is two
 calls, of which the second is timed: a system may take memory back from a process that waits, and
 in training one step follows the other. Of each the best call counts: wall time, and on CPU also the
-time of the cores, which other programs change less. `ours is` says how many times as fast ours was
-in the same turns. `floor` is the time the counted multiply-adds would take at the fastest matrix
+time summed over the cores, which other programs change less. `speed-up` says how many times as fast
+ours was in the same turns. `floor` is the time the counted multiply-adds would take at the fastest matrix
 product measured in the same run, as a share of the wall time: 100% is the machine. Memory is the
 peak of the whole process, once with the compilation and once of the calls after it; on an
 accelerator the peak of the device. A training step is forward, backward and AdamW. Without PyTorch,
@@ -300,7 +300,7 @@ def print_table(task, found, multiply_adds, options):
     name = "training step" if task == "train" else "forward"
     print(f"\n{name}: {options.variant}, {options.batch} x {options.size}, {options.dtype}", end="")
     print(f", matrix products at {rate / 1e9:.0f} GFLOP/s")
-    columns = ("ms", "cores ms", "images/s", "floor", "MiB", "running", "compile s", "ours is")
+    columns = ("ms", "CPU ms", "images/s", "floor", "MiB", "running", "compile s", "speed-up")
     print(f"{'':32}" + "".join(f"{column:>11}" for column in columns))
     for name, row in found.items():
         if name == "matrix product":

@@ -177,9 +177,9 @@ def print_changes(detector, faces: list[families.Face]) -> None:
     heads = ["class AUC", *(["called fake", "uncertain"] if fitted else [])]
     print(f"| change | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
     untouched = class_score(detector, np.stack(controls.change_faces(records, None)))
-    for name, change in (controls.DEGRADATIONS | controls.CONTROLS).items():
+    for name, change in {"untouched": None, **controls.DEGRADATIONS, **controls.CONTROLS}.items():
         images = np.stack(controls.change_faces(records, change))
-        cells = [shown(aucs(untouched, [class_score(detector, images)]))]
+        cells = [shown(aucs(untouched, [class_score(detector, images)])) if change else ""]
         if fitted:
             verdicts = fitted.calibration.verdicts(detector.fidelity(images))
             cells += [f"{np.mean(verdicts == one):.1%}" for one in ("fake", "uncertain")]

@@ -169,7 +169,7 @@ def split_generators(
     scored, unscored = count_faces(sources, folder, NO_EYES if network else NO_SCORE)
     notes = notes | unscored
     if notes:
-        say(f"inputs left out or incomplete: {count_reasons(notes)}")
+        say(f"notes on inputs: {count_reasons(notes)}")
         say(describe(notes))
     if unscored and not scored.rows:
         raise InputError(_explain_no_quality(unscored, recipe.measure))

@@ -71,7 +71,7 @@ def test_every_figure_is_there(bare):
         return sum(bool(re.match(pattern, line)) for line in lines)
 
     for what in ("training step", "forward"):
-        assert count(rf"{what}: [\d.e+]+ images/s, .*% of the product's rate") == 1
+        assert count(rf"{what}: [\d.e+]+ images/s, .*% of the matrix-product rate") == 1
     assert count("stage 4  attention .* ms") == 3
     assert count("parity, float32, .*: gradient differ .* by 0.00e") == 1
     assert count("learning, step 20 of 20: loss") == count("learning: the loss fell") == 1
