@@ -63,7 +63,7 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
 def signal_lost() -> None:
     """Make a run that has lost a process end with one line and status 1.
 
-    When the coordinator or another process is lost, XLA calls abort() in a thread of its own:
+    When the coordinator or another process is lost, XLA calls abort() in its own thread:
     status 134 and, in JAX 0.10, no message. Python never sees that signal, so the handler is
     installed in C. The runtime's own callback for it cannot be used (std::bad_cast).
     """

@@ -68,7 +68,7 @@ def read_table(path: Path, real_label: str = "") -> Table:
     if path.is_dir():
         raise InputError(f"{path} is a folder: give a table, a file that ends in {_or(KINDS)}")
     if kind not in KINDS:
-        raise InputError(f"{path} is no table: its name must end in {_or(KINDS)}")
+        raise InputError(f"{path} is not a table: its name must end in {_or(KINDS)}")
     try:
         read = {".csv": _read_csv, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[kind]
         cells = list(read(path))

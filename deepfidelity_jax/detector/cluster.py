@@ -60,7 +60,7 @@ def predict_on_cluster(
       options: Beam's own.
 
     Yields:
-      Each prediction; None for a file that is no photograph or video.
+      Each prediction; None for a file that is not a photograph or video.
     """
     folder.mkdir(exist_ok=True)
     made_by = detector.fingerprint

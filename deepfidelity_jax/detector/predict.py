@@ -203,7 +203,7 @@ def write_all(inputs: Sequence[Input], todo: Sequence[Input], predictions, lines
 
 
 def predict(detector, path: Path, reason: str = "") -> Prediction:
-    """Find and score every person in one image or video; the arguments are those of `examine`."""
+    """Find and score every person in one image or video; arguments as for `examine`."""
     return examine(detector, path, reason).prediction
 
 

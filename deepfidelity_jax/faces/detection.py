@@ -94,7 +94,7 @@ def search_bordered(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -
             return _keep_best(_yunet(image, settings.yunet, BORDER))
         case "cascade":
             return _keep_best(_frontal(image, BORDER))
-    raise ValueError(f"{settings.detector!r} is no face finder")
+    raise ValueError(f"{settings.detector!r} is not a face finder")
 
 
 def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
@@ -113,7 +113,7 @@ def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Fa
         case "none":
             height, width = image.shape[:2]
             return [Face((0.0, 0.0, float(width), float(height)), _unknown(), 1.0)]
-    raise ValueError(f"{settings.detector!r} is no face finder")
+    raise ValueError(f"{settings.detector!r} is not a face finder")
 
 
 def _keep_best(found: Sequence[Face]) -> list[Face]:

@@ -90,7 +90,7 @@ def plan_folder(
     own = checks.complete(read_config(workdir))
     if not folder.exists():
         raise InputError(
-            f"{folder} is no folder: give one with real/ and fake/ inside, or a table (.csv, "
+            f"{folder} is not a folder: give one with real/ and fake/ inside, or a table (.csv, "
             ".parquet or .jsonl)"
         )
     for option, value in (data or {}).items():

@@ -51,8 +51,8 @@ def error_interval(gaps: Float[np.ndarray, "r b"]) -> list[float]:
 
     Chance mostly raises a calibration error: the estimate is biased upward, and its replicates
     twice as much. So the lower end of the percentile interval is moved down by twice the bias, and
-    the upper end, to be on the safe side, by the bias. The interval begins at 0 unless the error is
-    larger than 97.5% of those of a perfectly calibrated p_fake, by the same replicates.
+    the upper end, to be on the safe side, by the bias. The interval begins at 0 unless the error
+    exceeds 97.5% of the errors of a perfectly calibrated p_fake, by the same replicates.
     benchmarks/coverage.py measures how often such intervals contain the true value.
     """
     value, drawn = np.abs(gaps[0]).sum(), np.abs(gaps[1:]).sum(axis=1)

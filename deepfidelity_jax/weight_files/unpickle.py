@@ -123,7 +123,7 @@ def _run(file, path, known, persistent, built):
 
     def set_items(target, items):
         if not isinstance(target, dict):
-            raise ValueError("items for something that is no dictionary")
+            raise ValueError("items for something that is not a dictionary")
         target.update(zip(items[::2], items[1::2], strict=True))
 
     for opcode, value, _ in pickletools.genops(file):

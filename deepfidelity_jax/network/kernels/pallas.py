@@ -130,7 +130,7 @@ def gelu_gradient(
     *,
     interpret: bool = False,
 ) -> tuple[Float[Array, "n d"], Float[Array, "d"]]:
-    """Gradients of GELU(x + bias), exact: that of x, and that of the bias in float32."""
+    """Exact gradients of GELU(x + bias) for x, and for the bias in float32."""
 
     def differentiate(x, g, bias):
         x = x + bias

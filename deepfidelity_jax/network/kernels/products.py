@@ -75,7 +75,7 @@ def gelu(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
 def gelu_gradient(
     x: Float[Array, "n d"], bias: Float[Array, "d"], g: Float[Array, "n d"]
 ) -> tuple[Float[Array, "n d"], Float[Array, "d"]]:
-    """Gradients of GELU(x + bias): that of x, and that of the bias in float32."""
+    """Gradients of GELU(x + bias) for x, and for the bias in float32."""
     x = x + bias
     # Phi as 1 - Phi(-x), so that XLA does not recognise the erf of the forward pass: it would write
     # it to memory and read it twice, while recomputing it is faster.
