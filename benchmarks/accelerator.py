@@ -1,18 +1,18 @@
-"""What a GPU or TPU does with the network, for where one is at hand for minutes only.
+"""Speed and correctness of the network on a GPU or TPU that is available only for minutes.
 
 python benchmarks/accelerator.py [--seconds=480] [--parts=training,forward] [--small]
 
-One prepared run, the most wanted figures first, each printed when it exists: our training step and
-forward pass (SSAAFormer-L at 224, bfloat16, batches of 64 and 128), PyTorch's (channels-last, eager
-and compiled), every operator's forms, the network with each of our kernels (`choice.IN_USE` is
-where those that pay belong), whether the numbers are those of float32 on the CPU, and 200 steps of
-the demo's network, whose loss must fall. PyTorch's compiled training comes last. When time is up
-what runs is cut off.
+One prepared run, the most important figures first, each printed as soon as it is known: our
+training step and forward pass (SSAAFormer-L at 224, bfloat16, batches of 64 and 128), PyTorch's
+(channels-last, eager and compiled), every operator's forms, the network with each of our kernels
+(those that make it faster belong in `choice.IN_USE`), whether the results match float32 on the CPU,
+and 200 steps of the demo's network, whose loss must fall. PyTorch's compiled training comes last.
+When time is up, the running part is stopped.
 
-Of packages it needs jax, flax, optax and numpy, and PyTorch where it is to be compared: nothing has
-to be installed, the tree alone will do. Parts run one after the other, ours and PyTorch's never in
-one process, so that no memory of the device is held by what does not run. A part that fails takes
-one line, and the next one starts. `--small` is for trying the script itself, on a CPU too.
+It needs jax, flax, optax and numpy, and PyTorch for the comparison; the package itself need not be
+installed. Parts run one after the other, ours and PyTorch's never in one process, so that only the
+running part holds device memory. A part that fails prints one line, and the next one starts.
+`--small` is for testing the script itself, also on a CPU.
 """
 
 import argparse
@@ -40,7 +40,7 @@ BEGIN = "\x02"  # a child process prints it, and the name, before each part
 
 
 def stand_in() -> None:
-    """Make the tree importable: what only names shapes, or holds options, may be missing."""
+    """Make the tree importable without packages that only name shapes or hold options."""
     sys.path.insert(0, str(TREE))
     try:
         import jaxtyping  # noqa: F401
@@ -74,7 +74,7 @@ def make_config(options, **changes):
 
 
 def make_batch(config, count):
-    """Half real faces and half fake ones: blobs, of which the fake ones have a foreign piece."""
+    """Half real and half fake faces: blobs; the fake ones contain a foreign piece."""
     import numpy as np
 
     rng, size = np.random.default_rng(0), config.model.image_size
@@ -93,7 +93,7 @@ def make_batch(config, count):
 
 
 def time_calls(call):
-    """Seconds of a call: `call()` starts the work and returns what to wait for."""
+    """Seconds per call; `call()` starts the work and returns what to wait for."""
     import jax
 
     jax.block_until_ready(call())
@@ -124,7 +124,7 @@ def find_rate(side):
 
 
 def report(what, options, config, count, seconds, compiled, compiling, passes):
-    """Print a figure of ours; `passes` is what the work is in forward passes."""
+    """Print one of our figures; `passes` is the work as a number of forward passes."""
     from deepfidelity_jax.network.build import build_model
     from deepfidelity_jax.network.size import count_multiply_adds
 
@@ -140,7 +140,7 @@ def report(what, options, config, count, seconds, compiled, compiling, passes):
 
 
 def time_training(what, options):
-    """Our training step as train.py has it, with the kernels in use now."""
+    """Our training step as in training, with the kernels in use now."""
     import jax
 
     from deepfidelity_jax.network.build import build_model
@@ -200,18 +200,18 @@ def forward(options):
 
 
 def all_kernels(options):
-    """Both, with all of our kernels in place of XLA's forms."""
+    """Training and forward pass, with all of our kernels in place of XLA's forms."""
     with_kernels(options, set(list_kernels()))
 
 
 def each_kernel(options):
-    """Both, with one kernel after the other."""
+    """Training and forward pass, with one kernel after the other."""
     for name in list_kernels():
         with_kernels(options, {name})
 
 
 def list_kernels():
-    """Those there are, where they can run."""
+    """The kernels, if they can run here."""
     from deepfidelity_jax.network.kernels import choice
 
     if not choice.kernels_run():
@@ -235,7 +235,7 @@ def with_kernels(options, names):
 
 
 def attempt(what, function, options):
-    """One of several figures; another can still be had where it fails."""
+    """Measure one of several figures; if it fails, the others are still measured."""
     try:
         function(what, options)
     except Exception as error:
@@ -394,7 +394,7 @@ def summarise(error):
 
 
 def run_parts(names, options):
-    """In a process of its own: the parts, one after the other."""
+    """Run the parts one after the other; called in a separate process."""
     stand_in()
     if not names[0].startswith("torch"):
         import jax
@@ -411,7 +411,7 @@ def run_parts(names, options):
 
 
 def run_child(names, options, deadline):
-    """Parts in a new process, their lines passed on; returns those that had no chance to start."""
+    """Run parts in a new process and pass on their lines; returns the parts that did not start."""
     left, running = list(names), None
     with tempfile.TemporaryFile("w+") as errors:
         command = [sys.executable, __file__, "--child", f"--parts={','.join(names)}"]
@@ -454,7 +454,7 @@ def run_child(names, options, deadline):
 
 
 def main():
-    """Run the parts, each kind in processes of its own."""
+    """Run the parts, each kind in separate processes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=480)
     parser.add_argument("--parts", default=",".join(PARTS), help="some of: %(default)s")
@@ -467,12 +467,12 @@ def main():
     if options.child:
         run_parts(parts, options)
         return
-    # No process keeps memory of the device that it does not use, nor any when it has ended.
+    # No process keeps device memory that it does not use, or any after it has ended.
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options.begin = time.monotonic()
     with tempfile.TemporaryDirectory() as cache:
-        # What XLA found out about a form on this device need not be found out by the next process.
+        # The next process can reuse what XLA has learnt about a form on this device.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{cache}/torch")
         run(parts, options)

@@ -1,11 +1,11 @@
-"""Predicting many photographs beside merely decoding them and finding their faces.
+"""Predicting many photographs, compared with only decoding them and finding their faces.
 
     python benchmarks/batch.py [--input=FOLDER] [--count=2000] [--rounds=2]
 
-`one look` searches each photograph once. `as predict looks` searches those where that finds nobody
-for sure once more, with a border and turned. Nothing else is done: no crop, no quality, no network.
-All forms use the same number of processes and take turns, so that a busy machine troubles all
-alike. Without a folder, photographs with one rendered face each are written first.
+`one look` searches each photograph once. `as predict looks` searches again, with a border and
+turned, if the first search finds nobody for sure. Nothing else is done: no crop, no quality, no
+network. All forms use the same number of processes and take turns, so that a busy machine affects
+all equally. Without a folder, photographs with one rendered face each are written first.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""How often 95% intervals hold the truth: `python benchmarks/coverage.py [--draws=500]`.
+"""How often 95% intervals contain the true value: `python benchmarks/coverage.py [--draws=500]`.
 
-Data are drawn again and again from populations whose truth is known, and every interval is made by
-the code that makes those of metrics.json and of `--mode=compare`. An honest interval holds the
-truth in about 95% of the draws, 93.1% to 96.9% of 500 by chance alone.
+Data are drawn repeatedly from populations with a known true value, and every interval is computed
+by the code for metrics.json and `--mode=compare`. A correct interval contains the true value in
+about 95% of the draws; by chance, in 93.1% to 96.9% of 500.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from deepfidelity_jax.statistics.ranking import auc, caught_at
 from deepfidelity_jax.statistics.reliability import calibration_error, describe
 
 REPLICATES = 400
-MANY = 2_000_000  # of a population, where its truth has no formula
+MANY = 2_000_000  # size of a population whose true value has no formula
 
 
 def auc_by_delong(rng: np.random.Generator, videos: int = 200) -> tuple[list[float], float]:
@@ -46,7 +46,7 @@ def frame_auc(rng: np.random.Generator, videos: int = 100, frames: int = 8) -> t
 
 
 def error(rng: np.random.Generator, videos: int, slope: float, shift: float) -> tuple:
-    """Calibration error; a slope of 1 and no shift is p_fake without any error."""
+    """Calibration error; with a slope of 1 and no shift, p_fake is perfectly calibrated."""
     label, p = _probabilities(rng, videos, slope, shift)
     level = Level(label, p, np.arange(videos))
     found = describe(level, draw_clusters(label, int(rng.integers(2**31)), REPLICATES))
@@ -74,7 +74,7 @@ CASES: dict[str, Callable] = {
 
 
 def measure(case: Callable, draws: int) -> float:
-    """The share of draws whose interval holds the truth."""
+    """The share of draws whose interval contains the true value."""
     inside = 0
     for seed in range(draws):
         (low, high), truth = case(np.random.default_rng(seed))
@@ -106,7 +106,7 @@ def _true_error(slope: float, shift: float, known: dict = {}) -> float:  # noqa:
 
 
 def lines(draws: int) -> Iterator[str]:
-    """One line a case."""
+    """One line per case."""
     for name, case in CASES.items():
         share = measure(case, draws)
         yield f"{name}: {share:.1%} of {draws} intervals of 95% hold the truth"

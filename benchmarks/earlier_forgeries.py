@@ -63,7 +63,7 @@ def _self_blend(image: Face, points: Points, rng: np.random.Generator) -> tuple[
     # classes apart.
     inner = _displace(_alter(image, rng), rng)
     # As in the paper: the whole face, blended by opacity. Gradient and pyramid blending would
-    # remove the very differences that were put in.
+    # remove the differences that were introduced.
     mask = face_mask(points, image.shape[:2], rng, whole=True)
     return _blend(inner, image, mask, rng, "opacity")
 
@@ -293,7 +293,7 @@ def _match_colour(inner: Face, outer: Face, mask: Mask, share: float) -> Face:
         return inner
     mean, spread = source[inside].mean(0), source[inside].std(0) + 1e-3
     wanted_mean, wanted_spread = target[inside].mean(0), target[inside].std(0) + 1e-3
-    # Bounded, or the noise of a donor in flat light would be blown up.
+    # Bounded; otherwise the noise of a donor in flat light would be amplified.
     gain = np.clip(wanted_spread / spread, 0.6, 1.6)
     matched = (source - mean) * gain + wanted_mean
     mixed = np.clip(source + share * (matched - source), 0, 255).astype(np.uint8)

@@ -1,9 +1,9 @@
-"""Exported detectors beside ours: `python benchmarks/exported.py [--variants=...] [--json=FILE]`.
+"""Speed of exported detectors: `python benchmarks/exported.py [--variants=...] [--json=FILE]`.
 
 The bundled detector and networks with random weights, each as the detector itself, as StableHLO and
 as ONNX in onnxruntime, in one process with alternating turns. Milliseconds are the best of several
-turns, from uint8 crops to p_fake. First come the largest differences of each output from the
-detector's own on eight crops; those of the features also relative to the largest feature.
+turns, from uint8 crops to p_fake. Before that, the largest difference of each output from the
+detector's own on eight crops is printed; for features, also relative to the largest feature.
 """
 
 import argparse

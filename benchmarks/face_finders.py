@@ -30,12 +30,12 @@ ROUNDS = 30  # frames timed
 def search(
     image: UInt8[np.ndarray, "h w 3"], settings: detection.FaceSettings
 ) -> tracking.Extraction:
-    """Find the faces in the way that preparation and prediction do."""
+    """Find the faces as in preparation and prediction."""
     return tracking.follow(lambda: [videos.Frame(0, 0.0, image)], 1, settings)
 
 
 def is_found(image: UInt8[np.ndarray, "h w 3"], settings: detection.FaceSettings) -> bool:
-    """Whether a face is found, and found upright."""
+    """Whether an upright face is found."""
     found = search(image, settings)
     return bool(found.people) and not found.note
 
@@ -43,7 +43,7 @@ def is_found(image: UInt8[np.ndarray, "h w 3"], settings: detection.FaceSettings
 def cut_tight(
     image: UInt8[np.ndarray, "h w 3"], yunet: detection.FaceSettings
 ) -> UInt8[np.ndarray, "a b 3"] | None:
-    """The square around YuNet's best box, as far as the picture goes; None without one."""
+    """The square around YuNet's best box, cut off at the border; None without a box."""
     found = detection.detect(image, yunet)
     if not found:
         return None

@@ -1,8 +1,8 @@
 """What each custom gradient saves: `python benchmarks/gradients.py [--variant=large] [--size=224]`.
 
-The forward and backward pass of a training step, once as it is and once for each operator with
+The forward and backward pass of a training step, once unchanged and once for each operator with
 JAX's own derivative in place of the custom one. The forms take turns in one process, so that a busy
-machine troubles all alike; of each the best call counts, in wall time and in time of the cores.
+machine affects all equally. The best call of each counts, in wall time and in CPU time.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main():
     best = dict.fromkeys(forms, (float("inf"), float("inf")))
     for _ in range(options.rounds):
         for name, form in forms.items():
-            jax.block_until_ready(form())  # after the others' turns, its memory is cold
+            jax.block_until_ready(form())  # warm up: its memory is cold after the others' turns
             wall, cores = time.perf_counter(), time.process_time()
             jax.block_until_ready(form())
             taken = (time.perf_counter() - wall, time.process_time() - cores)

@@ -1,19 +1,19 @@
-"""Heat maps side by side: do they point at the forgery, does the verdict rest on what they show?
+"""Compares heat maps: do they point at the forgery, and does the verdict depend on what they show?
 
 `python benchmarks/heat_maps.py` makes forgeries of rendered faces; `--faces=FOLDER` of photographs,
 `--count=100` of them. Each face is forged once, by the families with a mask in turn. Figures are
 means over the faces, with 95% intervals from a bootstrap over them.
 
-  inside    share of the heat that speaks for a forgery that lies in the forged pixels, less what it
-            would be by chance: their share of the picture
-  moved     the same share, less that of the untouched face's map in the same pixels: whatever is
-            always hot, such as the middle of the face, cancels out
-  pointing  how often the hottest pixel lies in them; chance is their share of the picture
-  deletion  how far fidelity rises while the hottest pixels are removed, mean over 10% to 40% of
-            them, less the same with a random map as smooth
-  insertion how much lower fidelity is with the hottest pixels alone, less the same likewise
-  shuffled  Spearman's correlation with the map of the same network with its weights shuffled
-  ms        a face, on this machine, at once
+  inside    share of the heat for a forgery that is in the forged pixels, minus its value by chance,
+            which is these pixels' share of the picture
+  moved     the same share, minus that of the untouched face's map in the same pixels, so that
+            regions that are always hot, such as the middle of the face, cancel out
+  pointing  how often the hottest pixel is a forged one; by chance, their share of the picture
+  deletion  how far fidelity rises as the hottest pixels are removed, mean over 10% to 40% of the
+            pixels, minus the same for an equally smooth random map
+  insertion how much lower fidelity is with only the hottest pixels, minus the same for a random map
+  shuffled  Spearman's correlation with the map of the same network with shuffled weights
+  ms        milliseconds per face on this machine
 """
 
 import argparse
@@ -53,7 +53,7 @@ from deepfidelity_jax.network.ssaaformer import Stage, normalise
 from deepfidelity_jax.statistics.intervals import interval
 
 STEPS = 16  # of the integral, and copies with noise
-GRAIN = 1 / 16  # of the sides: what gradients are smoothed over, and how smooth random maps are
+GRAIN = 1 / 16  # share of the side over which gradients and random maps are smoothed
 FORGED = 0.5  # opacity from which a pixel counts as forged
 REPLICATES = 1000
 
@@ -138,7 +138,7 @@ def grad_cam(detector, prepared: np.ndarray) -> np.ndarray:
 
 
 def token_head(detector, prepared: np.ndarray) -> np.ndarray:
-    """What the token head says of each token, fake minus real."""
+    """The token head's logits for each token, fake minus real."""
     apply = jax.jit(lambda v, x: detector.network.apply(v, normalise(x), train=False).token_logits)
     logits = np.asarray(apply(detector.variables, prepared))
     side = round(logits.shape[1] ** 0.5)
@@ -206,7 +206,7 @@ def photographed_faces(folder: Path, count: int, detector) -> list[families.Face
 def make_forgeries(detector, faces: list[families.Face]):
     """Untouched faces, a forgery of each, and its forged pixels, all as the network sees them."""
     side, share = detector.config.model.image_size, detector.config.model.eval_crop
-    # Where all of the picture is forged, no map can point elsewhere.
+    # If the whole picture is forged, no map can point elsewhere.
     names = [name for name in families.FAMILIES if name != "whole_face"]
 
     def prepared(pixels):
@@ -229,7 +229,7 @@ def make_forgeries(detector, faces: list[families.Face]):
 
 
 def share_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Share of what speaks for a forgery that lies inside; the masks' share where nothing does."""
+    """Share of the evidence for a forgery that is inside; the mask's share if there is none."""
     hot = np.maximum(maps, 0)
     total = hot.sum(axis=(1, 2))
     found = (hot * masks).sum(axis=(1, 2)) / np.where(total > 0, total, 1)
@@ -237,13 +237,13 @@ def share_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def point(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Whether the hottest pixel lies inside."""
+    """Whether the hottest pixel is inside."""
     flat = maps.reshape(len(maps), -1).argmax(axis=1)
     return masks.reshape(len(masks), -1)[np.arange(len(maps)), flat].astype(float)
 
 
 def removal(detector, fakes: np.ndarray, maps: np.ndarray, kept: bool) -> np.ndarray:
-    """Mean fidelity while the hottest pixels are removed, or while they alone are kept."""
+    """Mean fidelity as the hottest pixels are removed, or as only they are kept."""
     found = []
     for i, (fake, heat) in enumerate(zip(fakes, maps, strict=True)):
         rng = np.random.default_rng(i)
@@ -256,7 +256,7 @@ def removal(detector, fakes: np.ndarray, maps: np.ndarray, kept: bool) -> np.nda
 
 
 def shuffled(detector, seed: int = 0):
-    """The same network with the numbers of each kernel in another order."""
+    """The same network with the numbers of each kernel shuffled."""
     other, rng = copy.copy(detector), np.random.default_rng(seed)
 
     def shuffle(path, x):

@@ -3,16 +3,16 @@
 python benchmarks/models.py [--variant=large] [--size=224] [--batch=4] [--dtype=...] [--rounds=5]
     [--task=forward|train|both] [--json=FILE]
 
-Every form is a process of its own. Ours stays and takes turns with each of PyTorch's, one after the
-other, so that a busy machine troubles both alike and no more than two are in memory. A turn is two
-calls, of which the second is timed: a system may take memory back from a process that waits, and
-in training one step follows the other. Of each the best call counts: wall time, and on CPU also the
-time summed over the cores, which other programs change less. `speed-up` says how many times as fast
-ours was in the same turns. `floor` is the time the counted multiply-adds would take at the fastest matrix
-product measured in the same run, as a share of the wall time: 100% is the machine. Memory is the
-peak of the whole process, once with the compilation and once of the calls after it; on an
-accelerator the peak of the device. A training step is forward, backward and AdamW. Without PyTorch,
-ours alone. On a CPU all have a heap of huge pages (docs/speed.md), and our forward pass has a
+Every form is a separate process. Ours stays and takes turns with each of PyTorch's in sequence, so
+that a busy machine affects both equally and only two are in memory. A turn is two calls, of which
+the second is timed, because a system may reclaim memory from a waiting process, and in training
+steps follow each other. The best call of each counts: wall time, and on CPU also CPU time, which
+other programs change less. `speed-up` is how many times as fast ours was in the same turns.
+`floor` is the time that the counted multiply-adds would take at the fastest matrix product measured
+in the same run, as a share of the wall time; 100% is the limit of the machine. Memory is the peak
+of the whole process, once including compilation and once for the calls after it; on an accelerator,
+the peak of the device. A training step is forward, backward and AdamW. Without PyTorch, only ours
+is measured. On a CPU all have a heap of huge pages (docs/speed.md), and our forward pass has one
 device per core, as in a process that run.py starts.
 
 On an accelerator the computation is in bfloat16, PyTorch's by autocast and channels-last.
@@ -43,11 +43,11 @@ THEIRS = {
     "PyTorch compiled": ("build_theirs", {"compiled": True}),
     "PyTorch compiled channels-last": ("build_theirs", {"compiled": True, "channels_last": True}),
 }
-BYTES = 1 if sys.platform == "darwin" else 1024  # in a unit of ru_maxrss
+BYTES = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
 
 
 def list_theirs(accelerated: bool) -> dict:
-    """The forms of PyTorch's that this machine can run."""
+    """PyTorch's forms that this machine can run."""
     if not importlib.util.find_spec("torch"):
         return {}
     return {name: f for name, f in THEIRS.items() if "channels-last" in name or not accelerated}
@@ -148,7 +148,7 @@ def build_ours(task, options, *, vectors=0):
 
 
 def build_theirs(task, options, *, compiled=False, channels_last=False):
-    """The same of PyTorch's."""
+    """The same for PyTorch."""
     import torch
     import torch_baseline
     from torch.nn.functional import cross_entropy
@@ -211,10 +211,10 @@ def build_product(task, options):
 
 
 def serve(connection, form, task, options):
-    """In a process of its own: build the form, then time a call for every message."""
+    """Build the form, then time a call for every message; runs in a separate process."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # a GPU is shared with PyTorch
-    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # as if for the first time
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # compile as for the first time
     build, differences = form
     call, seconds, peak_of_device = globals()[build](task, options, **differences)
     call()
@@ -231,7 +231,7 @@ def serve(connection, form, task, options):
 
 
 class Running:
-    """A form in a process of its own. EOFError where it could not be built."""
+    """A form in a separate process. EOFError if it could not be built."""
 
     def __init__(self, form, task, options):
         context = multiprocessing.get_context("spawn")
@@ -260,7 +260,7 @@ class Running:
 
 
 def measure(task, theirs, options) -> dict:
-    """Of each form its best wall time, its least time of the cores, peak memory, compile time."""
+    """The best wall time and CPU time, peak memory and compile time of each form."""
     forms, found = OURS | SCORED if task == "forward" else OURS, {}
     ours = {name: Running(form, task, options) for name, form in forms.items()}
     for name, form in theirs.items() or [("ours alone", None)]:
@@ -283,7 +283,7 @@ def measure(task, theirs, options) -> dict:
 
 
 def describe_machine(options) -> dict:
-    """What the figures belong to."""
+    """The machine and versions that the figures belong to."""
     processor = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -294,7 +294,7 @@ def describe_machine(options) -> dict:
 
 
 def print_table(task, found, multiply_adds, options):
-    """One line a form."""
+    """Print one line per form."""
     rate = 2 * options.side**3 / found["matrix product"]["wall_s"]
     work = 2 * multiply_adds * options.batch * (3 if task == "train" else 1)
     name = "training step" if task == "train" else "forward"
@@ -316,7 +316,7 @@ def print_table(task, found, multiply_adds, options):
 
 
 def _describe_platform(connection, variant, size):
-    """In a process that ends: initialising JAX would hold a TPU."""
+    """Runs in a process that ends, because initialising JAX would hold a TPU."""
     import jax
 
     from deepfidelity_jax.network.size import count_multiply_adds
@@ -328,7 +328,7 @@ def _describe_platform(connection, variant, size):
 
 
 def _peak():
-    """Bytes of memory, at most, since the start or since `_forget_peak`."""
+    """Peak memory in bytes since the start or since `_forget_peak`."""
     if not os.path.exists("/proc/self/status"):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES
     with open("/proc/self/status", encoding="utf-8") as file:

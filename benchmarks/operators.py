@@ -1,9 +1,9 @@
 """Every form of every operator, in one run: `python benchmarks/operators.py [--json=FILE]`.
 
-Milliseconds are the best of several turns, the forms taking turns so that a busy machine troubles
-all alike; on an accelerator a turn is many calls in a row. Shapes are those of SSAAFormer-L at 224,
+Milliseconds are the best of several turns. The forms take turns, so that a busy machine affects all
+equally; on an accelerator a turn is many calls in a row. Shapes are those of SSAAFormer-L at 224,
 four images in float32 on a CPU, 64 in bfloat16 elsewhere. `copy` reads the input and writes as
-much. What a form cannot do here is said in its line.
+much. If a form cannot run here, its line says why.
 """
 
 import argparse
@@ -82,20 +82,20 @@ def list_forms(stage: str, batch: int, dtype: str) -> dict:
 
 
 def start(forms: dict) -> tuple[dict, dict]:
-    """Of those that run here a call without arguments, and of the others the reason."""
+    """A call without arguments for each form that runs here, and the reason for each other."""
     calls, refused = {}, {}
     for name, (function, *arguments) in forms.items():
         call = partial(jax.jit(function), *arguments)
         try:
             jax.block_until_ready(call())
             calls[name] = call
-        except Exception as error:  # of a compiler, which may be anything
+        except Exception as error:  # a compiler may raise anything
             refused[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
     return calls, refused
 
 
 def time_in_turns(calls: dict, turns: int, in_a_row: int) -> dict[tuple[str, str], float]:
-    """Seconds of a call, of each form's best turn."""
+    """Seconds per call in the best turn of each form."""
     best = dict.fromkeys(calls, float("inf"))
     for _ in range(turns):
         for name, call in calls.items():

@@ -1,4 +1,4 @@
-"""A detector on photographs and forgeries it was not made for: figures as in its model card.
+"""A detector on photographs and forgeries unlike its training data: the model card's figures.
 
     python benchmarks/other_forgeries.py FOLDER [--workdir=DIR]
 
@@ -66,7 +66,7 @@ def clone(face: families.Face, donor: families.Face) -> np.ndarray:
 
 
 def squeeze(face: families.Face, donor: families.Face) -> np.ndarray:
-    """A swap through 64 pixels, as an autoencoder's, with the face's colours and a soft edge."""
+    """A swap through 64 pixels, like an autoencoder's, with the face's colours and a soft edge."""
     inner, mask = swap(face, donor)
     height, width = mask.shape
     inner = cv2.resize(inner, (64, 64), interpolation=cv2.INTER_AREA)
@@ -113,7 +113,7 @@ def forge_all(faces: list[families.Face]) -> dict[str, np.ndarray]:
 
 
 def aucs(real: np.ndarray, fakes: list[np.ndarray]) -> np.ndarray:
-    """Mean AUC over kinds, of all photographs and of each replicate, photographs drawn whole."""
+    """Mean AUC over kinds, for all photographs and for each replicate of whole photographs."""
     count = len(real)
     label = np.repeat(np.int32([REAL, FAKE]), count)
     draws = draw_clusters(np.full(count, REAL), 0, REPLICATES)

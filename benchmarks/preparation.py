@@ -1,12 +1,12 @@
-"""Preparing and reading records, each beside the least work that has to be done.
+"""Preparing and reading records, each compared with the least work that is needed.
 
 python benchmarks/preparation.py [--videos FILE ...] [--yunet ONNX] [--json FILE]
 
 Preparation: from videos to face crops on one core (decode, detect, track, crop, encode, measure
-quality), beside plain OpenCV that decodes the same frames and detects faces in them; in CPU time,
-which other programs on the machine hardly change. Without --videos, rendered people in 640x480.
-Reading: batches of decoded and resized records through Grain, beside a bare loop over encoded
-images in memory, in one process and in two independent ones. The two sides take turns.
+quality), compared with plain OpenCV that decodes the same frames and detects faces in them; in CPU
+time, which other programs on the machine hardly change. Without --videos, rendered people in
+640x480. Reading: batches of decoded and resized records through Grain, compared with a bare loop
+over encoded images in memory, in one process and in two independent ones. The two sides take turns.
 """
 
 import argparse

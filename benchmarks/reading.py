@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Run in a process of its own, as the peak memory of a process never falls. {read} is timed.
+# Run in a separate process, as the peak memory of a process never falls. {read} is timed.
 PROGRAM = """
 import resource, sys, time
 {imports}

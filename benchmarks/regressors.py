@@ -3,9 +3,9 @@
 `python benchmarks/regressors.py /tmp/demo`, or `--methods svr ridge` for some of them; `--tune`
 lets cross-validation by video choose the settings. A row is fitted to the training split with the
 run's options and scored on its test split; AUC has 95% intervals over videos. Spearman's
-correlation is that of fidelity and measured quality within a class, per frame. Prediction is timed
+correlation is between fidelity and measured quality within a class, per frame. Prediction is timed
 on batches of 64 features, without the network. Heads are part of the network: nothing is fitted,
-and those it was trained without are left out.
+and heads that it was trained without are left out.
 """
 
 import argparse
@@ -33,7 +33,7 @@ COLUMNS = "| | frame AUC | video AUC | Spearman, real | Spearman, fake | fit, s 
 
 
 def time_prediction(arrays, features: np.ndarray) -> float:
-    """Microseconds a face in a compiled batch of 64; the best of five."""
+    """Microseconds per face in a compiled batch of 64; the best of five."""
     predict, batch = jax.jit(regress), jnp.asarray(features[:BATCH])
     arrays, times = jax.device_put(arrays), []
     jax.block_until_ready(predict(arrays, batch))

@@ -1,11 +1,11 @@
 """Weak scaling of the training step: `python benchmarks/scaling.py [--json=FILE]`.
 
 Every device has the same share of the batch, so that with perfect scaling a step takes as long on
-eight devices as on one. Where there are fewer devices than asked for, virtual CPU devices stand
-in: they share the machine's cores, so images/s can hardly grow, and what shows is the overhead of
-dividing the work: the CPU seconds of an image against those on one device.
+eight devices as on one. If there are fewer devices than asked for, virtual CPU devices replace
+them. They share the machine's cores, so images/s can hardly grow, and the result is the overhead of
+dividing the work: the CPU seconds per image compared with those on one device.
 
-Each number of devices is measured in a process of its own. The state is replicated, or split
+Each number of devices is measured in a separate process. The state is replicated, or split
 (`config.train.shard_state`).
 """
 

@@ -1,7 +1,7 @@
-"""SER-FIQ beside one plain embedding: `python benchmarks/ser_fiq.py [--variant=iResNet-100]`.
+"""SER-FIQ against one plain embedding: `python benchmarks/ser_fiq.py [--variant=iResNet-100]`.
 
 All layers but the last run once for all passes, so a hundred passes should cost little more than
-one. The two sides take turns, so that a busy machine affects both alike. On a CPU look at the CPU
+one. The two sides take turns, so that a busy machine affects both equally. On a CPU look at the CPU
 time as well, which other programs hardly change. Weights are random; that does not change the cost.
 """
 

@@ -1,4 +1,4 @@
-"""SSAAFormer and UniFormer in PyTorch, with the official parameter names: what we are held against.
+"""SSAAFormer and UniFormer in PyTorch, with the official parameter names: our reference.
 
 Tests compare outputs, gradients and updates with it; speed is compared with it, eager or under
 `torch.compile`, in either memory format. Needs `pip install -e '.[torch]'`.
@@ -242,7 +242,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zeros for dropped samples; the others make up for it."""
+        """Zeros for dropped samples; the others are scaled up to compensate."""
         if not self.training or self.rate == 0:
             return x
         keep = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)

@@ -19,7 +19,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One network: parameters with its heads and without, multiply-adds of each stage."""
+    """One network: parameters with and without its heads, multiply-adds of each stage."""
 
     name: str
     parameters: int
@@ -37,7 +37,7 @@ def count(name: str, config: SSAAFormerConfig, heads: int = 2) -> Row:
 
 
 def list_rows() -> list[Row]:
-    """SSAAFormer as the paper trains it, and the UniFormer that ImageNet weights are of."""
+    """SSAAFormer as trained in the paper, and UniFormer as in the ImageNet weights."""
     rows = [count(f"SSAAFormer-{name}", config) for name, config in VARIANTS.items()]
     for name, heads in (("L", 2), ("B", 1), ("S", 1)):
         plain = replace(VARIANTS[name], symmetric=(0, 0, 0, 0), num_classes=1000)

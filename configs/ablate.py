@@ -29,10 +29,10 @@ def get_config() -> ConfigDict:
 
 
 def from_scratch() -> ConfigDict:
-    """The base without the bundled weights, whose own training would count for every level.
+    """The base without the bundled weights, whose training would affect every level.
 
-    More people and steps, another optimizer and a mask head, as faces teach little in a few hundred
-    steps from scratch.
+    It has more people and steps, another optimizer and a mask head, because a network from scratch
+    learns little in a few hundred steps.
     """
     config = get_config()
     config.init_from = ""

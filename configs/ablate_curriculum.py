@@ -2,7 +2,7 @@
 
 python run.py --mode=ablate --config=configs/ablate_curriculum.py --workdir=DIR
 
-All records take part after half of the steps. Losses are measured every hundred.
+All records take part after half of the steps. Losses are measured every hundred steps.
 docs/experiments.md explains the options.
 """
 

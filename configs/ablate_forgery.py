@@ -1,9 +1,9 @@
-"""What the fakes of training teach: all families, only the recorded fakes, or some families less.
+"""Training with different fakes: all families, only the recorded fakes, or without some families.
 
 python run.py --mode=ablate --config=configs/ablate_forgery.py --workdir=DIR
 
-Every run is tested on all families, those left out included. Five trainings a seed, from scratch,
-as the bundled weights saw every family.
+Every run is tested on all families, including those left out. Five trainings per seed, from
+scratch, because the bundled weights were trained on every family.
 """
 
 from ml_collections import ConfigDict

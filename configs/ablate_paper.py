@@ -2,8 +2,8 @@
 
 python run.py --mode=ablate --config=configs/ablate_paper.py --workdir=DIR
 
-Without the first, targets are plain labels; without the second, no block sees the mirror image.
-Twelve trainings from scratch, as the bundled weights were trained with both.
+Without the first, targets are plain labels; without the second, no block uses the mirror image.
+Twelve trainings from scratch, because the bundled weights were trained with both.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 
 python run.py --mode=ablate --config=configs/ablate_regressor.py --workdir=DIR
 
-Runs that differ in the regressor alone share a training, so there are three. Every training
-includes the ordinal head.
+Runs that differ only in the regressor share a training, so there are three trainings. Every
+training includes the ordinal head.
 """
 
 from ml_collections import ConfigDict

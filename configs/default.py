@@ -80,7 +80,7 @@ def get_config() -> ConfigDict:
     config.fidelity.C = 0.1
     config.fidelity.epsilon = 0.05  # the paper's 0.1 is too wide to follow quality within a class
     config.fidelity.gamma = 0.1  # of every kernel, in units of 'scale', 1 / (d * variance)
-    config.fidelity.balance = 1.0  # 1: both classes weigh the same; 0: all faces do
+    config.fidelity.balance = 1.0  # 1: both classes have equal weight; 0: all faces do
     config.fidelity.tune = False  # choose the regressor's settings by cross-validation
     config.fidelity.calibration = "platt"  # from fidelity to p_fake: or isotonic, beta, temperature
 
@@ -140,12 +140,12 @@ def get_config() -> ConfigDict:
     # families of forgeries, or a benchmark's methods. The scale of fidelity targets is fitted to
     # all fakes of the training split.
     config.train.leave_out = ()
-    # Curriculum: none, quality (the best pictures first) or loss (what is learnt already first);
-    # all records take part after curriculum_steps.
+    # Curriculum: none, quality (the best pictures first) or loss (the lowest losses first); all
+    # records take part after curriculum_steps.
     config.train.curriculum = "none"
     config.train.curriculum_steps = 0
-    config.train.mining = 0.0  # draw records by their fidelity error, to this power; 0: all alike
-    config.train.balance = "none"  # draw each class, or each method, as often: none, class, method
+    config.train.mining = 0.0  # draw records by their fidelity error, to this power; 0: equally
+    config.train.balance = "none"  # draw each class, or each method, equally: none, class, method
     config.train.whitening = True  # initialise the first patch embedding to whiten the faces
     config.train.shard_state = False  # shard parameters and optimizer state over the devices
     config.train.accumulate = 1  # parts a batch is processed in, to save memory
@@ -166,13 +166,13 @@ def get_config() -> ConfigDict:
     config.eval.cluster = (
         "video"  # what intervals draw: video, or person where the records name them
     )
-    # From frames to a video: mean, median, top_share (mean of the least real ones), or least_person
-    # (the least real of a file's people).
+    # From frames to a video: mean, median, top_share (mean of the least real frames), or
+    # least_person (the least real of a file's people).
     config.eval.aggregate = "mean"
     config.eval.top_share = 0.1  # share of the frames that top_share takes
     # For the operating points in metrics.json; the verdict stays what it is.
     config.eval.wanted_fpr = 0.01  # share of real videos that may be called fake
-    config.eval.cost_missed = 1.0  # of one fake that is missed,
+    config.eval.cost_missed = 1.0  # cost of one missed fake,
     config.eval.cost_false_alarm = 1.0  # and of one real video called fake, in any unit
     config.eval.prevalence = 0.5  # share of fakes where the detector is used
     return config

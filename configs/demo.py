@@ -11,7 +11,7 @@ from deepfidelity_configs import default
 def get_config() -> ConfigDict:
     """The demo's configuration."""
     config = default.get_config()
-    config.init_from = "bundled"  # rendered faces are few: start from what photographs taught
+    config.init_from = "bundled"  # there are few rendered faces: start from photographs' weights
     config.data.dataset = "synthetic_faces"
     config.data.identities = 320
     config.data.clips = 2
@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
     config.faces.frames = 3
 
     config.fidelity.percentile = 2.0  # a few outliers do not set the range
-    # On validation people, frame AUC 0.814 and Spearman 0.50 with the quality of fakes; with all
-    # faces weighing the same, though nine of ten are fakes, 0.768 and 0.70.
+    # On validation people, frame AUC 0.814 and Spearman 0.50 with the quality of fakes; with equal
+    # weights for all faces, of which nine in ten are fakes, 0.768 and 0.70.
     config.fidelity.C = 1.0
     config.fidelity.gamma = 0.3
 

@@ -1,4 +1,4 @@
-"""A folder of your own photographs or videos; if it has no fakes, they are made.
+"""A folder of your own photographs or videos; if it has no fakes, forgeries are made.
 
 python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=/tmp/faces
 """

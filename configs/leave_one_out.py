@@ -1,12 +1,12 @@
-"""Train without each family of forgeries in turn, and test on it: proof on forgeries never seen.
+"""Train without each family of forgeries in turn, and test on it: results on unseen forgeries.
 
 python run.py --config=configs/leave_one_out.py --config.data.dir=FOLDER --workdir=DIR
 
 FOLDER holds photographs or videos of real people, one person each. For a folder or a benchmark with
-fakes of its own, name their methods:
+its own fakes, name their methods:
 --config.leave_one_out="('Deepfakes', 'FaceSwap')"; 'A+B' leaves out both at once. Each training
-is a run of its own in DIR/without_NAME; all share the records. The same command continues after a
-stop. The table is DIR/leave_one_out.csv.
+is a separate run in DIR/without_NAME; all share the records. The same command resumes after an
+interruption. The table is DIR/leave_one_out.csv.
 """
 
 from ml_collections import ConfigDict

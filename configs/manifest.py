@@ -12,7 +12,7 @@ from deepfidelity_configs import folder
 
 
 def get_config() -> ConfigDict:
-    """The configuration for a folder, with a table in its place."""
+    """The configuration for a folder, with a table instead of the folder."""
     config = folder.get_config()
     config.data.dataset = "manifest"
     return config

@@ -1,6 +1,6 @@
-"""The paper's own training and scoring, peculiarities included: the base of the paper_*.py files.
+"""The paper's own training and scoring, including peculiarities: the base of the paper_*.py files.
 
-For sound results use another config. "Peculiar" marks what the official code does and a careful
+For sound results use another config. "Peculiar" marks what the official code does but a careful
 reader would not expect; each is one option, whose default in default.py is our own choice.
 
 Two files of weights are needed, under their own licences: UniFormer's ImageNet weights to start
@@ -66,7 +66,7 @@ def get_config() -> ConfigDict:
     # Peculiar: at the end, about half of the average is still the initial weights.
     config.train.ema_decay = 0.99992
     config.train.ema_warmup = False
-    # Peculiar: the checkpoint is picked on the split that is reported.
+    # Peculiar: the checkpoint is chosen on the split that is reported.
     config.train.select_on = "test"
     config.train.eval_every = EPOCH
     config.train.checkpoint_every = EPOCH // 5

@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 done, 1 failed while running, 2 wrong usage, config or input.
 
     Args:
-      argv: program name and flags. None is the real command line: it reads sys.argv and takes over
-        the process (CPU devices, signals, warnings). A call with `argv` leaves all of these alone.
+      argv: program name and flags. None is the real command line: it reads sys.argv and sets up the
+        process (CPU devices, signals, warnings). A call with `argv` changes none of these.
     """
     arguments = sys.argv if argv is None else argv
     values = None
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _tell(arguments: list[str]) -> str:
-    """What a command only asks for: help, the version, a script for completion. Else empty."""
+    """The text of a command for help, the version or a completion script; otherwise empty."""
     name, given = Path(arguments[0]).name, arguments[1:]
     if {"--help", "-h"} & set(given) or given == ["help"]:
         program = f"python {name}" if name.endswith(".py") else "deepfidelity"
@@ -55,7 +55,7 @@ def _tell(arguments: list[str]) -> str:
 
 
 def _unfinished(values: flags.FlagValues | None) -> str:
-    """What happens to the work of a command that was interrupted."""
+    """What the message about an interruption says about the work that was done."""
     if values is None:
         return "nothing was done"
     kept = values.mode not in ("predict", "serve", "convert", "compare", "export")
@@ -74,7 +74,7 @@ def run(values: flags.FlagValues) -> int:
     if values.config is None:
         raise InputError("--config=configs/NAME.py is missing")
     config, folder = read_config(values), Path(values.workdir)
-    if "ablate" in config:  # its base alone
+    if "ablate" in config:  # only its base
         config = config.copy_and_resolve_references().unlock()
         del config.ablate
         config.lock()
@@ -120,7 +120,7 @@ def evaluate_folder(values: flags.FlagValues) -> int:
 
 
 def _labelled_input(values: flags.FlagValues):
-    """The one --input, and the options of `faces` and `data` that are given for it."""
+    """The only --input, and the options of `faces` and `data` that are given for it."""
     if len(values.input) > 1:
         raise InputError(
             f"{values.mode} takes one --input=FOLDER, with real/ and fake/ inside, or one "
@@ -167,7 +167,7 @@ def ablate(values: flags.FlagValues) -> int:
 
 
 def verify(values: flags.FlagValues) -> int:
-    """Mode verify: a run once more from the start; 1 if anything differs."""
+    """Mode verify: repeat a run from the start; 1 if anything differs."""
     from deepfidelity_jax import provenance, workdir
     from deepfidelity_jax.experiments import verification
 
@@ -293,7 +293,7 @@ def convert(values: flags.FlagValues) -> int:
 
 
 def compare(values: flags.FlagValues) -> int:
-    """Mode compare: prediction files side by side, without any detector."""
+    """Mode compare: compare prediction files, without any detector."""
     from deepfidelity_jax.comparison import tables
     from deepfidelity_jax.comparison.compare import compare
     from deepfidelity_jax.comparison.prediction_files import read_all

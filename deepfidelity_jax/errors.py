@@ -1,4 +1,4 @@
-"""The one exception a user causes: wrong usage, configuration or input."""
+"""The exception for errors of the user: wrong usage, configuration or input."""
 
 
 class InputError(Exception):

@@ -1,7 +1,7 @@
 """The processes of one run: start, identity, agreement, and the loss of one.
 
 All processes run the same code, each on its own devices, and share the file system of the workdir
-and the records. Only the first process writes, and it decides for all whatever depends on files.
+and the records. Only the first process writes, and it makes all decisions that depend on files.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from deepfidelity_jax.errors import InputError
 SILENCE_S = 40
 # How long the others wait while the first process prepares records or fits the regressor.
 PATIENCE_S = 7 * 24 * 3600
-CRASHED = "the process that read it crashed"  # of a file that kills a worker
+CRASHED = "the process that read it crashed"  # the reason for a file that kills a worker
 NEVER_BEGAN = (
     "worker processes end as they start: out of memory, or started by a script without "
     '`if __name__ == "__main__":`'
 )
 LOST = (
-    "lost another process of this run, whose own output says why; "
+    "lost another process of this run (see its output for the reason); "
     "the same command on all of them continues from the last checkpoint"
 )
 
@@ -43,15 +43,15 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
     Args:
       coordinator: HOST:PORT where the first process listens.
       count: number of processes.
-      index: which one this is, from 0.
+      index: index of this process, from 0.
 
     Raises:
-      InputError: the cluster does not tell, or not all processes connect within five minutes.
+      InputError: the cluster does not give them, or not all processes connect in five minutes.
     """
     global _index, _count
     import jax
 
-    # JAX would handle SIGTERM itself, and only training would ever notice.
+    # JAX would handle SIGTERM itself, and only training would notice it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=SILENCE_S)
@@ -67,7 +67,7 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
 def signal_lost() -> None:
     """Make a run that has lost a process end with one line and status 1.
 
-    When the coordinator or another process is lost, XLA calls abort() in a thread of its own:
+    When the coordinator or another process is lost, XLA calls abort() in its own thread:
     status 134 and, in JAX 0.10, no message. Python never sees that signal, so the handler is
     installed in C. The runtime's own callback for it cannot be used (std::bad_cast).
     """
@@ -98,7 +98,7 @@ def is_loss(error: Exception) -> bool:
 
 
 def worker_pool(count: int) -> ProcessPoolExecutor:
-    """Processes for functions that use no device; `submit` gives them work."""
+    """A pool of processes for functions that use no device; `submit` gives them work."""
     # JAX's threads do not survive a fork.
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), begin_worker)
 
@@ -111,9 +111,10 @@ def submit(pool: ProcessPoolExecutor, function: Callable, *arguments) -> Future:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """For starting worker processes: no signal reaches them before `begin_worker`.
+    """Block signals while worker processes start, until `begin_worker`.
 
-    One that is interrupted while it starts prints a traceback. It inherits the blocked signals.
+    A worker inherits the blocked signals; without this, one interrupted at its start would print a
+    traceback.
     """
     blocked = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
@@ -126,8 +127,8 @@ def undisturbed() -> Iterator[None]:
 def begin_worker() -> None:
     """Set up a worker process: Ctrl-C is left to the parent, and the worker dies with the parent.
 
-    A killed parent closes no queue, so its workers would otherwise wait forever. OpenCV gets one
-    thread, as there is one worker per core.
+    A killed parent does not close its queue, so its workers would otherwise wait forever. OpenCV
+    gets one thread, because there is one worker per core.
     """
     import cv2
 
@@ -158,7 +159,7 @@ def is_first() -> bool:
 
 
 def wait() -> None:
-    """Wait until all processes get here, however long one takes."""
+    """Wait until all processes have reached this call, without a time limit."""
     if _count > 1:
         from orbax.checkpoint import multihost
 
@@ -168,7 +169,7 @@ def wait() -> None:
 
 
 def told(value: int) -> int:
-    """The first process's `value`: others may not see its files on a shared disk yet."""
+    """The first process's `value`, as others may not yet see its files on a shared disk."""
     if _count == 1:
         return value
     import numpy as np
@@ -181,8 +182,8 @@ def told(value: int) -> int:
 def compiled_by_all(function: Callable) -> Callable:
     """A jitted function that runs only after all processes have compiled it.
 
-    Gloo gives up if another process is 30 s late for the first collective, and one may compile that
-    much longer than the others if these have the program in their compilation cache. The function
+    Gloo gives up if another process is 30 s late for the first collective, and a process may need
+    that long to compile if the others have the program in their compilation cache. The function
     must always be called with the same shapes.
     """
     if _count == 1:
@@ -201,7 +202,7 @@ def compiled_by_all(function: Callable) -> Callable:
 
 
 class Vote:
-    """Whether any process says yes, asked in every step and answered one step late.
+    """Whether any process votes yes, asked in every step and answered one step late.
 
     All processes get the same answer in the same step, and none waits for the step just dispatched.
     """
@@ -245,8 +246,8 @@ def count_cores() -> int:
 def make_devices() -> None:
     """Give JAX one CPU device per core, up to eight, unless the user has set a number.
 
-    Inference is faster that way, see docs/speed.md. Must run before JAX starts. For the process of
-    a command line only: a library must not change its caller's devices.
+    Inference is faster that way, see docs/speed.md. Must run before JAX starts. Only for the
+    process of a command line, because a library must not change its caller's devices.
     """
     global made_devices
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")

@@ -47,7 +47,7 @@ LEAKS = "leaks.json"  # in the workdir
 def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     """Run all stages in order, or the one that `mode` names.
 
-    Of several processes all run this; the first one alone prepares, checks, fits and evaluates.
+    All of several processes run this; only the first one prepares, checks, fits and evaluates.
 
     Raises:
       InputError: something the user can fix, such as a missing result of an earlier stage.
@@ -56,10 +56,10 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     builder = plan_records(config, workdir, stages)
     starting = False
     if "train" in stages:
-        sharding.data_mesh(config.train.batch_size)  # fails now if the devices cannot share a batch
+        sharding.data_mesh(config.train.batch_size)  # fail now if devices cannot share a batch
         untrained = not hosts.told(checkpoint.latest_step(workdir / "checkpoints") or 0)
         starting = bool(config.init_from) and untrained
-    # Read before hours of preparation, lest they end in an error.
+    # Read before hours of preparation, so that an error shows at once.
     initial = convert.initial_arrays(config) if starting and "prepare" in stages else None
     if hosts.is_first():
         if mode != "prepare":
@@ -126,9 +126,9 @@ def require_methods(config: ConfigDict, folder: Path) -> None:
 
 
 def require_unseen_by_start(config: ConfigDict) -> None:
-    """InputError if training starts from a detector that has seen what is to be left out.
+    """InputError if training starts from a detector that was trained on a method to leave out.
 
-    Official weights have no config that says what they have seen, and pass, converted or not.
+    Official weights, converted or not, pass, because no config says what they were trained on.
     """
     left_out, start = set(config.train.get("leave_out", ())), config.get("init_from", "")
     if not left_out or not start:
@@ -158,7 +158,7 @@ def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str)
 
 
 def remember_training_pictures(config: ConfigDict, folder: Path, workdir: Path) -> None:
-    """Keep the digests of the training pictures in the workdir, once."""
+    """Store the digests of the training pictures in the workdir, once."""
     stages = Stages(workdir)
     inputs = fingerprint(folder.parent.name, folder.name, config.init_from)
     if not stages.done("seen", inputs, workdir / training_pictures.SEEN):
@@ -173,7 +173,7 @@ def remember_training_pictures(config: ConfigDict, folder: Path, workdir: Path) 
 class Trained:
     """A finished training, from which the later stages start.
 
-    folder: of the records. step: of the best checkpoint.
+    folder: the folder of the records. step: the step of the best checkpoint.
     """
 
     config: ConfigDict
@@ -183,7 +183,7 @@ class Trained:
 
     @functools.cached_property
     def detector(self) -> Detector:
-        """The trained network, loaded once and only if a stage needs it."""
+        """The trained network, loaded once, and only if a stage needs it."""
         return load(self.workdir)
 
     def features(self, split: str) -> Features:
@@ -211,7 +211,7 @@ def _fit(trained: Trained) -> None:
     config, folder, workdir = trained.config, trained.folder, trained.workdir
     training, validation = trained.features("train"), trained.features("validation")
     Stages(workdir).begin("fit")
-    Stages(workdir).begin("evaluate")  # of the regressor before
+    Stages(workdir).begin("evaluate")  # the evaluation is of the previous regressor
     if hosts.is_first():
         metadata = schema.metadata_of(folder)
         scale = FidelityScale.from_dict(metadata["fidelity_scale"])
@@ -221,7 +221,7 @@ def _fit(trained: Trained) -> None:
         )
         faces = controls.real_faces(schema.Records(folder, "validation"))
         calibration = controls.with_limit(trained.detector.fitted(model), faces)
-        # Prediction measures quality in the same way.
+        # Prediction measures quality in the same way, from this note.
         measured = {"quality": metadata["quality"]}
         model = replace(model, calibration=calibration, provenance=measured)
         stored.save(model, workdir / "fidelity.npz")
@@ -296,7 +296,7 @@ def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
 
     Raises:
       InputError: one is missing or of the wrong kind, there is nothing to train, or training starts
-        from what has seen the methods that are left out.
+        from a detector that was trained on the methods left out.
     """
     if mode in ("run", "prepare", "train"):
         checkpoint.require_usable(workdir)
@@ -321,7 +321,7 @@ def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
 
 
 def require_trained_on(builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
-    """InputError if the detector in `workdir` was trained on other data than there is now."""
+    """InputError if the detector in `workdir` was trained on other data than the present data."""
     step = checkpoint.latest_step(workdir / "checkpoints")
     if not step:
         return

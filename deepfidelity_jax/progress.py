@@ -1,4 +1,4 @@
-"""Progress on stderr: a line of text, or how far a long task is."""
+"""Messages and progress on stderr."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """A line that says how much is done, how fast, and how much time is left.
+    """A line that shows how much is done, how fast, and how much time is left.
 
     On a terminal the line is updated in place every second; elsewhere a new line is printed every
     ten seconds. Call `clear` before other output, and `end` when all is done.
@@ -21,8 +21,8 @@ class Progress:
     Args:
       total: number of items.
       done: how many were done before.
-      unit: what the items are called.
-      did: the past participle of what is done to them.
+      unit: the name of the items.
+      did: the past participle of the action, such as `scored`.
       quiet: print nothing.
     """
 
@@ -47,7 +47,7 @@ class Progress:
             self._tell(f": {shown} per second, {minutes}:{seconds:02d} left")
 
     def note(self, text: str) -> None:
-        """Say what is being done with the current item, as often as `advance` would."""
+        """Show what is being done with the current item, as often as `advance` would."""
         now = time.monotonic()
         if now - self.shown >= (1 if self.in_place else 10):
             self.shown = now

@@ -1,4 +1,4 @@
-"""What a run is made of: report/run.json, from which it can be repeated and compared."""
+"""report/run.json: what is needed to repeat a run and compare the results."""
 
 import contextlib
 import importlib.metadata
@@ -36,12 +36,12 @@ LIBRARIES = (
 def timed(workdir: Path, stage: str) -> Iterator[None]:
     """Add the seconds of the block to those of the stage, and note its peak memory.
 
-    A process that is killed outright leaves no time. On Linux the peak is that of the block,
-    elsewhere that of the process until now.
+    A process that is killed leaves no time. On Linux the peak is that of the block, elsewhere that
+    of the process so far.
     """
     start = time.monotonic()
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak before, see man 5 proc
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak, see man 5 proc
     try:
         yield
     finally:
@@ -56,7 +56,7 @@ def timed(workdir: Path, stage: str) -> Iterator[None]:
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process has held, on Linux since the peak was last forgotten."""
+    """The most memory that this process has held, on Linux since the peak was last reset."""
     with contextlib.suppress(OSError):
         status = Path("/proc/self/status").read_text().split()
         return int(status[status.index("VmHWM:") + 1]) * 1024
@@ -77,11 +77,11 @@ def write_run(
     """Write report/run.json at the end of a run.
 
     Args:
-      config: of the run.
-      workdir: its folder.
+      config: the config of the run.
+      workdir: the folder of the run.
       folder: the records.
-      step: of the weights that were used.
-      metrics: of the test split.
+      step: the step of the weights that were used.
+      metrics: the metrics of the test split.
     """
     place = workdir / "eval" / config.data.dataset
     found = {
@@ -126,7 +126,7 @@ def read_run(workdir: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of this package, of Python and of LIBRARIES."""
+    """The versions of this package, of Python and of LIBRARIES."""
     found = {"deepfidelity_jax": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         found[name] = "not installed"
@@ -136,7 +136,7 @@ def versions() -> dict[str, str]:
 
 
 def digest_of_weights(workdir: Path, step: int | None) -> str:
-    """Identifies the weights of a step by the checksums of their checkpoint."""
+    """A digest of the weights of a step, from the checksums of their checkpoint."""
     notes = checkpoint.read_notes(workdir / "checkpoints", step or 0)
     return fingerprint(step, notes.get("checksums", {}))
 

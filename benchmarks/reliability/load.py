@@ -1,13 +1,13 @@
-"""Many clients at once, good and damaged files, and five that mean harm, against a server.
+"""Tests a server with many clients at once: valid and damaged files, and malicious requests.
 
     python benchmarks/reliability/load.py [--clients=20] [--requests=500] [--faces=0.1] [--seed=0]
 
-Starts `--mode=serve` with the bundled detector. First it is given a bomb of a PNG, a video that
-claims a million frames, a path and HTML as names of files, and more bytes than allowed, announced
-and not. Then every client posts file after file and polls each until its end: photographs with and
-without a face, damaged pictures and videos, and files that are neither. Prints what each kind came
-to, the time to an answer, and the memory of the server and of its largest worker over time. Exits
-with status 1 if a request is lost, an answer is none of the schema's, or a file is left behind.
+Starts `--mode=serve` with the bundled detector. First it gets a PNG bomb, a video that claims a
+million frames, a path and HTML as file names, and more bytes than allowed, announced or not. Then
+every client posts file after file and polls each until it has ended: photographs with and without a
+face, damaged pictures and videos, and files that are neither. Prints the outcome of each kind, the
+time to an answer, and the memory of the server and of its largest worker over time. Exits with
+status 1 if a request is lost, an answer does not fit the schema, or a file is left behind.
 """
 
 import argparse
@@ -85,11 +85,11 @@ def start(folder: Path) -> tuple[subprocess.Popen, str]:
     return process, found[0]
 
 
-# ------------------------------------------------------------------ files that mean harm
+# ------------------------------------------------------------------ malicious files
 
 
 def send_hostile(client: httpx.Client) -> int:
-    """Post each, print what it came to, and return how many came to something else."""
+    """Post each file, print the outcome, and return how many outcomes are unexpected."""
     limit = client.get("/api/limits").json()["bytes"]
     faults = 0
     for name, file, expected in (
@@ -135,7 +135,7 @@ def send_hostile(client: httpx.Client) -> int:
 
 
 def announce(url: httpx.URL, size: int) -> str:
-    """The answer to a request that announces so many bytes and sends none."""
+    """The answer to a request that announces `size` bytes and sends none."""
     head = (
         f"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n"
         "Content-Type: multipart/form-data; boundary=edge\r\n\r\n"
@@ -209,7 +209,7 @@ def draw_file(rng: random.Random, faces: float) -> tuple[str, str, bytes]:
 
 
 def send_many(url: str, given, watch: "Watch") -> int:
-    """All requests, by all clients at once; prints what came of them, returns how many are lost."""
+    """Send all requests from all clients at once; print the outcomes, return how many are lost."""
     rng = random.Random(given.seed)
     waiting = [draw_file(rng, given.faces) for _ in range(given.requests)]
     outcomes, times, lost, busy = Counter(), {}, [], Counter()
@@ -258,7 +258,7 @@ def send_many(url: str, given, watch: "Watch") -> int:
 
 
 def ask(client: httpx.Client, name: str, content: bytes, busy: Counter) -> str:
-    """Post a file until it is taken or refused for good; how it ended, in a few words."""
+    """Post a file until it is accepted or finally refused; returns the outcome in a few words."""
     while (answer := client.post("/api/jobs", files={"file": (name, content)})).status_code == 429:
         busy["429"] += 1
         time.sleep(float(answer.headers["retry-after"]))
@@ -291,7 +291,7 @@ class Watch(threading.Thread):
         self._marks: dict[str, int] = {}
 
     def run(self):
-        """Until `over` is set."""
+        """Measure until `over` is set."""
         began = time.monotonic()
         while not self.over.wait(2):
             try:
@@ -303,7 +303,7 @@ class Watch(threading.Thread):
             self._seen.append(seen)
 
     def mark(self, name: str) -> None:
-        """Name the present moment."""
+        """Mark the present time with a name."""
         self._marks[name] = len(self._seen)
 
     def show(self) -> None:

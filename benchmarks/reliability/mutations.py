@@ -30,7 +30,7 @@ import small_run
 from damages import DAMAGES
 from PIL import Image, features
 
-SECONDS, MEMORY = 10, 2**30  # of processor time, whatever else the machine does
+SECONDS, MEMORY = 10, 2**30  # CPU seconds, which do not depend on other programs; bytes
 HANG = 60  # seconds without an answer
 
 
@@ -317,7 +317,7 @@ def serve(pipe, originals: Path) -> None:
 
     global ORIGINALS
     ORIGINALS = originals
-    for kind in KINDS.values():  # loads whatever is loaded on first use
+    for kind in KINDS.values():  # load everything that is loaded on first use
         with contextlib.suppress(Exception):
             kind.read(originals / "nothing")
     read_checkpoint(originals / "workdir" / "checkpoints" / "x")

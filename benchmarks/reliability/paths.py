@@ -1,11 +1,11 @@
-"""Every mode in folders whose names shells, patterns, formats and file systems trip over.
+"""Every mode in folders with names that are difficult for shells, patterns or file systems.
 
     python benchmarks/reliability/paths.py [--only=TEXT]
 
 A folder of each name holds the photographs, the workdir, the table of qualities and the output. The
 photographs are prepared, trained on, trained on from a checkpoint, evaluated and predicted. The
-results must equal those under a plain name, to the last digit; or the first command explains in
-one line, with status 2 and having written nothing, why the name cannot be used.
+results must equal those under a plain name, to the last digit; or the first command must explain in
+one line, with status 2 and before writing anything, why the name cannot be used.
 """
 
 import argparse

@@ -42,7 +42,7 @@ def command(workdir: Path, mode: str = "run", *options: str, **changed) -> list[
 
 
 def start(argv: Sequence[str], quiet: bool = False) -> subprocess.Popen:
-    """Start a command in a process group of its own, on one CPU device."""
+    """Start a command in its own process group, on one CPU device."""
     out = subprocess.DEVNULL if quiet else subprocess.PIPE
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",

@@ -3,7 +3,7 @@
     python benchmarks/reliability/twins.py [--count=10]
 
 The second must stop at once with one line and status 2, before it has changed anything. The first
-must end as if it had been alone.
+must end as if it had run alone.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Changes to the code that make it wrong: does a test notice?
+"""Mutation testing: changes that make the code wrong, to check that a test fails.
 
     python benchmarks/reliability/wrong_code.py [--count=60] [--seed=0] [--rooms network ...]
 
-Each mutant is one small change: an operator for its counterpart, a number for its neighbour, a
-condition for its opposite. It is made in a copy of the tree, and the tests of its room run there.
-A mutant that passes them all survives, and is printed: either the tests lack a case, or the change
+Each mutant is one small change: an operator to its counterpart, a number to its neighbour, a
+condition to its opposite. It is made in a copy of the tree, and the tests of its room run there. A
+mutant that passes all tests survives and is printed: either the tests lack a case, or the change
 makes no difference.
 """
 

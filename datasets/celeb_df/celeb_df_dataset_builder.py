@@ -23,7 +23,7 @@ class Builder(BenchmarkBuilder):
     """TFDS builder for Celeb-DF v2."""
 
     VERSION = tfds.core.Version("1.1.0")
-    # Measured without the faces' landmarks; read where they are there.
+    # Records of these versions, measured without landmarks, are read if they exist.
     SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version("1.0.0")]
     OPTIONS = ("manual_dir", "bench_json", "splits", "incomplete", "beam")
 

@@ -1,1 +1,1 @@
-"""Any folder of photographs or videos, as records."""
+"""Records of any folder of photographs or videos."""

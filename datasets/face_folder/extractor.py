@@ -1,4 +1,4 @@
-"""One photograph or video to faces, and to forgeries of them if the folder has no fakes."""
+"""From one photograph or video to faces, and to forgeries of them if the folder has no fakes."""
 
 import zlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from deepfidelity_jax.records.schema import FAKE, SOURCES
 from deepfidelity_jax.records.source import Face, Produced
 from deepfidelity_jax.records.write import Recipe
 
-# Forgeries recorded of each training face, for the regressor; the network sees fresh ones.
+# Forgeries recorded per training face, for the regressor; the network is trained on new ones.
 FEW = 3
 
 
@@ -27,7 +27,7 @@ class Extractor:
     """Turns one source into faces; picklable, for worker processes.
 
     donors: for each split, the path and the video of every real source that a swap may take a face
-    from; empty if the folder has fakes of its own.
+    from; empty if the folder has its own fakes.
     """
 
     settings: detection.FaceSettings
@@ -36,18 +36,18 @@ class Extractor:
     seed: int
 
     def __call__(self, source: Source) -> Produced:
-        """The faces of one photograph or video; if it is damaged none, and the reason."""
+        """The faces of one photograph or video; no faces, and the reason, if it is damaged."""
         try:
             extraction = tracking.extract(Path(source.path), self.settings)
         except formats.MediaError as error:
             return Produced([], str(error))
         found, forging = [], self.donors and extraction.people
         chosen = self.choose_families(source) if forging else []
-        # One for all faces of the source; looking for it searches other files.
+        # One donor for all faces of the source, because finding it means searching other files.
         donor = self.find_donor(source) if set(chosen) & set(families.NEED_DONOR) else None
         for number, person in enumerate(extraction.people):
             # One video_id per person, as only one of two people in a video may be forged. People
-            # are not followed across pictures: the most prominent is taken to be the same.
+            # are not followed across pictures: the most prominent ones are assumed to be the same.
             video_id = source.video or source.name
             if number > 0 or (len(extraction.people) > 1 and not source.video):
                 video_id += f"#{number}"
@@ -67,14 +67,14 @@ class Extractor:
                 )
                 found.append(face)
                 if self.donors and source.split == "train":
-                    # Nearly lossless, as training encodes the forgeries it makes from this.
+                    # Nearly lossless, because training encodes the forgeries it makes from this.
                     image = encode_image(crop.pixels, quality=100)
                     found.append(replace(face, split=SOURCES, image=image))
                 found += self.forge(source, face, crop.pixels, chosen, donor)
         return Produced(found, extraction.note)
 
     def choose_families(self, source: Source) -> list[str]:
-        """Every family for a test, a few in turn for training."""
+        """Every family for a test source, a few in turn for a training source."""
         every = list(families.FAMILIES)
         if source.split != "train":
             return every
@@ -89,7 +89,7 @@ class Extractor:
         chosen: Sequence[str],
         donor: families.Face | None,
     ) -> list[Face]:
-        """Fixed forgeries of a real face, by those of the chosen families that have a donor.
+        """Fixed forgeries of a real face, by the chosen families that do not lack a donor.
 
         A forgery is encoded once, like a real face. All frames of a video share their random draw,
         so that the whole video is forged in the same way.
@@ -131,7 +131,7 @@ class Extractor:
 
 
 def extractor_of(sources: Sequence[Source], recipe: Recipe, *, made: bool) -> Extractor:
-    """The extractor of these sources; `made`: forgeries are made, with donors among them."""
+    """The extractor for these sources; with `made`, it makes forgeries, with donors from them."""
     donors: dict[str, list[tuple[str, str]]] = {}
     for source in sources if made else ():
         donors.setdefault(source.split, []).append((source.path, source.video or source.name))
@@ -140,5 +140,5 @@ def extractor_of(sources: Sequence[Source], recipe: Recipe, *, made: bool) -> Ex
 
 
 def _number(source: Source) -> int:
-    """The same for all frames of a video, for random draws."""
+    """A number for random draws, the same for all frames of a video."""
     return zlib.crc32((source.video or source.name).encode())

@@ -1,4 +1,4 @@
-"""face_folder: any folder of photographs or videos, with fakes in it or made from the real ones.
+"""face_folder: any folder of photographs or videos, with its own fakes or with forgeries made here.
 
 python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR --mode=prepare
 """
@@ -33,9 +33,9 @@ class Builder(OwnFilesBuilder):
 
     VERSION = tfds.core.Version("2.2.0")
     # Records of these versions are read if they exist. Before 2.2.0 there were three kinds of
-    # forgeries, which were resampled where real faces were not. Before 2.1.0 quality was
-    # measured without landmarks. Before 2.0.0 the splits depended on the number of files, the
-    # names on their times.
+    # forgeries, which were resampled while real faces were not. Before 2.1.0 quality was measured
+    # without landmarks. Before 2.0.0 the splits depended on the number of files, and the names of
+    # records on the files' times.
     SUPPORTED_VERSIONS: ClassVar = [
         tfds.core.Version(version)
         for version in ("2.1.0", "2.0.0", *(f"1.{n}.0" for n in range(4, -1, -1)))

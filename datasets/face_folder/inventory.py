@@ -1,4 +1,4 @@
-"""Kinds and digests of files read in earlier runs, so that no file is read twice."""
+"""Kinds and digests of files from earlier runs, so that no file is read twice."""
 
 import contextlib
 import json
@@ -58,7 +58,7 @@ class Inventory:
         yield from ((path, known[path]) for path in kinds)
 
     def save(self) -> None:
-        """Save what is new, if the place is writable: records may belong to someone else."""
+        """Save new entries if the place is writable; records may belong to someone else."""
         if self.place and self._changed and hosts.is_first():
             with (
                 contextlib.suppress(OSError),

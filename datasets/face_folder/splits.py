@@ -1,4 +1,4 @@
-"""Which files of a folder stay together, and how each one's split is drawn."""
+"""Which files of a folder stay together, and how the split of each file is drawn."""
 
 import re
 import unicodedata
@@ -11,9 +11,9 @@ from typing import TypeVar
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records.schema import LABELS, SPLITS
 
-FRAMES = 3  # least number of numbered pictures in a folder to look like a video
+FRAMES = 3  # least number of numbered pictures for a folder to look like a video
 T = TypeVar("T")  # a file, by path or name
-SEEDS = 500  # tried to find one that gives every split both classes
+SEEDS = 500  # seeds tried, to find one that gives every split both classes
 
 
 def draw(key: str, shares: Sequence[float], seed: int) -> str:
@@ -38,15 +38,15 @@ def divide(
     shares: Sequence[float],
     seed: int,
 ) -> dict[T, str]:
-    """The split of each file: the one given, or else drawn by its key.
+    """The split of each file: the one given, otherwise one drawn by its key.
 
     If splits are given without validation, validation is drawn from training.
 
     Args:
-      keys: what each file's split is drawn by; the same for files that must stay together.
+      keys: the key for drawing each file's split; the same for files that must stay together.
       given: the split of each file; empty if it is to be drawn.
-      labels: of each file.
-      shares: of training, validation and test.
+      labels: the label of each file.
+      shares: the shares of training, validation and test.
       seed: for drawing.
 
     Raises:
@@ -78,7 +78,7 @@ def group_of(rule: str, inside: Path) -> str:
     elif rule.startswith("prefix:"):
         match = re.match(rule.removeprefix("prefix:"), inside.name)
         found = match[0] if match else ""
-    # Systems encode the same name differently.
+    # Different systems encode the same name differently.
     return unicodedata.normalize("NFC", found)
 
 
@@ -89,7 +89,7 @@ def find_frames(pictures: Iterable[Path], classes: Iterable[Path]) -> list[Path]
         numbered = re.fullmatch(r"(.*?)\d+", path.stem, re.DOTALL)
         prefix = numbered[1] if numbered else path.name
         folders.setdefault(path.parent, Counter())[prefix] += 1
-    # At least half share one numbering; a cover picture may be among them.
+    # At least half have the same kind of number; a cover picture may be among them.
     frames = [
         folder
         for folder, prefixes in folders.items()

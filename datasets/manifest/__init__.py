@@ -1,1 +1,1 @@
-"""Any data listed in a table, as records."""
+"""Records of any data listed in a table."""

@@ -41,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is that of the other commands."""
+    """Run the command; exit statuses are the same as for the other commands."""
     return console.end(lambda: convert(_parse(argv)), lambda: "nothing was written")
 
 
@@ -63,7 +63,7 @@ def convert(given: argparse.Namespace) -> int:
     stated = Stated(
         labels | dict.fromkeys(given.fake, FAKE), folder, given.video, given.compression
     )
-    # A list may lead through the folder above, which a table refuses.
+    # Paths in a list may contain `..`, which a table refuses.
     listed = LAYOUTS[given.layout](source, stated)
     entries = [replace(entry, path=locate(entry.path)) for entry in listed]
     if given.without_splits:

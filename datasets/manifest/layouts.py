@@ -1,4 +1,4 @@
-"""Other projects' layouts, as rows of a table. What a layout does not say is not guessed."""
+"""Other projects' layouts as rows of a table. Nothing that a layout does not state is guessed."""
 
 import json
 import re
@@ -21,7 +21,7 @@ BENCH_FAKES = ("FF-DF", "FF-F2F", "FF-FS", "FF-NT", "FF-FH", "FF-SH")
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table to be written. The fields are its columns; empty: not known."""
+    """A row of the table to be written. The fields are its columns, empty if not known."""
 
     path: Path
     label: int
@@ -33,11 +33,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Stated:
-    """What the user says of a layout.
+    """What the user says about a layout.
 
-    labels: of names, such as `{"original": 1}`. folder: that a list's paths are relative to.
-    video: `folder` if pictures in one folder are frames of a video, `none` if not. compression:
-    one of several.
+    labels: the labels of names, such as `{"original": 1}`. folder: the folder that a list's paths
+    are relative to. video: `folder` if pictures in one folder are frames of a video, `none` if not.
+    compression: the compression to use if there are several.
     """
 
     labels: Mapping[str, int]
@@ -46,7 +46,7 @@ class Stated:
     compression: str = ""
 
     def label_of(self, name: str) -> int | None:
-        """The label that a name stands for: as stated, or the word real or fake in it."""
+        """The label of a name: as stated, or by the word real or fake in it."""
         if name in self.labels:
             return self.labels[name]
         words = set(re.split(r"[\W\d_]+", name.casefold()))
@@ -57,8 +57,8 @@ class Stated:
 def read_classes(source: Path, stated: Stated) -> list[Entry]:
     """Folders named after the classes, such as `real`, `0_real`, `FAKE`, at any depth.
 
-    A folder inside the one of the fakes names the method; `train`, `val` and `test` around or
-    inside the classes, at any depth as well, are the splits.
+    A folder inside the folder of the fakes names the method; `train`, `val` and `test` around or
+    inside the classes, also at any depth, are the splits.
     """
     if not source.is_dir():
         raise InputError(f"{source} is not a folder: give the one with the class folders inside")
@@ -100,7 +100,7 @@ def read_classes(source: Path, stated: Stated) -> list[Entry]:
 
 
 def _place(source: Path, folders: Sequence[str], stated: Stated) -> tuple:
-    """Label, the folders down to the class folder, and those inside it."""
+    """The label, the folders down to the class folder, and the folders inside it."""
     said = [(index, stated.label_of(name)) for index, name in enumerate(folders)]
     said = [(index, label) for index, label in said if label is not None]
     shown = "/".join(folders) or "itself"
@@ -164,8 +164,8 @@ def _word(name: str) -> int | None:
 def read_dfdc(source: Path, stated: Stated) -> list[Entry]:
     """The DFDC: videos beside a metadata.json, in one folder or in many.
 
-    A fake and the video it was made from get the same person. Its split is `train` for all, which
-    divides nothing and is left out.
+    A fake and the video it was made from get the same person. All files have the split `train`,
+    which is therefore left out.
     """
     lists = [source] if source.is_file() else sorted(source.rglob("metadata.json"))
     if not lists:
@@ -191,8 +191,8 @@ def read_dfdc(source: Path, stated: Stated) -> list[Entry]:
 def read_gend(source: Path, stated: Stated) -> list[Entry]:
     """GenD's lists: text files of paths that end in `KIND/VIDEO/FRAME`, one split each.
 
-    As there, a kind with `real` in its name is real and every other is fake. The name of a list
-    or of its folder says the split.
+    As in GenD, a kind with `real` in its name is real and every other is fake. The name of a list
+    or of its folder gives the split.
     """
     lists = [source] if source.is_file() else sorted(source.rglob("*.txt"))
     if not lists:
@@ -221,7 +221,7 @@ def read_gend(source: Path, stated: Stated) -> list[Entry]:
 def read_forensichub(source: Path, stated: Stated) -> list[Entry]:
     """ForensicHub's lists: JSON arrays of `{"path", "label", "mask"}`, 0 real and 1 fake.
 
-    The name of a list says the split, such as `train.json`.
+    The name of a list gives the split, such as `train.json`.
     """
     lists = [source] if source.is_file() else sorted(source.rglob("*.json"))
     if not lists:
@@ -256,7 +256,7 @@ def _split(where: Path, name: str) -> str:
 
 
 def _split_named(path: Path) -> str:
-    """The split that a list's name says, or else that of the folder it is in; empty if neither."""
+    """The split given by a list's name, or by the name of its folder; empty if neither does."""
     for name in (path.stem, path.parent.name):
         said = {SPLIT_FOLDERS.get(word, "") for word in re.split(r"[\W_]+", name.casefold())}
         if len(said - {""}) == 1:

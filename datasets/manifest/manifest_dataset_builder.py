@@ -26,7 +26,7 @@ from deepfidelity_jax.records.own_files import (
 )
 from deepfidelity_jax.records.write import Recipe
 
-# What a table may say to keep related files in one split.
+# How to keep related files in one split by the table.
 CHOICE = (
     "add a column split, person or video_id to the table (a video_id of its own in each row says "
     "that the files have nothing to do with each other)"
@@ -97,7 +97,7 @@ class Builder(OwnFilesBuilder):
 
 
 def _recipe(config: ConfigDict) -> Recipe:
-    """The recipe; for the measure `csv` without its file, without the scores of the table."""
+    """The recipe; for the measure `csv` without a file, the table's scores are not in it yet."""
     if config.quality.measure != "csv" or config.quality.csv:
         return Recipe.from_config(config)
     unmeasured = copy.deepcopy(config).unlock()
@@ -141,7 +141,7 @@ def _explain_none(files: Files, folder: Path) -> str:
 
 
 def _remarks(table: Table, measure: Measure) -> tuple[str, ...]:
-    """What of the table is not used."""
+    """Messages about what is not used in the table."""
     unused = [*table.unused]
     if "quality" in table.columns and measure.name != "csv":
         unused.append(f"quality, as config.quality.measure is {measure.name}")

@@ -24,10 +24,10 @@ KINDS = (".csv", ".parquet", ".jsonl")
 
 @dataclass(frozen=True)
 class Row:
-    """One file. number: of its line, or of its row in Parquet. path: as written.
+    """One file. number: its line number, or its row number in Parquet. path: as written.
 
     quality: NaN if there is none. groups: the values of `group_*` columns. The other fields are
-    empty where the table says nothing.
+    empty if the table has no value.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Row:
 class Table(NamedTuple):
     """The rows of a table, and the names of its columns in lower case.
 
-    unused: the columns that mean nothing here.
+    unused: the columns that are ignored.
     """
 
     rows: list[Row]
@@ -53,14 +53,14 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path, real_label: str = "") -> Table:
-    """Read a table with the columns `path` and `label`, and what else COLUMNS and GROUP name.
+    """Read a table with the columns `path` and `label`, and others of COLUMNS and GROUP.
 
     Args:
       path: a file whose name ends in one of KINDS.
       real_label: `0` or `1`, the number that means real; empty if labels are words.
 
     Raises:
-      InputError: the file cannot be read, or a row is not what it should be; with its line.
+      InputError: the file cannot be read, or a row is wrong; the message gives its line.
     """
     if real_label not in ("", "0", "1"):
         raise InputError(f"config.data.real_label is {real_label!r}: give 0 or 1")
@@ -68,7 +68,7 @@ def read_table(path: Path, real_label: str = "") -> Table:
     if path.is_dir():
         raise InputError(f"{path} is a folder: give a table, a file that ends in {_or(KINDS)}")
     if kind not in KINDS:
-        raise InputError(f"{path} is no table: its name must end in {_or(KINDS)}")
+        raise InputError(f"{path} is not a table: its name must end in {_or(KINDS)}")
     try:
         read = {".csv": _read_csv, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[kind]
         cells = list(read(path))
@@ -90,7 +90,7 @@ def read_table(path: Path, real_label: str = "") -> Table:
 
 def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     with open(path, newline="", encoding="utf-8-sig") as file:
-        # strict: an open quotation mark would swallow the rows after it.
+        # strict, because an open quotation mark would swallow the rows after it.
         lines = csv.reader(file, strict=True)
         try:
             header = _header(path, next(filter(None, lines), []))
@@ -140,7 +140,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _texts(path: Path, number: int, values: Mapping[str, object]) -> dict[str, str]:
-    """Cells as text, as a CSV file would have them; nothing where there is no value."""
+    """Cells as text, as in a CSV file; empty if there is no value."""
     found = {}
     for name, value in zip(_header(path, list(values)), values.values(), strict=True):
         if value is None or (isinstance(value, float) and math.isnan(value)):

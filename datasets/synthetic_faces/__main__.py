@@ -1,6 +1,6 @@
 """Write rendered people as pictures: `python -m deepfidelity_datasets.synthetic_faces FOLDER 400`.
 
-They are sharp, which photographs of small faces are not. The bundled detector learns from both.
+They are sharp, unlike photographs of small faces. The bundled detector was trained on both.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from deepfidelity_jax.files import require_writable, written_whole
 from deepfidelity_jax.progress import say
 
 SEED = 77
-SIZE, AROUND = 224, 40  # the renderer frames a face as a crop; a face finder wants to see more
+SIZE, AROUND = 224, 40  # the renderer frames a face as a crop; a face finder needs more around it
 
 
 def draw(person: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -31,7 +31,7 @@ def draw(person: int) -> UInt8[np.ndarray, "side side 3"]:
 
 
 def write(folder: Path, count: int) -> int:
-    """Write the first `count` people to a folder, without those that are there already."""
+    """Write the first `count` people to a folder, except those that are already there."""
     if count < 1:
         raise InputError(f"COUNT is {count}: give at least 1")
     require_writable(folder / "rendered_0000.jpg", "FOLDER")
@@ -48,7 +48,7 @@ def write(folder: Path, count: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is that of the other commands."""
+    """Run the command; exit statuses are the same as for the other commands."""
     parser = argparse.ArgumentParser(
         prog="python -m deepfidelity_datasets.synthetic_faces",
         description="Write rendered people as pictures, one of each.",

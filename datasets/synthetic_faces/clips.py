@@ -16,8 +16,8 @@ from deepfidelity_jax.records.source import Face, Produced
 # At a higher strength hardly anyone can see a forgery in faces this small.
 STRONGEST = 0.45
 CLEAN = 0.2  # share of frames that keep their full quality
-FEW = 3  # forgeries of a clip
-NEXT = 4  # the donor of a swap is one of the next so many people
+FEW = 3  # forgeries per clip
+NEXT = 4  # the donor of a swap is one of this many next people
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """As in video_id."""
+        """The name, as in video_id."""
         return f"id{self.identity:03d}_{self.scene}"
 
 
@@ -62,7 +62,7 @@ class Renderer:
         every = list(families.FAMILIES)
         for step in range(FEW):
             family = every[(clip.identity + clip.scene + step * len(every) // FEW) % len(every)]
-            # All frames of a clip are forged in the same way, as by one program.
+            # All frames of a clip are forged in the same way, as a program would.
             draw = rng.integers(2**63)
             forged = []
             for image, points in frames:

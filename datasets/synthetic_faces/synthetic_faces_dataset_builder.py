@@ -1,4 +1,4 @@
-"""synthetic_faces: rendered people and forgeries of them, for trying everything without a download.
+"""synthetic_faces: rendered people and forgeries of them, to try everything without a download.
 
 python run.py --config=configs/demo.py --workdir=DIR --mode=prepare
 """
@@ -21,7 +21,7 @@ from deepfidelity_jax.records.write import Recipe
 
 @dataclass(kw_only=True)
 class SyntheticFacesConfig(tfds.core.BuilderConfig):
-    """The number of people and of clips of each, the shares of the splits, and the recipe."""
+    """The number of people, of clips per person, the shares of the splits, and the recipe."""
 
     identities: int
     clips: int
@@ -33,8 +33,8 @@ class Builder(RecordsBuilder):
     """TFDS builder for rendered faces; no person is in two splits."""
 
     VERSION = tfds.core.Version("1.7.0")
-    # Read where they are there. Before 1.7.0 there were three kinds of forgeries; before 1.6.0
-    # quality was measured without landmarks.
+    # Records of these versions are read if they exist. Before 1.7.0 there were three kinds of
+    # forgeries; before 1.6.0 quality was measured without landmarks.
     SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(version) for version in ("1.6.0", "1.5.0")]
     OPTIONS = ("identities", "clips", "splits")
 

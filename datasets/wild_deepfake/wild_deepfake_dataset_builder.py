@@ -22,7 +22,7 @@ class Builder(BenchmarkBuilder):
     """TFDS builder for WildDeepfake."""
 
     VERSION = tfds.core.Version("1.1.0")
-    # Measured without the faces' landmarks; read where they are there.
+    # Records of these versions, measured without landmarks, are read if they exist.
     SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version("1.0.0")]
     OPTIONS = ("manual_dir", "splits", "incomplete", "beam")
 

@@ -26,16 +26,16 @@ from deepfidelity_jax.statistics.ranking import auc
 
 REPLICATES, SEED = 2000, 0
 SURE = 0.05  # a corrected p-value below this is a win
-SHOWN = 5  # of the rows that a file lacks
+SHOWN = 5  # missing rows of a file that are shown
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
     """The rows that all files have.
 
-    row: of each file the row of each common row. video: number of the video of each; None if no
-    file names videos. lacking: for each file, rows that others have and it lacks. keys: the columns
-    that rows were matched by.
+    row: for each file, its row number of each common row. video: the video number of each common
+    row; None if no file names videos. lacking: for each file, rows that others have and it lacks.
+    keys: the columns by which rows were matched.
     """
 
     row: list[np.ndarray]
@@ -47,7 +47,7 @@ class Matched:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result. matching: an entry a file; levels: for each level its files, pairs and groups."""
+    """The result. matching: one entry per file. levels: files, pairs and groups of each level."""
 
     matching: list[dict]
     keys: tuple[str, ...]
@@ -59,8 +59,8 @@ def match(files: Sequence[Scores]) -> Matched:
     """Match the rows of all files, by path and by video_id and frame where all files have them.
 
     Raises:
-      InputError: rows of a file cannot be told apart, files disagree on a label or a video, none of
-        the rows is in all files, or these have one class only.
+      InputError: rows of a file cannot be told apart, files disagree on a label or a video, no row
+        is in all files, or the common rows have only one class.
     """
     keys = tuple(k for k in ("path", "video_id", "frame") if all(k in f.columns for f in files))
     numbers = []
@@ -216,7 +216,7 @@ def _level(files, label, scores, cluster, members, name: str) -> dict:
     for column, group in members.items():
         for file, score in zip(files, scores, strict=True):
             level = Level(label, score, cluster)
-            # Turned files have their threshold turned, too; a score right at it is fake there.
+            # Files with negated scores get a negated threshold; there, a score at it is fake.
             limit = file.threshold
             if limit is not None and file.high == "fake":
                 limit = float(np.nextafter(-limit, np.inf))

@@ -1,7 +1,7 @@
 """Prediction files: ours, or any CSV with the columns path, label and score.
 
-Nothing is guessed about a file that is not ours: the user says which class a high score means, and
-which class the label 1 is.
+Nothing is guessed about other CSV files: the user says which class a high score means, and which
+class the label 1 is.
 """
 
 import csv
@@ -19,23 +19,23 @@ from deepfidelity_jax.quality.table import normal, parse_number
 from deepfidelity_jax.scoring.table import GROUP, Predictions, read_groups
 
 NEEDED = ("path", "label", "score")
-OURS = "fidelity"  # the column that tells our files
+OURS = "fidelity"  # the column that identifies our files
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of one file, turned so that high is real.
+    """The scores of one file, negated if necessary so that high is real.
 
     Attributes:
       name: the file, as the user gave it.
-      columns: what tells rows apart: path, and video_id and frame where the file has them.
+      columns: the columns that identify rows: path, and video_id and frame if the file has them.
       video: the video of each row; None if the file has no video_id.
       label: 0 fake, 1 real.
       score: high is real.
       high: which class a high score means in the file.
       threshold: the file's own scores at or above this mean `high`; None if it is unknown.
       threshold_from: where the threshold came from, or why there is none.
-      groups: the columns that say which group a face belongs to.
+      groups: the columns that give the group of each face.
       unscored: paths of rows without a score.
     """
 
@@ -51,7 +51,7 @@ class Scores:
     unscored: list[str] = field(default_factory=list)
 
     def calls_real(self, score: Float[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
-        """The verdict on scores that are turned as `score` is."""
+        """Whether each score, in the direction of `score`, is called real."""
         score = np.asarray(score, np.float64)
         return score >= self.threshold if self.high == "real" else ~(-score >= self.threshold)
 
@@ -63,13 +63,13 @@ def read_all(
 
     Args:
       paths: two files or more.
-      high: which class a high score means, of the files that are not ours: one for all of them, or
+      high: which class a high score means in files that are not ours: one value for all of them, or
         one for each.
-      thresholds: of the files that are not ours, likewise; none if they are unknown.
+      thresholds: thresholds of the files that are not ours, likewise; empty if unknown.
       one: which class the label 1 is, in files that write labels as 0 and 1.
 
     Raises:
-      InputError: a file cannot be read, is given twice, or something about it is not told.
+      InputError: a file cannot be read or is given twice, or a needed argument is missing.
     """
     if len(paths) < 2:
         raise InputError(f"compare takes two or more --input=FILE.csv, not {len(paths)}")

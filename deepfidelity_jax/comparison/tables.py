@@ -163,7 +163,7 @@ def _escape(text: str) -> str:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Every figure in a row of its own, with all digits."""
+    """All tables as CSV, one figure per row, with all digits."""
     file = io.StringIO()
     writer = csv.DictWriter(file, CSV_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

@@ -1,6 +1,6 @@
 """From a workdir to verdicts.
 
 `load` gives the `Detector` in a workdir, and `predict` turns an image or a video into a verdict.
-`finding` finds the faces of many files, `lines` writes their verdicts so that an interrupted
-command can resume, and `cluster` predicts with Apache Beam. `bundled` packs a trained workdir.
+`finding` finds the faces in many files, `lines` writes verdicts so that an interrupted command can
+resume, and `cluster` predicts with Apache Beam. `bundled` packs a trained workdir.
 """

@@ -1,11 +1,11 @@
-"""The detector that comes with the package, and how a trained workdir is packed into such a folder.
+"""The detector that comes with the package, and packing a trained workdir into such a folder.
 
     config.json        the configuration it was trained with, without paths, and what hubs read
-    model.safetensors  the averaged weights by their path; BatchNorm's statistics are float32
+    model.safetensors  the averaged weights by path; BatchNorm statistics are float32
     fidelity.npz       regressor and calibration
-    training_pictures.json  digests of the pictures it was trained on, which are no test for it
-    yunet.onnx         YuNet, if the faces are found by it
-    MODEL_CARD.md      data, figures and limits; README.md where it is a hub's folder
+    training_pictures.json  digests of the training pictures, which must not be used to test it
+    yunet.onnx         YuNet, if it finds the faces
+    MODEL_CARD.md      data, figures and limits; README.md in a folder for a hub
 
 python -m deepfidelity_jax.detector.bundled WORKDIR FOLDER
 """
@@ -37,7 +37,7 @@ CARDS = ("README.md", "MODEL_CARD.md")
 
 
 def folder() -> Path:
-    """Where the detector lies in the installed package."""
+    """The folder of the detector in the installed package."""
     return packed.BUNDLED
 
 
@@ -62,8 +62,8 @@ def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
 def pack(source: Path, place: Path, dtype: str = "float16") -> None:
     """Write the detector in `source`, a workdir or a packed folder, to the folder `place`.
 
-    The heads that only training uses are left out. `dtype` is that of the parameters. InputError if
-    the detector is not fitted.
+    Heads that only training uses are left out. `dtype` is the dtype of the parameters. InputError
+    if the detector is not fitted.
     """
     config, variables, step = read(source) if holds(source) else trained.read_trained(source)
     if not (source / FITTED).is_file():
@@ -71,7 +71,7 @@ def pack(source: Path, place: Path, dtype: str = "float16") -> None:
     paths = [name for name, option in OPTIONS.items() if option.path]
     weights = Path(config.quality.weights).name
     config.update_from_flattened_dict(dict.fromkeys(paths, ""))
-    config.quality.weights = weights  # looked for beside the detector, and told by its digest
+    config.quality.weights = weights  # searched for beside the detector, recognised by its digest
     config.train.mask_weight = 0.0
     flat = {"/".join(path): np.asarray(x) for path, x in flatten_dict(variables).items()}
     kept = {

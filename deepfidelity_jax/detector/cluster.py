@@ -1,8 +1,8 @@
 """Prediction on a cluster, as an Apache Beam pipeline; `records/beam.py` lists runners.
 
 The machines share a folder that holds the inputs, the workdir and the output. Each verdict is kept
-in a file of its own beside the output, so that a killed command continues with the files that have
-none. The lines are then written in order, and equal those of a single machine.
+in its own file beside the output, so that a killed command continues with the inputs that have no
+verdict yet. The lines are then written in order, and equal those of a single machine.
 """
 
 import json
@@ -38,7 +38,7 @@ class Predict(beam.DoFn):
         self.detector.faces = self.faces
 
     def process(self, given: Input):
-        """Yields the name of the file once its verdict is kept."""
+        """Yield the name of the file once its verdict is kept."""
         found = find(given, self.faces, self.detector.measure)
         (examined,) = examine_found(self.detector, [(given, found)])
         path = verdict_path(self.folder, given, self.detector.fingerprint)
@@ -55,12 +55,12 @@ def predict_on_cluster(
     Args:
       detector: the `Detector` in `workdir`, with the face settings to use.
       inputs: the files.
-      workdir: where the workers load the detector; empty for the one in the package.
+      workdir: where the workers load the detector from; empty for the bundled one.
       folder: where verdicts are kept; the caller removes it.
       options: Beam's own.
 
     Yields:
-      Each prediction; None for a file that is no photograph or video.
+      Each prediction; None for a file that is not a photograph or video.
     """
     folder.mkdir(exist_ok=True)
     made_by = detector.fingerprint
@@ -80,5 +80,5 @@ def predict_on_cluster(
 
 
 def verdict_path(folder: Path, given: Input, detector: str) -> Path:
-    """The file of an input's verdict by a detector; another one once the input has changed."""
+    """The file of a detector's verdict on an input; a new path if the input has changed."""
     return folder / f"{fingerprint(detector, given.name, stamp(given.path))}.json"

@@ -1,6 +1,6 @@
-"""Which files to predict, and whose faces are in them. Needs no network.
+"""Which files to predict, and the people in them. Needs no neural network of the detector.
 
-`list_inputs` lists the files, `find` opens one, `find_all` many of them in processes of their own.
+`list_inputs` lists the files, `find` opens one, `find_all` opens many, in separate processes.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from deepfidelity_jax.images import formats, media
 from deepfidelity_jax.quality.measure import Measure
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MANY = 64  # files from which processes of their own are worth starting
+MANY = 64  # number of files from which separate processes are worth starting
 AHEAD = 4  # files per process that are found before they are scored
 
 
@@ -38,7 +38,7 @@ class Input:
       path: the file.
       named: the user named it; otherwise it was found in a folder.
       reason: why it cannot be read, if that is known without opening it.
-      shown: what its line calls it, if not by its path.
+      shown: its name in the output, if not its path.
     """
 
     path: Path
@@ -48,21 +48,21 @@ class Input:
 
     @property
     def name(self) -> str:
-        """What its line calls it."""
+        """Its name in the output."""
         return self.shown or str(self.path)
 
 
 def list_inputs(
     given: Sequence[str], stack: contextlib.ExitStack | None = None
 ) -> tuple[list[Input], int]:
-    """The files to predict: those named, and all below a named folder. None is opened.
+    """The files to predict: named files, and all files below named folders. None is opened.
 
     Args:
-      given: paths; STDIN is what standard input holds.
-      stack: takes what must outlive the call: the copy of standard input.
+      given: paths; STDIN stands for the content of standard input.
+      stack: closes the copy of standard input, which outlives this call.
 
     Returns:
-      Each file once; and how many were left out because they are hidden.
+      Each file once; and how many hidden files were left out.
 
     Raises:
       InputError: a path does not exist, or a folder has no image or video.
@@ -93,15 +93,15 @@ def list_inputs(
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a file, before the network has seen it.
+    """What was found in a file, before the network has scored it.
 
     Attributes:
       stamp: `stamp` of the file.
       people: their crops, the most prominent person first.
-      frames: how many were read.
+      frames: how many frames were read.
       note: what the user should know, or why there are no people.
       status: the verdict if there are no people.
-      qualities: of each person's crops; None if only the detector can measure them.
+      qualities: quality of each person's crops; None if only the detector can measure it.
       is_no_media: the file is neither a photograph nor a video.
     """
 
@@ -144,14 +144,14 @@ def find(given: Input, settings: FaceSettings, measure: Measure | None = None) -
 
 
 def count_workers(files: int) -> int:
-    """How many processes `find_all` should use: it takes a second to start one."""
+    """How many processes `find_all` should use: starting one takes a second."""
     return hosts.count_cores() if files >= MANY else 1
 
 
 def find_all(
     inputs: Sequence[Input], settings: FaceSettings, measure: Measure | None, workers: int
 ) -> Generator[Found, None, None]:
-    """`find` for many files, in their order; a file that crashes its process costs only itself."""
+    """`find` for many files, in order; only the file itself is lost if it crashes its process."""
     if workers == 1:
         yield from (find(given, settings, measure) for given in inputs)
         return
@@ -162,7 +162,7 @@ def find_all(
                 yield found
                 done += 1
         except BrokenProcessPool:
-            # Any of those in progress may be to blame. Each is tried again alone.
+            # Any file in progress may have crashed the pool. Try each again alone.
             for given in inputs[done : done + AHEAD * workers]:
                 try:
                     (found,) = _in_pool([given], settings, measure, 1)
@@ -189,7 +189,7 @@ def _in_pool(
 
 
 def stamp(path: Path) -> dict[str, int | str | None]:
-    """Size of a file, and when it was last written; None if it is no regular file."""
+    """Size of a file, and when it was last written; None if it is not a regular file."""
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode):

@@ -1,7 +1,7 @@
-"""The output of `--mode=predict`: one line per input, which an interrupted command can go on from.
+"""The output of `--mode=predict`: one line per input, from which an interrupted command resumes.
 
-Each line says which detector made it, and the size and time of the file it is about. The output
-file alone therefore tells which lines are still valid.
+Each line names the detector, and the size and modification time of the input. So the output file
+is all that is needed to tell which lines are still valid.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ COLUMNS = (
     "input", "status", "fidelity", "p_fake", "threshold", "frames", "people", "note", "detector",
     "bytes", "modified",
 )  # fmt: skip
-COLOURS = {"real": 32, "fake": 31}  # green and red; all else yellow
+COLOURS = {"real": 32, "fake": 31}  # green and red; every other status is yellow
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line in the output file: where it is, and what tells whether it is still valid."""
+    """A line in the output file: its position, and what shows whether it is still valid."""
 
     start: int
     end: int
@@ -44,8 +44,8 @@ class Line:
 class Lines:
     """Where predictions are written, stdout or a file; a context manager.
 
-    A file that ends in `.csv` gets a header and COLUMNS, any other JSON. Output that is no regular
-    file, such as a pipe, is only written to.
+    A file that ends in `.csv` gets a header and COLUMNS, any other gets JSON. Output that is not a
+    regular file, such as a pipe, is only written to.
 
     Attributes:
       kept: status of each input whose line `resume` kept.
@@ -92,7 +92,7 @@ class Lines:
         self._file.close()
 
     def _read(self) -> None:
-        """Find the lines in the file. Half a line at the end, from a killed command, is ignored."""
+        """Find the lines in the file. A partial last line, from a killed command, is ignored."""
         header = self._header()
         with open(self._path, "rb") as file:
             for number, (start, content, whole) in enumerate(_split(file, self._csv), 1):
@@ -151,14 +151,14 @@ class Lines:
             self._rewrite()
 
     def _read_again(self, given: Input, line: Line, detector) -> bytes:
-        """The line of a file that could not be read, as it would be now."""
-        # In a process of its own if it has crashed one: it would crash this one.
+        """The line that an unreadable file would get now."""
+        # If the file crashed a process before, read it in a separate process.
         workers = 2 if CRASHED.encode() in self._at(line) else 1
         (found,) = examine_all(detector, [replace(given, named=True)], workers)
         return self._encode(found.prediction)
 
     def _rewrite(self) -> None:
-        """Remove dropped lines, and half a line at the end, from the file."""
+        """Remove dropped lines and a partial last line from the file."""
         lines = self._there.values()
         start = len(self._header()) if self._end else 0
         if start + sum(line.end - line.start for line in lines) == self._end:
@@ -178,7 +178,7 @@ class Lines:
         self._file = os.fdopen(descriptor, "wb", 0)
 
     def write(self, prediction: Prediction) -> None:
-        """Add a line. A failed write leaves none of it."""
+        """Add a line. A failed write leaves no part of it."""
         if self._path is None:
             print(_coloured(prediction), flush=True)
             return

@@ -34,14 +34,14 @@ from deepfidelity_jax.quality.measure import BY_NETWORK, NO_EYES, Measure, find_
 from deepfidelity_jax.training import checkpoint, sharding, trained
 from deepfidelity_jax.weight_files import packed
 
-# Every batch is padded to one of these sizes, so that nothing else is ever compiled.
+# Every batch is padded to one of these sizes, so that only these are ever compiled.
 BATCH_SIZES = (1, 8, 64)
 
 Images = UInt8[np.ndarray, "n h w 3"]
 
 
 class Detector:
-    """A network with averaged weights, and its regressor once that is fitted. `load` makes one.
+    """A network with averaged weights, and its regressor once it is fitted. `load` makes one.
 
     Attributes:
       config: the config it was trained with.
@@ -49,7 +49,7 @@ class Detector:
       faces: how faces are found and cropped.
       fidelity_model: regressor and calibration; None before the fit stage.
       folder: where it was loaded from; None if it was made in memory.
-      network, variables: the network in its form for inference.
+      network, variables: the network in its inference form.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Detector:
         return other
 
     def on_all_devices(self) -> "Detector":
-        """The same detector with its batches split over all devices of this process."""
+        """The same detector, with batches split over all devices of this process."""
         spread = copy.copy(self)
         spread._mesh = sharding.local_mesh(BATCH_SIZES[1])
         spread.variables, spread._regressor = jax.device_put(
@@ -90,7 +90,7 @@ class Detector:
         return spread
 
     def features(self, images: Images) -> Float32[np.ndarray, "n d"]:
-        """Mean over tokens + 0.5 * max over tokens: what the regressor is fitted on."""
+        """Mean over tokens + 0.5 * max over tokens, on which the regressor is fitted."""
         return self.features_of_prepared(self.prepare(images))
 
     def features_of_prepared(
@@ -102,7 +102,7 @@ class Detector:
     def features_and_answers(
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n h"]]:
-        """What a regressor can take: features, and the fidelity by each head, `Outputs.answers`."""
+        """The inputs of a regressor: features, and the heads' fidelities (`Outputs.answers`)."""
         return self._batched(prepared, lambda x: self._forward(x)[:2])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
@@ -127,7 +127,7 @@ class Detector:
         )
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        """Probability of a fake from fidelity, if real and fake are equally likely a priori."""
+        """Probability of a fake given fidelity, with real and fake equally likely a priori."""
         return calibration.p_fake(self._require_fitted().calibration, scores)
 
     def quality(
@@ -136,7 +136,7 @@ class Detector:
         """Quality of encoded crops, by the measure that was used for the training faces.
 
         Returns:
-          Raw quality of each crop, NaN if it cannot be measured; and the reason, if any is NaN.
+          Raw quality of each crop, NaN where it cannot be measured; and the reason for any NaN.
         """
         own = self._noted_measure
         if self.measure:
@@ -148,14 +148,14 @@ class Detector:
                 found = measure(images, landmarks)
                 return found, "" if np.isfinite(found).all() else NO_EYES
         elif own.name == "csv":
-            reason = "that of the training faces came from a table"
+            reason = "the quality of the training faces came from a table"
         else:
-            reason = "that of the training faces was not measured"
+            reason = "the quality of the training faces was not measured"
         return np.full(len(images), np.nan), reason
 
     @property
     def measure(self) -> Measure | None:
-        """The quality measure of the training faces, if it needs nothing but the picture."""
+        """The quality measure of the training faces, if it needs only the picture."""
         return self._noted_measure if self._noted_measure.can_remeasure else None
 
     @property
@@ -166,7 +166,7 @@ class Detector:
 
     @cached_property
     def _network_measure(self) -> tuple[Callable | None, str]:
-        """The measure that needs a network, read on first use; or None and the reason."""
+        """The measure that needs a network, loaded on first use; or None and the reason."""
         if self._noted_measure.name == "trace":
             try:
                 return self._noted_measure.load_network(), ""
@@ -180,7 +180,7 @@ class Detector:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies what a prediction depends on besides the file: weights, regressor, faces."""
+        """Digest of what a prediction depends on besides the file: weights, regressor, faces."""
         own = self.faces.to_dict()
         if Path(own["yunet"]).is_file():
             own["yunet"] = digest(own["yunet"])
@@ -188,7 +188,7 @@ class Detector:
 
     @property
     def threshold(self) -> float:
-        """Fidelity at and above which a face is real. InputError if there is no regressor."""
+        """The fidelity from which a face counts as real. InputError if there is no regressor."""
         return self._require_fitted().calibration.threshold
 
     def _require_fitted(self) -> stored.FidelityModel:
@@ -201,7 +201,7 @@ class Detector:
         return predict(self, Path(path))
 
     def prepare(self, images: Images) -> UInt8[np.ndarray, "n s s 3"]:
-        """Crops of any size as the network takes them: the central part, resized to its input."""
+        """Crops of any size as network input: the central part, resized."""
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise InputError(
                 f"images are {images.dtype} {list(images.shape)}: give uint8 [N, H, W, 3] in RGB"
@@ -233,7 +233,7 @@ class Detector:
         return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
 
-# Compiled once for each network, however many detectors have it.
+# Compiled once for each network, even if several detectors share it.
 
 
 @partial(jax.jit, static_argnames="network")
@@ -253,9 +253,9 @@ _fold = jax.jit(fold, static_argnames="config")
 def load(workdir: str | Path | None = None) -> Detector:
     """The detector in a workdir, with the weights that did best on validation.
 
-    Also takes a folder that `--mode=export` wrote; without any, it is the one that comes with the
-    package. Works on any platform and needs no dataset. Raises InputError if the folder is no
-    workdir, is not trained, or is damaged.
+    Also takes a folder that `--mode=export` wrote; without a folder, loads the detector that comes
+    with the package. Works on any platform and needs no dataset. Raises InputError if the folder is
+    not a workdir, is not trained, or is damaged.
     """
     workdir = bundled.folder() if workdir is None else Path(workdir)
     path, yunet = workdir / bundled.FITTED, workdir / bundled.FINDER

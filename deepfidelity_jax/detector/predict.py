@@ -1,7 +1,7 @@
-"""From the faces in a file to a verdict: every person is scored, alone and over all frames.
+"""From the faces in a file to a verdict: each person is scored separately, over all frames.
 
-`predict` takes one file; `examine` keeps what its verdict was made from, `examine_all` does so for
-many, and `write_all` writes their lines. The input as a whole gets the worst verdict of its people.
+`predict` takes one file; `examine` also keeps the evidence for its verdict, `examine_all` does so
+for many files, and `write_all` writes their lines. An input gets the worst verdict of its people.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.images import pictures
 
 AT_ONCE = 8  # faces scored in one call of the network, never fewer or more
-SMALLEST_FACE = 32  # pixels of the face's box; fewer show no trace of a forgery
+SMALLEST_FACE = 32  # side of the face's box in pixels; smaller faces show no trace of a forgery
 STATUSES = ("real", "fake", "uncertain", "no face", "unreadable")
 WORST_FIRST = ("fake", "uncertain", "real")
 
@@ -40,7 +40,7 @@ class PersonScore:
       spread: standard deviation of fidelity over the frames.
       frames: how many frames were scored.
       bbox: x, y, width, height in pixels where the face is largest.
-      time: when that is, in seconds.
+      time: the time of `bbox` in the video, in seconds.
     """
 
     person: int
@@ -60,15 +60,15 @@ class Prediction:
     Attributes:
       input: its path.
       status: one of STATUSES.
-      fidelity: that of the person who decides; None if nothing could be scored.
-      p_fake: the same.
+      fidelity: of the person who decides the verdict; None if nothing could be scored.
+      p_fake: of the same person.
       threshold: fidelity at and above which a person is real.
       frames: sampled frames that could be read.
       faces: the people.
       note: why there is no score, or no quality.
-      detector: `Detector.fingerprint`. It and the next two tell whether the line is still valid.
+      detector: `Detector.fingerprint`. It and the next two show whether the line is still valid.
       bytes: size of the file when it was read; None if there is no file.
-      modified: when it was last written, in UTC.
+      modified: when the file was last written, in UTC.
     """
 
     input: str
@@ -84,7 +84,7 @@ class Prediction:
     modified: str | None = None
 
     def to_dict(self) -> dict:
-        """The line as plain values that strict JSON can hold."""
+        """The line as values that strict JSON can hold."""
         return _rounded(asdict(self))
 
     def to_json(self) -> str:
@@ -94,12 +94,12 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What one person's score was made from, frame by frame.
+    """The data behind one person's score, frame by frame.
 
     Attributes:
       crops: the faces, in the order of the frames.
-      fidelity: of each.
-      quality: of each; NaN where it is not measured.
+      fidelity: of each face.
+      quality: of each face; NaN where it is not measured.
     """
 
     crops: tuple[Crop, ...]
@@ -109,12 +109,12 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """A prediction, and what it was made from.
+    """A prediction, and the evidence for it.
 
     Attributes:
       prediction: the verdict on the input.
       evidence: of each person in `prediction.faces`, in that order.
-      decides: index of the person whose verdict is that of the input; None if there is nobody.
+      decides: index of the person whose verdict the input gets; None if there is nobody.
     """
 
     prediction: Prediction
@@ -124,7 +124,7 @@ class Examination:
 
 @dataclass
 class Counts:
-    """Inputs by status, and files that are no image or video by extension."""
+    """Counts of inputs by status, and of files that are not images or videos by extension."""
 
     statuses: Counter = field(default_factory=Counter)
     left_out: Counter = field(default_factory=Counter)
@@ -149,15 +149,15 @@ class Counts:
 def examine_all(
     detector, inputs: Sequence[Input], workers: int = 1
 ) -> Generator[Examination | None, None, None]:
-    """The verdicts on many files, in their order, and what they were made from.
+    """The verdicts on many files, in order, and the evidence for them.
 
     Args:
       detector: a `Detector`.
       inputs: the files.
-      workers: number of processes that find faces; with 1 this process does.
+      workers: number of processes that find faces; 1 uses this process.
 
     Yields:
-      An examination; None for a file that was found in a folder and is no photograph or video.
+      An examination; None for a file that was found in a folder and is not a photograph or video.
     """
     waiting: list[tuple[Input, Found]] = []
     with contextlib.closing(find_all(inputs, detector.faces, detector.measure, workers)) as stream:
@@ -175,8 +175,8 @@ def write_all(inputs: Sequence[Input], todo: Sequence[Input], predictions, lines
 
     Args:
       inputs: the files, in order.
-      todo: those that were predicted now.
-      predictions: of these, in their order; None for a file that is no photograph or video.
+      todo: the files predicted now.
+      predictions: of `todo`, in order; None for a file that is not a photograph or video.
       lines: a `Lines`.
       progress: a `Progress` that counts the inputs.
 
@@ -203,17 +203,17 @@ def write_all(inputs: Sequence[Input], todo: Sequence[Input], predictions, lines
 
 
 def predict(detector, path: Path, reason: str = "") -> Prediction:
-    """Find and score every person in one image or video; the arguments are those of `examine`."""
+    """Find and score every person in one image or video; arguments as for `examine`."""
     return examine(detector, path, reason).prediction
 
 
 def examine(detector, path: Path, reason: str = "") -> Examination:
-    """`predict`, with what each person's score was made from.
+    """`predict`, with the evidence for each person's score.
 
     Args:
       detector: a `Detector`.
       path: the file.
-      reason: why it cannot be read, if that is known.
+      reason: why the file cannot be read, if that is known.
     """
     given = Input(Path(path), named=True, reason=reason)
     found = find(given, detector.faces, detector.measure)
@@ -226,7 +226,7 @@ def examine_found(detector, founds: Sequence[tuple[Input, Found]]) -> list[Exami
 
     Args:
       detector: a `Detector`.
-      founds: files, and what was found in each.
+      founds: pairs of a file and what was found in it.
     """
     scores = iter(score(detector, [crop for _, found in founds for crop in found.crops]))
     examinations: list[Examination | None] = []
@@ -240,7 +240,7 @@ def examine_found(detector, founds: Sequence[tuple[Input, Found]]) -> list[Exami
 
 
 def score(detector, crops: Sequence[Crop]) -> Float64[np.ndarray, "n"]:
-    """Fidelity of encoded crops, AT_ONCE at a time: none depends on what it is scored with."""
+    """Fidelity of encoded crops, AT_ONCE at a time, so that no score depends on other crops."""
     # The crops are encoded as JPEG and decoded again, as recorded faces are.
     images = [pictures.decode_image(crop.image) for crop in crops]
     found = []
@@ -272,8 +272,8 @@ def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
             notes.append(note)
     fitted = detector.fidelity_model
     verdicts = [decide(fitted.calibration, fitted.scale, person) for person in people]
-    # Faces that cannot be judged are set aside if others can be: a face in the background neither
-    # hides a fake nor puts a portrait in doubt.
+    # Faces that cannot be judged are ignored if others can be: a face in the background must not
+    # hide a fake or make the verdict on a portrait uncertain.
     judged = [i for i, verdict in enumerate(verdicts) if verdict.judged] or range(len(people))
     if aside := len(people) - len(judged):
         notes.append(f"{aside} of {len(people)} faces are too small or too poor to judge")
@@ -314,7 +314,7 @@ def decide(calibration: Calibration, scale: FidelityScale | None, person: Person
     if reason:
         return Verdict("uncertain", reason, judged=False)
     if verdict == "uncertain":
-        reason = f"uncertain: below the threshold, but fakes are below {limit:.4f}"
+        reason = f"uncertain: below the threshold, but not below the limit for fakes, {limit:.4f}"
     return Verdict(verdict, reason)
 
 

@@ -1,4 +1,4 @@
-"""Several runs for one answer. Each run is an ordinary one in its own workdir.
+"""Experiments of several runs, each an ordinary run in its own workdir.
 
 `leave_one_out` trains once without each forgery method, `ablation` over a grid of options, with its
 `ablation_table`. `verification` repeats a run and compares. `robustness` degrades the test faces,

@@ -1,9 +1,9 @@
 """A grid of options: one run for each combination of levels and each seed, and one table.
 
-`config.ablate` has the factors, each with named levels and the options that a level sets, and the
-seeds. The first level of every factor makes the base, with which the others are compared in pairs:
-same seed, same test faces. Each cell is an ordinary run in WORKDIR/cells/NAME/seed_N; all share
-their records, and cells that differ only in the regressor or in scoring share a training.
+`config.ablate` has the seeds and the factors, each with named levels and the options that each
+level sets. The first levels of all factors form the base, with which the other cells are compared
+in pairs: same seed, same test faces. Each cell is an ordinary run in WORKDIR/cells/NAME/seed_N. All
+cells share the records, and cells that differ only in the regressor or scoring share a training.
 """
 
 import copy
@@ -29,7 +29,7 @@ from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.workdir import Stages, flatten, held, keep_programs, write_json
 
-# Options that training does not read.
+# Options that do not affect training.
 AFTER_TRAINING = (
     "eval.", "fidelity.C", "fidelity.epsilon", "fidelity.gamma", "fidelity.balance",
     "fidelity.tune", "fidelity.regressor", "fidelity.calibration",
@@ -40,8 +40,8 @@ AFTER_TRAINING = (
 class Cell:
     """One combination of levels with one seed.
 
-    name: the levels that differ from the base, or 'base'. changed: its options, by dotted name.
-    config: of its run. place: its workdir.
+    name: the levels that differ from the base, or 'base'. changed: the options it sets, by dotted
+    name. config: the config of its run. place: its workdir.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def training(self) -> str:
-        """The same for cells that share a training."""
+        """A key that is equal for cells that share a training."""
         options = flatten(json.loads(self.config.to_json()))
         return fingerprint(
             sorted((k, v) for k, v in options.items() if not k.startswith(AFTER_TRAINING))
@@ -68,14 +68,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
       InputError: the grid is wrong, or a cell cannot be run.
     """
     cells = plan(config, workdir)
-    for cell in cells:  # before hours of training
+    for cell in cells:  # check before hours of training
         pipeline.check_place(cell.config, cell.place, "run")
         checks.require_same(cell.place, cell.config)
     keep_programs(workdir)
     trained: dict[str, Cell] = {}
     for number, cell in enumerate(cells, start=1):
         say(f"run {number} of {len(cells)}: {cell.name}, seed {cell.seed}")
-        with held(cell.place, wait=True):  # its own command may still run
+        with held(cell.place, wait=True):  # the cell's own command may still be running
             if cell.training in trained:
                 share_training(trained[cell.training].place, cell.place)
             pipeline.run(cell.config, cell.place)
@@ -96,8 +96,8 @@ def list_commands(
 ) -> Iterator[str]:
     """One shell command for each training of the grid, for any scheduler.
 
-    The other cells share these trainings; the command of the whole grid runs them, and writes the
-    table. `given`: options of the command line, by dotted name.
+    The other cells share these trainings; the command for the whole grid runs those cells and
+    writes the table. `given`: options from the command line, by dotted name.
     """
     seen = set()
     for cell in plan(config, workdir):
@@ -168,7 +168,7 @@ def share_training(source: Path, place: Path) -> None:
     times = provenance.read_times(source)
     shared = {name: times[name] for name in ("train",) if name in times}
     write_json(place / provenance.TIMES, shared)
-    # Last, as it marks the whole as done.
+    # Last, because it marks the workdir as complete.
     shutil.copytree(source / "checkpoints", partial, copy_function=_link)
     partial.rename(place / "checkpoints")
 
@@ -177,7 +177,7 @@ def read_result(cell: Cell) -> ablation_table.Result:
     """Metrics and predictions of a finished cell."""
     place = cell.place / "eval" / cell.config.data.dataset
     times = provenance.read_times(cell.place)
-    times.pop("prepare", None)  # of records that other cells share
+    times.pop("prepare", None)  # other cells share the records
     return ablation_table.Result(
         cell.name,
         cell.seed,

@@ -1,9 +1,9 @@
-"""The table of an ablation: means over seeds, and paired differences to the base.
+"""The table of an ablation: means over seeds, and paired differences from the base.
 
 A difference compares a cell with the base run of the same seed on the same test faces. Its interval
 and p value come from a bootstrap that draws videos and seeds with replacement. Both runs of a pair
 see the same draws, so that what they share, such as hard videos, cancels out. A video is drawn once
-for all seeds that test it: what a method gains on it by chance, it gains in every seed.
+for all seeds that test it, because a gain on it by chance occurs with every seed.
 """
 
 import csv
@@ -26,7 +26,7 @@ from deepfidelity_jax.statistics.intervals import Sample, draw_clusters, kinds_o
 from deepfidelity_jax.statistics.paired import bootstrap_p, holm
 from deepfidelity_jax.statistics.ranking import auc
 
-# Column, its title, and how it is written.
+# Column, its title, and its number format.
 COLUMNS = {
     "cell": ("Cell", "{}"),
     "seeds": ("Seeds", "{}"),
@@ -52,7 +52,7 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Result:
-    """A finished cell: metrics.json and predictions of the test split, time and memory."""
+    """A finished cell: metrics and predictions of the test split, time and memory."""
 
     name: str
     seed: int
@@ -69,12 +69,12 @@ class Result:
 
 
 def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]]:
-    """One row a cell, the base first; a value that cannot be had is None.
+    """One row per cell, the base first; a value that cannot be computed is None.
 
-    Minutes are the mean of training, fit and evaluation, and memory is the peak in these; a cell
-    that shares a training counts it, too, and none counts the preparation of shared records.
-    `± 95%` is half of Student's interval over seeds, from two seeds on. p values are corrected by
-    Holm for the number of cells.
+    Minutes are the mean total of training, fit and evaluation, and memory is the peak in these. A
+    shared training counts in every cell that shares it; the preparation of shared records counts in
+    none. `± 95%` is half of Student's interval over seeds, for two seeds or more. p values are
+    corrected by Holm's method for the number of cells.
 
     Raises:
       InputError: two runs of a seed were tested on different faces.
@@ -133,25 +133,25 @@ def paired_difference(
     """Mean difference in AUC over pairs, its 95% interval, and the two-sided p value.
 
     Args:
-      pairs: predictions of the base and of the other run, one pair a seed.
+      pairs: predictions of the base and of the other run, one pair per seed.
       level: 'frame' or 'video'.
-      replicates: of the bootstrap; 0 gives no interval.
-      seed: of its draws.
-      videos: of each pair; by default the score of a video is the mean of its frames.
+      replicates: number of bootstrap replicates; 0 gives no interval.
+      seed: seed of the bootstrap.
+      videos: the videos of each pair; by default the score of a video is the mean of its frames.
 
     Returns:
-      Difference, low, high, p; the last three are None without replicates that hold both classes,
-      and all if the runs of a pair make different videos of the frames.
+      Difference, low, high, p. The last three are None without replicates that hold both classes;
+      all four are None if the runs of a pair group frames into videos differently.
 
     Raises:
-      InputError: the two of a pair were tested on different faces.
+      InputError: the two runs of a pair were tested on different faces.
     """
     for base, other in pairs:
         _require_same_faces(base, other)
     videos = videos or [(group_videos(base), group_videos(other)) for base, other in pairs]
     alike = all(np.array_equal(base.of_frame, other.of_frame) for base, other in videos)
     if level == "video" and not alike:
-        return None, None, None, None  # files in one, people in the other
+        return None, None, None, None  # a video is a file in one, a person in the other
     differences = []
     drawn_together = draw_videos(
         [base for base, _ in pairs], [base for base, _ in videos], seed, replicates
@@ -187,7 +187,7 @@ def draw_videos(
 ) -> Iterator[Float[np.ndarray, "r v"]]:
     """How often each video occurs in each replicate, the same in every test set that holds it.
 
-    A video is drawn with what was forged from it. Row 0 is the data.
+    A video is drawn together with what was forged from it. Row 0 is the data itself.
     """
     rows = [zip(t.dataset, t.video_id, t.label, t.path, strict=True) for t in tables]
     names, files = [], []
@@ -206,11 +206,11 @@ def draw_videos(
 
 
 def summarize_methods(results: Sequence[Result]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Mean frame AUC over seeds, of each cell on each method of forgery against all real faces.
+    """Frame AUC of each cell on each forgery method against all real faces, mean over seeds.
 
     Returns:
-      The methods, and one row a cell: `cell`, the AUC by method, and `seeds`; None where a run has
-      no such fakes.
+      The methods, and one row per cell: `cell`, the AUC by method, and `seeds`; None where a run
+      has no such fakes.
     """
     methods = sorted({method for result in results for method in result.metrics["by_method"]})
     rows = []
@@ -232,7 +232,7 @@ def write_methods(methods: Sequence[str], rows: Sequence[dict[str, Any]], path: 
 
 
 def write(rows: Sequence[dict[str, Any]], stem: Path) -> None:
-    """Write STEM.csv with full precision, and STEM.md and STEM.tex (booktabs) rounded."""
+    """Write STEM.csv with full precision, and STEM.md and STEM.tex (booktabs) with rounding."""
     with written_whole(stem.with_suffix(".csv"), "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

@@ -1,8 +1,8 @@
 """Training without each method of forgery in turn, tested on the one left out.
 
-A figure on forgeries of a kind that training has seen says little about others. Here each method is
-kept out of training, validation and the regressor once, and the detector is tested on it, on people
-it has not seen either. One run a method, each in a folder of its own; all share their records.
+A figure on methods seen in training says little about other methods. Here each method is left out
+of training, validation and the regressor once, and the detector is tested on it, on people that it
+has not seen either. Each method has its own run in its own folder; all runs share the records.
 """
 
 import copy
@@ -30,8 +30,8 @@ TABLE = "leave_one_out.csv"
 def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
     """Train without each of `config.leave_one_out`, and write WORKDIR/leave_one_out.csv.
 
-    `A+B` leaves out both in one training, which is quicker and harder. Runs that are finished are
-    not repeated, and one that was stopped goes on.
+    `A+B` leaves out both in one training, which is faster and a harder test. Finished runs are not
+    repeated, and an interrupted run resumes.
 
     Returns:
       The metrics of each run, by the method left out.
@@ -45,7 +45,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
     if len(methods) < 2 or len(set(methods)) < len(methods):
         raise InputError(f"config.leave_one_out is {groups}: name at least two methods, each once")
     plans = {group: plan(config, workdir, group) for group in groups}
-    for group, own in plans.items():  # before hours of training
+    for group, own in plans.items():  # check before hours of training
         place = workdir / f"without_{group}"
         pipeline.check_place(own, place, "run")
         checks.require_same(place, own)
@@ -81,7 +81,7 @@ def plan(config: ConfigDict, workdir: Path, group: str) -> ConfigDict:
 
 
 def write_table(found: dict[str, dict[str, Any]], path: Path) -> None:
-    """One row a method: faces, AUC per frame and video with intervals, share caught."""
+    """One row per method: faces, AUC per frame and video with intervals, share caught."""
     columns = ("left_out", "n_frames", "n_videos", "frame_auc", "low", "high", "video_auc",
                "video_low", "video_high", "fake_frame_acc")  # fmt: skip
     with written_whole(path, "w", encoding="utf-8", newline="") as file:

@@ -1,9 +1,9 @@
 """A trained detector under graded degradations: AUC and false alarms, grade by grade.
 
-The faces of the test split are degraded after they were found and cropped, and judged as `predict`
-does: fake, real or uncertain. Video files that they come from are also encoded again, and the faces
-found again (`source_videos`). The predictions of every grade are kept in WORKDIR/robustness/, and a
-grade that is there is not repeated.
+The test faces are degraded after they have been found and cropped, and judged as in `predict`:
+fake, real or uncertain. The video files that they come from are also encoded again, and the faces
+found again (`source_videos`). The predictions of every grade are kept in WORKDIR/robustness/, and
+finished grades are not repeated.
 """
 
 import csv
@@ -35,7 +35,7 @@ from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.workdir import read_config, write_json
 
-VIDEOS, FRAMES = 200, 4  # at most so many videos of a class, and frames of a video
+VIDEOS, FRAMES = 200, 4  # most videos of a class, and most frames of a video
 PLACE = "robustness"  # in the workdir
 UNTOUCHED = "untouched"
 COLUMNS = (
@@ -47,12 +47,12 @@ COLUMNS = (
 
 
 def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
-    """Score every grade that is not there yet; write table, curves, examples and the report.
+    """Score every grade that is missing; write table, curves, examples and the report.
 
     Args:
       workdir: of a finished run.
-      given: what `cross_dataset.evaluate_folder` takes beside it, to score the user's own files;
-        by default the run's own test split.
+      given: the other arguments of `cross_dataset.evaluate_folder`, to score the user's own files;
+        by default the run's own test split is scored.
 
     Returns:
       The rows of the table; the first one is untouched.
@@ -127,7 +127,7 @@ def choose(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _find_clips(
     workdir: Path, given: tuple | None, folder: Path, records: Sequence[dict[str, Any]]
 ) -> tuple[list[Clip], FaceSettings | None]:
-    """The video files of the records, and how faces were found in them; says what is left out."""
+    """The video files of the records, and their face settings; prints what is left out."""
     if not h264.is_there():
         say(
             "H.264, of faces and of video files, is left out: it needs PyAV, pip install '.[video]'"
@@ -151,14 +151,14 @@ def _find_clips(
         return [], None
     count = sum(len(clip.faces) for clip in clips)
     if count < len(records):
-        say(f"{KIND}: of {count} of the {len(records)} test faces; no video holds the others")
+        say(f"{KIND}: {count} of the {len(records)} test faces; the others are not from a video")
     return clips, builder.builder_config.recipe.faces
 
 
 def degrade(
     records: Sequence[dict[str, Any]], faces: Sequence[Face], kind: str, grade: int
 ) -> list[Face]:
-    """The records' faces after one degradation; grade 0 leaves them as they are."""
+    """The records' faces after one degradation; grade 0 leaves them unchanged."""
     of_video: dict[str, list[int]] = {}
     for row, record in enumerate(records):
         of_video.setdefault(record["video_id"], []).append(row)
@@ -174,7 +174,7 @@ def degrade(
 def score(
     detector: Detector, records: Sequence[dict[str, Any]], images: Sequence[Face], dataset: str
 ) -> Predictions:
-    """Predictions of these images of the records' faces."""
+    """The predictions for `images` of the records' faces."""
     fidelity = controls.compute(detector.fidelity, images) if images else np.zeros(0, np.float32)
     return Predictions(
         path=[record["path"] for record in records],
@@ -192,7 +192,7 @@ def score(
 
 
 def change(faces: Sequence[Face], kind: str, grade: int, video_id: str) -> list[Face]:
-    """The faces of one video after a degradation, encoded and decoded as recorded ones are."""
+    """The faces of one video after a degradation, encoded and decoded like recorded faces."""
     if grade == 0:
         return list(faces)
     own = DEGRADATIONS[kind]
@@ -206,7 +206,7 @@ def summarize(
 ) -> dict[str, Any]:
     """One row of the table, from the predictions of a grade.
 
-    False alarms are real faces whose verdict is fake, caught are fakes whose verdict is.
+    False alarms are real faces whose verdict is fake; caught are fakes whose verdict is fake.
     """
     table = Predictions.read_csv(path)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
@@ -306,7 +306,7 @@ def _available() -> list[str]:
 
 
 def _start(place: Path, stamp: str) -> None:
-    """Forget predictions of another detector or of other records."""
+    """Remove predictions of another detector or of other records."""
     mark = place / "made_from.json"
     if not mark.exists() or mark.read_text(encoding="utf-8").strip() != f'"{stamp}"':
         for path in place.glob("*.csv"):

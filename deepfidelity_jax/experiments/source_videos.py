@@ -1,8 +1,8 @@
 """H.264 recompression of the video files that test faces come from.
 
-A file is encoded again as a whole, at a constant rate factor, and its faces are found again as they
-were for the records. A face is known by its frame and its place there; one that is not found again
-is counted, not scored.
+A whole file is encoded again at a constant rate factor, and its faces are found again as they were
+for the records. A face is identified by its frame and its position there. Faces that are not found
+again are counted, not scored.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from deepfidelity_jax.records.staging import stage, staged, staged_path
 
 KIND = "H.264 of the video"
 STRENGTHS, WORDS = DEGRADATIONS["H.264"].strengths, DEGRADATIONS["H.264"].words
-SAME = 0.3  # least overlap (intersection over union) of a face with itself, found again
+SAME = 0.3  # least overlap (intersection over union) of the same face when found again
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Clip:
 
 
 def list_clips(sources: Sequence[Any], records: Sequence[dict[str, Any]]) -> list[Clip]:
-    """The sources that are video files, with the faces among `records` that are in them.
+    """The sources that are video files, with the faces from `records` that are in them.
 
-    Not those forged after they were cropped: there is no video of these.
+    Faces that were forged after cropping are left out, as no video contains them.
     """
     files = {source.name: source for source in sources if not getattr(source, "frames", ())}
     found: dict[str, list[tuple]] = {}
@@ -67,8 +67,8 @@ def _is_video(path: str) -> bool:
 class Recompression:
     """Turns a clip into its faces after recompression; picklable, for worker processes.
 
-    settings: how faces are found and cut. crf: the constant rate factor. folder: for the video
-    while it is needed.
+    settings: how faces are found and cut. crf: the constant rate factor. folder: holds the
+    recompressed video while it is needed.
     """
 
     settings: FaceSettings
@@ -76,7 +76,7 @@ class Recompression:
     folder: Path
 
     def __call__(self, clip: Clip) -> Produced:
-        """The faces that are found again; if the file is damaged none, and the reason."""
+        """The faces that are found again; no faces, and the reason, if the file is damaged."""
         video = staged_path(self.folder, clip).with_suffix(".mp4")
         try:
             h264.recompress_video(clip.path, video, self.crf)
@@ -105,9 +105,9 @@ def overlap(a: Float[np.ndarray, "4"], b: Float[np.ndarray, "4"]) -> float:
 def recompress(
     clips: Sequence[Clip], settings: FaceSettings, grade: int, folder: Path
 ) -> dict[tuple[str, int], bytes]:
-    """The encoded face of each (video_id, frame) that is found again, after one grade.
+    """The encoded face of each (video_id, frame) that is found again, at one grade.
 
-    Each video's faces are kept in `folder`, so that a killed run goes on; `forget` removes them.
+    Each video's faces are kept in `folder`, so that a killed run can resume; `forget` removes them.
     """
     produce = Recompression(settings, STRENGTHS[grade - 1], folder)
     seen = stage(clips, produce, folder, unit=f"videos at {WORDS.format(STRENGTHS[grade - 1])}")
@@ -118,5 +118,5 @@ def recompress(
 
 
 def forget(folder: Path) -> None:
-    """Remove what a grade has kept."""
+    """Remove the faces kept for a grade."""
     shutil.rmtree(folder, ignore_errors=True)

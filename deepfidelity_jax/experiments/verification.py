@@ -1,4 +1,4 @@
-"""Repeat a finished run from the start, and say what differs."""
+"""Repeat a finished run from the start, and report what differs."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.workdir import flatten, read_config, write_json
 
-# What may differ without being a difference of the run.
+# Entries whose differences are only noted.
 CIRCUMSTANCES = ("versions", "hardware")
 REPORT = "report/verify.json"  # in the workdir
 
@@ -22,12 +22,12 @@ REPORT = "report/verify.json"  # in the workdir
 def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
     """Run everything again in WORKDIR/verify and compare with report/run.json.
 
-    Preparation, training, fit and evaluation are repeated. An interrupted repetition goes on.
-    WORKDIR/verify is removed at the end, and report/verify.json says what was found.
+    Preparation, training, fit and evaluation are repeated. An interrupted repetition resumes.
+    WORKDIR/verify is removed at the end, and report/verify.json holds the result.
 
     Args:
       workdir: a finished run.
-      config: of the repetition; by default that of the run. Its options are compared as well.
+      config: config of the repetition; by default that of the run. Options are compared as well.
 
     Returns:
       Whether nothing differs.

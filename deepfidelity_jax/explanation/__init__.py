@@ -1,6 +1,6 @@
-"""What a verdict rests on: functions of a detector and face crops.
+"""What a verdict is based on: functions of a detector and face crops.
 
-heat      where a face's fidelity comes from
+heat      which parts of a face its fidelity comes from
 removal   pixels removed in a given order, to test such a map
-symmetry  what the first stage makes of a face and its mirror image
+symmetry  how the first stage's output differs for a face and its mirror image
 """

@@ -1,11 +1,11 @@
-"""Where the fidelity of a face comes from: parts of it blurred away, and what that changes.
+"""Which parts of a face its fidelity comes from: the change when each part is blurred away.
 
-A window slides over the face. Where it lies, the face is blurred until no trace of a forgery can be
-left, with a soft edge, since an edge would be a trace of its own. If fidelity rises, what was there
-spoke for a forgery; if it falls, for a real face. Each pixel gets the mean change of the windows
-over it. Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
+A window slides over the face. Inside it, the face is blurred until no trace of a forgery can be
+left, with a soft edge, since a hard edge would itself be a trace. If fidelity rises, the blurred
+part was evidence for a forgery; if it falls, for a real face. Each pixel gets the mean change over
+its windows. Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
 
-Nothing is differentiated, so this works with every regressor, trees and neighbours included.
+Nothing is differentiated, so this works with every regressor, including trees and neighbours.
 docs/explanation.md has the figures of this and other methods.
 """
 
@@ -17,11 +17,11 @@ from jaxtyping import Float32, UInt8
 
 WINDOWS = 11  # in a row, and rows of them
 SIGMA = 1 / 16  # of a window, in sides of the face
-BLUR = 1 / 16  # what replaces it: the face blurred with this sigma, in sides
+BLUR = 1 / 16  # sigma of the blurred face in the window, in sides
 
 
 def heat_maps(detector, prepared: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n s s"]:
-    """What each pixel says: above 0 for a forgery, below 0 for a real face, in units of fidelity.
+    """Evidence of each pixel, in units of fidelity: above 0 for a forgery, below 0 for a real face.
 
     Args:
       detector: a `Detector`.

@@ -1,7 +1,7 @@
-"""Pixels removed from a face: does a heat map show what the score rests on?
+"""Removes pixels from a face, to test whether a heat map shows what the score is based on.
 
-A removed pixel becomes the mean of its eight neighbours, removed ones included, and a little noise.
-So nothing of it is left, and no edge shows where it was. This is noisy linear imputation of Rong et
+A removed pixel becomes the mean of its eight neighbours, removed ones included, plus a little
+noise, so that neither its value nor an edge remains. This is the noisy linear imputation of Rong et
 al., "A consistent and efficient evaluation strategy for attribution methods", ICML 2022 (ROAD).
 """
 
@@ -16,13 +16,13 @@ from scipy.sparse.linalg import splu
 
 BESIDE, ACROSS = 1 / 6, 1 / 12  # weights of neighbours
 NOISE = 2.55  # standard deviation; the paper's 0.01 of the range of values
-SHARES = (0.1, 0.2, 0.4)  # of the pixels, that are removed
+SHARES = (0.1, 0.2, 0.4)  # shares of the pixels that are removed
 
 
 def remove(
     face: UInt8[np.ndarray, "h w 3"], gone: Bool[np.ndarray, "h w"], rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The face without some pixels; those that stay are untouched. One at least must stay."""
+    """The face without the pixels in `gone`; the others are unchanged. At least one must stay."""
     removed = np.flatnonzero(gone)
     if not removed.size:
         return face
@@ -37,7 +37,7 @@ def remove(
 
 @cache
 def _neighbours(height: int, width: int) -> sparse.csr_array:
-    """Weight of each pixel for each other."""
+    """The weight of each pixel for each other pixel."""
     index = np.arange(height * width).reshape(height, width)
     pairs = []
     for down, right, weight in ((0, 1, BESIDE), (1, 0, BESIDE), (1, 1, ACROSS), (1, -1, ACROSS)):
@@ -60,7 +60,7 @@ def hottest(heat: Float[np.ndarray, "h w"], share: float) -> Bool[np.ndarray, "h
 def random_map(
     shape: tuple[int, int], rng: np.random.Generator, grain: float
 ) -> Float32[np.ndarray, "h w"]:
-    """A map of chance, as smooth as a real one: noise blurred over `grain` pixels."""
+    """A random map, as smooth as a real one: noise blurred over `grain` pixels."""
     return cv2.GaussianBlur(rng.normal(size=shape).astype(np.float32), (0, 0), grain)
 
 
@@ -76,9 +76,9 @@ def scores_after_removal(
     Args:
       detector: a `Detector`.
       face: a crop as `Detector.prepare` returns it.
-      heat: its map.
+      heat: the heat map of the face.
       rng: draws the noise.
-      shares: of the pixels.
+      shares: shares of the pixels to remove.
     """
     without = [remove(face, hottest(heat, share), rng) for share in shares]
     return detector.fidelity_of_prepared(np.stack(without))

@@ -1,11 +1,11 @@
-"""What the first stage makes of a face and of its mirror image: where the two differ to it.
+"""Where the first stage's output for a face differs from its output for the mirror image.
 
 Each symmetric block of the first stage mixes its map A with the mirror image of A, A' = s0 A + s1
 flip(A) (`network.attention.mirror_mix`). The symmetry map compares A' of the face with A' of the
 mirrored face, position by position: the length of their difference over the channels, in units of
 the root mean square length of A' of the face; a mean over the blocks. It is 0 for a face that is
-its own mirror image. Flip(A) - A itself would not be: the network's filters are not symmetric, and
-the difference would show them more than the face.
+its own mirror image. flip(A) - A would not be 0, as the network's filters are not symmetric, and
+would show the filters more than the face.
 """
 
 from functools import partial
@@ -24,9 +24,9 @@ CONVOLVED = ("conv2", "__call__")  # the layer whose output is A, in a block of 
 def symmetry_maps(
     detector, prepared: UInt8[np.ndarray, "n s s 3"]
 ) -> Float32[np.ndarray, "n p p"] | None:
-    """The map of each prepared face, a number for every patch of the first stage.
+    """The map of each prepared face, one number per patch of the first stage.
 
-    None if the detector's first stage has no symmetric block, as the plain UniFormer.
+    None if the detector's first stage has no symmetric block, as in the plain UniFormer.
     """
     if not detector.network.config.symmetric[0]:
         return None
@@ -35,7 +35,7 @@ def symmetry_maps(
 
 @partial(jax.jit, static_argnames="network")
 def _compare(network: SSAAFormer, variables, faces):
-    """The mean over the blocks of how far A' of a face and of its mirror image are apart."""
+    """The distance between A' of a face and A' of its mirror image, mean over the blocks."""
     total = 0.0
     pairs = zip(
         _mixed(network, variables, faces),

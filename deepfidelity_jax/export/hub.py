@@ -12,7 +12,7 @@ from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.files import written_whole
 
 TAGS = ("deepfake-detection", "face-forgery", "image-quality", "jax", "flax", "ssaaformer")
-# What the card's figures are called on hubs, and how the card writes them.
+# The names of the card's figures on hubs, and how the card writes them.
 FIGURES = (
     ("roc_auc", "AUC over faces, test split", r"AUC over faces (\d\.\d+)"),
     ("accuracy", "correct verdicts at the threshold, faces of the test split",
@@ -23,7 +23,7 @@ FIGURES = (
 def write_folder(source: Path, folder: Path, dataset: str, licence: str) -> None:
     """Write the detector in `source`, a workdir or a packed folder, to `folder`.
 
-    Weights are float32, and score as they do there. `dataset`: what it was trained on.
+    Weights are float32, and give the same scores as in `source`. `dataset`: the training data.
     """
     card = next((path for path in map(source.joinpath, bundled.CARDS) if path.is_file()), None)
     text = card.read_text(encoding="utf-8") if card else "# Model card\n\nNo card was written.\n"
@@ -33,7 +33,7 @@ def write_folder(source: Path, folder: Path, dataset: str, licence: str) -> None
 
 
 def make_card(text: str, dataset: str, licence: str) -> str:
-    """The card `text` with YAML in front, figures from its first section that has them."""
+    """The card `text` with YAML in front; figures are from the first section that has any."""
     text = re.sub(r"\A---\n.*?\n---\n+", "", text, flags=re.DOTALL)
     lines = [f"license: {licence.lower()}" if licence else "license: other"]
     if not licence:

@@ -1,4 +1,4 @@
-"""What an exported file says about itself, so that scores are read as they were meant."""
+"""What an exported file says about itself, so that its scores are interpreted correctly."""
 
 import json
 from typing import Any
@@ -17,9 +17,9 @@ UNSTATED = "not stated: whoever trained the detector says what it may be used fo
 
 
 def describe(detector: Detector, licence: str) -> dict[str, Any]:
-    """Input, outputs, what a verdict follows from, how faces are cut, licence, versions.
+    """Input, outputs, thresholds, how faces are cut, licence, versions.
 
-    `licence`: of the weights; empty where nobody has stated it.
+    `licence`: the licence of the weights; empty if none was stated.
     """
     own, fitted, faces = view_of(detector), detector.fidelity_model, detector.faces
     calibration, scale = fitted.calibration, fitted.scale
@@ -69,7 +69,7 @@ def describe(detector: Detector, licence: str) -> dict[str, Any]:
 
 
 def to_properties(about: dict[str, Any]) -> dict[str, str]:
-    """The same as strings, as ONNX keeps them: words as they are, all else as JSON."""
+    """The same as strings for ONNX: strings as they are, everything else as JSON."""
     return {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in about.items()

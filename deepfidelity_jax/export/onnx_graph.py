@@ -1,4 +1,4 @@
-"""A growing ONNX graph: operators called like functions, arrays as constants."""
+"""Builds an ONNX graph: operators are called like functions, arrays become constants."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ Constant = np.ndarray | np.generic
 
 
 class Graph:
-    """Nodes and constants so far. `graph("Add", x, y)` adds a node and names its output."""
+    """Nodes and constants so far. `graph("Add", x, y)` adds a node, returns its output's name."""
 
     def __init__(self):
         self._nodes: list = []
@@ -45,12 +45,12 @@ class Graph:
         outputs: Mapping[str, tuple[str, list[int]]],
         metadata: Mapping[str, str],
     ) -> onnx.ModelProto:
-        """The model, checked, whose one input is `name`: uint8 crops of `size` x `size`.
+        """The checked model, whose only input is `name`: uint8 crops of `size` x `size`.
 
         Args:
-          name: of the input.
+          name: name of the input.
           size: side of the crops.
-          outputs: for each output its node's, and its shape after the batch.
+          outputs: for each output, the node output it comes from, and its shape after the batch.
           metadata: what the file says about itself.
         """
         for output, (source, _) in outputs.items():

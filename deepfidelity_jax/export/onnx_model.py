@@ -15,7 +15,7 @@ from deepfidelity_jax.fidelity.arrays import Head
 
 
 def write_model(detector: Detector, properties: dict[str, str]) -> onnx.ModelProto:
-    """The program of `make_program` as a model of float32 arithmetic, with `properties` in it."""
+    """The program of `make_program` as a float32 model that contains `properties`."""
     graph, own = Graph(), view_of(detector)
     shape, variables = detector.network.config, jax.device_get(detector.variables)
     fitted = detector.fidelity_model
@@ -31,7 +31,7 @@ def write_model(detector: Detector, properties: dict[str, str]) -> onnx.ModelPro
 
 def open_session(content: bytes):
     """The model in onnxruntime, on the CPU."""
-    # Recent versions report their use to their maker unless this is set before the import.
+    # Recent versions send usage reports to their vendor unless this is set before the import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 

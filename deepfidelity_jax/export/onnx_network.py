@@ -1,7 +1,8 @@
 """SSAAFormer in ONNX operators, from its folded parameters: `network.ssaaformer`, layer by layer.
 
-Maps are [n, c, h, w], as ONNX's convolutions want them, and tokens [n, t, c]. Every parameter is
-used exactly once, or `write_network` raises: a network that has changed is not exported wrongly.
+Maps are [n, c, h, w], as ONNX's convolutions take them, and tokens [n, t, c]. `write_network`
+raises unless every parameter, except those of other heads, is used exactly once: a network that has
+changed is not exported incorrectly.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ LAST = np.iinfo(np.int64).min  # where a slice that runs backwards ends
 
 
 class Parameters:
-    """The folded parameters by path, float32, and which of them were asked for."""
+    """The folded parameters by path, float32, and which of them were used."""
 
     def __init__(self, variables: Mapping):
         self._arrays = {
@@ -49,9 +50,9 @@ def write_network(
     crops: str,
     head: str = "",
 ) -> tuple[str, str, str]:
-    """Add the network to the graph: the names of features [n, d] and logits [n, 2].
+    """Add the network to the graph; returns the names of features [n, d] and logits [n, 2].
 
-    The third name is that of the fidelity [n] by `head`, of `outputs.HEADS`; empty without one.
+    A third name is that of the fidelity [n] by `head`, one of `outputs.HEADS`; empty without one.
 
     Args:
       graph: what to add to.
@@ -59,7 +60,7 @@ def write_network(
       variables: as `fold` returns them.
       view: what the network sees of a crop.
       crops: name of the uint8 crops [n, h, w, 3].
-      head: whose answer is wanted.
+      head: the head that gives the fidelity.
     """
     own = Parameters(variables)
     x, side = take(graph, view, crops), view.size

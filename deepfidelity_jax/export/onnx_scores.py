@@ -14,7 +14,7 @@ SINGLE, DOUBLE = 1, 11  # ONNX's numbers of float32 and float64
 
 
 def write_regressor(graph: Graph, arrays: forms.Arrays, features: str) -> str:
-    """Add the regressor: the name of fidelity [n], float32."""
+    """Add the regressor; returns the name of fidelity [n], float32."""
     arrays = type(arrays)(*(np.asarray(array) for array in arrays))
     match arrays:
         case forms.Linear():
@@ -37,7 +37,7 @@ def write_regressor(graph: Graph, arrays: forms.Arrays, features: str) -> str:
 
 
 def write_p_fake(graph: Graph, calibration: Calibration, fidelity: str) -> str:
-    """Add the calibration: the name of p_fake [n], float32."""
+    """Add the calibration; returns the name of p_fake [n], float32."""
     f, half = graph("Cast", fidelity, to=DOUBLE), _double(0.5)
     if calibration.method == "isotonic":
         p = _interpolate(graph, f, *map(_double, calibration.curve))
@@ -103,7 +103,7 @@ def _ask_trees(graph: Graph, arrays: forms.Trees, features: str) -> str:
 
 
 def _reached(children: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tree and number of each node that is not padding; children stand after their parent."""
+    """Tree and number of each node that is not padding; children come after their parent."""
     reached = np.zeros(children.shape[:2], bool)
     reached[:, 0] = True
     every = np.arange(len(children))
@@ -114,7 +114,7 @@ def _reached(children: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _interpolate(graph: Graph, f: str, knots: np.ndarray, values: np.ndarray) -> str:
-    """`np.interp`: the first value plus, for each stretch, its slope times the way into it."""
+    """`np.interp`: the first value plus, for each segment, its slope times the distance into it."""
     widths = np.diff(knots)
     slopes = (np.diff(values) / widths)[:, None]
     beyond = graph("Sub", graph("Unsqueeze", f, axis(1)), knots[:-1])

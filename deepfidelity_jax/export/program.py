@@ -18,7 +18,7 @@ OUTPUTS = ("features", "logits", "fidelity", "p_fake")
 
 
 def view_of(detector: Detector) -> view.View:
-    """What its network sees of crops as its faces are cut."""
+    """The view that the detector's network has of its crops."""
     own = detector.config.model
     return view.make_view(detector.faces.size, own.image_size, own.eval_crop)
 
@@ -26,7 +26,7 @@ def view_of(detector: Detector) -> view.View:
 def make_program(detector: Detector) -> Callable[..., dict[str, Array]]:
     """A jittable function of uint8 crops [n, size, size, 3], RGB, to a dict of OUTPUTS, float32.
 
-    `size` is that of the detector's crops.
+    `size` is the side of the detector's crops.
     """
     own, fitted = view_of(detector), detector.fidelity_model
 
@@ -41,7 +41,7 @@ def make_program(detector: Detector) -> Callable[..., dict[str, Array]]:
 
 
 def p_fake(calibration: Calibration, fidelity: Float32[Array, "n"]) -> Float32[Array, "n"]:
-    """`calibration.p_fake` as a jittable function; in double precision but on a TPU."""
+    """`calibration.p_fake` as a jittable function; in double precision except on a TPU."""
 
     def in_double(fidelity):
         with jax.enable_x64(True):

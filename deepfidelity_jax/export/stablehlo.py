@@ -1,4 +1,4 @@
-"""A detector as StableHLO: `jax.export`'s bytes, which need JAX alone to be run.
+"""A detector as StableHLO: the bytes of `jax.export`, which need only JAX to run.
 
 from jax import export
 program = export.deserialize(open("model.stablehlo", "rb").read())

@@ -1,4 +1,4 @@
-"""What the network sees of a crop, in arithmetic that any runtime has.
+"""What the network sees of a crop, in arithmetic that every runtime supports.
 
 `augment.center_crop` cuts out the central square and lets OpenCV resize it. Here the resizing is a
 matrix product for the rows and one for the columns, rounded to grey levels as OpenCV rounds.
@@ -42,7 +42,7 @@ class View:
 
     @property
     def rounds_up(self) -> bool:
-        """Whether halves are rounded up: where the square is halved. Else they become even."""
+        """Whether halves are rounded up, as OpenCV does when it halves a side; else to even."""
         return self.side == 2 * self.size
 
 
@@ -69,7 +69,7 @@ def take(view: View, crops: UInt8[Array, "n h w 3"]) -> UInt8[Array, "n s s 3"]:
 
 
 def _area_weights(side: int, size: int) -> np.ndarray:
-    """Each output pixel is the mean of the stretch of input pixels that it covers."""
+    """Weights that make each output pixel the mean of the input pixels that it covers."""
     scale = side / size
     ends = np.arange(size + 1) * scale
     pixels = np.arange(side)
@@ -78,7 +78,7 @@ def _area_weights(side: int, size: int) -> np.ndarray:
 
 
 def _cubic_weights(side: int, size: int) -> np.ndarray:
-    """Keys' kernel over the four nearest pixels, those outside replaced by the outermost.
+    """Keys' kernel over the four nearest pixels; pixels outside are replaced by the outermost.
 
     Keys, "Cubic convolution interpolation for digital image processing", 1981.
     """

@@ -1,4 +1,4 @@
-"""Mode export: check, write, and measure that what was written agrees with the detector."""
+"""Mode export: check the output, write it, and compare its scores with the detector's."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -16,20 +16,20 @@ from deepfidelity_jax.files import require_writable, written_whole
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.workdir import write_json
 
-CROPS = 8  # that an exported file is tried on
+CROPS = 8  # crops on which an exported file is tested
 # A difference that no rounding explains, not even bfloat16's; relative to an output's largest value
-# where that is more than 1.
+# if that is more than 1.
 FAR = 0.05
 
 
 def export(workdir: str | None, output: str) -> None:
     """Export the detector in `workdir`, by default the bundled one.
 
-    `output` ends in .onnx or .stablehlo, or names a folder. Beside a file stands FILE.json, with
-    all that `metadata.describe` says.
+    `output` ends in .onnx or .stablehlo, or names a folder. FILE.json beside a file has the result
+    of `metadata.describe`.
 
     Raises:
-      InputError: the output is neither, cannot be written, or the detector has no regressor.
+      InputError: the output is none of these or cannot be written, or there is no regressor.
     """
     form = require_output(output)
     source = bundled.folder() if workdir is None else Path(workdir)
@@ -48,7 +48,7 @@ def export(workdir: str | None, output: str) -> None:
 
 
 def require_output(output: str) -> str:
-    """What kind of output it is: 'onnx', 'stablehlo' or 'folder'. InputError if it cannot be."""
+    """The kind of output: 'onnx', 'stablehlo' or 'folder'. InputError if it cannot be written."""
     path = Path(output)
     if output.endswith("/") or path.is_dir() or not path.suffix:
         require_writable(path / "config.json", "--output")
@@ -71,7 +71,7 @@ def require_output(output: str) -> str:
 
 
 def write_file(detector: Detector, form: str, path: Path, about: dict) -> str:
-    """Write the file and its .json once it was run, and say how far it is from the detector."""
+    """Run the exported file, write it and its .json, and say how far it is from the detector."""
     if form == "onnx":
         # Imported here: the packages are an extra.
         from deepfidelity_jax.export import onnx_model as module

@@ -1,4 +1,4 @@
-"""Cut a face out of a picture: a square crop, its eyes level, its axis in the middle."""
+"""Cut a face out of a picture: a square crop with level eyes and the face's axis in the middle."""
 
 import math
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Crop:
     """A face cut out of one frame.
 
     frame, time: index in the video and seconds, 0 for a photograph. image: the crop encoded by
-    `pictures.encode_image`; it is what is stored and scored. pixels: the crop before encoding. A
-    forgery of it is made from these, so that every face is encoded once. bbox: x, y, width, height
-    of the face in pixels of the source. landmarks: as in `Face`, but in pixels of the crop.
+    `pictures.encode_image`, which is stored and scored. pixels: the crop before encoding, from
+    which forgeries are made, so that every face is encoded once. bbox: x, y, width, height of the
+    face in pixels of the source. landmarks: as in `Face`, but in pixels of the crop.
     """
 
     frame: int
@@ -32,7 +32,7 @@ class Crop:
 
 
 def cut_crop(frame: videos.Frame, face: Face, settings: FaceSettings, turn: int) -> Crop:
-    """Cut a face out of a frame that was turned `turn` quarters; its box is turned back."""
+    """Cut a face out of a frame that was turned by `turn` quarters; its box is turned back."""
     pixels, landmarks = crop_face(frame.image, face, settings)
     (x, y, width, height), (rows, columns) = face.box, frame.image.shape[:2]
     for _ in range(turn):
@@ -47,10 +47,10 @@ def crop_face(
 ) -> tuple[UInt8[np.ndarray, "s s 3"], Float32[np.ndarray, "5 2"]]:
     """Cut a square around a face, turned so that its eyes are level and its axis in the middle.
 
-    The side is `settings.margin` times the longer side of the box. Where both eyes are known and at
-    least EYES_APART, the square is turned to their line and its centre moved below their midpoint;
-    otherwise it stands upright on the centre of the box. Beyond the border the image is mirrored.
-    With the detector `none` the whole image is resized instead.
+    The side is `settings.margin` times the longer side of the box. If both eyes are known and at
+    least EYES_APART, the square is aligned with them and centred below their midpoint; otherwise it
+    is upright and centred on the box. Beyond the border the image is mirrored. With the detector
+    `none` the whole image is resized instead.
 
     Returns:
       The crop, with side `settings.size`, and the landmarks in its pixels.
@@ -72,7 +72,7 @@ def crop_face(
         centre = middle + down * (down @ (centre - middle))
     side = settings.margin * face.size
 
-    # First the neighbourhood, shrunk by averaging: the warp that follows then skips no pixel.
+    # First shrink the neighbourhood by averaging, so that the warp skips no pixel.
     corner = np.floor(centre - 0.75 * side).astype(int) - 2  # half a diagonal is 0.71 of the side
     reach = math.ceil(1.5 * side) + 5
     patch = cut_patch(image, int(corner[0]), int(corner[1]), reach)
@@ -81,7 +81,7 @@ def crop_face(
         patch = cv2.resize(patch, (shrunk, shrunk), interpolation=cv2.INTER_AREA)
 
     def affine(centre, scale):
-        """The similarity that takes a pixel to the crop."""
+        """The similarity transform that maps a pixel to the crop."""
         turn = np.array([along, [-along[1], along[0]]]) * scale
         return np.column_stack([turn, (size - 1) / 2 - turn @ centre])
 

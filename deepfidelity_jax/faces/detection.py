@@ -1,8 +1,8 @@
 """Find faces in a picture: `detect`, by the finder that FaceSettings names.
 
-`mtcnn` is three small networks that come with a package. `yunet` is one network, faster, whose
-ONNX file is the user's. `cascade` is OpenCV's own: one cascade proposes squares, others vote on
-them. With `none` the pictures are face crops already.
+`mtcnn` is three small networks that come with a package. `yunet` is one network, which is faster;
+the user supplies its ONNX file. `cascade` is OpenCV's own: one cascade proposes squares, others
+vote on them. With `none` the pictures are already face crops.
 """
 
 import os
@@ -22,7 +22,7 @@ from deepfidelity_jax.images import pictures
 DETECTORS = ("mtcnn", "yunet", "cascade", "none")
 LONG_SIDE = 640  # pixels of the frame searched; faces down to 3 or 4% of it are found
 CONFIDENT = 0.5  # faces with a lower score only continue a person
-EYES_APART = 0.22  # of the face's size; eyes closer together are a profile's and give no axis
+EYES_APART = 0.22  # share of the face's size; closer eyes mean a profile and give no axis
 BORDER = 0.25  # put around a picture by `search_bordered`, as a share of its longer side
 
 
@@ -31,8 +31,8 @@ class FaceSettings:
     """How faces are found and cut; kept in records and checkpoints, as `to_dict`.
 
     detector: one of DETECTORS. yunet: path of YuNet's ONNX file. margin: side of the square crop
-    over the longer side of the face. size: side of the crop in pixels. frames: how many are taken
-    from a video, evenly spaced. Raises InputError for values that make no sense.
+    over the longer side of the face. size: side of the crop in pixels. frames: how many frames are
+    taken from a video, evenly spaced. Raises InputError for impossible values.
     """
 
     detector: str = "mtcnn"
@@ -56,7 +56,7 @@ class FaceSettings:
             raise InputError(f"{self.frames} frames per video: take at least 1")
 
     def to_dict(self) -> dict:
-        """The settings as JSON values; `FaceSettings(**values)` is the way back."""
+        """The settings as JSON values; `FaceSettings(**values)` is the inverse."""
         return asdict(self)
 
 
@@ -94,13 +94,13 @@ def search_bordered(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -
             return _keep_best(_yunet(image, settings.yunet, BORDER))
         case "cascade":
             return _keep_best(_frontal(image, BORDER))
-    raise ValueError(f"{settings.detector!r} is no face finder")
+    raise ValueError(f"{settings.detector!r} is not a face finder")
 
 
 def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
-    """Find the faces in an image, the best first, none over another.
+    """Find the faces in an image, without overlaps, the best first.
 
-    Faces below CONFIDENT count only where they continue a person: see `tracking.track`. Not thread
+    Faces below CONFIDENT count only if they continue a person: see `tracking.track`. Not thread
     safe: the threads of a process share the loaded finders.
     """
     match settings.detector:
@@ -113,11 +113,11 @@ def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Fa
         case "none":
             height, width = image.shape[:2]
             return [Face((0.0, 0.0, float(width), float(height)), _unknown(), 1.0)]
-    raise ValueError(f"{settings.detector!r} is no face finder")
+    raise ValueError(f"{settings.detector!r} is not a face finder")
 
 
 def _keep_best(found: Sequence[Face]) -> list[Face]:
-    """Sort the best first, and drop every face that lies over a better one."""
+    """Sort the best first, and drop every face that overlaps a better one."""
     kept: list[Face] = []
     for face in sorted(found, key=lambda face: (-face.score, -face.size, face.box)):
         if not any(_overlap(face, other) for other in kept):
@@ -126,7 +126,7 @@ def _keep_best(found: Sequence[Face]) -> list[Face]:
 
 
 def _overlap(a: Face, b: Face) -> bool:
-    """Whether one of two faces holds the centre of the other."""
+    """Whether one of two faces contains the centre of the other."""
 
     def holds(a, b):
         x, y, width, height = a.box
@@ -157,8 +157,8 @@ def _surround(reduced: np.ndarray, border: float, kind: int) -> tuple[np.ndarray
 # --- MTCNN -------------------------------------------------------------------------------------
 
 MTCNN_SMALLEST = 3 / 80  # side of the smallest face over the long side of the frame
-# Longer side of YuNet's box over that of MTCNN's, and the way from its middle to YuNet's along x
-# and y, in sides: medians of photographs. One margin then gives the same crop with either.
+# Longer side of YuNet's box over that of MTCNN's, and the offset from MTCNN's centre to YuNet's
+# along x and y, in sides: medians over photographs. One margin then gives the same crop with both.
 MTCNN_GROW = 1.045
 MTCNN_SHIFT = 0.014
 
@@ -184,7 +184,7 @@ def _mtcnn(image: np.ndarray, border: float = 0.0) -> list[Face]:
 def _yunet(image: np.ndarray, path: str, border: float = 0.0) -> list[Face]:
     reduced, scale = _reduce(image)
     reduced, added = _surround(reduced, border, cv2.BORDER_REPLICATE)
-    # Below 33 pixels a side OpenCV's network answers with garbage: fill up to 64.
+    # Below 33 pixels a side OpenCV's network returns garbage: pad to 64.
     missing = [max(0, 64 - length) for length in reduced.shape[:2]]
     reduced = cv2.copyMakeBorder(reduced, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT)
     network = _network(path)
@@ -215,21 +215,21 @@ def _network(path: str) -> cv2.FaceDetectorYN:
 
 # --- cascades ----------------------------------------------------------------------------------
 #
-# The frontal cascade proposes squares, others look closely and vote. There are six votes: the
-# square was seen many times over, and each of two more frontal cascades, the profile cascade and
-# two eye cascades agrees. Three votes make a face. With YuNet's faces as the truth, 392 of 400
-# portraits give the one right face, and 27 pictures without a face give none.
+# The frontal cascade proposes squares, and others vote on each. There are six votes: the square was
+# found many times, and each of two more frontal cascades, the profile cascade and two eye cascades
+# agrees. Three votes make a face. With YuNet's faces as the truth, 392 of 400 portraits give the
+# one right face, and 27 pictures without a face give none.
 
 STEP = 1.15  # between the scales at which the whole frame is searched
 CLOSE_STEP = 1.1  # between the scales at which a proposal is judged
 REPEATS = 2  # raw detections that make a proposal
-MANY = 10  # raw detections that earn a vote: false alarms had up to 7, half of the faces 20
+MANY = 10  # raw detections for a vote: false alarms had up to 7, half of the faces 20
 SMALLEST = 0.03  # side of the smallest face over the long side of the frame
 CLOSE = 96  # side in pixels of a proposal as it is judged
 ROOM = 29  # pixels around it
 UPPER = slice(10, 58)  # rows of it in which eyes may lie
 SQUARE_EYES = np.array([[0.31, 0.40], [0.69, 0.40]])  # the average eyes of a proposal, in sides
-ASTRAY = 0.17  # how far from there an eye is believed, in sides
+ASTRAY = 0.17  # how far from there an eye is accepted, in sides
 GROW = 1.15  # height of YuNet's box over the side of the cascade's square, in the median
 
 
@@ -251,7 +251,7 @@ def _search(
 def _search_profiles(
     grey: np.ndarray, step: float, smallest: int
 ) -> list[tuple[int, int, int, int]]:
-    """`_search` for profiles: the cascade knows one side, and the mirrored image has the other."""
+    """`_search` for profiles: the cascade finds one side, and the other in the mirrored image."""
     mirrored = _search("profileface", np.ascontiguousarray(grey[:, ::-1]), step, smallest)
     width = grey.shape[1]
     return _search("profileface", grey, step, smallest) + [
@@ -263,8 +263,8 @@ def _cascade(image: np.ndarray) -> list[Face]:
     found = _frontal(image)
     if any(face.score >= CONFIDENT for face in found):
         return found
-    # Faces that fill the image need room around them, and profiles a cascade of their own. That is
-    # four times the work, so it is done only where there seems to be nobody.
+    # Faces that fill the image need space around them, and profiles need their own cascade. That is
+    # four times the work, so it is done only if there seems to be nobody.
     grey, scale, smallest = _grey(image)
     grey, added = _surround(grey, 1 / 16, cv2.BORDER_REFLECT_101)
     squares = _search("frontalface_alt2", grey, STEP, smallest)
@@ -304,7 +304,7 @@ def _judge(image: np.ndarray, square: tuple[int, int, int, int], border: int, sc
     for name in ("frontalface_default", "frontalface_alt"):
         votes.append(bool(_search(name, grey, CLOSE_STEP, smallest)))
 
-    # Enlarged to twice the size: the eye cascades know no eye below 20 pixels.
+    # Enlarged to twice the size, because the eye cascades find no eye below 20 pixels.
     upper = grey[ROOM : ROOM + CLOSE, ROOM : ROOM + CLOSE][UPPER]
     upper = cv2.resize(upper, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     eyes = []

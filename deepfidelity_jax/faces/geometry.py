@@ -16,11 +16,11 @@ AVERAGE_FACE = np.array(
 def fit_similarity(
     source: Float[np.ndarray, "k 2"], target: Float[np.ndarray, "k 2"]
 ) -> Float[np.ndarray, "2 3"] | None:
-    """The rotation, scale and shift that bring `source` nearest to `target`, never a reflection.
+    """The rotation, scale and shift that bring `source` nearest to `target`, without reflection.
 
-    Least squares over the rows known in both. None where these are fewer than two, or all lie on
-    one place. Umeyama, "Least-squares estimation of transformation parameters between two point
-    patterns", 1991, in closed form for the plane.
+    Least squares over the rows known in both. None if these are fewer than two, or all coincide.
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
+    1991, in closed form for the plane.
     """
     known = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1)
     if known.sum() < 2:
@@ -47,10 +47,10 @@ def move(
 def complete_landmarks(
     landmarks: Float32[np.ndarray, "5 2"], shape: tuple[int, int]
 ) -> Float32[np.ndarray, "5 2"]:
-    """Fill in unknown landmarks from the average face laid over the known ones.
+    """Fill in unknown landmarks from the average face aligned with the known ones.
 
-    `shape` is the height and width of the crop. All five are the average face's where fewer than
-    two are known, or all lie on one place.
+    `shape` is the height and width of the crop. All five are the average face's if fewer than two
+    are known, or all coincide.
     """
     average = AVERAGE_FACE * np.array([shape[1], shape[0]], np.float32)
     matrix = fit_similarity(average, landmarks)

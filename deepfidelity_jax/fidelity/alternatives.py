@@ -1,7 +1,7 @@
 """Other regressors from features to fidelity, for comparison with the paper's.
 
 scikit-learn fits each of them; `arrays.regress` computes them on the device. Targets, weights, seed
-and the choice of settings by cross-validation are those of `regressor.fit_regressor`.
+and the choice of settings by cross-validation are as in `regressor.fit_regressor`.
 """
 
 import warnings
@@ -44,8 +44,9 @@ class Solution(NamedTuple):
 class Method(NamedTuple):
     """A way to fit.
 
-    fit: of (x, y, weights, seed, **settings). usual: the settings without tuning. grid: what tuning
-    tries; gamma in units of 'scale'. most: rows it can take, as time or memory grows too fast.
+    fit: a function of (x, y, weights, seed, **settings). usual: the settings without tuning. grid:
+    the settings that tuning tries, gamma in units of 'scale'. most: the most rows it can take
+    before time or memory grows too large.
     """
 
     fit: Callable[..., Solution]
@@ -66,7 +67,7 @@ def fit_alternative(
     tune_rows: int = 2000,
     seed: int = 0,
 ) -> Regressor:
-    """Fit one of `METHODS`; the other arguments are those of `regressor.fit_regressor`.
+    """Fit one of `METHODS`; the other arguments are as in `regressor.fit_regressor`.
 
     `gamma` is the kernel width of kernel ridge and the Gaussian process. Methods that cannot take
     all rows are fitted to a random subset.
@@ -143,7 +144,7 @@ def fit_kernel_ridge(x, y, weights, seed, *, gamma: float, alpha: float) -> Solu
 def fit_gaussian_process(x, y, weights, seed, *, gamma: float, noise: float) -> Solution:
     """Posterior of a Gaussian process with an RBF kernel, and mean and variance of the targets.
 
-    noise: its variance in units of that of the targets; that of a row is divided by its weight.
+    noise: the noise variance in units of the targets' variance; for a row, divided by its weight.
     """
     centre, mean = find_centre(x), np.average(y, weights=weights)
     spread = np.average((y - mean) ** 2, weights=weights) ** 0.5 or 1.0
@@ -176,7 +177,7 @@ def fit_ridge(x, y, weights, seed, *, alpha: float) -> Solution:
 
 
 def fit_gradient_boosting(x, y, weights, seed, *, learning_rate: float, max_depth: int) -> Solution:
-    """Small trees, each fitted to what those before it left, on half of the rows."""
+    """Small trees, each fitted to the residuals of the previous ones, on half of the rows."""
     fitted = GradientBoostingRegressor(
         n_estimators=200, learning_rate=learning_rate, max_depth=max_depth, subsample=0.5,
         max_features="sqrt", min_samples_leaf=10, random_state=seed,
@@ -187,7 +188,7 @@ def fit_gradient_boosting(x, y, weights, seed, *, learning_rate: float, max_dept
 
 
 def fit_random_forest(x, y, weights, seed, *, min_samples_leaf: int) -> Solution:
-    """Mean over large trees, each on other rows; at most 512 leaves keep their arrays small."""
+    """Mean over large trees, each fitted to other rows; at most 512 leaves keep arrays small."""
     fitted = RandomForestRegressor(
         n_estimators=200, max_features="sqrt", max_leaf_nodes=512,
         min_samples_leaf=min_samples_leaf, random_state=seed,
@@ -197,7 +198,7 @@ def fit_random_forest(x, y, weights, seed, *, min_samples_leaf: int) -> Solution
 
 
 def fit_nearest_neighbours(x, y, weights, seed, *, neighbours: int) -> Solution:
-    """Weighted mean of the targets of the nearest faces; all of them, if there are not enough."""
+    """Weighted mean of the targets of the nearest faces, or of all faces if there are too few."""
     count = min(neighbours, len(x))
     # scikit-learn's weights depend on the distance alone: its means of both products are divided.
     fitted = KNeighborsRegressor(count, algorithm="brute")
@@ -262,7 +263,7 @@ METHODS: Mapping[str, Method] = {
 
 
 def find_centre(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " d"]:
-    """The mean feature as single precision holds it, so that both sides subtract the same."""
+    """The mean feature rounded to single precision, so that both sides subtract the same value."""
     return x.mean(axis=0).astype(np.float32).astype(np.float64)
 
 
@@ -271,7 +272,7 @@ def to_trees(trees: list, share: float, intercept: float) -> forms.Trees:
     size = (len(trees), max(tree.node_count for tree in trees))
     feature, threshold = np.zeros(size, np.int32), np.zeros(size, np.float32)
     value = np.zeros(size, np.float32)
-    # What fills up a smaller tree is never reached.
+    # The padding of a smaller tree is never reached.
     children = np.tile(np.arange(size[1], dtype=np.int32)[:, None], (size[0], 1, 2))
     for row, tree in enumerate(trees):
         inner = np.flatnonzero(tree.children_left >= 0)
@@ -286,8 +287,8 @@ def to_trees(trees: list, share: float, intercept: float) -> forms.Trees:
 def round_down(threshold: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """The largest float32 that is not above each float64.
 
-    scikit-learn compares a float32 feature with a float64 threshold. A feature is at or below the
-    one exactly if it is at or below the other.
+    scikit-learn compares a float32 feature with a float64 threshold. A float32 feature is at or
+    below one exactly if it is at or below the other.
     """
     nearest = threshold.astype(np.float32)
     below = np.nextafter(nearest, np.float32(-np.inf))

@@ -8,7 +8,7 @@
     f(x) = what a head of the network says          logits, class, fidelity and ordinal head
 
 `regress` computes each. A form is a named tuple and so a pytree, which a jitted function takes as
-an argument. `regressor` and `alternatives` fit them, all but the last.
+an argument. `regressor` and `alternatives` fit all but the last.
 """
 
 from typing import NamedTuple, get_type_hints
@@ -39,7 +39,7 @@ class SupportVectors(NamedTuple):
 
 
 class KernelRidge(NamedTuple):
-    """The same with the sum of the coefficients, `total`, rounded once instead of m times."""
+    """The same with `total`, the sum of the coefficients, rounded once instead of m times."""
 
     vectors: Float[Array, "m d"]
     coefficients: Float[Array, " m"]
@@ -77,8 +77,8 @@ class Linear(NamedTuple):
 class Trees(NamedTuple):
     """Decision trees whose leaves add up, padded to the nodes of the largest.
 
-    A face goes to the first child if number `feature` of its feature is at or below `threshold`,
-    and else to the second. A leaf is its own child, and children stand after their parent.
+    A face goes to the first child if element `feature` of its feature is at or below `threshold`,
+    otherwise to the second. A leaf is its own child, and children come after their parent.
     """
 
     feature: Int[Array, "t n"]
@@ -129,8 +129,8 @@ def regress(
 ) -> Float[Array, " n"]:
     """Fidelity of each feature (float32), not clipped to [0, 1].
 
-    `answers` are those of the heads, `Outputs.answers`; only a `Head` reads them, and needs them:
-    the class heads see more of a face than its feature.
+    `answers` are the heads' answers, `Outputs.answers`. Only a `Head` needs them, because the class
+    heads do not depend on the feature alone.
 
     Pure and jittable. Within 1e-5 of scikit-learn's double precision; on a TPU, with 47,000
     vectors, within 5e-5. Memory is bounded: 256 features at a time.
@@ -146,10 +146,10 @@ def regress(
             return _drop_through(arrays, features)
         case Head():
             if answers is None:
-                raise ValueError("a head's answer is no function of the feature: give `answers`")
+                raise ValueError("a head's answer is not a function of the feature: give `answers`")
             return answers[:, arrays.head]
     # Thousands of terms of both signs cancel, so CPU and GPU add them in double precision, which a
-    # TPU does not have. docs/speed.md has what that costs.
+    # TPU does not have. docs/speed.md has the cost.
     return lax.platform_dependent(
         arrays, features, cpu=regress_in_double, cuda=regress_in_double, default=regress_in_single
     )
@@ -172,10 +172,10 @@ def regress_in_single(arrays: Arrays, features: Float[Array, "n d"]) -> Float[Ar
     """`regress` in single precision, ordered so that little precision is lost."""
     if isinstance(arrays, Neighbours):
         return _ask_neighbours(arrays, features)
-    # A constant may be subtracted from every kernel value if its multiple of the coefficients' sum
-    # is added; that of support vectors is zero. In many dimensions all distances are alike, and
-    # what the values share would only add rounding. Where all values are near zero they share
-    # nothing, and the limit of 10 keeps exp within float32.
+    # A constant may be subtracted from every kernel value if it is added back times the sum of the
+    # coefficients, which is zero for support vectors. In many dimensions all distances are similar,
+    # and the common part of the values would only add rounding. If all values are near zero there
+    # is no common part, and the limit of 10 keeps exp within float32.
     mean = jnp.sum(arrays.vectors**2) / max(len(arrays.vectors), 1)
     typical = jnp.minimum(2 * arrays.gamma * mean, 10)
     shared = 0.0 if isinstance(arrays, SupportVectors) else jnp.exp(-typical) * arrays.total
@@ -192,8 +192,8 @@ def regress_in_single(arrays: Arrays, features: Float[Array, "n d"]) -> Float[Ar
 def deviation(arrays: GaussianProcess, features: Float[Array, "n d"]) -> Float[Array, " n"]:
     """Standard deviation of a Gaussian process at each feature, in units of fidelity (float32).
 
-    That of the mean: how far training faces leave it open, without the noise of a single target.
-    It grows to `scale`, the spread of the training targets, far away from all of them.
+    This is the uncertainty of the mean given the training faces, without the noise of a single
+    target. Far from all training faces it grows to `scale`, the spread of the training targets.
     """
 
     def compute(arrays, features):
@@ -212,7 +212,7 @@ def deviation(arrays: GaussianProcess, features: Float[Array, "n d"]) -> Float[A
 
 
 def consistent(arrays: Arrays) -> bool:
-    """Whether types and shapes are those of the form, numbers finite, and trees without loops."""
+    """Whether types and shapes match the form, numbers are finite, and trees have no loops."""
     sizes: dict[str, int] = {}
     for array, hint in zip(arrays, get_type_hints(type(arrays)).values(), strict=True):
         names = hint.dim_str.split()
@@ -235,7 +235,7 @@ def consistent(arrays: Arrays) -> bool:
 
 
 def name_of(arrays: Arrays) -> str:
-    """Its form, or which head it is, for people to read."""
+    """The readable name of the form or of the head."""
     return arrays.name if isinstance(arrays, Head) else type(arrays).__name__
 
 
@@ -248,7 +248,7 @@ def _relative(features, arrays):
 
 
 def _drop_through(arrays: Trees, features):
-    """Each feature falls through all trees at once, a level a step, until all are in leaves."""
+    """Move each feature down all trees at once, one level per step, until all are in leaves."""
     arrays = Trees(*map(jnp.asarray, arrays))
     tree = jnp.arange(len(arrays.value))
 
@@ -273,8 +273,8 @@ def _ask_neighbours(arrays: Neighbours, features):
     centre = arrays.vectors.mean(axis=0)
 
     def ask(squared):
-        # Rounding keeps the order but for ties, which twice the number leave room for. On a CPU,
-        # XLA picks from float32 values 70 times as fast as from float64 values, which it sorts.
+        # Rounding keeps the order except for ties, so twice the number are picked. On a CPU, XLA
+        # picks from float32 values 70 times as fast as from float64 values, which it sorts.
         count = len(arrays.shares)
         _, near = lax.top_k(-squared.astype(jnp.float32), min(2 * count, len(squared)))
         _, nearest = lax.top_k(-squared[near], count)
@@ -312,6 +312,6 @@ def _map_distances(weigh, arrays, features):
 
 def _map_rows(one, features):
     count = features.shape[0]
-    # A batch whose size is left open, in an exported program, is taken in one piece.
+    # In an exported program with an open batch size, the batch is taken in one piece.
     few = not isinstance(count, int) or count <= ROWS
     return jax.vmap(one)(features) if few else lax.map(one, features, batch_size=ROWS)

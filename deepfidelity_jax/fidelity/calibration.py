@@ -3,11 +3,11 @@
 High fidelity is real. This is the only module that compares fidelity with a threshold: a face or a
 video is real if its fidelity is at or above it. The threshold comes from Platt scaling of the
 validation videos ('validation'), or is the middle of the gap between the two target ranges where
-validation cannot decide ('fixed'). Below it a face is fake; but where too many real faces lie
-there, a lower limit `fake_below` is fitted, and between the two nothing is claimed: uncertain.
+validation cannot decide ('fixed'). A face below it is fake. If a lower limit `fake_below` is
+fitted, only a face below that limit is fake, and a face between the two is uncertain.
 
-Other curves than Platt's can take its place. Whichever is fitted, the threshold is where it crosses
-0.5, and it never rises with fidelity.
+Other curves can replace Platt's. Each never rises with fidelity, and the threshold is where it
+crosses 0.5.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from deepfidelity_jax.fidelity.scale import FAKE
 
 Scores = Float[np.ndarray, "*n"] | float
 METHODS = ("platt", "isotonic", "beta", "temperature")
-# Fidelity can leave the range from 0 to 1, which beta calibration takes logarithms in.
+# Fidelity can leave the range from 0 to 1, where beta calibration takes logarithms.
 NEAREST = 1e-3
 
 
@@ -38,8 +38,8 @@ class Calibration:
       note: why the threshold is fixed.
       fake_below: fidelity below which a face is called fake; None for the threshold itself.
       method: one of METHODS.
-      curve: of isotonic, fidelities in ascending order and the p_fake of each; of beta, one row of
-        a, b and c; else empty.
+      curve: for isotonic, fidelities in ascending order and the p_fake of each; for beta, one row
+        of a, b and c; otherwise empty.
     """
 
     slope: float
@@ -61,7 +61,7 @@ class Calibration:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether validation placed the curve; temperature scaling fits it to a fixed threshold."""
+        """Whether the curve was fitted on validation; temperature scaling fixes its threshold."""
         return self.threshold_from == "validation" or self.method == "temperature"
 
     def verdicts(self, fidelity: Scores) -> np.ndarray:
@@ -92,7 +92,7 @@ def p_fake(calibration: Calibration, fidelity: Scores) -> Float[np.ndarray, "*n"
         p = expit(_beta_logit(f, *calibration.curve[0]))
     else:
         return np.asarray(expit(calibration.slope * (f - calibration.threshold)))
-    # Rounding, or a level stretch at 0.5, must not contradict the verdict.
+    # Rounding, or a flat segment at 0.5, must not contradict the verdict.
     real = is_real(f, calibration.threshold)
     return np.where(real, np.minimum(p, 0.5), np.maximum(p, 0.5))
 
@@ -104,20 +104,20 @@ def calibrate(
     middle: float,
     method: str = "platt",
 ) -> Calibration:
-    """The threshold and p_fake from validation, both classes weighted alike.
+    """The threshold and p_fake from validation, with both classes weighted equally.
 
     platt: a sigmoid (Platt, "Probabilistic outputs for SVMs", 1999). temperature: the sigmoid with
     its threshold held in the middle (Guo et al., "On calibration of modern neural networks", 2017).
     isotonic: the best curve that never rises (Zadrozny and Elkan, KDD 2002). beta: logit p_fake =
     a ln s - b ln(1 - s) + c with s = 1 - fidelity, a and b not negative (Kull, Silva Filho and
-    Flach, "Beta calibration", AISTATS 2017). The logistic fits have scikit-learn's usual penalty,
-    which keeps them finite where validation is separated without error.
+    Flach, "Beta calibration", AISTATS 2017). The logistic fits have scikit-learn's default penalty,
+    which keeps them finite if validation is separated without error.
 
     Args:
       fidelity: mean fidelity of each validation video.
       label: 0 fake, 1 real.
-      middle: the threshold to fall back on if validation cannot place one: there is only one class,
-        all fidelities are equal, or fakes score no lower than real faces.
+      middle: the threshold if validation cannot give one: there is only one class, all fidelities
+        are equal, or fakes score no lower than real faces.
       method: one of METHODS.
 
     Raises:
@@ -147,7 +147,7 @@ def calibrate(
 
 
 def _temperature(f, label, middle: float) -> Calibration:
-    """The sigmoid around the middle; its slope alone is fitted."""
+    """The sigmoid around the middle; only its slope is fitted."""
     from sklearn.linear_model import LogisticRegression
 
     spread = float(f.std())
@@ -176,13 +176,13 @@ def _isotonic(platt: Calibration, f, label, middle: float) -> Calibration:
 
 
 def _beta(platt: Calibration, f, label, middle: float) -> Calibration:
-    """A coefficient that would be negative is left out, as in the paper."""
+    """Beta calibration; a coefficient that would be negative is left out, as in the paper."""
     from scipy.optimize import brentq
     from sklearn.linear_model import LogisticRegression
 
     columns, kept = _beta_columns(f), [0, 1]
     while True:
-        # The two columns are nearly parallel, which takes more steps than the usual tolerance.
+        # The two columns are nearly parallel, so the fit needs more steps and a finer tolerance.
         fitted = LogisticRegression(class_weight="balanced", tol=1e-9, max_iter=1000)
         fitted.fit(columns[:, kept], label == FAKE)
         negative = [kept[i] for i in np.flatnonzero(fitted.coef_[0] < 0)]

@@ -17,10 +17,10 @@ from jaxtyping import Float, Int
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.arrays import Arrays, SupportVectors, regress
 
-# Training rows that train_mae is computed on: at full size, all of them take as long as the fit.
+# Training rows for train_mae; at full size, using all rows would take as long as the fit.
 ERROR_ROWS = 2000
-# Megabytes of kernel rows the solver may cache. It allocates them as it needs them, and computes
-# again what it could not keep; scikit-learn's default of 200 makes large fits slow.
+# Megabytes of kernel rows that the solver may cache. It allocates them as needed and recomputes
+# what does not fit; scikit-learn's default of 200 makes large fits slow.
 CACHE_MB = 5000
 # What `tune` tries; gamma in units of 'scale'.
 GRID = {"C": [0.1, 0.3, 1.0, 3.0, 10.0, 30.0], "epsilon": [0.05, 0.1]}
@@ -34,7 +34,7 @@ METHODS = (
 
 @dataclass(frozen=True, eq=False)
 class Regressor:
-    """What was fitted, and how: settings and figures that JSON can hold."""
+    """What was fitted, and how: its arrays, and settings and figures that JSON can hold."""
 
     arrays: Arrays
     settings: dict[str, Any] = field(default_factory=dict)
@@ -68,7 +68,7 @@ def fit_regressor(
       groups: the video of each row; cross-validation keeps a video inside one fold.
       weights: factor of C for each row.
       tune_rows: how many random rows cross-validation uses at most.
-      seed: draws these rows, and the folds where there are no groups.
+      seed: draws these rows, and the folds if there are no groups.
 
     Returns:
       The regressor. Its settings name the solver and hold `train_mae`, the mean absolute error on
@@ -77,7 +77,7 @@ def fit_regressor(
     Raises:
       InputError: a value is not finite, rows do not match or are too few.
     """
-    from sklearn.svm import SVR  # only where it fits: scikit-learn is slow to import
+    from sklearn.svm import SVR  # imported here because scikit-learn is slow to import
 
     x, y = checked_rows(features, targets)
     unit = gamma_unit(x)
@@ -87,7 +87,7 @@ def fit_regressor(
         rows = np.random.default_rng(seed).permutation(len(x))[:tune_rows]
         own_groups = None if groups is None else np.asarray(groups)[rows]
         settings |= _tune(x[rows], y[rows], weights[rows], unit, own_groups, seed)
-    # If all targets fit into the tube there is no support vector, which Intel's solver cannot do.
+    # If all targets fit into the tube there is no support vector, and Intel's solver fails.
     solver = SVR if np.ptp(y) <= 2 * settings["epsilon"] else choose_solver()
     centre = x.mean(axis=0)
     # Intel's solver works in the precision of its input. In single precision it is as close to
@@ -143,9 +143,9 @@ def training_error(
 def balance(label: Int[np.ndarray, " n"], degree: float = 1.0) -> Float[np.ndarray, " n"]:
     """Weights with mean 1: degree 1 gives both classes the same total, degree 0 all faces 1.
 
-    Where each real face has several forgeries, an unweighted fit gives a face it is unsure of the
-    fidelity of a fake. That separates the classes a little worse, and ranks fakes by quality a
-    little better, as the fakes it is unsure of are the poorest pictures.
+    If each real face has several forgeries, an unweighted fit gives uncertain faces the fidelity of
+    a fake. That separates the classes a little worse, and ranks fakes by quality a little better,
+    because the uncertain fakes are the poorest pictures.
     """
     count = np.bincount(label, minlength=2).astype(np.float64)
     weights = count[label] ** -degree
@@ -192,7 +192,7 @@ def _tune(x, y, weights, unit: float, groups: np.ndarray | None, seed: int) -> d
     cv = choose_folds(len(x), groups, seed)
     best: dict[str, Any] = {"cv_mse": np.inf}
     for gamma in GAMMAS:
-        # One kernel for every C, epsilon and fold: the distances cost more than the fits.
+        # One kernel for every C, epsilon and fold, because distances cost more than fits.
         kernel = rbf_kernel(x, gamma=gamma * unit)
         search = GridSearchCV(
             SVR(kernel="precomputed"), GRID, cv=cv, scoring="neg_mean_squared_error", refit=False
@@ -211,7 +211,7 @@ def _tune(x, y, weights, unit: float, groups: np.ndarray | None, seed: int) -> d
 def choose_folds(rows: int, groups: np.ndarray | None, seed: int) -> Any:
     """scikit-learn's splitter into five folds, or fewer if there are fewer rows or groups.
 
-    A group is inside one fold.
+    Each group is inside one fold.
 
     Raises:
       InputError: there is only one group.

@@ -23,7 +23,7 @@ FAKE, REAL = 0, 1  # the labels, everywhere
 LABELS = ("fake", "real")  # their names, by label
 FAKE_TARGETS, REAL_TARGETS = (0.0, 0.4), (0.6, 1.0)  # the paper's ranges
 MAPPINGS = ("linear", "rank")  # the paper's is linear
-QUANTILES = 201  # of a class's quality, between which ranks are linear
+QUANTILES = 201  # quantiles of a class's quality, between which ranks are linear
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class FidelityScale:
 
     Attributes:
       fake_quality: lowest and highest raw quality of the fake training faces.
-      real_quality: the same of the real ones.
+      real_quality: the same for the real training faces.
       fake: lowest and highest target of a fake face.
-      real: the same of a real one.
+      real: the same for a real face.
       fake_ranks: qualities of the fake training faces at evenly spaced ranks, from the lowest to
         the highest; empty for the linear mapping.
-      real_ranks: the same of the real ones.
+      real_ranks: the same for the real training faces.
 
     Raises:
       InputError: the target ranges are not inside [0, 1], overlap, or do not have fake below real;
@@ -119,7 +119,7 @@ def scale(
 
 
 def rank(quality: Float[np.ndarray, " n"], ranks: tuple[float, ...]) -> Float[np.ndarray, " n"]:
-    """Share of the training faces below each quality, 0 to 1; equal qualities share their mean."""
+    """Share of the training faces below each quality, 0 to 1; equal qualities get their mean."""
     known, place = np.unique(ranks, return_inverse=True)
     even = np.linspace(0, 1, len(ranks))
     return np.interp(quality, known, np.bincount(place, even) / np.bincount(place))

@@ -1,8 +1,8 @@
 """`fidelity.npz`: scale, regressor and calibration in one file of plain arrays, without pickle.
 
-The regressor, the curve of the calibration and the validation scores are stored as arrays, all else
-as JSON in the array `meta`. The names of the arrays tell the regressor's form. What a file of an
-earlier version lacks has its default.
+The regressor, the curve of the calibration and the validation scores are stored as arrays, and
+everything else as JSON in the array `meta`. The names of the arrays show the regressor's form.
+Entries that a file of an earlier version lacks get their defaults.
 """
 
 import json
@@ -23,14 +23,14 @@ from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.files import written_whole
 
 FORMAT = "deepfidelity regressor 1"
-CURVE, VALIDATION = "calibration_", "validation_"  # beginnings of the names of arrays
+CURVE, VALIDATION = "calibration_", "validation_"  # prefixes of array names
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
     """The validation scores: fidelity, label, video and file of each face.
 
-    A video here is one person of its file. file: None in what an earlier version wrote.
+    A video here is one person in a file. file: None if written by an earlier version.
     """
 
     fidelity: Float32[np.ndarray, "n"]
@@ -48,8 +48,8 @@ class FidelityModel:
       regressor: feature to fidelity.
       calibration: fidelity to verdict.
       provenance: any dict that JSON can hold, such as how quality was measured.
-      validation: what the calibration was fitted on, for thresholds that are wanted later; None if
-        it was fitted elsewhere or by an earlier version.
+      validation: what the calibration was fitted on, for choosing thresholds later; None if it was
+        fitted elsewhere or by an earlier version.
     """
 
     scale: FidelityScale | None
@@ -60,7 +60,7 @@ class FidelityModel:
 
 
 def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
-    """Write the model. A failed write leaves the file that was there."""
+    """Write the model. A failed write leaves the previous file."""
     calibration = asdict(model.calibration)
     arrays = {name: np.asarray(a) for name, a in model.regressor.arrays._asdict().items()}
     for number, row in enumerate(calibration.pop("curve")):
@@ -111,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
             meta["provenance"],
             validation,
         )
-    except Exception as error:  # damage can raise anything
+    except Exception as error:  # a damaged file can raise anything
         raise_unless_damaged(str(path), error)
         raise InputError(
             f"{path} is not a fidelity regressor, or is damaged: delete it and fit again"

@@ -3,6 +3,6 @@
 families    forged faces made from real ones, in ten ways
 degrade     degradations of known strength
 graded      degradations in five grades, for robustness
-augment     the view of a face that training takes
+augment     the augmented view of a face in training
 operations  RandAugment and colour jitter
 """

@@ -1,8 +1,8 @@
 """Training augmentations on the host: uint8 RGB face crops in, uint8 RGB squares out.
 
-`lose_quality` comes first, then `augment`; evaluation takes `center_crop`. All are pure functions
-of their arguments and a `np.random.Generator`. Draws never depend on the pixels: one seed gives a
-face and its forgery the same draw, and nothing but the forgery tells them apart. A mask [h, w] in
+`lose_quality` comes first, then `augment`; evaluation uses `center_crop`. All are pure functions
+of their arguments and a `np.random.Generator`. Draws never depend on the pixels, so one seed gives
+a face and its forgery the same draws, and only the forgery tells them apart. A mask [h, w] in
 [0, 1], the forged share of each pixel, follows every geometric transform.
 """
 
@@ -33,7 +33,7 @@ class AugmentSettings:
     rand_layers: int = 0
     rand_magnitude: float = 9.0
     rand_std: float = 0.5
-    jitter: float = 0.2  # of brightness, contrast and saturation; 0 is off
+    jitter: float = 0.2  # strength for brightness, contrast and saturation; 0 is off
     degrade_p: float = 0.2  # one of degrade.DEGRADATIONS
     degrade_strength: float = 0.4  # the highest drawn
     recompress_p: float = 0.3
@@ -61,7 +61,7 @@ class AugmentSettings:
     def paper(cls) -> "AugmentSettings":
         """The official training recipe: wide crops, RandAugment m9 mstd0.5 inc1, random erasing.
 
-        Its colour jitter of 0.4 is not applied: timm drops it where RandAugment is on.
+        Its colour jitter of 0.4 is not applied, because timm drops it if RandAugment is on.
         """
         return cls(
             crop_scale=(0.08, 1.0),
@@ -89,9 +89,9 @@ class AugmentSettings:
 
 
 def lose_quality(image: Image, settings: AugmentSettings, rng: np.random.Generator) -> Image:
-    """The face as a worse camera or an upload would have left it.
+    """The face with the quality loss of a worse camera or an upload.
 
-    To be called before any view is taken, so that blocks and grain are resized with the face.
+    Call before taking any view, so that blocks and grain are resized with the face.
     """
     s = settings
     if rng.random() < s.degrade_p:
@@ -109,7 +109,7 @@ def augment(
     size: int,
     rng: np.random.Generator,
 ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Float[np.ndarray, "{size} {size}"] | None]:
-    """One training view [size, size, 3] of a face, and its mask (None for None).
+    """One training view [size, size, 3] of a face, and its mask (None if `mask` is None).
 
     Geometry first, then colour, then erasing. An erased box keeps its mask: erasing hides a forgery
     but does not undo it.
@@ -156,8 +156,8 @@ def random_resized_crop(
     """A random box resized to size x size: bilinear or bicubic; area averaging beyond 1.5 to 1.
 
     `scale` is the range of the box's share of the area, `ratio` the range of width / height, drawn
-    log-uniformly. Takes the first of ten drawn boxes that fits, or else the largest central box of
-    an allowed ratio. Szegedy et al., "Going deeper with convolutions", 2015.
+    log-uniformly. Takes the first of ten drawn boxes that fits, otherwise the largest central box
+    of an allowed ratio. Szegedy et al., "Going deeper with convolutions", 2015.
     """
     h, w = image.shape[:2]
     areas = rng.uniform(*scale, 10) * (h * w)

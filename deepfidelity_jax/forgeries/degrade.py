@@ -1,4 +1,4 @@
-"""Degradations of known strength, to test a quality measure with and to train on.
+"""Degradations of known strength, for testing quality measures and for training.
 
 Every function takes an RGB face crop of any size and a strength in [0, 1]: 0 returns the image
 unchanged, 1 is severe with the face still discernible. Lengths are relative to the image's side, so
@@ -27,7 +27,7 @@ NOISE_GRID = 128  # grains along the side
 
 
 def blur(image: Image, strength: float) -> Image:
-    """Gaussian blur, as out of focus; sigma grows linearly to 3% of the side."""
+    """Gaussian blur, like lack of focus; sigma grows linearly to 3% of the side."""
     if strength == 0:
         return image.copy()
     sigma = BLUR_SIGMA * strength * _side(image)
@@ -35,7 +35,7 @@ def blur(image: Image, strength: float) -> Image:
 
 
 def downscale(image: Image, strength: float) -> Image:
-    """Shrink and enlarge again, as a small face; the side falls geometrically to 20 pixels."""
+    """Shrink and enlarge again, like a small face; the side falls geometrically to 20 pixels."""
     if strength == 0:
         return image.copy()
     height, width = image.shape[:2]
@@ -56,8 +56,8 @@ def jpeg(image: Image, strength: float) -> Image:
 def noise(image: Image, strength: float, rng: np.random.Generator) -> Image:
     """Gaussian noise in every channel; its standard deviation grows linearly to 40 grey levels.
 
-    Drawn on a grid of 128 x 128 grains and resized to the image: noise of single pixels would all
-    but vanish from a large face and drown a small one.
+    Drawn on a grid of 128 x 128 grains and resized to the image: noise of single pixels would
+    almost vanish in a large face and dominate a small one.
     """
     if strength == 0:
         return image.copy()
@@ -79,8 +79,8 @@ def darkness(image: Image, strength: float) -> Image:
 def overexposure(image: Image, strength: float) -> Image:
     """Too much light: the burnt-out share of the face grows linearly to 80%.
 
-    The gain depends on the middle of the crop, since light that ruins a bright face helps a dark
-    one.
+    The gain depends on the middle of the crop, since light that degrades a bright face improves a
+    dark one.
     """
     if strength == 0:
         return image.copy()

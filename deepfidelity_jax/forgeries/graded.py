@@ -1,7 +1,7 @@
 """Degradations of face pictures in five grades of stated strength.
 
-Sizes in pixels refer to a crop of SIDE pixels, whatever the crop's own size; JPEG and H.264 work on
-the crop as it is, as their blocks have a fixed size.
+Sizes in pixels refer to a crop resized to SIDE pixels; JPEG and H.264 work on the crop at its own
+size, as their blocks have a fixed size.
 """
 
 import io
@@ -24,7 +24,7 @@ class Degradation:
     """A kind of degradation.
 
     apply: changes the faces of one video, in the order of its frames, with one strength.
-    strengths: of the grades 1 to 5. words: a strength in words, for `str.format`.
+    strengths: the strengths of grades 1 to 5. words: a `str.format` template for a strength.
     """
 
     apply: Callable[[Sequence[Face], float, np.random.Generator], list[Face]]
@@ -33,13 +33,13 @@ class Degradation:
 
 
 def at_side(face: Face, change: Callable[[Face], Face]) -> Face:
-    """The face after a change that is made at SIDE x SIDE pixels, brought back to its own size."""
+    """The face after a change at SIDE x SIDE pixels, resized back to its own size."""
     large = cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(change(large), face.shape[1::-1], interpolation=cv2.INTER_AREA)
 
 
 def _each(change: Callable[[Face, float, np.random.Generator], Face]):
-    """The same change of every face, made at SIDE pixels."""
+    """The same change for every face, made at SIDE pixels."""
 
     def apply(faces, strength, rng):
         return [at_side(face, lambda large: change(large, strength, rng)) for face in faces]
@@ -65,18 +65,18 @@ def resize(face: Face, factor: float, rng: np.random.Generator) -> Face:
 
 
 def scale_brightness(face: Face, factor: float, rng: np.random.Generator) -> Face:
-    """Every value times a factor."""
+    """Multiply every value by a factor."""
     return np.rint(face * factor).clip(0, 255).astype(np.uint8)
 
 
 def scale_contrast(face: Face, factor: float, rng: np.random.Generator) -> Face:
-    """Distances to the mean grey times a factor."""
+    """Multiply differences from the mean grey by a factor."""
     mean = face.mean()
     return np.rint(mean + (face - mean) * factor).clip(0, 255).astype(np.uint8)
 
 
 def crop(face: Face, share: float, rng: np.random.Generator) -> Face:
-    """The middle part of the crop, enlarged to its size; `share` of its side."""
+    """The middle of the crop, a `share` of its side, enlarged to the crop's size."""
     height, width = face.shape[:2]
     top, left = (round(side * (1 - share) / 2) for side in (height, width))
     middle = face[top : height - top, left : width - left]

@@ -12,7 +12,7 @@ FILL = 128
 
 
 def _warp(image: Image, mask: Mask | None, inverse: np.ndarray, interpolation: int, fill: int):
-    """Affine warp; `inverse` [2, 3] maps output to input pixels. What moves in is not forged."""
+    """Affine warp; `inverse` [2, 3] maps output to input pixels. Pixels from outside get mask 0."""
     h, w = image.shape[:2]
     flags = interpolation | cv2.WARP_INVERSE_MAP
     image = cv2.warpAffine(image, inverse, (w, h), flags=flags, borderValue=(fill,) * 3)
@@ -57,7 +57,7 @@ def rand_augment(
 
     The magnitude of each is drawn from normal(magnitude, std) and clipped to [0, 10]; with
     `increasing`, a higher magnitude always means a stronger change; timm's 'rand-m9-mstd0.5-inc1'
-    has magnitude 9 and std 0.5. `fill` is the grey that moves in from outside. Cubuk et al.,
+    has magnitude 9 and std 0.5. `fill` is the grey outside the image. Cubuk et al.,
     "RandAugment", 2020.
     """
     for _ in range(layers):
@@ -141,7 +141,7 @@ def _recolor(name: str, image: Image, level: float, factor: float, increasing: b
         case "sharpness":
             smooth = image.copy()
             kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
-            # The outermost pixels have no full neighbourhood and stay as they are.
+            # The outermost pixels have no full neighbourhood and are not changed.
             smooth[1:-1, 1:-1] = cv2.filter2D(image, -1, kernel)[1:-1, 1:-1]
             return cv2.addWeighted(image, factor, smooth, 1 - factor, 0)
         case _:

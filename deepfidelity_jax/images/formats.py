@@ -1,7 +1,7 @@
 """What a file is, by its first bytes and never by its name.
 
 `open_file` opens a regular file, `format_of` names its format or raises MediaError with the reason
-why it cannot be read here. A decoder is only given files that bear its own format's mark.
+why it cannot be read here. A decoder only gets files that begin with the mark of its own format.
 """
 
 import errno
@@ -17,7 +17,7 @@ from PIL import features
 PICTURES = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
 VIDEOS = ("ASF", "AVI", "FLV", "MP4", "MPEG", "Matroska", "Ogg", "RealMedia")
 
-# Recognised only so that the reason can name them and say what helps.
+# Recognised only so that the message can name them and say what to do.
 RAW = "camera RAW"
 UNREADABLE = {
     RAW: "develop it to JPEG",
@@ -38,7 +38,7 @@ NO_MEDIA = {
     "archive": "an archive: unpack it",
 }
 
-# A file that is no photograph or video is worth a line only if its name claims to be one.
+# A file that is not a photograph or video is reported only if its name claims that it is.
 IMAGE_SUFFIXES = (
     ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".hif", ".j2k",
     ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".nef", ".orf", ".png", ".psd", ".raf",
@@ -99,7 +99,7 @@ MARKS = [  # (offset, bytes, format); the first match counts
     (0, b".RMF", "RealMedia"),
     *((4, box, "MP4") for box in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
 ]
-# The ISO container is shared by many formats: told apart by brand, MP4 if none of these is there.
+# Many formats share the ISO container. The brand distinguishes them; without any of these, MP4.
 BRANDS = {
     b"avif": "AVIF",
     b"avis": "AVIF",
@@ -120,13 +120,13 @@ class MediaError(ValueError):
 
 
 class NotMedia(MediaError):
-    """A file that is no photograph or video, and whose name does not claim that it is one."""
+    """A file that is not a photograph or video, and whose name does not claim that it is."""
 
 
 def open_file(path: str | os.PathLike) -> io.BufferedReader:
     """Open a regular file for reading. Raises MediaError for anything else, without opening it."""
 
-    def opener(name, flags):  # should a FIFO take its place meanwhile, this does not block
+    def opener(name, flags):  # does not block if a FIFO has replaced the file meanwhile
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
     try:
@@ -148,7 +148,7 @@ def open_file(path: str | os.PathLike) -> io.BufferedReader:
 def format_of(file: io.BufferedIOBase, name: str | os.PathLike = "") -> str:
     """The format of an open file, one of PICTURES or VIDEOS; the file is rewound.
 
-    Raises MediaError, with the reason, where it cannot be decoded here, and NotMedia where it is no
+    Raises MediaError, with the reason, if it cannot be decoded here, and NotMedia if it is not a
     photograph or video and `name` does not claim that it is.
     """
     try:
@@ -177,7 +177,7 @@ def format_of(file: io.BufferedIOBase, name: str | os.PathLike = "") -> str:
 
 
 def recognise(head: bytes) -> str:
-    """The format of a file that begins with these bytes; empty where they tell none."""
+    """The format of a file that begins with these bytes; empty if unknown."""
     if head[4:8] == b"ftyp":
         size = min(int.from_bytes(head[:4], "big"), len(head))
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
@@ -198,12 +198,12 @@ def recognise(head: bytes) -> str:
 
 
 def unreadable(kind: str) -> MediaError:
-    """The error for a format in UNREADABLE, with what helps."""
+    """The error for a format in UNREADABLE, with what the user can do."""
     return MediaError(f"a {kind} file, which can't be decoded here: {UNREADABLE[kind]}")
 
 
 def describe_special(mode: int) -> str:
-    """What a path is that is not a regular file, by its `st_mode`."""
+    """The kind of a path that is not a regular file, from its `st_mode`."""
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device") + ", not a file"
 

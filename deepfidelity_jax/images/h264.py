@@ -1,4 +1,4 @@
-"""H.264 by x264, which PyAV brings: the extra `video`."""
+"""H.264 encoding by x264, which comes with PyAV (the extra `video`)."""
 
 import importlib.util
 import io
@@ -30,7 +30,7 @@ def is_there() -> bool:
 def write_mp4(
     file: str | io.BytesIO, rate: float | int, crf: float | int, sound: Any = None
 ) -> Iterator[Callable[[Picture, float], None]]:
-    """A function that adds a frame (RGB), to be shown from a time in seconds on, to an MP4 file.
+    """A function that adds a frame (RGB) to an MP4 file, shown from a time in seconds on.
 
     Times rise; `rate` is the usual number of frames per second, `crf` the constant rate factor.
     Sides are made even by repeating the last row or column. A `page.sound.Sound` is copied beside
@@ -39,7 +39,7 @@ def write_mp4(
     import av
 
     fraction = Fraction(max(rate, 0.001)).limit_denominator(10_000)
-    # Fine enough for any time, and whole for frames at the usual rate.
+    # Fine enough for any time, and an integer for frames at the usual rate.
     tick = Fraction(1, fraction.numerator * math.ceil(90_000 / fraction.numerator))
     with av.open(file, "w", format="mp4") as container:
         stream: Any = None
@@ -73,8 +73,8 @@ def write_mp4(
 def recompress_video(path: str | os.PathLike, output: str | os.PathLike, crf: float | int) -> None:
     """Encode a whole video again, upright and without sound, frame for frame.
 
-    A frame that cannot be decoded shows the next one, so that all others keep their numbers. Raises
-    MediaError as `video_info` does.
+    A frame that cannot be decoded is replaced by the next one, so that all others keep their
+    numbers. Raises MediaError as `video_info` does.
     """
     info, written = videos.video_info(path), 0
     with write_mp4(os.fspath(output), info.rate, crf) as write:

@@ -1,4 +1,4 @@
-"""Which files below a folder there are, and which are photographs and which videos."""
+"""The files below a folder, and whether each is a photograph or a video."""
 
 import io
 import os
@@ -22,7 +22,7 @@ ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # picture formats that may hold a cli
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below a folder: `files`, sorted, and by path why the rest was left out."""
+    """What is below a folder: `files`, sorted, and why each other path was left out."""
 
     files: list[Path]
     left_out: dict[Path, str]
@@ -91,6 +91,6 @@ def _is_animated(file: io.BufferedIOBase, kind: str) -> bool:
         with safe_pillow():
             return bool(getattr(open_picture(file, kind), "is_animated", False))
     except Exception:
-        return False  # the reader will say what is wrong
+        return False  # the reader will report what is wrong
     finally:
         file.seek(0)

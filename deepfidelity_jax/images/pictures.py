@@ -1,7 +1,7 @@
 """Photographs: any file decoded safely to RGB, and the one JPEG encoder.
 
 `read_image` is for files of unknown origin. `encode_image` and `decode_image` are for our own
-crops: what is recorded, trained on and scored went through them alike.
+crops: all crops that are recorded, trained on or scored go through them.
 """
 
 import base64
@@ -29,15 +29,15 @@ from deepfidelity_jax.images.formats import (
     unreadable,
 )
 
-MAX_PIXELS = 178_000_000  # half a gigabyte of RGB; Pillow by itself refuses from here, too
-HUNGRY = {"JPEG2000": 4}  # formats whose decoders need this many times the memory of others
+MAX_PIXELS = 178_000_000  # half a gigabyte of RGB; also Pillow's own limit
+HUNGRY = {"JPEG2000": 4}  # formats whose decoders need this many times as much memory
 MIN_SIDE = 16  # pixels
 STRIP = 256  # rows converted at once
 ORIENTATION = 0x0112  # an EXIF tag
 # Some camera RAW files are TIFF files that begin with a thumbnail.
 DNG_VERSION, SUBFILE, THUMBNAIL = 50706, 254, 1
 
-# Pillow's warnings and its bound on pixels belong to the whole process.
+# Pillow's warnings and its limit on pixels apply to the whole process.
 _pillow_lock = threading.Lock()
 
 # Decoders log what is wrong with a damaged file; it is raised as MediaError instead.
@@ -49,10 +49,10 @@ def read_image(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Read a photograph, or an open file of one, as upright RGB, whatever its format and mode.
 
-    Transparent parts become white. Oddities that cost nothing, such as damaged metadata, are added
-    to `notes`. Raises MediaError for a file that is no image or is damaged, for a side below
-    MIN_SIDE and for more than MAX_PIXELS; the size is judged by the header, before any memory is
-    taken.
+    Transparent parts become white. Harmless defects, such as damaged metadata, are added to
+    `notes`. Raises MediaError for a file that is not an image or is damaged, for a side below
+    MIN_SIDE and for more than MAX_PIXELS; the size is taken from the header, before memory is
+    allocated.
     """
     if not isinstance(path, (str, os.PathLike)):
         return _read_image(path, "", notes)
@@ -95,7 +95,7 @@ def recompress(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndar
 
 
 def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Decode what `encode_image` encoded: fast, without the care files need. Raises MediaError."""
+    """Decode what `encode_image` encoded; fast, but not for untrusted files. Raises MediaError."""
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
     if image is None:
         raise MediaError("not a photograph")
@@ -103,7 +103,7 @@ def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def to_data_uri(encoded: bytes) -> str:
-    """A JPEG or PNG as the address of an image within a page."""
+    """A JPEG or PNG as a data URI for a page."""
     kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
 
@@ -113,7 +113,7 @@ def to_data_uri(encoded: bytes) -> str:
 
 @contextmanager
 def safe_pillow(notes: list[str] | None = None) -> Iterator[None]:
-    """Use Pillow for one thread: its warnings become notes, its bound on pixels becomes ours."""
+    """Use Pillow in one thread at a time, with warnings as notes and our limit on pixels."""
     with _pillow_lock, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         limit = Image.MAX_IMAGE_PIXELS
@@ -123,7 +123,7 @@ def safe_pillow(notes: list[str] | None = None) -> Iterator[None]:
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     for warning in caught:
-        if Path(warning.filename).parent.name not in ("PIL", "pillow_heif"):  # another thread's
+        if Path(warning.filename).parent.name not in ("PIL", "pillow_heif"):  # from another thread
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
@@ -136,7 +136,7 @@ def safe_pillow(notes: list[str] | None = None) -> Iterator[None]:
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
     """Drop what a C library, such as libtiff, writes straight to the process's stderr."""
-    if sys.stderr is None:  # the process was started without one, and 2 may be any file
+    if sys.stderr is None:  # the process was started without it, and 2 may be any file
         yield
         return
     kept = os.dup(2)
@@ -150,14 +150,14 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def open_picture(file: io.BufferedIOBase, kind: str) -> Image.Image:
-    """Parse the header and judge the size; inside `safe_pillow`. Raises MediaError."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # judged here, in our words
+    """Parse the header and check the size; inside `safe_pillow`. Raises MediaError."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # checked here, with our message
     raw = False
     try:
         image = Image.open(file, formats=(kind,))
-        if kind == "TIFF":  # tags are parsed when asked for
+        if kind == "TIFF":  # tags are parsed on access
             raw = DNG_VERSION in image.tag_v2 or image.tag_v2.get(SUBFILE) == THUMBNAIL
-    except Exception as error:  # parsers meet arbitrary bytes: any exception is their verdict
+    except Exception as error:  # on arbitrary bytes parsers may raise anything
         raise MediaError(f"truncated or damaged {kind}") from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
@@ -188,10 +188,10 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     except Exception as error:
         cut = "truncated" in str(error) or isinstance(error, EOFError)
         raise MediaError(f"{'truncated' if cut else 'damaged'} {kind}") from error
-    with suppress(Exception):  # a damaged EXIF block is no reason to lose an intact picture
-        if image.getexif().get(ORIENTATION, 1) != 1:  # else it would be copied
+    with suppress(Exception):  # a damaged EXIF block must not make an intact picture unreadable
+        if image.getexif().get(ORIENTATION, 1) != 1:  # otherwise it would be copied
             image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits: the high byte, which Pillow itself takes of RGB48
+    if image.mode.startswith("I"):  # 16 bits: take the high byte, as Pillow does for RGB48
         deep = np.asarray(image).astype(np.int64)
         if deep.min() < 0 or deep.max() > 65535:
             raise MediaError("pixels of more than 16 bits")
@@ -201,7 +201,7 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    # In strips: Pillow hands pixels over as bytes, and all at once would double the memory.
+    # In strips: Pillow passes pixels as bytes, and all at once would double the memory.
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     try:

@@ -16,26 +16,26 @@ from PIL import Image
 from deepfidelity_jax.images.formats import PICTURES, MediaError, format_of, open_file
 from deepfidelity_jax.images.pictures import decode, load_pixels, open_picture, safe_pillow
 
-# Stepping over a frame with grab() decodes it without converting; a seek decodes from the key frame
-# before, up to 250 frames away in common encodings. Seeking pays from about this mean step on.
+# Skipping a frame with grab() decodes it without converting; a seek decodes from the previous key
+# frame, up to 250 frames away in common encodings. Seeking is faster from about this mean step on.
 SEEK_FROM = 100  # frames
 
-# Pixels are made square if their longer side is so many times the shorter one. Less comes from
-# rounded sizes and squeezes nothing visibly; more is an error, or meant to fill the memory.
+# Pixels are made square if the ratio of their sides is in this range. A smaller ratio comes from
+# rounded sizes and distorts nothing visibly; a larger one is an error, or meant to fill the memory.
 ODD, ODDEST = 1.02, 4.0
 
 FRAME_DURATION = 100.0  # milliseconds, in an animated picture that does not say
 
-# FFmpeg writes about damaged files to stderr; what matters is raised as MediaError instead.
+# FFmpeg reports damaged files on stderr; what matters is raised as MediaError instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET, read at the first capture
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """How many frames of a video can be reached, and how they lie in time.
+    """How many frames of a video can be read, and their times.
 
-    rate: frames per second in the mean, so that the video lasts `frames / rate` seconds. constant:
-    whether every frame is proven to be where its index and the rate say, so that a seek finds it.
+    rate: mean frames per second, so that the video lasts `frames / rate` seconds. constant: whether
+    every frame is proven to be where its index and the rate say, so that a seek finds it.
     """
 
     frames: int
@@ -53,11 +53,11 @@ class Frame:
 
 
 def video_info(path: str | os.PathLike) -> VideoInfo:
-    """Count a video's frames; raises MediaError where there is none to read.
+    """Count a video's frames; raises MediaError if none can be read.
 
-    A header may be wrong or silent, and an edit list may hide packets. Packets, counted without
-    decoding, are trusted if they are as many as the header says or come at a constant rate, and if
-    the last one's frame is there and none follows; otherwise the frames are decoded and counted.
+    A header may be wrong or give no count, and an edit list may hide packets. Packets are counted
+    without decoding. Their number is trusted if it equals the header's or their rate is constant,
+    and if the last frame exists and none follows; otherwise the frames are decoded and counted.
     """
     with open_file(path) as file:
         kind = format_of(file, path)
@@ -92,7 +92,7 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
     even = _is_even(times, rate)
     if not even and max(times) > min(times):
         rate = 1000 * (len(times) - 1) / (max(times) - min(times))
-    # A seek in MPEG's streams misses by a frame or two: they have no index.
+    # A seek in an MPEG stream misses by a frame or two, because it has no index.
     return VideoInfo(len(times), rate, even and told and kind != "MPEG")
 
 
@@ -119,9 +119,9 @@ def read_frames_at(
 ) -> Iterator[Frame]:
     """Read the frames at rising indices; frames that cannot be decoded are left out.
 
-    They are upright and have square pixels, whatever the stored ones are. Where the rate is
-    `constant`, as `video_info` says, and the mean step is SEEK_FROM frames or more, it seeks; else
-    it steps over the frames in between. Both give the same frames.
+    Frames are upright with square pixels, however they are stored. If the rate is `constant`, as
+    `video_info` says, and the mean step is SEEK_FROM frames or more, it seeks; otherwise it skips
+    the frames in between. Both give the same frames.
     """
     seeks = constant and bool(indices) and indices[-1] + 1 >= SEEK_FROM * len(indices)
     with open_file(path) as file:
@@ -147,7 +147,7 @@ def read_frames_at(
                     if time <= 0 and rate > 0:
                         time = index / rate
                     if shape != 1:
-                        longer = max(1, shape), max(1, 1 / shape)  # no detail is lost
+                        longer = max(1, shape), max(1, 1 / shape)  # enlarge, to keep all detail
                         image = cv2.resize(image, None, fx=longer[0], fy=longer[1])
                     yield Frame(index, float(time), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
@@ -170,23 +170,23 @@ def _read_animation(file: io.BufferedIOBase, kind: str, indices: Sequence[int]) 
 
 
 def _show_frames(image: Image.Image, kind: str) -> Iterator[float]:
-    """Load each frame of an animated picture in turn: its duration in milliseconds."""
+    """Load each frame of an animated picture in turn; yields its duration in milliseconds."""
     for index in itertools.count():
         try:
             with safe_pillow():
                 image.seek(index)
-                load_pixels(image, kind)  # some tell the duration of a frame only then
-        except Exception:  # the end, or arbitrary bytes: later frames build on this one
+                load_pixels(image, kind)  # some formats give the duration only after this
+        except Exception:  # the end, or arbitrary bytes; later frames depend on this one
             return
         yield float(image.info.get("duration") or FRAME_DURATION)
 
 
 @contextmanager
 def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
-    """A video opened by OpenCV's FFmpeg. Raises MediaError where that is not possible.
+    """A video opened by OpenCV's FFmpeg. Raises MediaError if that is not possible.
 
-    FFmpeg reads patterns, protocols and formats into a file's name, so it is given the open file by
-    its descriptor where the system has such names.
+    FFmpeg interprets patterns, protocols and formats in file names, so it gets the open file by its
+    descriptor if the system has names for descriptors.
     """
     name = f"/proc/self/fd/{file.fileno()}"
     if not os.path.exists(name):
@@ -205,7 +205,7 @@ def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
 
 
 def _pixel_shape(video: cv2.VideoCapture) -> float:
-    """Width of a pixel over its height in the upright frame; 1 where frames are to stay so."""
+    """Width of a pixel over its height in the upright frame; 1 if frames are not to be resized."""
     wide, high = video.get(cv2.CAP_PROP_SAR_NUM), video.get(cv2.CAP_PROP_SAR_DEN)
     if min(wide, high) <= 0 or not ODD <= max(wide, high) / min(wide, high) <= ODDEST:
         return 1.0
@@ -228,6 +228,6 @@ def _times(video: cv2.VideoCapture) -> list[float]:
 
 
 def _is_even(times: Sequence[float], rate: float) -> bool:
-    """Whether no time is further than half a frame from where a constant rate puts it."""
+    """Whether every time is within half a frame of its time at a constant rate."""
     frames = np.sort(times) * rate / 1000  # packets come in the order of decoding
     return bool((np.abs(frames - frames[:1] - np.arange(len(frames))) <= 0.5).all())

@@ -22,7 +22,7 @@ THUMBNAIL = 16
 
 @dataclass(frozen=True)
 class Resemblance:
-    """Two videos in two splits. frames: how many of the second look like one of the first."""
+    """Two videos in two splits. frames: how many of the second look like a frame of the first."""
 
     splits: tuple[str, str]
     videos: tuple[str, str]
@@ -30,7 +30,7 @@ class Resemblance:
 
 
 class Looks(NamedTuple):
-    """The frames of a split, reduced to what is compared: hashes, thumbnails, video of each."""
+    """The hashes and thumbnails of the frames of a split, and the video of each."""
 
     hashes: UInt64[np.ndarray, "n"]
     thumbnails: UInt8[np.ndarray, "n t t"]
@@ -38,7 +38,7 @@ class Looks(NamedTuple):
 
 
 def shrink(image: bytes) -> UInt8[np.ndarray, "32 32"]:
-    """The grey picture that is hashed; JPEG is decoded at the smallest scale that suffices."""
+    """The grey picture to hash; a JPEG is decoded at the smallest scale that suffices."""
     coded = np.frombuffer(image, np.uint8)
     for scale in (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_GRAYSCALE_2):
         grey = cv2.imdecode(coded, scale)
@@ -82,7 +82,7 @@ def find_alike(looks: dict[str, Looks]) -> list[Resemblance]:
 def correlate(
     pictures: UInt8[np.ndarray, "n t t"], picture: UInt8[np.ndarray, "t t"]
 ) -> Float32[np.ndarray, "n"]:
-    """Pixel correlation of each picture with one; 0 if either is flat, which tells nothing."""
+    """Pixel correlation of each picture with `picture`; 0 if either is flat."""
 
     def centred(pictures):
         flat = pictures.reshape(-1, THUMBNAIL**2).astype(np.float32)

@@ -36,8 +36,8 @@ CHUNK = 4096  # frames that a worker process reads at a time
 class Leak:
     """Something in two splits.
 
-    kind: `video`, `picture`, or the kind of an origin, such as `person`. paths: of one record with
-    it in each split.
+    kind: `video`, `picture`, or the kind of an origin, such as `person`. paths: the path of one
+    such record in each split.
     """
 
     kind: str
@@ -47,15 +47,15 @@ class Leak:
 
     @property
     def title(self) -> str:
-        """What `config.leaks.allow` calls all leaks of this kind between these splits."""
+        """The name in `config.leaks.allow` for all leaks of this kind between these splits."""
         return f"{self.kind}:{'-'.join(self.splits)}"
 
 
 def require_none(folder: Path, allow: Sequence[str], report: Path, *, undecided: str = "") -> None:
-    """Check the records in `folder` for leaks, and write those that do not stop the run.
+    """Check the records in `folder` for leaks; write a report of those that do not stop the run.
 
     Args:
-      folder: of the records.
+      folder: the folder of the records.
       allow: titles of leaks that do not stop the run.
       report: JSON file for the allowed leaks and the look-alikes.
       undecided: what the user must decide if videos look alike across splits, which then stops the
@@ -95,7 +95,7 @@ def _describe_look_alikes(alike: Sequence[Resemblance]) -> str:
 
 
 def count_alike(report: Path) -> int:
-    """The number of test videos that look like one in another split, by the file `report`."""
+    """The number of test videos that look like one in another split, from the file `report`."""
     alike = json.loads(report.read_text(encoding="utf-8"))["alike"] if report.exists() else []
     return len(
         {
@@ -161,7 +161,7 @@ class _Part(NamedTuple):
 
 
 def _in_chunks(folder: Path, split: str, count: int) -> list[_Part]:
-    """A whole split, on all cores if it is large enough to be worth starting processes for."""
+    """Read a whole split, on all cores if it is large enough to justify starting processes."""
     starts = list(range(0, count, CHUNK))
     if len(starts) <= 2:
         return [_read_chunk(folder, split, start) for start in starts]

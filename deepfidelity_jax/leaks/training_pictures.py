@@ -1,4 +1,4 @@
-"""Remember which pictures a detector was trained on, so that none of them is tested as unseen."""
+"""Remember which pictures a detector was trained on, so that none of them is used to test it."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,15 +13,15 @@ SEEN = "training_pictures.json"  # in the workdir
 
 
 def remember(folder: Path, workdir: Path, init_from: str = "", *, begun: bool = False) -> None:
-    """Add the pictures a detector is about to be trained on to those it was trained on before.
+    """Add the pictures a detector will now be trained on to those it was trained on before.
 
     Args:
-      folder: of the records.
+      folder: the folder of the records.
       workdir: where the digests are kept.
       init_from: where training starts from, `config.init_from`. If it is a workdir, its training
         pictures count as seen too.
-      begun: whether the workdir holds weights. Without any, what it was once about to be trained on
-        was never seen.
+      begun: whether the workdir holds weights. If not, pictures noted there earlier were never
+        trained on.
 
     Raises:
       InputError: the test split has pictures that `init_from` was trained on.
@@ -56,7 +56,7 @@ def digests_of_training(folder: Path) -> dict[str, str]:
 def require_test_unseen(folder: Path, workdir: Path, allow: Sequence[str]) -> str:
     """Check that the detector in `workdir` was not trained on the test pictures in `folder`.
 
-    Pictures in both training and test of these very records have been reported by
+    Pictures in both the training and the test split of the same records have been reported by
     `shared_sources.require_none`; they pass if `allow` names them.
 
     Returns:
@@ -80,7 +80,7 @@ def _digests_of_test(folder: Path) -> dict[str, str]:
 
 
 def digest_of_faces(crops: Iterable[str]) -> str:
-    """One digest for many faces, from their digests in any order."""
+    """One digest for many faces, independent of the order of their digests."""
     return sha256("".join(sorted(crops)).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Jinja templates: what is put into one is text, and nothing that it asks for may be missing."""
+"""Jinja templates, in which values are escaped and missing values are errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +9,11 @@ PALETTE = Path(__file__).with_name("palette.css")
 
 
 def open_template(path: Path, **filters: Callable) -> jinja2.Template:
-    """A template. It may include what lies beside it, and palette.css.
+    """Open a template. It may include files beside it, and palette.css.
 
     Args:
-      path: of the template.
-      filters: by the names it uses.
+      path: path of the template.
+      filters: the template's filters by name.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([path.parent, PALETTE.parent]),

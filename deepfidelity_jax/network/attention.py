@@ -1,4 +1,4 @@
-"""How a block mixes tokens: with their mirror image, with their neighbours, with all others.
+"""How a block mixes tokens: with their mirror image, with neighbours, with all other tokens.
 
 The paper's idea is `mirror_mix`, symmetric spatial attention augmentation (SSAA). A face is nearly
 symmetric and a forgery seldom is, so each block of the first stage adds the mirror image of its map
@@ -9,8 +9,8 @@ A to it:
 with two weights w learnt per block. Everything else is UniFormer: its first two stages mix
 neighbours (`depthwise_conv`), its last two mix all tokens (`attend`).
 
-Peng et al., "DeepFidelity", arXiv 2312.04961. Li et al., "UniFormer", arXiv 2201.09450. How each
-platform computes these functions is the business of `kernels`.
+Peng et al., "DeepFidelity", arXiv 2312.04961. Li et al., "UniFormer", arXiv 2201.09450. `kernels`
+has the implementation of these functions for each platform.
 """
 
 import jax

@@ -8,20 +8,20 @@ from deepfidelity_jax.network.ssaaformer import SSAAFormerConfig
 
 
 def fold(variables, config: SSAAFormerConfig) -> dict:
-    """Variables of `SSAAFormer(config, folded=True)`, in inference the same function.
+    """Variables of `SSAAFormer(config, folded=True)`, which is the same function in inference.
 
     BatchNorm is folded into the 1x1 convolution after it, layer scale into the last product of its
-    branch, and both are gone from the result:
+    branch, and neither is left in the result:
 
       W^T (s x + t) + b = (s W)^T x + (W^T t + b),   gamma (W^T x + b) = (W gamma)^T x + gamma b.
 
-    The last BatchNorm stays: the maximum over tokens is taken of its output, and its slope may be
-    negative. Stacks are split into blocks, and kernels get the dtype of the computation. May be
-    jitted.
+    The last BatchNorm stays, because the maximum over tokens is taken of its output and its slope
+    may be negative. Stacks are split into blocks, and kernels get the dtype of the computation.
+    Can be jitted.
     """
     params, stats = dict(variables["params"]), dict(variables["batch_stats"])
     for number in (2, 3):
-        params.pop(f"mask_head{number}", None)  # for training alone
+        params.pop(f"mask_head{number}", None)  # only used in training
     for number in (1, 2, 3, 4):
         stage, name = dict(params[f"stage{number}"]), f"stage{number}"
         statistics = stats.pop(name, {})
@@ -37,7 +37,7 @@ def fold(variables, config: SSAAFormerConfig) -> dict:
 
 
 def _fold_blocks(blocks, statistics):
-    """Fold a stack of blocks: local with `statistics`, BatchNorm's, or global without."""
+    """Fold a stack of blocks: local blocks with BatchNorm's `statistics`, global ones without."""
     blocks, mlp = dict(blocks), dict(blocks["mlp"])
     if statistics is None:
         attention = dict(blocks["attn"])

@@ -15,13 +15,13 @@ from deepfidelity_jax.network.kernels.norms import batch_norm
 from deepfidelity_jax.network.kernels.products import project, project_gelu
 
 BATCH_NORM_EPSILON = 1e-5
-# Fidelities of the ordinal head: the middles of 20 equal parts of 0 ... 1. The mean over them of
-# P(f > t) is the mean of f, by the midpoint rule; a fidelity that is known comes back within .025.
+# Thresholds of the ordinal head: the middles of 20 equal parts of 0 ... 1. The mean of P(f > t)
+# over them is the mean of f by the midpoint rule; a known fidelity is recovered within .025.
 THRESHOLDS = (np.arange(20) + 0.5) / 20
 
 
 class Linear(nn.Module):
-    """A matrix product and a bias, with the initializers of both."""
+    """A matrix product and a bias, with an initializer for each."""
 
     width: int
     dtype: str | type
@@ -40,7 +40,7 @@ class Linear(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.width))
         bias = self.param("bias", self.bias_init, (self.width,))
         if gamma is not None:
-            # Scaling the kernel is scaling the result, which then need not be kept for a gradient.
+            # Scaling the kernel scales the result, which then need not be kept for the gradient.
             kernel, bias = kernel * gamma, bias * gamma
         # As a product of two matrices, whose gradient XLA computes without transposing both sides.
         rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
@@ -53,8 +53,8 @@ class BatchNorm(nn.Module):
     """Normalise each channel over batch and space.
 
     As in PyTorch, running statistics are 0.9 * old + 0.1 * batch with the unbiased batch variance,
-    while the normalisation divides by the biased one. Statistics are float32, and those of the
-    whole batch also where it is split over devices.
+    while the normalisation divides by the biased one. Statistics are float32 and cover the whole
+    batch, even if it is split over devices.
     """
 
     train: bool
@@ -62,7 +62,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Normalise with the batch's statistics in training, else with the running ones."""
+        """Normalise with batch statistics in training, otherwise with running statistics."""
         c, count = x.shape[-1], math.prod(x.shape[:-1])
         scale = self.param("scale", nn.initializers.ones, (c,))
         bias = self.param("bias", nn.initializers.zeros, (c,))
@@ -96,7 +96,7 @@ class DepthwiseConv(nn.Module):
 
 def linear(fan_in: int, width: int, name: str, dtype=jnp.float32) -> Linear:
     """A linear layer initialised as in the official code: normal with deviation 0.02, zero bias."""
-    # The official trunc_normal_ cuts at +-2, a hundred deviations out.
+    # The official trunc_normal_ cuts off at +-2, a hundred standard deviations.
     del fan_in
     return Linear(width, dtype, nn.initializers.normal(0.02), nn.initializers.zeros, name=name)
 
@@ -117,9 +117,9 @@ def uniform(bound: float):
 
 
 def max_over_tokens(tokens: Float[Array, "n t d"]) -> Float[Array, "n d"]:
-    """The maximum over tokens; the first of equals gets the gradient, as in PyTorch."""
-    # By index, not by `max`: its gradient goes to the numbers that equal the maximum, and where the
-    # forward pass is computed again rounding may leave none, and a gradient of 0 / 0.
+    """The maximum over tokens; the first of equal tokens gets the gradient, as in PyTorch."""
+    # By index, not by `max`, whose gradient goes to the numbers that equal the maximum: when the
+    # forward pass is recomputed, rounding may leave none, which gives a gradient of 0 / 0.
     index = lax.stop_gradient(tokens).argmax(axis=1, keepdims=True)
     return jnp.take_along_axis(tokens, index, axis=1)[:, 0]
 
@@ -138,18 +138,19 @@ class MaskHead(nn.Module):
 
 
 class OrdinalHead(nn.Module):
-    """Whether fidelity is above each of THRESHOLDS: one weight vector, and a bias for each.
+    """Whether fidelity is above each of THRESHOLDS: one weight vector, and a bias per threshold.
 
-    Cao et al., "Rank consistent ordinal regression" (CORAL), 2020. With a weight vector of its own
-    for each threshold (Niu et al., 2016) a face could be above .9 sooner than above .1.
+    Cao et al., "Rank consistent ordinal regression" (CORAL), 2020. With a separate weight vector
+    for each threshold (Niu et al., 2016) a face could be more likely above .9 than above .1.
     """
 
     @nn.compact
     def __call__(self, features: Float[Array, "n d"]) -> Float[Array, "n g"]:
         """Logits, falling from the first threshold to the last."""
-        # They start as for a fidelity spread evenly from 0 to 1.
+        # Initial biases are for a fidelity spread evenly from 0 to 1.
         start = np.log((1 - THRESHOLDS) / THRESHOLDS)
         kernel = self.param("kernel", nn.initializers.normal(0.02), (features.shape[-1], 1))
         bias = self.param("bias", lambda key: jnp.asarray(start, jnp.float32))
-        # Biases fall where the loss is least, as the paper proves; sorted, they do at every step.
+        # At the minimum of the loss biases are in falling order, as the paper proves; sorting makes
+        # it so at every step.
         return project(features, kernel) - jnp.sort(-bias)

@@ -1,4 +1,4 @@
-"""What the network says of faces: their features, and the answer of each head."""
+"""The network's outputs for faces: their features, and the answer of each head."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from deepfidelity_jax.network.layers import max_over_tokens
 
-# Whose answer can be the fidelity, in the order of `Outputs.answers`.
+# The heads whose answer can be the fidelity, in the order of `Outputs.answers`.
 HEADS = ("logits", "class_head", "fidelity_head", "ordinal_head")
 
 
@@ -19,8 +19,8 @@ class Outputs(NamedTuple):
         features: [n, d] mean over tokens + 0.5 * max over tokens, the input of the regressor.
         class_logits: [n, classes], from the mean over tokens.
         token_logits: [n, tokens, classes], from each token, row by row.
-        fidelity: [n, 2], the fidelity if the face is fake and if it is real; None without that
-            head.
+        fidelity: [n, 2], the fidelity if the face is fake and if it is real; None without a
+            fidelity head.
         ordinal_logits: [n, thresholds] that the fidelity is above each threshold of
             `layers.OrdinalHead`, from the features; None without that head.
         mask_logits: [n, positions, classes] for stages 2 and 3, row by row; empty without those
@@ -41,12 +41,12 @@ class Outputs(NamedTuple):
 
     @property
     def answers(self) -> Float[Array, "n h"]:
-        """The fidelity by each of HEADS, 0 to 1 but for the third; NaN for a head that is missing.
+        """The fidelity by each of HEADS, in 0 to 1 except for the third; NaN for a missing head.
 
         logits: the probability of a real face by class head and token head, softmax of `logits`.
         class_head: the same by the class head alone.
-        fidelity_head: its fidelity for each class, weighed by the probabilities of `logits`.
-        ordinal_head: the mean fidelity, the probability to be above a threshold averaged over all.
+        fidelity_head: its fidelity for each class, weighted by the probabilities of `logits`.
+        ordinal_head: the mean fidelity: the probability of being above a threshold, averaged.
         """
         missing = jnp.full(self.features.shape[:1], jnp.nan)
         probabilities = jax.nn.softmax(self.logits)

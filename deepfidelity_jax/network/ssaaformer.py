@@ -118,13 +118,13 @@ class SSAAFormer(nn.Module):
     """Four stages, BatchNorm, pooling over tokens and the heads.
 
     Equal blocks of a stage are stacked: `stageN/symmetric` and `stageN/plain` hold their parameters
-    with a leading block axis, in the order in which the blocks run. The folded form has a block
-    each under `stageN/symmetric_0` and so on.
+    with a leading block axis, in the order in which the blocks run. The folded form has one block
+    under each of `stageN/symmetric_0` and so on.
 
     Attributes:
         config: the shape of the network.
         remat: keep only each block's input for the gradient, to save memory.
-        folded: the form for inference, with the variables `fold.fold` makes.
+        folded: the form for inference, with the variables that `fold.fold` returns.
     """
 
     config: SSAAFormerConfig
@@ -188,7 +188,7 @@ class Stage(nn.Module):
         return self._run_blocks(x, rates[symmetric:], symmetric=False)
 
     def _run_blocks(self, x, rates, symmetric):
-        """Run equal blocks in a row, stacked or, folded, each with parameters of its own."""
+        """Run equal blocks in sequence: stacked, or if folded, each with its own parameters."""
         name = "symmetric" if symmetric else "plain"
         how = (self.config, self.number <= 2, symmetric, self.train, self.folded)
         if self.folded:
@@ -263,8 +263,8 @@ class Block(nn.Module):
         return Attention(self.config, self._mirror, name="attn")(x, gamma)
 
     def _mirror(self, x):
-        # The paper mixes before the last projection. Here it is after, with the same result: the
-        # projection treats all positions alike, and the two weights add up to 1.
+        # The paper mixes before the last projection. Mixing after it gives the same result, because
+        # the projection treats all positions alike and the two weights add up to 1.
         if not self.symmetric:
             return x
         return mirror_mix(x, self.param("w", nn.initializers.ones, (2,)))
@@ -276,7 +276,7 @@ class Block(nn.Module):
         return self.param(name, nn.initializers.constant(start), (x.shape[-1],))
 
     def _drop_path(self, x, rate):
-        """Drop a sample's branch with probability `rate`, and divide the others by 1 - rate."""
+        """Drop a sample's branch with probability `rate`, and divide kept ones by 1 - rate."""
         if not self.train or not self.config.drop_path:
             return x
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, (x.shape[0], 1, 1, 1))

@@ -1,4 +1,4 @@
-"""Official weights into a workdir, and the weights of a workdir into a file.
+"""Converts official weights into a workdir, and the weights of a workdir into a file.
 
 `import_official`, `export_official` and `rewrite` are `--mode=convert`; `initial_arrays` is
 `config.init_from`. Everything is read and checked before anything is written.
@@ -50,10 +50,10 @@ def import_official(
       path: the weights.
       svr: the regressor, scikit-learn's joblib file.
       folder: the workdir.
-      config: makes the workdir look as if it had been trained with this config, whose network must
-        be that of the weights. Without it a config is made from the weights, with the official
+      config: makes the workdir look as if it had been trained with this config, which must describe
+        the network of the weights. By default a config is made from the weights, with the official
         preprocessing as far as it is known.
-      ema: take the averaged weights if the file has them.
+      ema: use the averaged weights if the file has them.
 
     Raises:
       InputError: the workdir holds a detector already, or a file does not fit.
@@ -67,7 +67,7 @@ def import_official(
     model = None if svr is None else _read_regressor(svr, width, {"weights": path.name})
     checks.require_same(folder, made)
 
-    # The checkpoint comes last: it is what makes the folder a detector.
+    # The checkpoint comes last, because it makes the folder a detector.
     if model:
         stored.save(model, folder / "fidelity.npz")
     workdir.claim(folder, made)
@@ -97,7 +97,7 @@ def import_official(
 
 
 def _as_trained(weights: Weights, config: ConfigDict | None):
-    """The config, the variables, and a line on each tensor that was not in the file."""
+    """The config, the variables, and a line about each tensor that was not in the file."""
     network = infer(weights)
     if network.num_classes == 2:
         made, lines = config or make_config(network), []
@@ -157,7 +157,7 @@ def rewrite(source: Path, output: Path, ema: bool = True) -> None:
 def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
     """The arrays that `config.init_from` gives to training: a workdir's, official, or bundled.
 
-    Says each tensor that differs. Raises InputError if they do not fit.
+    Prints each tensor that differs. Raises InputError if the arrays do not fit.
     """
     path = Path(config.init_from).expanduser()
     own = config.init_from == bundled.NAME

@@ -1,6 +1,6 @@
-"""Tensors of the official checkpoint to our variables, and back: names, shapes, values.
+"""Converts tensors of the official checkpoint to our variables, and back.
 
-`name_tensors` is the table both directions use. The official layout is PyTorch's: convolutions are
+`name_tensors` is the table for both directions. The official layout is PyTorch's: convolutions are
 [out, in, height, width], matrices [out, in]. Ours stacks the blocks of a stage on a leading axis.
 """
 
@@ -20,11 +20,11 @@ from deepfidelity_jax.weight_files.named_tensors import Weights
 
 VARIANTS = ("large", "base", "small", "tiny")
 STAGES = (1, 2, 3, 4)
-NUMBERS = {str(number) for number in range(1000)}  # of blocks
+NUMBERS = {str(number) for number in range(1000)}  # block numbers
 # Official names of our arrays; all other names are the same.
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-HEADS = ("head", "aux_head", "fidelity_head", "ordinal_head")  # the official one has the first two
-COUNTER = "num_batches_tracked"  # PyTorch's BatchNorm has it, and does not use it with a momentum
+HEADS = ("head", "aux_head", "fidelity_head", "ordinal_head")  # official networks have the first 2
+COUNTER = "num_batches_tracked"  # of PyTorch's BatchNorm, which does not use it with a momentum
 
 Place = tuple[
     str, ...
@@ -124,7 +124,7 @@ def _to_official(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def infer(weights: Weights) -> SSAAFormerConfig:
     """The network that these tensors belong to: variant, symmetric blocks, number of classes.
 
-    Raises InputError if it is no SSAAFormer or UniFormer of a known variant.
+    Raises InputError if it is not an SSAAFormer or UniFormer of a known variant.
     """
     shapes = {name: np.shape(array) for name, array in weights.items()}
     widths = tuple(_rows(shapes, f"patch_embed{n}.proj.weight") for n in STAGES)
@@ -202,10 +202,10 @@ def to_state_dict(config: SSAAFormerConfig, variables: Mapping[str, Any]) -> dic
 def start_from(
     weights: Weights, config: SSAAFormerConfig
 ) -> tuple[dict[Place, np.ndarray], list[str]]:
-    """The arrays that training can start from, and a line on each tensor that differs.
+    """The arrays that training can start from, and a line about each tensor that differs.
 
     Only heads and symmetric weights may differ. A head that does not fit is left out of the arrays
-    and has to be initialised by the caller; a missing symmetric weight starts at ones, as in a new
+    and must be initialised by the caller; a missing symmetric weight starts at ones, as in a new
     network. Raises InputError if the weights belong to another variant or are incomplete.
     """
     found, tensors = infer(weights), {tensor.name: tensor for tensor in name_tensors(config)}
@@ -239,10 +239,10 @@ def _is_head(name: str) -> bool:
 def fill(
     weights: Weights, config: SSAAFormerConfig, tensors: list[Tensor]
 ) -> dict[Place, np.ndarray]:
-    """Our arrays (float32), by their place, from official tensors.
+    """Our arrays (float32) by path, from official tensors.
 
     Raises:
-      InputError: it lists all tensors that are missing, unexpected, misshapen or not finite.
+      InputError: tensors are missing, unexpected, misshapen or not finite; it lists all of them.
     """
     expected = {tensor.name: tensor.shape for tensor in tensors}
     unexpected = weights.keys() - expected.keys()

@@ -1,7 +1,7 @@
 """scikit-learn's support vector regressor, read from its joblib file as data.
 
 A pickle can run any code when it is loaded. This one is not loaded: `weight_files.unpickle` reads
-the attributes of the SVR, and neither scikit-learn nor joblib is involved.
+the attributes of the SVR without scikit-learn or joblib.
 """
 
 import math

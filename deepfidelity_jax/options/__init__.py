@@ -1,1 +1,1 @@
-"""Options: `table` says what each may be, `checks` compares a configuration with it."""
+"""Options: `table` lists the allowed values, `checks` checks a configuration against it."""

@@ -1,4 +1,4 @@
-"""How the command line is read: a mode, its files, its flags, its configuration."""
+"""Reads the command line: a mode, its files, its flags, its configuration."""
 
 import contextlib
 import difflib
@@ -24,7 +24,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
     if mode := mode_of(argv):
         argv = [argv[0], f"--mode={mode}", *argv[2:]]
     values = flags.FlagValues()
-    values.set_gnu_getopt()  # files may stand between the flags
+    values.set_gnu_getopt()  # files may come between the flags
     try:
         _define_flags(values, argv)
         rest = values(argv)[1:]
@@ -57,7 +57,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
     ]
     _check_processes(values)
     for name in values:
-        # --config.GROUP.OPTION is a flag of its own, named so.
+        # --config.GROUP.OPTION is a separate flag with that name.
         allowed = name.split(".")[0] in ("workdir", "mode", *FLAGS[values.mode])
         if values[name].present and not allowed:
             no = "no" if values[name].value is False else ""
@@ -88,8 +88,8 @@ def _meant(word: str) -> str:
 def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     """Define every flag. HELP describes them.
 
-    predict, and evaluate and robustness of an --input, read their settings from the workdir; there
-    --config has the group `faces` alone, and but for predict what a table or a folder needs.
+    predict, and evaluate and robustness with --input, read their settings from the workdir; there
+    --config has only the group `faces` and, except for predict, the options for a table or folder.
     """
     from ml_collections import ConfigDict, config_flags
 
@@ -137,7 +137,7 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
 
 
 def _mode_with_input(argv: list[str]) -> str:
-    """The mode, if it scores --input with a workdir; else empty. Reads `argv` ahead of the rest."""
+    """The mode, if it scores --input with a workdir; else empty. Reads `argv` before the parser."""
     values = flags.FlagValues()
     values.set_gnu_getopt()
     flags.DEFINE_string("mode", None, "", flag_values=values)

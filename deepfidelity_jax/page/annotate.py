@@ -1,7 +1,7 @@
 """The video with boxes, person numbers and the running score drawn in.
 
-Faces are scored in the sampled frames alone (`config.faces.frames`). There the box is thick;
-between two of them it is moved in a straight line and thin, and the score stays that of the last.
+Faces are scored only in the sampled frames (`config.faces.frames`). There the box is thick. Between
+two sampled frames it is thin, its position is interpolated, and the last score stays.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ WITHOUT_PYAV = (
 def annotate(
     path: Path, found: Examination, output: str | Path, report: Callable[[str, float], None]
 ) -> str:
-    """Write the annotated video, with the sound of the input, whole or not at all.
+    """Write the annotated video with the sound of the input, completely or not at all.
 
     Without PyAV (the extra `video`) it is MPEG-4, not H.264, and has no sound.
 
@@ -36,10 +36,10 @@ def annotate(
       path: the video.
       found: what `examine` returned.
       output: a name that ends in .mp4.
-      report: called with the step and the share that is done.
+      report: called with the step and the share of it that is done.
 
     Returns:
-      What it lacks, for people; empty if it lacks nothing.
+      What the video lacks, as text; empty if it lacks nothing.
     """
     info, output = videos.video_info(path), Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -70,13 +70,13 @@ def _sound_of(path: Path, stack: contextlib.ExitStack) -> Any:
 
 
 def draw(image: Picture, index: int, found: Examination, step: int) -> Picture:
-    """A frame with the people that are in it.
+    """A frame with the people in it drawn in.
 
     Args:
       image: the frame.
-      index: of the frame.
+      index: index of the frame.
       found: what `examine` returned.
-      step: the usual number of frames from one that was looked at to the next.
+      step: the usual distance between sampled frames, in frames.
     """
     drawn = image.copy()
     for number, own in enumerate(found.evidence):
@@ -93,7 +93,7 @@ def draw(image: Picture, index: int, found: Examination, step: int) -> Picture:
 
 
 def locate(own: Evidence, index: int, step: int) -> tuple[list[float], int, bool] | None:
-    """Where a person is in a frame: box, the last scored frame's row, whether it is this very one.
+    """A person's box in a frame, the row of the last scored frame, and whether it is this frame.
 
     None where the person was not found around this frame.
     """

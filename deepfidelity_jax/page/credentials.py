@@ -1,7 +1,7 @@
 """What Content Credentials (C2PA) in a file claim, if the library c2pa-python is installed.
 
-They are claims, signed by whoever made them, and change no score. Nothing is fetched from a
-network, and certificates are not checked against a list of trusted ones: anyone can sign.
+They are claims, signed by the one who makes them, and do not change any score. Nothing is fetched
+from a network, and certificates are not checked against a trust list: anyone can sign.
 """
 
 import importlib.util
@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 
 from deepfidelity_jax.images import formats
 
-MOST = 20  # of a kind that are shown
+MOST = 20  # claims of one kind that are shown
 OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": False}}
-# Formats that can carry them.
+# Formats that can carry Content Credentials.
 MIME = {
     "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff",
     "GIF": "image/gif", "AVIF": "image/avif", "HEIF": "image/heif", "MP4": "video/mp4",
     "AVI": "video/avi",
 }  # fmt: skip
-# What the IPTC's digital source types mean, where a reader would ask.
+# What the less obvious of the IPTC's digital source types mean.
 SOURCES = {
     "trainedAlgorithmicMedia": "made by a generative model",
     "compositeWithTrainedAlgorithmicMedia": "made in part by a generative model",
@@ -29,14 +29,14 @@ NONE = "The file carries no Content Credentials. Most files carry none, so this 
 
 
 class Credentials(NamedTuple):
-    """What was found: one sentence on the whole, and pairs of a name and what is claimed."""
+    """What was found: a summary in one sentence, and pairs of a name and a claim."""
 
     note: str
     claims: list[tuple[str, str]]
 
 
 def read_credentials(path: Path) -> Credentials:
-    """What the file claims about its own origin; why that is not known, if it is not."""
+    """What the file claims about its own origin, or why that is not known."""
     if importlib.util.find_spec("c2pa") is None:
         return Credentials(
             "Content Credentials (C2PA) were not looked for: the library is not installed "
@@ -52,7 +52,7 @@ def read_credentials(path: Path) -> Credentials:
             found = _read(file, kind)
     except (formats.MediaError, OSError) as error:
         return Credentials(f"Content Credentials could not be looked for: {error}.", [])
-    except Exception as error:  # whatever a damaged manifest raises in the library
+    except Exception as error:  # a damaged manifest can raise anything in the library
         return Credentials(f"There are Content Credentials, but they cannot be read: {error}.", [])
     return Credentials(NONE, []) if found is None else _summarise(found)
 

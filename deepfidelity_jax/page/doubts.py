@@ -10,13 +10,13 @@ from deepfidelity_jax.fidelity.calibration import is_real
 from deepfidelity_jax.page.scale import video_means
 from deepfidelity_jax.page.wording import count, number
 
-FEW = 0.25  # of the frames: fewer show a person seldom; more beyond the threshold disagree
-UNUSUAL = 0.99  # of the training faces are closer to another one
+FEW = 0.25  # share of frames: least that should show a person, most that may disagree
+UNUSUAL = 0.99  # share of training faces that are closer to another training face
 ASKED = 1000  # training faces that are compared with all others
 
 
 class Doubt(NamedTuple):
-    """One thing that can make a verdict less certain: what it is here, the rule, and how it stands.
+    """One thing that can make a verdict less certain: its value here, the rule, and the state.
 
     state: 'fine', 'caution' or 'not known'.
     """
@@ -72,14 +72,14 @@ def _compare_with_validation(known, fidelity: float) -> str:
 def list_doubts(
     detector, prediction: Prediction, person: PersonScore, own: Evidence, features: Any
 ) -> list[Doubt]:
-    """What makes the verdict on a person less certain, and whether it does.
+    """What can make the verdict on a person less certain, and whether it does here.
 
     Args:
       detector: a `Detector`.
-      prediction: of the whole input.
+      prediction: the prediction of the whole input.
       person: the person.
-      own: its evidence.
-      features: of its faces [n, d].
+      own: the evidence of the person.
+      features: features of the person's faces [n, d].
     """
     fitted, doubts = detector.fidelity_model, []
     width = min(person.bbox[2:])
@@ -153,11 +153,11 @@ def _judge_familiarity(arrays, features: Float[np.ndarray, "n d"]) -> Doubt:
 
 
 def unfamiliarity(arrays, features: Float[np.ndarray, "n d"]) -> float | None:
-    """Share of the regressor's training faces that are nearer to another than these are to any.
+    """Share of training faces that are nearer to another training face than the given faces are.
 
-    Distances are Euclidean, between features; those of the given faces are summed up by their
-    median. Of more than ASKED training faces, that many are asked, evenly spaced. None if the
-    regressor keeps none.
+    Distances are Euclidean, between features; the given faces count by their median distance. If
+    there are more than ASKED training faces, ASKED of them are compared, evenly spaced. None if the
+    regressor keeps no training faces.
     """
     vectors = getattr(arrays, "vectors", None)
     if vectors is None or len(vectors) < 2:
@@ -171,7 +171,7 @@ def unfamiliarity(arrays, features: Float[np.ndarray, "n d"]) -> float | None:
 
 
 def _nearest(vectors, points, skip=None) -> Float[np.ndarray, "n"]:
-    """Squared distance from each point to the nearest vector, but for row `skip[i]` of point i."""
+    """Squared distance from each point i to the nearest vector, other than row `skip[i]`."""
     squared = (points**2).sum(1)[:, None] + (vectors**2).sum(1) - 2 * points @ vectors.T
     if skip is not None:
         squared[np.arange(len(points)), skip] = np.inf

@@ -20,12 +20,12 @@ from deepfidelity_jax.images.pictures import decode_image, encode_image, to_data
 from deepfidelity_jax.page.wording import number, signed
 
 SIDE = 208  # pixels of a picture on the page
-BYTES = 14_000  # at most, of its JPEG
+BYTES = 14_000  # most bytes of its JPEG
 QUALITIES = (85, 75, 60, 45, 30, 20, 10, 5)  # tried until a picture is small enough
 OUTLINED = 0.1  # share of the face that is outlined: the strongest evidence for a forgery
 TAKEN = 0.2  # share that is removed to test the map
-RANDOM = 4  # random maps that it is compared with
-GRAIN = 1 / 16  # how smooth these are, in sides
+RANDOM = 4  # random maps that the map is compared with
+GRAIN = 1 / 16  # smoothness of the random maps, as a share of the side
 FORGED, REAL = np.array([214, 90, 24]), np.array([24, 110, 190])  # orange, blue
 
 # Places on a face, in eye distances from the point between the eyes and eye-mouth distances down.
@@ -46,15 +46,15 @@ FAR = 0.75  # eye distances from the nearest place: the edge of the picture
 
 @dataclass(frozen=True)
 class Shown:
-    """A face as the page shows it: addresses of pictures, and what they show in words.
+    """A face as the page shows it: data URLs of pictures, and what they show in words.
 
     Attributes:
       face: as the network sees it.
       heat: the evidence for a forgery or a real face.
-      words: where that is strongest.
-      test: what removing the hottest part does to fidelity.
+      words: where that evidence is strongest.
+      test: how fidelity changes if the hottest part is removed.
       mirror, symmetry: the mirror image, and where it differs from the face; or None.
-      differs: where that is strongest.
+      differs: where that difference is strongest.
     """
 
     face: str
@@ -74,11 +74,11 @@ def show_faces(
     Args:
       detector: a `Detector`.
       crops: the faces.
-      advance: told how much is done, from 0 to 1.
+      advance: called with the share that is done, from 0 to 1.
 
     Returns:
-      The faces; the fidelity at the ends of the colours of their heat maps; the end of those of
-      their symmetry maps.
+      The faces; the change of fidelity at full colour in the heat maps; the difference at the
+      lightest colour in the symmetry maps.
     """
     prepared = np.concatenate([detector.prepare(decode_image(crop.image)[None]) for crop in crops])
     heats = []
@@ -116,7 +116,7 @@ def _prepared_landmarks(detector, crop: Crop) -> Float[np.ndarray, "5 2"]:
 
 
 def encode_within(picture: UInt8[np.ndarray, "h w 3"], most: int) -> str:
-    """The address of a picture as a JPEG of the best of QUALITIES within so many bytes."""
+    """The data URL of a picture as JPEG, at the best of QUALITIES within `most` bytes."""
     for quality in QUALITIES:
         encoded = encode_image(picture, quality, halved=True)
         if len(encoded) <= most:
@@ -151,7 +151,7 @@ def _draw_heat(face, heat: Float[np.ndarray, "s s"]) -> UInt8[np.ndarray, "S S 3
 
 
 def _draw_symmetry(face, differs: Float[np.ndarray, "p p"]) -> UInt8[np.ndarray, "S S 3"]:
-    """Dark where face and mirror image are alike, light where they differ, over the face."""
+    """The face overlaid dark where it is like its mirror image, light where they differ."""
     large = cv2.resize(differs, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     levels = np.uint8(np.clip(large, 0, 1) * 255)
     colour = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
@@ -183,7 +183,7 @@ def _describe_symmetry(differs: Float[np.ndarray, "p p"], face, points) -> str:
 
 
 def name_place(spot: Float[np.ndarray, "2"], points: Float[np.ndarray, "5 2"]) -> str:
-    """What part of the face lies at a pixel.
+    """The name of the part of the face at a pixel.
 
     Args:
       spot: x, y.
@@ -201,7 +201,7 @@ def name_place(spot: Float[np.ndarray, "2"], points: Float[np.ndarray, "5 2"]) -
 
 
 def _test(detector, face, heat) -> str:
-    """What fidelity becomes without the hottest part, and without as much taken at random."""
+    """The fidelity without the hottest part, and without a random part of the same size."""
     rng, side = np.random.default_rng(0), len(face)
     (before,) = detector.fidelity_of_prepared(face[None])
     (after,) = scores_after_removal(detector, face, heat, rng, (TAKEN,))

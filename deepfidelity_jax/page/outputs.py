@@ -1,4 +1,4 @@
-"""What a command writes besides its lines: a page for each input, and the annotated video."""
+"""What a command writes besides its output lines: a page for each input, the annotated video."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,8 +11,8 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import require_writable
 from deepfidelity_jax.images import formats, media
 
-LONGEST = 200  # bytes of a name, so that `written_whole` can make it longer
-BEGINNING = 2000  # bytes of a page that hold its mark
+LONGEST = 200  # bytes of a name, which leaves room for what `written_whole` adds
+BEGINNING = 2000  # bytes at the start of a page that contain its mark
 
 
 class Outputs:
@@ -20,14 +20,14 @@ class Outputs:
 
     Args:
       inputs: the files.
-      report: of --report: a file that ends in .html, for one input; a folder; or None.
-      annotate: of --annotate, for one video; or None.
+      report: the value of --report: a file that ends in .html, for one input; a folder; or None.
+      annotate: the value of --annotate, for one video; or None.
 
     Attributes:
       tell: called with what is being done.
 
     Raises:
-      InputError: something cannot be written, or is one file for several inputs.
+      InputError: an output cannot be written, or is one file for several inputs.
     """
 
     def __init__(self, inputs: Sequence[Input], report: str | None, annotate: str | None):
@@ -42,7 +42,7 @@ class Outputs:
     def write_each(
         self, detector, inputs: Sequence[Input], examinations: Iterable[Examination | None]
     ) -> Iterator[Prediction | None]:
-        """The predictions of examined inputs; what is wanted besides them is written first."""
+        """Yield the predictions of examined inputs, after writing the page and video of each."""
         for given, found in zip(inputs, examinations, strict=True):
             if found is not None:
                 self._write(detector, given.path, found)
@@ -61,7 +61,7 @@ class Outputs:
             self.notes += [f"{self.annotated}: {lacks}"] if lacks else []
 
     def _annotate(self, path: Path, found: Examination, report) -> str:
-        """Write the annotated video; what it lacks, or why there is none."""
+        """Write the annotated video. Returns what it lacks, or why there is none."""
         from deepfidelity_jax.page import annotate
 
         if found.prediction.status == "unreadable":
@@ -72,13 +72,13 @@ class Outputs:
             return f"not written: {error}"
 
     def are_there(self, detector, path: Path) -> bool:
-        """Whether an input needs nothing more: its page is there, of this file as it is."""
+        """Whether the page of an input is up to date, and no annotated video is asked for."""
         page = self.pages.get(path)
         return not self.annotated and (page is None or is_current(page, path, detector))
 
 
 def place_pages(given: str, paths: Sequence[Path]) -> dict[Path, Path]:
-    """Where the page of each input goes: one file, or names in a folder that no two share."""
+    """Where the page of each input goes: one file, or unique names in a folder."""
     if given.lower().endswith((".html", ".htm")) and not Path(given).is_dir():
         if len(paths) != 1:
             raise InputError(
@@ -95,7 +95,7 @@ def place_pages(given: str, paths: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _name(path: Path, shared: bool) -> str:
-    """`clip.mp4.html`; with a digest of the path where inputs share a name or it is too long."""
+    """`clip.mp4.html`; with a digest of the path if inputs share a name or the name is too long."""
     name = path.name.encode("utf-8", "surrogateescape")
     if shared or len(name) > LONGEST:
         own = sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:10]
@@ -104,12 +104,12 @@ def _name(path: Path, shared: bool) -> str:
 
 
 def mark(fingerprint: str, about: dict) -> str:
-    """Stands in a page: it is valid while detector, and size and time of the file, are these."""
+    """The mark in a page, which is valid for this detector, size and time of the file."""
     return f"{fingerprint} {about['bytes']} {about['modified']}"
 
 
 def is_current(page: Path, path: Path, detector) -> bool:
-    """Whether a page is there and is about this file, as it is, by this detector."""
+    """Whether a page exists for the current content of this file and this detector."""
     try:
         with page.open("rb") as file:
             beginning = file.read(BEGINNING).decode("utf-8", "replace")

@@ -43,14 +43,14 @@ VERDICTS = {
 def write_page(
     detector, path: str | Path, output: str | Path, report: Report | None = None, reason: str = ""
 ) -> Prediction:
-    """Examine a photograph or video and write its page. The prediction is that of `predict`.
+    """Examine a photograph or video and write its page. Returns what `predict` would.
 
     A file without a face, or one that cannot be read, gets a page that says so.
 
     Args:
       detector: a `Detector` with a regressor.
       path: the file.
-      output: the page; replaced whole or not at all.
+      output: the page; replaced completely or not at all.
       report: called with the name of a step and the share of it that is done, 0 to 1.
       reason: why the file cannot be read, if that is known.
     """
@@ -75,7 +75,7 @@ def write_examined(
         short="{:.4g}".format,
     )
     page = template.render(**_describe(detector, path, found, report))
-    # File names need not be valid text; `wording.plain` has named what is not.
+    # File names need not be valid text; `wording.plain` has replaced what is not.
     with written_whole(output) as file:
         file.write(page.encode())
     report("done", 1.0)
@@ -131,7 +131,7 @@ def _facts(path: Path, prediction: Prediction) -> list[tuple[str, str]]:
 
 
 def _card(detector) -> dict[str, Any]:
-    """The model card in short, and as it is."""
+    """The model card, summarised and in full."""
     config, fitted = detector.config, detector.fidelity_model
     calibration = fitted.calibration
     source = calibration.threshold_from
@@ -151,7 +151,7 @@ def _card(detector) -> dict[str, Any]:
 
 
 def _limits(card: str) -> list[str]:
-    """The items of the card's section on limits, without marks."""
+    """The items of the card's section on limits, without Markdown."""
     for title in ("## What it cannot do", "## Limits"):
         if title in card:
             section = card.split(title, 1)[1].split("\n## ", 1)[0]
@@ -164,7 +164,7 @@ def _limits(card: str) -> list[str]:
 
 
 def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
-    """What it takes to get the same page again."""
+    """What is needed to reproduce the page."""
     name = f"./{path.name}" if path.name.startswith("-") else path.name
     name = STDIN if prediction.input == STDIN else name
     command = ["deepfidelity", "predict", name, "--report=page.html"]

@@ -1,4 +1,4 @@
-"""Each person of an input: the timeline, the faces that are shown, and the frames they are from."""
+"""Each person in an input: the timeline, the faces shown, and the frames that they come from."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ from deepfidelity_jax.images import media, pictures, videos
 from deepfidelity_jax.page.faces import encode_within, show_faces
 from deepfidelity_jax.page.wording import clock
 
-PEOPLE = 8  # with pictures: who decides and the least real; others have a row in a table
+PEOPLE = 8  # people with pictures: who decides and the least real; others only get a table row
 FRAME = 560  # pixels of the longer side of a frame that is shown
-BYTES = 60_000  # at most, of its JPEG
-DOTS = 200  # frames; of more, those without a face on the page have no dot and may have no row
+BYTES = 60_000  # most bytes of its JPEG
+DOTS = 200  # above this many frames, those without a face shown get no dot and maybe no row
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Lane:
 
 
 def choose_people(people: Sequence[PersonScore], decides: int | None = None) -> list[int]:
-    """The people with pictures, in the order of their numbers; `decides` is one of them."""
+    """The people with pictures, in the order of their numbers; always includes `decides`."""
     ranked = sorted(range(len(people)), key=lambda i: (i != decides, people[i].fidelity))
     return sorted(ranked[:PEOPLE])
 
 
 def choose_faces(own: Evidence) -> dict[int, str]:
-    """The faces of a person that are shown: index, and why; in the order of the frames."""
+    """The faces of a person that are shown: index and reason, in the order of the frames."""
     if len(own.crops) == 1:
         return {0: "the only frame"}
     mean = own.fidelity.mean()
@@ -61,13 +61,13 @@ def choose_faces(own: Evidence) -> dict[int, str]:
 def describe_people(
     detector, path: Path, found: Examination, report: Callable[[str, float], None]
 ) -> dict[str, Any]:
-    """What the page says about the people: `people`, `picture`, and what the colours mean.
+    """What the page says about the people: `people`, `picture`, and the scale of the colours.
 
     Args:
       detector: a `Detector`.
       path: the file.
       found: what `examine` returned.
-      report: told each step and how much of it is done.
+      report: called with each step and the share of it that is done.
     """
     scores, evidence = found.prediction.faces, found.evidence
     shown = choose_people(scores, found.decides)
@@ -138,22 +138,22 @@ def describe_people(
 
 
 def widest_step(frames: int, looked: int) -> int:
-    """Frames of a video from one that was looked at to the next, at most.
+    """The largest distance between sampled frames of a video, in frames.
 
-    Of `frames`, `looked` are looked at; they are spread evenly, so that steps differ by one. Where
-    the frames of a person lie further apart, the person was not found in between.
+    `looked` of `frames` frames are sampled, evenly spread, so that distances differ by at most one.
+    Where the frames of a person are further apart, the person was not found in between.
     """
     return math.ceil(frames / max(1, looked))
 
 
 def video_length(info: videos.VideoInfo, evidence: Sequence[Evidence]) -> float:
-    """Seconds from the start to the end, or to the last face where that is later."""
+    """Seconds from the start to the end, or to the last face if that is later."""
     last = max(crop.time for own in evidence for crop in own.crops)
     return max(info.frames / info.rate, last)
 
 
 def fidelity_ends(own: Evidence, threshold: float) -> tuple[float, float]:
-    """Top and bottom of the axis: 0 and 1 at least."""
+    """Top and bottom of the axis, which always includes 0 and 1."""
     return max(1.0, threshold, own.fidelity.max()), min(0.0, threshold, own.fidelity.min())
 
 
@@ -203,9 +203,9 @@ def _height(value: float, top: float, bottom: float) -> float:
 def read_frames(
     path: Path, wanted: dict[tuple[int, int], Crop], constant: bool
 ) -> dict[tuple[int, int], str]:
-    """The address of each crop's frame, the face in a box; none where it is unreadable.
+    """The data URL of each crop's frame with a box around the face; none if it is unreadable.
 
-    `constant`: of the video, see `VideoInfo`.
+    `constant`: as in the video's `VideoInfo`.
     """
     indices = sorted({crop.frame for crop in wanted.values()})
     found = {}
@@ -217,7 +217,7 @@ def read_frames(
 
 
 def photograph(path: Path, people: Sequence[PersonScore]) -> str:
-    """The address of the photograph with everybody framed."""
+    """The data URL of the photograph with a box around each person's face."""
     return _encode_framed(pictures.read_image(path), [(one.person, one.bbox) for one in people])
 
 
@@ -234,7 +234,7 @@ def _encode_framed(
 def draw_box(
     image: UInt8[np.ndarray, "h w 3"], box: Sequence[float], text: str, thickness: int = 2
 ) -> None:
-    """Draw a box and a text above it into an image: white on black, readable on any ground."""
+    """Draw a box with a text above it into an image: white on black, readable on any background."""
     x, y, w, h = box
     corners = (round(x), round(y)), (round(x + w), round(y + h))
     scale = max(0.45, max(image.shape[:2]) / 1600)

@@ -9,15 +9,15 @@ from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.fidelity.stored import Validation
 
 BINS = 40
-APART = 2.5  # percent of the width; people who are nearer share a mark
+APART = 2.5  # percent of the width; people closer together share a mark
 
 
 def describe_scale(fitted, fidelities: dict[int, float]) -> dict[str, Any]:
-    """What the page draws: places in percent of an axis that holds 0, 1 and everything shown.
+    """What the page draws: positions in percent of an axis that includes 0, 1 and all values shown.
 
     Args:
       fitted: a `FidelityModel`.
-      fidelities: of the people that are marked, by their numbers.
+      fidelities: the fidelity of each person marked, by number.
     """
     calibration, known = fitted.calibration, fitted.validation
     videos = None if known is None else video_means(known)
@@ -59,7 +59,7 @@ def video_means(known: Validation) -> tuple[Float[np.ndarray, "r"], Float[np.nda
 
 
 def _marks(places: dict[int, float]) -> list[tuple[float, str]]:
-    """Place and text of each mark: the numbers of the people who are there."""
+    """Position and text of each mark: the numbers of the people at that position."""
     groups: list[list[int]] = []
     for person in sorted(places, key=lambda one: places[one]):
         if groups and places[person] - places[groups[-1][0]] < APART:

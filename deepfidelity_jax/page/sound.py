@@ -1,4 +1,4 @@
-"""The sound of a video, copied as it is into the one that is written: nothing is encoded anew."""
+"""The sound of a video, copied into the video that is written without encoding it again."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from deepfidelity_jax.images.formats import PICTURES, format_of, open_file
 
 
 class Sound:
-    """All audio of a video; a context manager that closes the file.
+    """All audio streams of a video; a context manager that closes the file.
 
     Attributes:
       missing: why some or all of it was not copied; empty if nothing is missing.
@@ -27,7 +27,7 @@ class Sound:
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(open_file(path))
             self._source: av.container.InputContainer | None = None
-            if format_of(file, path) not in PICTURES:  # an animation has none
+            if format_of(file, path) not in PICTURES:  # an animation has no sound
                 try:
                     self._source = stack.enter_context(av.open(file, "r"))
                 except av.FFmpegError:
@@ -41,7 +41,7 @@ class Sound:
         self._stack.close()
 
     def begin(self, target: av.container.OutputContainer) -> None:
-        """Add the streams that the target can hold; before anything is written to it."""
+        """Add the streams that the target can hold. Call before anything is written to it."""
         if self._source is None:
             return
         for stream in self._source.streams.audio:
@@ -54,7 +54,7 @@ class Sound:
             self._target, self._packets = target, self._read()
 
     def copy(self, until: float) -> None:
-        """Copy what begins before a time, in seconds from the first frame on."""
+        """Copy the packets that begin before a time, in seconds from the first frame."""
         try:
             while (packet := self._packet or next(self._packets, None)) is not None:
                 self._packet = packet
@@ -69,7 +69,7 @@ class Sound:
             self.missing, self._packets = "its sound is damaged and ends early", iter(())
 
     def _read(self) -> Iterator[av.Packet]:
-        """The packets, their times counted from the first frame on."""
+        """The packets, with times counted from the first frame."""
         assert self._source is not None
         pictures = self._source.streams.video[0]
         start = (pictures.start_time or 0) * pictures.time_base

@@ -2,14 +2,14 @@
 
 import unicodedata
 
-# Characters that are not seen, or that change how others are seen: controls, format characters such
-# as those that reverse a line, halves of characters, characters without a meaning, line separators.
+# Invisible characters, and those that change how others appear: controls, format characters such as
+# those that reverse a line, surrogates, private or unassigned characters, line separators.
 UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 ANYWAY = {"\u200d"}  # joins emoji and letters of some scripts
 
 
 def plain(text: object) -> str:
-    """Text in which every invisible character is named, as ⟨U+202E⟩."""
+    """The text with every invisible character replaced by its code, as ⟨U+202E⟩."""
     return "".join(
         f"⟨U+{ord(c):04X}⟩" if unicodedata.category(c) in UNSAFE and c not in ANYWAY else c
         for c in str(text)
@@ -17,7 +17,7 @@ def plain(text: object) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number, or that it is not known. A true minus."""
+    """A number, with a true minus sign, or that it is not known."""
     return "not known" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 

@@ -1,7 +1,7 @@
-"""iResNet, ArcFace's network: an aligned face to the 512 numbers that tell whose it is.
+"""iResNet, ArcFace's network: from an aligned face to an embedding of 512 numbers.
 
 For inference only, with the user's weights (PyTorch checkpoints of insightface). Modules have the
-same names as there, so that `from_torch` is one rule instead of a list.
+same names as in insightface, so that `from_torch` is one rule instead of a list.
 
 Duta, Liu, Zhu and Shao, "Improved Residual Networks for Image and Video Recognition", 2020; Deng,
 Guo, Xue and Zafeiriou, "ArcFace", 2019.
@@ -23,7 +23,7 @@ SIDE = 112  # pixels
 MAP = 7  # side of the last feature map
 WIDTHS = (64, 128, 256, 512)
 EMBEDDING = 512
-INPUTS = MAP * MAP * WIDTHS[-1]  # to the last layer
+INPUTS = MAP * MAP * WIDTHS[-1]  # inputs of the last layer
 DEPTHS = {"iResNet-50": (3, 4, 14, 3), "iResNet-100": (3, 13, 30, 3)}
 
 
@@ -40,10 +40,10 @@ class IResNet(nn.Module):
     def __call__(
         self, images: Float[Array, "n 112 112 3"], factors: Float[Array, "t d"] | None = None
     ) -> Float[Array, "n 512"] | Float[Array, "n t 512"]:
-        """Embed RGB faces in [-1, 1], aligned as ArcFace wants them; not scaled to unit length.
+        """Embed RGB faces in [-1, 1], aligned for ArcFace; not scaled to unit length.
 
         With `factors` the last layer runs t times, its inputs (rows, columns, channels of the last
-        map, in this order) multiplied by one row of factors each time. All layers before run once.
+        map, in this order) multiplied by one row of factors each time. All other layers run once.
         """
         x = prelu("prelu")(norm("bn1")(conv(WIDTHS[0], 3, 1, "conv1")(images)))
         for stage, (depth, width) in enumerate(zip(self.depths, WIDTHS, strict=True), start=1):
@@ -84,8 +84,8 @@ class Dense(nn.Module):
         if factors is None:
             return jnp.matmul(x, kernel, precision="highest") + bias
 
-        # One place of the map at a time, so that the products of inputs and factors stay in the
-        # CPU's cache and n x t x d numbers are never held.
+        # One position of the map at a time, so that the products of inputs and factors stay in the
+        # CPU's cache and n x t x d numbers are never in memory.
         def add_place(total, place):
             x, factors, kernel = place
             return total + jnp.matmul(x[:, None] * factors, kernel, precision="highest"), None
@@ -179,7 +179,7 @@ def name_of(depths: tuple[int, ...]) -> str:
 
 
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The way back: a state dict with insightface's names and layouts."""
+    """The inverse of `from_torch`: a state dict with insightface's names and layouts."""
     return {
         _torch_name(path): _to_torch(path, np.asarray(value))
         for path, value in flatten_dict(variables).items()
@@ -187,7 +187,7 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _table(depths) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """By name of a tensor in a checkpoint: its path in our variables, its shape there."""
+    """For each tensor name in a checkpoint: its path in our variables, its shape there."""
     images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
     ours = jax.eval_shape(IResNet(depths).init, jax.random.key(0), images)
     return {
@@ -202,14 +202,14 @@ def _torch_name(path):
 
 
 def _torch_shape(path, shape):
-    """By converting a view of one zero, which takes no memory."""
+    """The shape in a checkpoint, by converting a broadcast zero, which takes no memory."""
     return _to_torch(path, np.broadcast_to(np.float32(0), shape)).shape
 
 
 def _from_torch(path, tensor):
     tensor = np.asarray(tensor)
     if path[-2:] == ("fc", "kernel"):
-        # There the map is flattened channels first.
+        # insightface flattens the map with channels first.
         tensor = tensor.reshape(EMBEDDING, WIDTHS[-1], MAP, MAP)
         tensor = tensor.transpose(2, 3, 1, 0).reshape(INPUTS, EMBEDDING)
     elif path[-1] == "kernel":

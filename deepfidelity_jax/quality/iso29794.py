@@ -4,8 +4,8 @@
 
 A component is a pure function that returns its native value and a scalar in 0..100, high is good.
 Seven come from ISO/IEC 29794-5, as its reference implementation OFIQ computes them; sharpness,
-noise, texture, compression and clipping are defined here, so that everything that ruins a face
-lowers the measure. It is a product so that one bad component pulls it down.
+noise, texture, compression and clipping are defined here, so that every degradation lowers the
+measure. It is a product so that one bad component lowers it.
 """
 
 import math
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 # Crops are shrunk to this side in pixels, so that the value does not depend on their size. Smaller
-# ones, down to the least, stay as they are: enlarging hides noise. Sharpness alone enlarges.
+# crops, down to the least, keep their size, as enlarging hides noise. Only sharpness enlarges them.
 SIDE = 128
 LEAST_SIDE = 32
 # Where eyes lie in a crop with a margin of 1.3, in sides; for crops whose landmarks are unknown.
@@ -41,7 +41,7 @@ WEIGHTS = {
     "compression": 1.05,
     "clipping": 0.40,
 }
-# Added to every scalar, or a single zero would hide all differences.
+# Added to every scalar; otherwise a single zero would hide all differences.
 FLOOR = 2.0
 
 
@@ -55,7 +55,7 @@ class Component(NamedTuple):
 def measure(
     image: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "5 2"] | None = None
 ) -> float:
-    """Quality in [0, 1] of a face crop; takes it and its landmarks as `components` does.
+    """Quality in [0, 1] of a face crop; arguments as for `components`.
 
     It falls with blur, shrinking, JPEG, noise, darkness and overexposure.
     """
@@ -70,8 +70,8 @@ def components(
 ) -> dict[str, float]:
     """Scalars in 0..100 of every component, by the names in WEIGHTS.
 
-    The image is a square RGB face crop, the landmarks are those of `faces.detection.Face` in its
-    pixels. Where an eye is NaN, or the eyes are as close as a profile's, USUAL_EYES are taken.
+    The image is a square RGB face crop, with landmarks as in `faces.detection.Face` in its pixels.
+    If an eye is NaN, or the eyes are as close as in a profile, USUAL_EYES are used.
     """
     compressed = compression(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     eyes = _eyes(image.shape, landmarks)
@@ -164,11 +164,10 @@ def natural_colour(cheeks: UInt8[np.ndarray, "h w 3"]) -> Component:
 def sharpness(grey: Float32[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"]) -> Component:
     """Fine edges without the noise, over coarse edges and contrast; half of the scalar at 0.25.
 
-    Edges are 95th percentiles, since blur weakens the strongest first: fine ones of
-    |I - boxblur3(I)|, coarse ones of the same after a blur, as in re-blur measures. Fine edges are
+    Edges are 95th percentiles, since blur weakens the strongest edges first: fine edges of
+    |I - boxblur3(I)|, coarse edges of the same after a blur, as in re-blur measures. Fine edges are
     divided by the geometric mean of coarse edges and standard deviation, so that neither contrast
-    nor a pair of glasses makes a face sharper. Noise is what the smoothest quarter of the face
-    still shows.
+    nor glasses make a face sharper. Noise is what remains in the smoothest quarter of the face.
     """
     if len(grey) < SIDE:
         grey = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
@@ -190,9 +189,9 @@ def noise(grain: float) -> Component:
 
 
 def texture(grain: float) -> Component:
-    """Too little grain, because a codec or blur wiped the skin; full from 0.25 on.
+    """Too little grain, because a codec or blur smoothed the skin; full from 0.25 on.
 
-    Rounding to 8 bits alone leaves that much in any photograph.
+    Rounding to 8 bits alone leaves that much grain in any photograph.
     """
     return _component(grain, 100 * grain / 0.25)
 
@@ -200,19 +199,18 @@ def texture(grain: float) -> Component:
 def grain(grey: Float32[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"]) -> float:
     """Grain of the face in grey levels: 0.55 times the deviation of white noise.
 
-    The response to a mask that is blind to edges and slopes, averaged over 5 x 5 pixels and read at
-    the 10th percentile: in smooth skin, not in hair. Immerkaer, "Fast noise variance estimation",
-    1996.
+    The response of a mask that ignores edges and slopes, averaged over 5 x 5 pixels, at the 10th
+    percentile: in smooth skin, not in hair. Immerkaer, "Fast noise variance estimation", 1996.
     """
     response = cv2.blur(np.abs(cv2.filter2D(grey, -1, _IMMERKAER)), (5, 5))
     return _quantile(response[region], 0.1)
 
 
 def compression(grey: UInt8[np.ndarray, "h w"]) -> Component:
-    """Steps at the borders of 8-pixel blocks over steps inside them; 1 where there are no blocks.
+    """Steps at the borders of 8-pixel blocks over steps inside them; 1 if there are no blocks.
 
-    Takes the image at its original size, the only one at which blocks can be found. Their phase is
-    searched for: a face is seldom cropped on its photograph's grid.
+    Takes the image at its original size, the only size at which blocks can be found. Searches for
+    their phase, as a face is seldom cropped on the photograph's grid.
     """
     ratio = math.sqrt(_blockiness(grey) * _blockiness(np.ascontiguousarray(grey.T)))
     return _component(ratio, 100 / max(ratio, 1))
@@ -221,7 +219,7 @@ def compression(grey: UInt8[np.ndarray, "h w"]) -> Component:
 def clipping(image: UInt8[np.ndarray, "h w 3"], region: Bool[np.ndarray, "h w"]) -> Component:
     """Share of the face stuck at the brightest level of the crop, in any channel.
 
-    Unlike `over_exposure` it sees burnt-out areas that were darkened afterwards.
+    Unlike `over_exposure` it also detects burnt-out areas that were darkened afterwards.
     """
     red, green, blue = cv2.split(image)
     brightest = cv2.max(cv2.max(red, green), blue)
@@ -255,7 +253,7 @@ def _blockiness(grey: UInt8[np.ndarray, "h w"]) -> float:
     """Mean step between columns at the strongest of 8 phases, over that at the median phase."""
     if grey.shape[1] < 16:
         return 1.0
-    # Cut off, or true edges would drown the steps of blocks.
+    # Clipped; otherwise true edges would hide the steps of blocks.
     steps = cv2.min(cv2.absdiff(grey[:, 1:], grey[:, :-1]), 24.0)
     columns = cv2.reduce(steps, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32F)[0] / len(grey)
     phase = np.arange(columns.size) % 8
@@ -268,7 +266,7 @@ def _eyes(shape, landmarks):
     if landmarks is None or not np.isfinite(landmarks[:2]).all():
         return USUAL_EYES
     left, right = ((landmarks[:2] + 0.5) / (shape[1], shape[0])).tolist()
-    # In a profile the far eye lies beside the near one: no sign of the face's size.
+    # In a profile the far eye is beside the near one, so their distance does not show the size.
     if math.dist(left, right) < 0.1:
         return USUAL_EYES
     return tuple(left), tuple(right)

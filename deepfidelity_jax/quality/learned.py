@@ -1,8 +1,8 @@
-"""Face quality learnt without labels, from pictures that were degraded by a known strength.
+"""Face quality learnt without labels, from pictures degraded by a known strength.
 
     python -m deepfidelity_jax.quality.learned CROPS FILE
 
-Of two copies of faces, degraded in the same way, the one that lost less has the better quality. A
+Of two face crops with the same kind of degradation, the less degraded one has the better quality. A
 linear function of simple figures of the picture is fitted to order such pairs: copies of one face,
 and of two faces, so that the order holds between people (a RankNet without hidden layer: Burges et
 al., "Learning to rank using gradient descent", 2005). The command fits it to a folder of
@@ -28,16 +28,16 @@ from deepfidelity_jax.images.pictures import decode_image, encode_image
 Picture = UInt8[np.ndarray, "h w 3"]
 
 PLACE = Path(__file__).with_name("learned.npz")
-SIDE = 128  # pixels of the middle of the crop, which the figures are taken from
-MIDDLE = 0.8  # of the crop's side
-SIGMAS = (0.6, 1.0, 1.7, 2.8, 4.7, 8.0)  # between which lie the bands of detail, in pixels
+SIDE = 128  # pixels of the middle of the crop, from which the figures are computed
+MIDDLE = 0.8  # side of the middle as a share of the crop's side
+SIGMAS = (0.6, 1.0, 1.7, 2.8, 4.7, 8.0)  # limits of the bands of detail, in pixels
 APART = 0.25  # least difference in strength between the two of a pair
-COPIES = 4  # of each face and degradation, from which pairs are made
-C = 0.01  # of the logistic regression: strong regularisation, as figures go together
+COPIES = 4  # copies of each face and degradation, from which pairs are made
+C = 0.01  # of the logistic regression: strong regularisation, as figures are correlated
 
 
 class Order(NamedTuple):
-    """The fitted function: figures are standardised, squared with each other, and weighed."""
+    """The fitted function: figures are standardised, multiplied pairwise, and weighted."""
 
     mean: Float[np.ndarray, "k"]
     scale: Float[np.ndarray, "k"]
@@ -72,7 +72,7 @@ def describe(image: Picture) -> Float[np.ndarray, "k"]:
     blurred = [grey] + [cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in SIGMAS]
     bands = [fine - coarse for fine, coarse in pairwise(blurred)]
     energies = [np.log(band.std() + 0.1) for band in bands]
-    # The quietest regions show the grain, the liveliest the edges.
+    # The smoothest regions show the grain, the most detailed ones the edges.
     finest = np.abs(bands[0]).reshape(8, SIDE // 8, 8, SIDE // 8).mean(axis=(1, 3))
     grain, edges = np.log(np.quantile(finest, (0.1, 0.95)) + 0.1)
     mean, spread = grey.mean() / 255, grey.std() / 255
@@ -86,8 +86,8 @@ def describe(image: Picture) -> Float[np.ndarray, "k"]:
 
 
 def fit(faces: Sequence[Picture], seed: int = 0) -> Order:
-    """Fit the order to faces that are taken to be good, and to degraded copies of them."""
-    from sklearn.linear_model import LogisticRegression  # only here: it takes long to import
+    """Fit the order to faces assumed to be good, and to degraded copies of them."""
+    from sklearn.linear_model import LogisticRegression  # imported here because it is slow
 
     rng = np.random.default_rng(seed)
     figures, strengths, kinds, people = [], [], [], []
@@ -118,7 +118,7 @@ def fit(faces: Sequence[Picture], seed: int = 0) -> Order:
 
 
 def _pairs(strength, kind, person, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the better and of the worse copy: as many pairs within a face as between two."""
+    """Rows of the better and of the worse copy: as many pairs of one face as of two faces."""
     better, worse = [], []
     for one in np.unique(kind):
         (rows,) = np.nonzero(kind == one)

@@ -1,12 +1,12 @@
-"""SER-FIQ: a face is good if it is recognised alike whichever part of its features is dropped.
+"""SER-FIQ: a face is good if its embedding hardly changes when parts of its features are dropped.
 
     e_t = unit(head(x * m_t)), t = 1 .. T    x: last map of ArcFace, m_t: dropout's t-th draw
     d   = mean over i < j of |e_i - e_j|
     q   = 2 / (1 + exp(d))
 
 Terhörst, Kolf, Damer, Kirchbuchner and Kuijper, "SER-FIQ: Unsupervised Estimation of Face Image
-Quality Based on Stochastic Embedding Robustness", 2020. Only the head runs T times. The weights are
-the user's own: ArcFace's may not be passed on.
+Quality Based on Stochastic Embedding Robustness", 2020. Only the head runs T times. The user
+supplies the weights, because ArcFace's may not be redistributed.
 """
 
 import functools
@@ -30,7 +30,7 @@ from deepfidelity_jax.weight_files.named_tensors import about, read_weights
 
 PASSES = 100
 SEED = 0  # of the draws; fixed, so that a face's score does not change from run to run
-# Where ArcFace wants the landmarks of `faces.geometry`, in pixels of its 112 x 112 input.
+# Positions of the landmarks of `faces.geometry` for ArcFace, in pixels of its 112 x 112 input.
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
      [70.7299, 92.2041]]
@@ -49,7 +49,7 @@ class SerFiq:
     def __call__(
         self, images: Sequence[bytes], landmarks: Sequence[Float32[np.ndarray, "5 2"]]
     ) -> Float32[np.ndarray, "n"]:
-        """Raw quality q of encoded crops, high is good; NaN where landmarks do not align a face.
+        """Raw quality q of encoded crops, high is good; NaN where landmarks cannot align a face.
 
         Landmarks are as in `faces.cropping.Crop`.
         """
@@ -76,7 +76,7 @@ class SerFiq:
 def load(weights: str | Path) -> SerFiq:
     """SER-FIQ with the weights of an insightface ArcFace checkpoint, or of a file made from one.
 
-    Raises InputError for a file that holds no iResNet-50 or -100.
+    Raises InputError for a file that does not hold an iResNet-50 or -100.
     """
     _, tensors = read_weights(Path(weights))
     with about(weights):
@@ -88,8 +88,8 @@ def align(
 ) -> UInt8[np.ndarray, "112 112 3"] | None:
     """The face turned, scaled and moved onto TEMPLATE; beyond the border the image is mirrored.
 
-    By the best similarity of the known landmarks; the two eyes alone will do. None where fewer than
-    two are known, or all lie on one place.
+    Uses the best similarity transform of the known landmarks; the two eyes are enough. None if
+    fewer than two are known, or all coincide.
     """
     matrix = fit_similarity(landmarks, TEMPLATE)
     if matrix is None:
@@ -120,7 +120,7 @@ def draw(seed: int, passes: int = PASSES) -> Float[Array, "t d"]:
 
     The same for every face, so that a score does not depend on the faces scored beside it.
     """
-    # A fair coin is a bit. The generator is named because a user's settings could change it.
+    # A fair coin is a bit. The generator is named because user settings could change the default.
     key = jax.random.key(seed, impl="threefry2x32")
     words = jax.random.bits(key, (passes, iresnet.INPUTS // 32), jnp.uint32)
     bits = (words[..., None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
@@ -141,8 +141,8 @@ def mean_distance(embeddings: Float[Array, "n t e"]) -> Float[Array, "n"]:
     """Mean Euclidean distance over all pairs of the t embeddings, each scaled to unit length."""
     t = embeddings.shape[1]
     e = embeddings / jnp.linalg.norm(embeddings, axis=-1, keepdims=True)
-    # By products of pairs, t x t numbers per face. Taken about the mean: the vectors lie close
-    # together, and the difference of two numbers near 1 would lose the digits that count.
+    # By products of pairs, t x t numbers per face. Relative to the mean, because the vectors are
+    # close together, and the difference of two numbers near 1 would lose precision.
     e = e - e.mean(axis=1, keepdims=True)
     products = jnp.einsum("nie,nje->nij", e, e, precision="highest")
     squares = jnp.square(e).sum(axis=-1)

@@ -1,4 +1,4 @@
-"""Quality measured elsewhere: a CSV table of scores, and the file that each row means."""
+"""Quality measured elsewhere: a CSV table of scores, and the file that each row refers to."""
 
 import csv
 import math
@@ -27,14 +27,14 @@ def match_scores(
 ) -> dict[str, float]:
     """The score of each file that has one, by the file's name.
 
-    A path in the table may be absolute, here or where the table was made. It may begin with `./` or
-    with the last folders of `folder`, have backslashes, or be the end of a name, down to the bare
-    file name.
+    A path in the table may be absolute, on this machine or another. It may begin with `./` or with
+    the last folders of `folder`, have backslashes, or be the end of a name, down to the bare file
+    name.
 
     Args:
-      scores: by the paths in the table.
+      scores: the scores by the paths in the table.
       names: the files, relative to `folder`.
-      folder: where they lie.
+      folder: the folder of the files.
 
     Raises:
       InputError: a path fits several files, several paths fit one file, or no path fits any.
@@ -50,7 +50,7 @@ def match_scores(
         if row in exact:
             return [row]
         path = normal(row)
-        # An end of the path that is a whole name; what comes before must be folders above.
+        # An end of the path that is a whole name; the rest must be the folders above.
         for end in _ends(path):
             before = path.removesuffix(end).rstrip("/")
             absolute = row.startswith(("/", "\\")) or row[1:2] == ":"
@@ -89,7 +89,7 @@ def normal(path: str) -> str:
 
 
 def parse_number(text: str, what: str) -> float:
-    """The finite number that a cell of a table holds; InputError, which begins with `what`."""
+    """The finite number in a cell of a table; the InputError begins with `what`."""
     try:
         number = float(text)
     except ValueError:
@@ -100,7 +100,7 @@ def parse_number(text: str, what: str) -> float:
 
 
 def _ends(path: str) -> list[str]:
-    """The path, and what is left as its first folders are taken away, down to the file name."""
+    """The path, and what remains as its leading folders are removed, down to the file name."""
     parts = path.split("/")
     return ["/".join(parts[first:]) for first in range(len(parts))]
 

@@ -1,11 +1,11 @@
-"""Trace: how much of what a detector goes by is left in a picture for bad quality to destroy.
+"""Trace: how much of what a detector relies on is still in a picture, to be lost by degradation.
 
     q = min over degradations d of |f(x) - f(d(x))| / sqrt(width of f)
 
-f is the feature of the detector that comes with the package, each number divided by its spread over
-faces. A picture that a blur, shrinking, compression or noise hardly moves has lost already what
-that would destroy, and with it any trace of a forgery. Made for deepfake detection: it says nothing
-of how good a face looks.
+f is the feature of the bundled detector, each number divided by its spread over faces. If blur,
+shrinking, compression or noise hardly changes the feature of a picture, then the detail that this
+would destroy is already lost, and with it any trace of a forgery. The measure is made for deepfake
+detection and says nothing about how good a face looks.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.fold import fold
 from deepfidelity_jax.weight_files import packed
 
-# Each about as strong as in pictures that are passed on; see `forgeries.degrade`.
+# Each about as strong as in pictures shared online; see `forgeries.degrade`.
 DEGRADATIONS = (("blur", 0.25), ("downscale", 0.5), ("jpeg", 0.6), ("noise", 0.3))
-AT_ONCE = 8  # pictures in one call of the network, always, so that each is measured alone
+AT_ONCE = 8  # pictures in every call of the network, so that no result depends on other pictures
 
 
 @cache

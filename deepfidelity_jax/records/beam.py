@@ -1,11 +1,11 @@
 """Staging on a cluster: `staging.stage` as an Apache Beam pipeline.
 
-Finding faces takes nearly all the time of a preparation, and every source is independent of the
-others. So the cluster finds the faces, and the machine that runs the command then writes the
-records. The videos and `--config.data.records_dir` must be in a folder that all workers see under
-the same path (NFS, Lustre, Filestore, a mounted bucket), and this package must be installed on the
-workers with the extra `[beam]`. A killed run can be resumed on the cluster or without it. The
-options are Beam's own:
+Finding faces takes nearly all of the preparation time, and sources do not depend on each other. So
+the cluster finds the faces, and the machine that runs the command then writes the records. The
+videos and `--config.data.records_dir` must be in a folder that all workers see under the same path
+(NFS, Lustre, Filestore, a mounted bucket), and this package must be installed on the workers with
+the extra `[beam]`. A killed run can be resumed on the cluster or without it. The options are Beam's
+own:
 
     pip install -e '.[beam]'
     COMMAND="python run.py --config=configs/ffpp.py --mode=prepare --workdir=/shared/run
@@ -27,7 +27,7 @@ options are Beam's own:
     $COMMAND --config.data.beam="--runner=DirectRunner --direct_num_workers=2
         --direct_running_mode=multi_processing"
 
-Only the last one has been run by us; the others follow Beam's documentation.
+Only the last one has been tested; the others follow Beam's documentation.
 """
 
 import shlex
@@ -51,7 +51,7 @@ except ImportError:
 class FindFaces(beam.DoFn):
     """Stages the faces of one source; safe to retry, as a source already staged is skipped.
 
-    produce: a picklable function of one source. folder: of the staged faces.
+    produce: a picklable function of one source. folder: where the staged faces are kept.
     """
 
     def __init__(self, produce: Callable[[Any], Produced], folder: Path):
@@ -59,7 +59,7 @@ class FindFaces(beam.DoFn):
         self.produce, self.folder = produce, folder
 
     def process(self, source):
-        """The name of the source, once it is staged."""
+        """Yield the name of the source once it is staged."""
         produce_one(self.produce, source, self.folder)
         yield source.name
 

@@ -1,4 +1,4 @@
-"""One labelled video of a benchmark to faces: those of the person seen most in it.
+"""From one labelled benchmark video to the faces of the person seen most often in it.
 
 A video that cannot be read gives no faces and the reason (`Extractor`, `unreadable`).
 """
@@ -41,7 +41,7 @@ class Video:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The paths that its records name."""
+        """The paths named in its records."""
         return self.frames or (self.name,)
 
 
@@ -73,7 +73,7 @@ class Extractor:
     measure: Measure
 
     def __call__(self, video: Video) -> Produced:
-        """The faces of the person seen most; for an unreadable video none, and the reason."""
+        """The faces of the person seen most often; no faces, and the reason, if unreadable."""
         try:
             if video.frames:
                 extraction, paths = read_crops(video, self.settings)
@@ -87,7 +87,7 @@ class Extractor:
 def read_crops(
     video: Video, settings: detection.FaceSettings
 ) -> tuple[tracking.Extraction, dict[int, str]]:
-    """The person in evenly spaced frames of ready crops, and the file of each frame number."""
+    """The person followed through evenly spaced ready crops, and the file of each frame number."""
     chosen = {}
     for index in videos.spread_indices(len(video.frames), settings.frames):
         chosen[frame_number(video.frames[index])] = video.frames[index]
@@ -112,7 +112,7 @@ def frame_number(name: str) -> int:
     """The number at the end of a frame's file name: `0012.png` is frame 12."""
     digits = PurePosixPath(name).stem.rpartition("_")[2]
     if not digits.isdecimal():
-        raise formats.MediaError(f"{name} has no frame number for a name")
+        raise formats.MediaError(f"{name} has no frame number in its name")
     return int(digits)
 
 
@@ -121,7 +121,7 @@ def read_landmarks(frame: Path) -> Float32[np.ndarray, "5 2"] | None:
     path = frame.parents[2] / "landmarks" / frame.parent.name / f"{frame.stem}.npy"
     try:
         points = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # missing or damaged: the crop is used without
+    except (OSError, ValueError, EOFError):  # missing or damaged: use the crop without landmarks
         return None
     return five_points(points) if points.shape == (81, 2) else None
 
@@ -138,9 +138,9 @@ def recorded(
     measure: Measure,
     paths: Mapping[int, str],
 ) -> Produced:
-    """The faces of the person seen most, and the tally of the video.
+    """The faces of the person seen most often, and the tally of the video.
 
-    paths: the file of each frame number, if the frames are files of their own.
+    paths: the file of each frame number, if the frames are separate files.
     """
     counted = tally(extraction)
     if not extraction.people:
@@ -165,7 +165,7 @@ def recorded(
 
 
 def tally(extraction: tracking.Extraction) -> dict[str, int]:
-    """Counts for one video: its frames, those without the face, those with several faces, ..."""
+    """Counts for one video: frames, frames without the face, frames with several faces, ..."""
     frames = [{crop.frame for crop in person.crops} for person in extraction.people]
     followed = frames[0] if frames else set()
     several = {frame for own in frames[1:] for frame in own} & followed

@@ -56,8 +56,8 @@ def read_splits(path: Path, option: str, placed: Callable[[str], str]) -> list[L
 
     Args:
       path: the JSON file.
-      option: what gave the path, for messages.
-      placed: turns the path of a frame into one inside the dataset; ValueError if it cannot.
+      option: the option that gave the path, for messages.
+      placed: turns a frame's path into a path inside the dataset; ValueError if it cannot.
 
     Raises:
       InputError: as for `read`.

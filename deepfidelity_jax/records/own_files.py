@@ -1,7 +1,7 @@
-"""Records of the user's own files: named by their contents, and found again when they are gone.
+"""Records of the user's own files, named by the contents of the files.
 
-`datasets/face_folder` lists the files of a folder, `datasets/manifest` those of a table. What
-follows from the list is here.
+`datasets/face_folder` lists the files of a folder, `datasets/manifest` those of a table. This
+module does the rest, and finds the records again when the files are gone.
 """
 
 import contextlib
@@ -56,10 +56,10 @@ class OwnFiles(tfds.core.BuilderConfig):
 
     notes: why files were left out, by name. made: whether forgeries are to be made. produce: turns
     a source into faces. splits: those to prepare. asked: the place (`folder`) and the options that
-    decide the splits; records are found by them if the files are gone. contents: digest of the
+    decide the splits, by which the records are found if the files are gone. contents: digest of the
     training data; empty for records of an earlier version. choice: what the user must decide if
     videos look alike across splits. groups: further columns of a table, `{column: {name: value}}`.
-    remarks: lines to be said before the preparation.
+    remarks: lines to print before the preparation.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
@@ -99,10 +99,10 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
     def plan(cls, records_dir: Path, own: OwnFiles, kind: str) -> "OwnFilesBuilder":
         """The builder of the files in `own`, their records named by what the files hold.
 
-        kind: first part of the name. A place that moved gives the same records.
+        kind: first part of the name. A folder or table that has moved gives the same records.
         """
         rows = [(s.name, s.digest, s.label, s.method, s.split, s.video) for s in own.sources]
-        # What only a table can say is left out of the name where nothing is said.
+        # Origins and groups, which only a table can give, change the name only where given.
         told = [(s.name, s.origins) for s in own.sources if s.origins], own.groups
         more = told if any(told) else ()
         named = fingerprint(sorted(rows), own.made, own.recipe.to_json(), *more)
@@ -136,8 +136,8 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
         digests: dict[str, dict[str, str]] = {}
         for source in own.sources:
             digests.setdefault(source.split, {})[source.name] = source.digest
-        # The digests identify training pictures later on; `asked` finds the records if the files
-        # are gone.
+        # The digests identify training pictures later; `asked` finds the records if the files are
+        # gone.
         self.info.metadata.update(digests=digests, asked=own.asked, contents=own.contents)
         if own.groups:
             self.info.metadata.update(groups=own.groups)
@@ -156,8 +156,8 @@ def groups_of(folder: Path) -> Mapping[str, Mapping[str, str]]:
     """The `group_*` columns of the table that records were made from.
 
     Returns:
-      `{column: {path: value}}`; `path` is that of a record and of predictions.csv. Empty for
-      records without such columns; a path without a value is not in it.
+      `{column: {path: value}}`, with `path` as in the records and predictions.csv. Empty for
+      records without such columns; paths without a value are left out.
     """
     return metadata_of(folder).get("groups", {})
 
@@ -167,11 +167,11 @@ def digest_contents(
 ) -> str:
     """Digest of the training and validation files with their labels.
 
-    scores: of a quality that the user gives, by name; it is a target of training as well.
+    scores: quality scores from the user, by name; training targets depend on them.
     """
     own = [source for source in sources if source.split != "test"]
     rows = sorted((s.split, s.digest, s.label) for s in own)
-    # Workdirs of other measures keep the digest they have.
+    # Only if given, so that workdirs with other measures keep their digest.
     given = [] if scores is None else [sorted((s.digest, str(scores.get(s.name))) for s in own)]
     return fingerprint(rows, made, *given) if rows else ""
 
@@ -218,11 +218,11 @@ def find_prepared(
     """The records prepared from files that no longer exist.
 
     Args:
-      place: of all records of the dataset.
-      own: with what is asked for.
-      versions: of records that can be read.
-      option: the one that names the place of the files.
-      wrong: what is wrong with that place, as the end of a sentence.
+      place: the folder of all records of the dataset.
+      own: its `asked` is what the records must match.
+      versions: the versions of records that can be read.
+      option: the option that names the folder or table of the files.
+      wrong: what is wrong with that folder or table, as the end of a sentence.
 
     Raises:
       InputError: there are no such records.
@@ -232,7 +232,7 @@ def find_prepared(
     for path, metadata in prepared(place, versions):
         asked = dict(metadata.get("asked", {}))
         source = asked.pop("folder", "")
-        # The fingerprints, as JSON turns tuples into lists.
+        # Fingerprints are compared because JSON turns tuples into lists.
         if fingerprint(asked) != fingerprint(options):
             continue
         if folder in (source, *_other_folders(path.parent)):

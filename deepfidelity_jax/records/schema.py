@@ -27,7 +27,7 @@ SPLITS = ("train", "validation", "test")
 # A further split of datasets that make their own forgeries: the clean real training faces, from
 # which training draws new forgeries each epoch. The forgeries in the other splits are fixed.
 SOURCES = "sources"
-CHECKSUM = "checksum"  # key in the metadata, of all other entries
+CHECKSUM = "checksum"  # metadata key; the checksum covers all other entries
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -104,7 +104,7 @@ class Records(Sequence[dict[str, Any]]):
             return record
 
     def without(self, methods: Collection[str]) -> "Records | Selection":
-        """These records less the fakes of some methods; InputError if one class is left."""
+        """These records without the fakes of some methods; InputError if only one class is left."""
         if not methods:
             return self
         found = [(record["method"], record["label"]) for record in self]
@@ -130,7 +130,7 @@ class Records(Sequence[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class Selection(Sequence[dict[str, Any]]):
-    """Some of the records of a split, in their order."""
+    """Some of the records of a split, in the order of the split."""
 
     records: Records
     rows: Sequence[int]

@@ -1,6 +1,6 @@
-"""A source of faces, the faces produced from it, and how they are summed up for a person.
+"""A source of faces, the faces produced from it, and summaries of them for messages.
 
-A source is whatever a dataset reads at a time: a video, a photograph, an archive. A damaged source
+A source is what a dataset reads as one unit: a video, a photograph, an archive. A damaged source
 produces no faces and a note that says why.
 """
 
@@ -24,7 +24,7 @@ NO_LANDMARKS = np.full((5, 2), np.nan, np.float32)
 class Face:
     """One face as it will be recorded, but without its fidelity target.
 
-    split: where it goes. image: encoded crop. The other fields are those of `schema.features`.
+    split: the split it goes to. image: encoded crop. The other fields are as in `schema.features`.
     """
 
     split: str
@@ -56,7 +56,7 @@ class Produced:
 
 @runtime_checkable
 class Source(Protocol):
-    """Whatever a dataset reads at a time, with a name that is the same in every run."""
+    """What a dataset reads as one unit, with a name that is the same in every run."""
 
     @property
     def name(self) -> str:
@@ -108,7 +108,7 @@ def count_reasons(notes: dict[str, str], limit: int = 6) -> str:
 
 
 def describe(notes: dict[str, str], limit: int = 10) -> str:
-    """The first `limit` notes as lines for a person, rarest first."""
+    """The first `limit` notes as lines of text, rarest first."""
     often = Counter(notes.values())
     ordered = sorted(notes.items(), key=lambda item: (often[item[1]], item))
     lines = [f"  {name}: {note}" for name, note in ordered[:limit]]

@@ -40,7 +40,7 @@ NO_SCORE = "no quality score for it"
 
 
 def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
-    """Write the records, unless they exist; one process at a time, the others wait for it.
+    """Write the records unless they exist. One process writes; others wait for it.
 
     Also copies the YuNet file into the workdir, so that a workdir can be moved and still predict.
     """
@@ -54,7 +54,7 @@ def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path
     with _alone(place):
         if not written.exists():
             tfds.disable_progress_bar()
-            # TFDS prints about downloads, on stdout, which is for results.
+            # TFDS prints messages about downloads to stdout, which is reserved for results.
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare()
             say(f"records in {builder.data_path}")
@@ -64,7 +64,7 @@ def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path
 
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """Hold a folder of records for this process alone."""
+    """Lock a folder of records for this process."""
     place.mkdir(parents=True, exist_ok=True)
     with (place / LOCK).open("wb") as file:
         if not lock(file):
@@ -74,7 +74,7 @@ def _alone(place: Path) -> Iterator[None]:
 
 
 def _unfinished(builder: tfds.core.DatasetBuilder) -> list[Path]:
-    """What a preparation works on, and leaves behind when it is killed."""
+    """The temporary folders of a preparation, which remain if it is killed."""
     by_tfds = Path(builder.data_path).parent.glob(f"incomplete.*_{builder.version}")
     return [path for path in (staging_folder(builder), *by_tfds) if path.exists()]
 
@@ -118,7 +118,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """JSON values, for metadata and fingerprints."""
         targets = {"fake": self.fake, "real": self.real, "percentile": self.percentile}
-        if self.mapping != "linear":  # the only one before: records of then keep their fingerprint
+        if self.mapping != "linear":  # the only mapping of earlier records: keep their fingerprint
             targets["mapping"] = self.mapping
         return {
             "faces": self.faces.to_dict(),
@@ -149,7 +149,7 @@ def split_generators(
       produce: as in `stage`.
       recipe: how faces are measured and given their targets.
       unit: what a source is called in messages.
-      notes: why some inputs were left out before, by name.
+      notes: by name, why inputs have already been left out.
       splits: each must end up with a real and a fake face.
       beam: as in `stage`.
 
@@ -215,7 +215,7 @@ class Scored(NamedTuple):
 def count_faces(
     sources: Sequence[Source], folder: Path, reason: str
 ) -> tuple[Scored, dict[str, str]]:
-    """The staged faces with a quality, and `reason` for each path with a face without."""
+    """The staged faces with a quality, and `reason` for each path of a face without one."""
     scored, unscored = Scored([], {}), {}
     for face in staged(sources, folder):
         if not np.isfinite(face.quality):
@@ -234,10 +234,10 @@ def fit_targets(
 
     Args:
       rows: split, quality and label of each face.
-      recipe: with the ranges and the percentile.
+      recipe: gives the ranges and the percentile.
 
     Returns:
-      The scale and the counts; None and nothing if there is no training face.
+      The scale and the counts; None and no counts if there is no training face.
     """
     split, quality, label = (np.array(column) for column in zip(*rows, strict=True))
     train = split == "train"

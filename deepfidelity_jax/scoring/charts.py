@@ -25,13 +25,13 @@ from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
 from deepfidelity_jax.statistics.ranking import roc_curve
 
-# From row numbers of predictions.csv to as many face crops, encoded as JPEG or PNG.
+# From row numbers of predictions.csv to the face crops of these rows, encoded as JPEG or PNG.
 Pictures = Callable[[Sequence[int]], list[bytes]]
-POINTS = 400  # of a training curve; more steps than that are averaged in equal groups
+POINTS = 400  # most points of a training curve; more steps are averaged in equal groups
 
 # The report replaces each colour by a variable of the page, so that one drawing suits its light and
-# its dark scheme. The points of the scatter plot are pixels and keep their colour, which is why
-# these stand out from white and from black.
+# its dark scheme. The points of the scatter plot are pixels and keep their colours, so these are
+# visible on both white and black.
 COLOURS = {
     "ink": "#1d2129",
     "muted": "#7a818d",
@@ -43,7 +43,7 @@ COLOURS = {
 INK, MUTED, GRID, ACCENT = (COLOURS[name] for name in ("ink", "muted", "grid", "accent"))
 CLASS_COLOURS = tuple(COLOURS[name] for name in LABELS)
 PERCENTAGES = ("acc", "eer", "tpr")
-# What can be drawn of the training: title, curves of one quantity with their names, and a note.
+# The training charts: title, curves of one quantity with their names, and a note.
 TRAINING = {
     "loss": (
         "Training loss", {"loss": "training"}, "The weighted sum of all terms. Lower is better."
@@ -128,7 +128,7 @@ def draw_quality(table: Predictions, metrics: Mapping) -> Chart:
 
 
 def draw_training(curves: Mapping, what: str) -> Chart | None:
-    """A chart of TRAINING, by its key, of what `read_curves` found; None if that has none of it."""
+    """The chart of TRAINING with this key, from `read_curves`; None if there are no such curves."""
     title, names, caption = TRAINING[what]
     drawn = {label: curves[name] for name, label in names.items() if name in curves}
     if not drawn:
@@ -205,14 +205,14 @@ def levels_of(table: Predictions, metrics: Mapping) -> dict[str, Predictions | V
 
 
 def threshold_of(metrics: Mapping, name: str) -> float:
-    """The threshold of frames, or of videos where theirs is another."""
+    """The threshold of frames, or of videos where it differs."""
     own = metrics["threshold"]
     return metrics.get("video_threshold", own) if name == "videos" else own
 
 
 @contextlib.contextmanager
 def chart_style() -> Iterator[None]:
-    """The style of every figure, whatever style the user has set."""
+    """The style of every figure, independent of the user's matplotlib settings."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams |= {
@@ -323,12 +323,12 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             entry = json.loads(line)
             step = int(entry["step"])
         except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):  # a killed run leaves half a line
+            if number == len(lines):  # a killed run leaves a partial last line
                 break
             raise InputError(f"{path}, line {number} is damaged: {line[:80]}") from error
         for name, value in entry.items():
             if isinstance(value, int | float) and np.isfinite(value) and name != "step":
-                # A resumed run repeats steps, and the last value is the one it kept.
+                # A resumed run repeats steps; the last value is the valid one.
                 found.setdefault(name, {})[step] = float(value)
     return {
         name: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))

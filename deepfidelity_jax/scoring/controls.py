@@ -1,9 +1,10 @@
-"""Real faces changed as any picture may be: a sound detector must not take that for a forgery.
+"""Real faces with harmless changes, which a sound detector must not take for forgeries.
 
-Degradations change the whole picture, controls only a part, or so little that nobody sees it. No
-change brings in anything foreign. Fidelity falls with quality by design, so controls are judged by
-the class head: the AUC of its score, real minus fake, between untouched and changed faces. Near .5
-the head ignores the change; above, it takes it for a forgery; below, for a sign of a real face.
+Degradations change the whole picture; controls change only a part, or too little to be seen. No
+change adds content from another picture. Fidelity falls with quality by design, so controls are
+judged by the class head: the AUC of its score, real minus fake, between untouched and changed
+faces. Near .5 the head ignores the change; above, it takes the change for a forgery; below, for a
+sign of a real face.
 """
 
 import zlib
@@ -29,9 +30,9 @@ Face = UInt8[np.ndarray, "h w 3"]
 Change = Callable[[Face, Float[np.ndarray, "5 2"], np.random.Generator], Face]
 
 MOST = 300  # faces that are changed, one of each video
-# The share of validation's real faces below a fake's limit: untouched, after a degradation, and in
-# another shot of the same face. Little, as real pictures of another kind than validation's fall
-# below it several times as often.
+# The share of validation's real faces allowed below the limit for fakes: untouched, degraded, and
+# in another shot of the same face. Small, because real pictures of another kind than those in
+# validation fall below the limit several times as often.
 ALLOWED, ALLOWED_DEGRADED, ALLOWED_SHOTS = 0.01, 0.02, 0.0025
 UNTOUCHED, OTHER_SHOTS = "untouched", "other shots"
 
@@ -58,7 +59,7 @@ def _move(face: Face, rng: np.random.Generator) -> Face:
 
 
 def _shot(number: int) -> Change:
-    """One of many other shots of a face."""
+    """The change to another shot of a face, as `number` draws it."""
 
     def change(face, points, rng):
         own = np.random.default_rng([number, *rng.integers(2**32, size=2)])
@@ -83,7 +84,7 @@ CONTROLS: dict[str, Change] = {
     "smoothed inside": _inside(treatments.smooth_skin),
 }
 
-# Other poses, light and colours of a face, as in training: pictures of another kind.
+# Other poses, light and colours of a face, as in training.
 SHOTS: tuple[Change, ...] = tuple(_shot(number) for number in range(16))
 
 
@@ -97,7 +98,7 @@ def real_faces(records: Sequence[dict[str, Any]], most: int = MOST) -> list[dict
 
 
 def spaced(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of the items, evenly spaced."""
+    """At most `most` of the items, evenly spaced."""
     return [items[i * len(items) // most] for i in range(most)] if len(items) > most else [*items]
 
 
@@ -129,7 +130,7 @@ def score_changes(
 def compute(
     function: Callable[[np.ndarray], np.ndarray], images: Sequence[Face]
 ) -> Float[np.ndarray, "n ..."]:
-    """A function of the detector on faces of any sizes: all at once if they are of one size."""
+    """A function of the detector on faces of any size: in one call if all have the same size."""
     alike = len({image.shape for image in images}) == 1
     parts = [np.stack(images)] if alike else [image[None] for image in images]
     return np.concatenate([function(part) for part in parts])
@@ -145,9 +146,9 @@ def measure(
     """The entry `controls` of metrics.json.
 
     Returns:
-      `n` faces, one a video; for each change `class_auc` between untouched and changed faces, with
-      its interval over faces in `ci`; `called_fake` and `called_uncertain`, shares of the faces, by
-      the verdict of predict. Empty if there is no real face.
+      `n` faces, one per video; for each change `class_auc` between untouched and changed faces,
+      with its interval over faces in `ci`; `called_fake` and `called_uncertain`, shares of the
+      faces by the verdict of predict. Empty if there is no real face.
     """
     faces = real_faces(records)
     if not faces:
@@ -162,7 +163,7 @@ def measure(
         verdicts = calibration.verdicts(fidelity)
         own: dict[str, Any] = {"ci": {}, "note": {}}
         if name != UNTOUCHED:
-            # A face and its changed copy are drawn together.
+            # The bootstrap draws a face and its changed copy together.
             level = Level(label, np.concatenate([untouched, score]), np.tile(np.arange(n), 2))
             add_statistics(own, level, draws, {"class_auc": auc})
         own["called_fake"] = float(np.mean(verdicts == "fake"))
@@ -174,11 +175,11 @@ def measure(
 def with_limit(detector: Detector, faces: Sequence[dict[str, Any]]) -> Calibration:
     """The detector's calibration, with the limit below which a face is called fake.
 
-    Unchanged if there are no real faces, or validation could not place the calibration.
+    Unchanged if there are no real faces, or the calibration was not fitted on validation.
 
     Args:
       detector: fitted, without a limit.
-      faces: from `real_faces`, of validation.
+      faces: from `real_faces` of the validation split.
     """
     calibration = detector.fidelity_model.calibration
     if not faces or not calibration.is_fitted:
@@ -193,10 +194,10 @@ def with_limit(detector: Detector, faces: Sequence[dict[str, Any]]) -> Calibrati
 
 
 def fake_limit(fidelity: dict[str, Float[np.ndarray, "_"]]) -> float:
-    """The fidelity below which a face is called fake: few of validation's real faces have less.
+    """The fidelity below which a face is called fake, as few of validation's real faces are.
 
-    The lowest of the limits of the untouched faces, of the faces after each degradation, and of
-    all their other shots.
+    The lowest of the limits for the untouched faces, for the faces after each degradation, and for
+    their other shots.
     """
     allowed = {UNTOUCHED: ALLOWED, OTHER_SHOTS: ALLOWED_SHOTS}
     return min(

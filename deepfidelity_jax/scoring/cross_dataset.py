@@ -57,8 +57,8 @@ def evaluate_folder(
       folder: photographs and videos; a folder inside `fake/` names the method. Or a table of them,
         as datasets/manifest reads it; if it gives splits, only the test split is scored.
       faces: options of `config.faces` that differ from training, such as `{"detector": "none"}`.
-      data: options of `config.data` for it: of a table such as `{"real_label": "1"}`, of a folder
-        `{"group": "file"}`; a folder is grouped as for training otherwise.
+      data: options of `config.data` for a table, such as `{"real_label": "1"}`, or for a folder,
+        such as `{"group": "file"}`; by default a folder is grouped as for training.
 
     Returns:
       The metrics of every evaluation, and also: `folder`, `n_files`, `faces_digest`, `notes` about
@@ -86,12 +86,12 @@ def plan_folder(
     faces: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
 ) -> tuple[str, ConfigDict, OwnFilesBuilder]:
-    """The name, the config and the records' builder of what `evaluate_folder` scores."""
+    """The name, the config and the builder of the records that `evaluate_folder` scores."""
     folder = locate(folder)
     own = checks.complete(read_config(workdir))
     if not folder.exists():
         raise InputError(
-            f"{folder} is no folder: give one with real/ and fake/ inside, or a table (.csv, "
+            f"{folder} is not a folder: give one with real/ and fake/ inside, or a table (.csv, "
             ".parquet or .jsonl)"
         )
     for option, value in (data or {}).items():
@@ -100,7 +100,7 @@ def plan_folder(
             raise InputError(f"config.data.{option} is for a {wanted}, but {folder} is a {there}")
         checks.check_one(f"data.{option}", value)
     place = folder.resolve()
-    # The digest of its path tells it from other folders of the same name.
+    # The digest of the path distinguishes folders of the same name.
     name = re.sub(r"[^\w.-]+", "_", place.name)[:80] + f"-{fingerprint(str(place))[:6]}"
     if folder.is_dir():
         source = {"dataset": "face_folder", "dir": str(folder)}
@@ -114,7 +114,7 @@ def plan_folder(
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-    """Evaluate the detector in `workdir` on every dataset whose place is given.
+    """Evaluate the detector in `workdir` on every dataset whose location is given.
 
     Writes eval/NAME/ for each dataset, the table eval/cross.csv, and the report.
 
@@ -130,7 +130,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             "no dataset is given: set --config.NAME.manual_dir=COPY, where NAME is one of "
             f"{', '.join(groups)}; or --config.folder.dir for a folder of your own"
         )
-    # All of them are checked before hours of preparation.
+    # Check all datasets before hours of preparation.
     builders = {}
     for name, group in given.items():
         if name == own.data.dataset:
@@ -175,7 +175,7 @@ def adapt_config(
 ) -> ConfigDict:
     """The config of the trained run, changed to the test split of other data."""
     changed = copy.deepcopy(own).unlock()
-    # Without the places of the run's own data, which would be scored instead.
+    # Clear the locations of the run's own data, which would be scored instead.
     others = ("real_folder", "fake_folder", "bench_json", "real_label")
     nowhere = dict.fromkeys((*PLACES, *others), "")
     changed.data = own.data.to_dict() | nowhere | dict(data) | {"prepare": ("test",), "beam": ""}
@@ -212,7 +212,7 @@ def score(
     seen = seen_in_training(own, workdir)
     about["training_checked"] = bool(seen)
     if is_own:
-        # Whole files first: this needs no preparation, which can take hours.
+        # Compare whole files first: this needs no preparation, which can take hours.
         files = {source.digest: source.name for source in builder.builder_config.sources}
         training_pictures.require_unseen(files, seen, Path(about["folder"]))
     prepare(changed, builder, workdir)
@@ -247,9 +247,9 @@ def score(
 def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
     """Digests of the pictures the detector was trained and calibrated on; empty if unknown.
 
-    The workdir keeps them. One that an earlier version trained does not: then they come from all
-    records in the workdir that have a training split. A folder of records outside may belong to
-    other runs as well, so there only records whose features this run exported count.
+    The workdir holds them, unless an earlier version trained it. Then they come from all records in
+    the workdir that have a training split. Records outside the workdir may belong to other runs, so
+    they count only if this run exported their features.
     """
     seen = training_pictures.seen_by(workdir)
     if seen:
@@ -289,8 +289,8 @@ def _records_behind(own: ConfigDict, workdir: Path, name: str, split: str) -> Pa
 def retarget(features: Features, detector: Detector, folder: Path) -> Features:
     """The features with targets from the detector's own scale.
 
-    Targets are NaN where quality was measured in another way than for training. Quality is NaN
-    where it was not measured.
+    Targets are NaN where quality was measured differently than for training. Quality is NaN where
+    it was not measured.
     """
     measure = schema.metadata_of(folder)["quality"]["measure"]
     fitted = detector.fidelity_model.scale

@@ -29,7 +29,7 @@ from deepfidelity_jax.statistics.aggregation import aggregate, cluster_sources, 
 from deepfidelity_jax.statistics.intervals import Level
 from deepfidelity_jax.workdir import write_json
 
-# FaceForensics++ names no people, but each of its original videos shows another one.
+# FaceForensics++ names no people, but each of its original videos shows a different person.
 ONE_PERSON = ("video/", "actor/")
 
 
@@ -57,7 +57,7 @@ def fit(
 
 
 def fit_chosen(config: ConfigDict, training: Features) -> Regressor:
-    """Fit the regressor that `config.fidelity.regressor` names; to a head nothing is fitted."""
+    """Fit the regressor that `config.fidelity.regressor` names; a head needs no fit."""
     own = config.fidelity
     if own.regressor in HEADS:
         if own.tune:
@@ -118,16 +118,16 @@ def evaluate(
       features: of the split.
       split: its name.
       folder: where the files go.
-      picked_here: the checkpoint was chosen on this same split, which metrics.json will say.
+      picked_here: whether the checkpoint was chosen on this same split; noted in metrics.json.
       about: more entries for metrics.json.
-      people: from `people_of`, for intervals over people; None for videos.
-      groups: columns by their names, `group_...`, that say which group each face belongs to.
+      people: from `people_of`, for intervals over people; None for intervals over videos.
+      groups: `{group_...: the group of each face}`.
 
     Returns:
       The metrics, as in metrics.json.
 
     Raises:
-      InputError: an option of `eval` asks for what the records or fidelity.npz do not hold.
+      InputError: an option of `eval` needs data that the records or fidelity.npz lack.
     """
     scores = score(model.regressor, features)
     n = len(scores)
@@ -212,7 +212,7 @@ def evaluate(
 
 
 def people_of(config: ConfigDict, records: Iterable[Mapping[str, Any]]) -> list[str] | None:
-    """The people each record shows, as `levels_of` takes them; None if clusters are videos."""
+    """The people in each record, as `levels_of` takes them; None if clusters are videos."""
     if config.eval.cluster != "person":
         return None
     kinds = ONE_PERSON if config.data.dataset == "ffpp" else ("person/",)
@@ -221,7 +221,7 @@ def people_of(config: ConfigDict, records: Iterable[Mapping[str, Any]]) -> list[
 
 
 def groups_of(folder: Path, paths: Iterable[str]) -> dict[str, list[str]]:
-    """The `group_*` columns of the records in `folder`, a value for each of `paths`, '' if none."""
+    """The `group_*` columns of the records in `folder`: the value of each path, '' if none."""
     columns = own_files.groups_of(folder)
     return {name: [of_path.get(path, "") for path in paths] for name, of_path in columns.items()}
 
@@ -229,10 +229,10 @@ def groups_of(folder: Path, paths: Iterable[str]) -> dict[str, list[str]]:
 def _validation_videos(
     model: stored.FidelityModel, name: str, share: float
 ) -> tuple[Level | None, Calibration]:
-    """The validation videos by an aggregate, and the calibration for such scores.
+    """The validation videos scored by an aggregate, and the calibration for these scores.
 
-    The calibration was fitted on means, which are also the scores of people. For others it is
-    fitted again. No videos if fidelity.npz does not hold what they take.
+    The calibration was fitted on means, which are also the scores of people. For median and
+    top_share it is fitted again. No videos if fidelity.npz lacks the data for them.
     """
     faces = model.validation
     if faces is None and name in ("median", "top_share"):
@@ -250,7 +250,7 @@ def _validation_videos(
             return None, model.calibration
         lead, unit = join_people(score, label, faces.video, faces.file)
         score, label = least(score, unit), label[lead]
-    # Rounded as the scores that meet the thresholds are: a threshold is one of these.
+    # Rounded like the scores that are compared with thresholds, as a threshold is such a score.
     level = Level(label, score.astype(np.float32), np.arange(len(score)))
     if name not in ("median", "top_share") or not model.calibration.is_fitted:
         return level, model.calibration

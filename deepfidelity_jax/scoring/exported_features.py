@@ -1,6 +1,6 @@
-"""Features of a whole split: computed once, kept in `features/<dataset>-<split>.npz`.
+"""Features of a whole split, computed once and kept in `features/<dataset>-<split>.npz`.
 
-Rows are in the order of the records. With several processes each computes a contiguous part.
+Rows are in the order of the records. With several processes, each computes a contiguous part.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -22,7 +22,7 @@ from deepfidelity_jax.workdir import Stages
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """One row per record: the feature, what the heads answer, what the record says of the face."""
+    """One row per record: the feature, the heads' answers, and the record's fields."""
 
     feature: Float32[np.ndarray, "n d"]
     answers: Float32[np.ndarray, "n h"]
@@ -36,18 +36,18 @@ class Features:
     path: np.ndarray
 
     def save(self, path: Path) -> None:
-        """Write an npz without pickle. A failed write leaves the file that was there."""
+        """Write an npz without pickle. A failed write leaves the previous file."""
         with written_whole(path) as file:
             np.savez(file, **{column.name: getattr(self, column.name) for column in fields(self)})
 
     def without(self, methods: Collection[str]) -> "Features":
-        """The rows of other methods."""
+        """The rows of all methods but these."""
         kept = ~np.isin(self.method, list(methods))
         return Features(**{c.name: getattr(self, c.name)[kept] for c in fields(self)})
 
     @classmethod
     def load(cls, path: Path) -> "Features":
-        """Read what `save` wrote; an earlier version kept no answers, and they are NaN."""
+        """Read what `save` wrote; answers are NaN in a file of an earlier version."""
         with np.load(path, allow_pickle=False) as file:
             columns = {name: file[name] for name in file.files}
         unknown = np.full((len(columns["label"]), len(HEADS)), np.nan, np.float32)
@@ -69,10 +69,10 @@ def export_once(
       load: returns the detector; called only when it is needed.
       step: the training step of its weights.
       folder: the records.
-      dataset: their name in the workdir.
+      dataset: the name of the dataset in the workdir.
       split: the split.
       workdir: where the features are kept.
-      with_answers: those that an earlier version kept without the heads' answers will not do.
+      with_answers: compute them again if an earlier version kept them without the heads' answers.
     """
     path = workdir / "features" / f"{dataset}-{split}.npz"
     name, inputs = _stage(folder, step, dataset, split)
@@ -106,7 +106,7 @@ def _stage(folder: Path, step: int, dataset: str, split: str) -> tuple[str, str]
 
 
 def export(detector: Detector, folder: Path, split: str, path: Path) -> None:
-    """Write the features of a split to `path`; the first process joins the parts of all."""
+    """Write the features of a split to `path`; the first process joins all parts."""
     records = Records(folder, split)
     count = min(hosts.count(), len(records))
     process = (hosts.index(), count)

@@ -1,4 +1,4 @@
-"""Charts of fidelity targets, of what p_fake means, and of what abstaining would save."""
+"""Charts of fidelity targets, of the reliability of p_fake, and of risk against coverage."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -63,7 +63,7 @@ def draw_reliability(metrics: Mapping) -> Chart:
 
 
 def draw_risk_coverage(table: Predictions, metrics: Mapping) -> Chart:
-    """The share of wrong verdicts while the least sure are left out."""
+    """The share of wrong verdicts as the least certain ones are left out."""
     levels = levels_of(table, metrics)
     names = ("aurc", "video_aurc")
     words = ", ".join(

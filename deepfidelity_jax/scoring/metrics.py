@@ -33,7 +33,7 @@ from deepfidelity_jax.statistics.ranking import (
 
 THIRDS = ("lowest", "middle", "highest")
 FALSE_ALARMS = {"1pct": 0.01, "10pct": 0.1, "0.1pct": 0.001}
-# Read off the curve of the split that is scored: no threshold was placed beforehand.
+# Read off the curve of the scored split itself, without a threshold set beforehand.
 CURVE_FIGURES = (
     "auc",
     "eer",
@@ -47,9 +47,9 @@ CURVE_FIGURES = (
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """A table as frames and as videos, with the replicates that serve both.
+    """A table as frames and as videos, with the replicates used for both.
 
-    grouped: the videos. aggregate: how frames made them.
+    grouped: the videos. aggregate: how their scores were made from frames.
     """
 
     frames: Level
@@ -75,14 +75,14 @@ def levels_of(
       table: the predictions.
       seed: of the bootstrap.
       replicates: of the bootstrap.
-      aggregate: from frames to a video, one of `aggregation.AGGREGATES`.
+      aggregate: how frames make the score of a video, one of `aggregation.AGGREGATES`.
       share: of `top_share`.
-      people: the people each face shows, separated by spaces. Then a cluster is all that is
-        connected by people, as a forgery connects two; otherwise it is a video with the forgeries
-        that were made from it.
+      people: the people each face shows, separated by spaces. Then a cluster is everything that
+        shared people connect (a forgery connects two); otherwise it is a video with the forgeries
+        made from it.
 
     Raises:
-      InputError: one video_id stands for several videos, or a face shows nobody known.
+      InputError: one video_id stands for several videos, or the people of a face are unknown.
       ValueError: a fidelity is not finite.
     """
     lost = np.count_nonzero(~np.isfinite(table.fidelity))
@@ -98,8 +98,8 @@ def levels_of(
         unknown = sum(not names.split() for names in people)
         if unknown:
             raise InputError(
-                f"config.eval.cluster is person, but of {unknown} of {len(people)} faces the "
-                "records name no person: use --config.eval.cluster=video"
+                f"config.eval.cluster is person, but the records name no person for {unknown} of "
+                f"{len(people)} faces: use --config.eval.cluster=video"
             )
         rows = [(row, name) for row, names in enumerate(people) for name in names.split()]
         row, name = (np.array(column) for column in zip(*rows, strict=True))
@@ -126,18 +126,18 @@ def summarize(
 ) -> dict:
     """Everything in metrics.json, ready for `json.dump(..., allow_nan=False)`.
 
-    A value that cannot be had (a class is missing, videos are too few) is None, and `note` says
-    why. `eer`, `ap` and `tpr_at_...` are per frame; the same per video begin with `video_`.
+    A value that cannot be computed (a class is missing, there are too few videos) is None, and
+    `note` says why. `eer`, `ap` and `tpr_at_...` are per frame; `video_eer` etc. are per video.
 
     - `frame_auc`: probability that a random real frame scores above a random fake one, ties half.
-    - `frame_acc`: share of right verdicts; `real_frame_acc` and `fake_frame_acc` within a class.
+    - `frame_acc`: share of correct verdicts; `real_frame_acc` and `fake_frame_acc` in one class.
     - `eer`: equal error rate, interpolated linearly between thresholds.
     - `ap`: average precision, fake as the positive class and 1 - fidelity as its score.
     - `tpr_at_fpr_1pct`: share of fakes caught while at most 1% of the reals are false alarms;
       None if 1% of the reals is less than one.
     - `aurc`: area under the risk-coverage curve, see `operating.risk_area`.
     - `by_aggregate`: `video_auc` by each way from frames to a video.
-    - `from_test_curve`: figures that no threshold was placed for beforehand.
+    - `from_test_curve`: names of the figures without a threshold set beforehand.
     - `by_method`: the fakes of each method against all reals.
     - `by_quality`: thirds of the frames by raw quality, low <= quality < high (last: <= high).
     - `fidelity_quality_spearman`: rank correlation of fidelity and raw quality within each class.
@@ -146,11 +146,11 @@ def summarize(
     Args:
       table: the predictions.
       threshold: fidelity at and above which a face is real.
-      threshold_from: how the threshold was chosen; only written down.
+      threshold_from: how the threshold was chosen; only recorded.
       seed: of the bootstrap.
       replicates: of the bootstrap.
-      levels: from `levels_of`, if they are not of videos with the mean of their frames.
-      video_threshold: of videos, where their scores are not means.
+      levels: from `levels_of`; by default, the score of a video is the mean of its frames.
+      video_threshold: the threshold of videos, if their scores are not means.
 
     Raises:
       InputError: one video_id stands for several videos.
@@ -226,7 +226,7 @@ def count_classes(name: str, label: Int[np.ndarray, "n"]) -> dict[str, int]:
 
 
 def _aggregates(table: Predictions, levels: Levels) -> dict[str, dict]:
-    """`video_auc` by each aggregate that makes the same videos, on the same replicates."""
+    """`video_auc` by each aggregate that gives the same videos, on the same replicates."""
     entries = {}
     for name in AGGREGATES:
         grouped = group_videos(table, name, levels.grouped.share)
@@ -272,7 +272,7 @@ def _thirds(quality, known, frames: Level, draws, threshold: float) -> dict[str,
 
 
 def _accuracies(name: str, threshold: float) -> dict[str, Statistic]:
-    """Share of right verdicts on all, on the reals, and on the fakes, by the names they have."""
+    """Share of correct verdicts on all rows, on reals and on fakes, by name."""
     return {
         f"{name}_acc": partial(accuracy, threshold=threshold),
         f"real_{name}_acc": partial(accuracy, threshold=threshold, label=REAL),

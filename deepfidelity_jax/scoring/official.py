@@ -1,7 +1,7 @@
-"""The figures as the official code computes them, only to compare with the published ones.
+"""The figures as the official code computes them, only for comparison with the published ones.
 
 They are optimistic for two reasons: videos whose names begin alike are averaged into one, and the
-threshold is the best of 21 on the very scores it is judged on.
+threshold is the best of 21 on the same scores that it is evaluated on.
 """
 
 from pathlib import PurePosixPath
@@ -20,10 +20,10 @@ def official_scoring(table: Predictions) -> dict:
     """AUC and accuracy over groups of frames, by the official code's rules.
 
     A group is all frames of a class whose folder (here: video) has the same name up to the first
-    underscore. This merges the FF++ videos of one target, whatever the method, and the Celeb-DF
-    videos of one person. A group scores the mean of its frames. `acc` is taken at whichever of the
-    thresholds 0.40, 0.41 ... 0.60 gives the highest accuracy on these scores, the lowest of equals.
-    `auc` and `acc` are None where a class is missing.
+    underscore. This merges the FF++ videos of one target across methods, and the Celeb-DF videos of
+    one person. The score of a group is the mean of its frames. `acc` is the accuracy at the best of
+    the thresholds 0.40, 0.41 ... 0.60 on these scores, the lowest if several tie. `auc` and `acc`
+    are None where a class is missing.
     """
     names = [_group_name(video) for video in table.video_id]
     keys = list(zip(table.dataset, table.label.tolist(), names, strict=True))

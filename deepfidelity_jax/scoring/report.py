@@ -1,4 +1,4 @@
-"""The report: one self-contained page on what was trained, how good it is, which faces are hard.
+"""The report: one self-contained page on what was trained, how good it is and which faces are hard.
 
 The page is made from the files of a workdir, and from face crops that a callable returns. It needs
 no network and no script. The same files give the same page, byte for byte.
@@ -51,7 +51,7 @@ HEADLINES = {
     "frame_auc": ("Frame AUC", "how often a real face scores above a fake one"),
     "video_acc": ("Video accuracy", "videos judged correctly"),
     "frame_acc": ("Frame accuracy", "faces judged correctly"),
-    "eer": ("Equal error rate", "misjudged faces, where both classes fare alike"),
+    "eer": ("Equal error rate", "share misjudged where both classes have the same error rate"),
     "tpr_at_fpr_10pct": (
         "Caught at 10% false alarms",
         "fake faces below that threshold",
@@ -124,7 +124,7 @@ def write_card(
     metrics: Mapping[str, Any],
     calibration: Calibration,
 ) -> None:
-    """Write MODEL_CARD.md: what a detector is, what it was trained on, how far to trust it.
+    """Write MODEL_CARD.md: what a detector is, what it was trained on, and its limits.
 
     Args:
       path: the file.
@@ -148,7 +148,7 @@ def write_card(
 
 
 def _read_left_out(path: Path) -> list[dict]:
-    """The rows of `leave_one_out.write_table`, as a results table wants them."""
+    """The rows of `leave_one_out.write_table`, in the form of a results table."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -172,7 +172,7 @@ def _read_ablation(path: Path) -> dict | None:
     titles, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
     with path.with_name("ablation_methods.csv").open(encoding="utf-8", newline="") as file:
         methods = list(csv.DictReader(file))
-    # Numbers of seeds, the same in every row, stand above the table.
+    # The number of seeds is the same in every row, and is shown above the table.
     seeds = [row.pop(1) for row in (titles, *rows)][1]
     return {"titles": titles, "rows": rows, "seeds": seeds, "methods": methods}
 
@@ -269,7 +269,7 @@ def _read_robustness(place: Path) -> dict | None:
 
 
 def _rows(metrics: dict, name: str) -> list[dict]:
-    """Rows of a table, each with the start of the axis that its AUC is drawn on."""
+    """Rows of a table, each with the start of the axis for its AUC."""
     rows = [{"name": key, **entry} for key, entry in metrics[name].items()]
     aucs = ("frame_auc", "video_auc")
     lows = [row["ci"][auc][0] for row in rows for auc in aucs if row["ci"].get(auc)]
@@ -313,14 +313,14 @@ def _to_page(chart: Chart) -> dict:
 
 
 def _inline(svg: str, alternative: str) -> Markup:
-    """A drawing of matplotlib's as a part of the page, in the page's colours."""
+    """A matplotlib drawing as part of the page, in the page's colours."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"(?s)<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg)
     view = re.search(r'viewBox="[^"]*"', svg).group()
     opening = f'<svg {view} role="img" aria-label="{escape(alternative)}">'
     svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
     svg = svg.replace("xlink:href", "href")
-    # Ids that nothing refers to are removed; the others must differ from those of other drawings.
+    # Remove unused ids, and make the others different from those of other drawings.
     own = hashlib.sha256(svg.encode()).hexdigest()[:8]
     used = set(re.findall(r'(?:url\(|href=")#(\w+)', svg))
     svg = re.sub(r' id="([^"]*)"', lambda found: found.group() if found[1] in used else "", svg)

@@ -17,7 +17,7 @@ from deepfidelity_jax.fidelity.scale import LABELS
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.statistics import aggregation
 
-GROUP = "group_"  # beginning of the names of columns that say which group a face belongs to
+GROUP = "group_"  # prefix of the columns that give the group of a face
 Column = Shaped[np.ndarray, "n"] | Sequence
 
 
@@ -26,8 +26,8 @@ class Predictions:
     """The columns of predictions.csv, in its order; one row per scored face.
 
     Takes sequences of equal length and holds them as arrays: text as objects, `frame` and `label`
-    as int64, scores as float32, which is what the model gives. So a table that is read back equals
-    the one that was written.
+    as int64, scores as float32, like the model's output. So a table that is read back equals the
+    one that was written.
 
     Attributes:
       path: the image or video file the face comes from.
@@ -74,7 +74,7 @@ class Predictions:
         return len(self.label)
 
     def write_csv(self, path: Path, groups: Mapping[str, Column] | None = None) -> None:
-        """Write predictions.csv. An interrupted write leaves the file that was there.
+        """Write predictions.csv. An interrupted write leaves the previous file.
 
         `groups`: further columns, by their names, which begin with `group_`.
         """
@@ -147,9 +147,9 @@ class Videos:
       video_id: its name there.
       method: its forgery method.
       label: 0 fake, 1 real.
-      fidelity: from those of its frames.
+      fidelity: aggregated from its frames.
       of_frame: index of the video that each row of the table belongs to.
-      share: of the frames that count, if the least real ones alone do.
+      share: the share of frames that count, if only the least real ones do.
     """
 
     dataset: Shaped[np.ndarray, "v"]
@@ -162,10 +162,10 @@ class Videos:
 
 
 def group_videos(table: Predictions, aggregate: str = "mean", share: float = 0.1) -> Videos:
-    """The score of each video; videos are told apart by dataset and video_id.
+    """The score of each video; a video is identified by dataset and video_id.
 
-    By `least_person` the people of one file, each with a video_id, are one video, which is fake if
-    one of them is.
+    With `least_person`, all people of one file, each with a video_id, form one video, which is fake
+    if one of them is.
 
     Args:
       table: the predictions.
@@ -206,7 +206,7 @@ def group_videos(table: Predictions, aggregate: str = "mean", share: float = 0.1
 
 
 def _join_people(table: Predictions, people: Videos) -> Videos:
-    """The videos whose rows share a file as one, with the score of the least real of them."""
+    """Join the videos that share a file into one, with the score of the least real of them."""
     keys = list(zip(table.dataset, table.path, strict=True))
     number = {key: i for i, key in enumerate(keys)}
     of_file = np.array([number[key] for key in keys], np.int64)

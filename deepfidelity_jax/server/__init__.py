@@ -1,14 +1,14 @@
 """A local page and an HTTP API for the verdicts of a detector.
 
 serve      binds the port, owns the temporary folder, runs until Ctrl-C
-connections  which stay open
+connections  closes idle connections
 app        the routes
-guard      which requests are allowed: hosts, foreign pages, headers of every answer
-uploads    a file out of a form, streamed to disk
+guard      which requests are allowed, and the headers of every answer
+uploads    a file from a form, streamed to disk
 jobs       queued, running and ended jobs
-workers    the processes that read files, as the server sees them
-scorer     the code inside such a process
+workers    the processes that read files: started, watched, replaced
+scorer     the code that runs in such a process
 messages   the schema of limits, jobs and errors
-refusal    a request that is refused
+refusal    refused requests
 static/    the page
 """

@@ -20,7 +20,7 @@ from deepfidelity_jax.server.messages import JobView, Limits, Problem
 from deepfidelity_jax.server.refusal import Refused
 
 STATIC = Path(__file__).parent / "static"
-# A page about a file is made of that file: nothing in it may run, or load anything.
+# A page about a file contains data from that file, so nothing in it may run or load anything.
 PAGE_POLICY = (
     "sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
     "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
@@ -52,8 +52,8 @@ def build(jobs: Jobs, limits: Limits, host: str) -> FastAPI:
     """The application.
 
     Args:
-      jobs: what the routes are about.
-      limits: what is told at /api/limits, and enforced on uploads.
+      jobs: the jobs that the routes serve.
+      limits: shown at /api/limits, and enforced on uploads.
       host: the name or address that the server is bound to.
     """
     app = FastAPI(
@@ -75,7 +75,7 @@ def build(jobs: Jobs, limits: Limits, host: str) -> FastAPI:
         openapi_extra={"requestBody": FORM},
     )
     async def post_job(request: Request) -> Response:
-        """Give a file, in the field `file` of a form; it is queued."""
+        """Upload a file in the field `file` of a form; it is queued."""
         with jobs.arriving() as (id, folder):
             path = await uploads.receive(request, folder, limits)
             job = jobs.add(id, path)
@@ -83,12 +83,12 @@ def build(jobs: Jobs, limits: Limits, host: str) -> FastAPI:
 
     @app.get("/api/jobs/{id}", responses={200: {"model": JobView}})
     async def get_job(id: str) -> Response:
-        """How far a job is; with its verdict, once that is there."""
+        """The state of a job, with its verdict once there is one."""
         return JSONResponse(jobs.find(id).view())
 
     @app.get("/api/jobs/{id}/events", response_class=Response, responses={200: STREAM})
     async def get_events(id: str) -> Response:
-        """Server-sent events: the job as it changes, until it has ended."""
+        """Server-sent events: the job at each change, until it has ended."""
         job = jobs.find(id)
 
         async def stream():
@@ -99,12 +99,12 @@ def build(jobs: Jobs, limits: Limits, host: str) -> FastAPI:
 
     @app.get("/api/jobs/{id}/page", response_class=Response, responses={200: PAGE})
     async def get_page(id: str) -> Response:
-        """The page about a file: the verdict, and what it rests on."""
+        """The page about a file: the verdict, and the evidence for it."""
         job = jobs.find(id)
         if not job.page.is_file():
             message = f"there is no page about this job, which is {job.state}"
             raise Refused(404, "no_page", message)
-        # No browser has to open a sandboxed page that also asks for an opener policy.
+        # Browsers may refuse to open a sandboxed page that also sets an opener policy.
         headers = {
             "Content-Security-Policy": PAGE_POLICY,
             "Cross-Origin-Opener-Policy": "unsafe-none",
@@ -113,13 +113,13 @@ def build(jobs: Jobs, limits: Limits, host: str) -> FastAPI:
 
     @app.delete("/api/jobs/{id}", status_code=204)
     async def delete_job(id: str) -> Response:
-        """Cancel a job that has not ended; remove one that has, and its page."""
+        """Cancel a job that has not ended, or remove an ended job and its page."""
         jobs.remove(jobs.find(id))
         return Response(status_code=204)
 
     @app.get("/api/limits")
     async def get_limits() -> Limits:
-        """What the server accepts, and for how long it keeps it."""
+        """What the server accepts, and how long it keeps jobs."""
         return limits
 
     @app.get("/", include_in_schema=False)
@@ -137,7 +137,7 @@ def build(jobs: Jobs, limits: Limits, host: str) -> FastAPI:
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """Make every error a Problem."""
+    """Turn every error into a Problem."""
 
     @app.exception_handler(Refused)
     async def refuse(request: Request, error: Refused) -> Response:
@@ -156,4 +156,4 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def admit(request: Request, error: Exception) -> Response:
         traceback.print_exception(error)
-        return Refused(500, "internal", "the server failed; its own output says why").answer()
+        return Refused(500, "internal", "the server failed; see its output for the reason").answer()

@@ -1,7 +1,7 @@
-"""A client that neither asks nor reads does not keep its connection, nor others from theirs.
+"""Closes connections on which the client neither sends a request nor reads the answer.
 
-Guard counts requests, and uvicorn hands over only whole ones: who sends half a header and stops is
-seen here alone.
+Guard counts requests, and uvicorn passes on only complete ones, so a client that sends half a
+header and stops is noticed only here.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ READ_S = 60  # time that a client may take to read some of its answer
 
 
 def count_connections(files: int) -> int:
-    """How many may be open, where the process may open so many files: uploads need some, too."""
+    """How many may be open if the process may open `files` files; uploads need files as well."""
     return 512 if files == resource.RLIM_INFINITY else min(512, files // 2)
 
 
@@ -22,9 +22,9 @@ MOST = count_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0])  # open 
 
 
 class Connection(H11Protocol):
-    """Closed unless a request is there HEADER_S after the start, or after the answer before.
+    """Closed if no request arrives within HEADER_S of the start or of the previous answer.
 
-    Beyond MOST connections, the one that has asked nothing for the longest time makes room.
+    Beyond MOST connections, the one that has been idle longest is closed.
     """
 
     _idle: asyncio.TimerHandle | None = None  # while no request is being answered
@@ -41,12 +41,12 @@ class Connection(H11Protocol):
             oldest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take what may be a part of a header."""
-        super().data_received(data)  # which gives up its own timer at the first byte
+        """Take data, which may be part of a header."""
+        super().data_received(data)  # cancels uvicorn's own timer at the first byte
         self._watch()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, unless that is here already."""
+        """Wait for the next request, unless it has already arrived."""
         super().on_response_complete()
         self._watch()
 
@@ -56,13 +56,13 @@ class Connection(H11Protocol):
         self._full = self.loop.call_later(READ_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """Stop waiting: the client has read."""
         super().resume_writing()
         if self._full:
             self._full.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing."""
+        """Stop all timers."""
         super().connection_lost(exc)
         self._stop_waiting()
         if self._full:

@@ -1,9 +1,9 @@
-"""Who may ask: no foreign web page, under no foreign name; and the headers of every answer.
+"""Refuses requests from foreign web pages or for foreign host names; sets the answer headers.
 
-A page on the web cannot read what a server on this machine answers, but it can post to it. And if
-its own name is made to point to this machine (DNS rebinding), it can read as well. So the host of a
-request must be an address or a name of this machine, and what changes anything must not come from
-the page of another site.
+A page on the web cannot read what a server on this machine answers, but it can post to it. If its
+own name is made to point to this machine (DNS rebinding), it can read the answers as well. So the
+host of a request must be an address or a name of this machine, and a request that changes anything
+must not come from a page of another site.
 """
 
 import ipaddress
@@ -64,7 +64,7 @@ class Guard:
             self._open -= 1
 
     def _judge(self, method: str, headers: Headers) -> None:
-        """Raise Refused for a request that is not to be answered."""
+        """Raise Refused for a request that must not be answered."""
         unread = method not in READING
         host = headers.get("host", "")
         if not self._is_here(host):
@@ -89,7 +89,7 @@ class Guard:
 
 def _is_own_page(host: str, headers: Headers) -> bool:
     """Whether a request comes from our own page, or from no page at all, such as curl."""
-    # Set by browsers alone. Unlike Origin, it also holds behind a proxy with another name.
+    # Only browsers set it. Unlike Origin, it is also right behind a proxy with another name.
     if site := headers.get("sec-fetch-site"):
         return site in ("same-origin", "none")
     origin = headers.get("origin")

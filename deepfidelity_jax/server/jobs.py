@@ -1,6 +1,6 @@
-"""What waits, what runs, what has ended and is kept for a while. Everything here is of one thread.
+"""Queued and running jobs, and ended jobs, which are kept for a while. Only one thread runs this.
 
-Jobs cannot be listed: a client reaches only its own, because only it knows their ids.
+Jobs cannot be listed: a client can only reach its own jobs, because only it knows their ids.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from deepfidelity_jax.console import disk_error
 from deepfidelity_jax.server.messages import Error, ErrorType, JobView, Limits, State
 from deepfidelity_jax.server.refusal import Refused
 
-HEARTBEAT_S = 15  # a stream without news is written to this often, to notice that nobody listens
+HEARTBEAT_S = 15  # how often a stream without news is written to, to notice a client that has left
 RETRY_S = 5
 
 
@@ -24,7 +24,7 @@ class Job:
 
     Attributes:
       id: a secret.
-      path: the uploaded file, in a folder of its own; gone once the job has ended.
+      path: the uploaded file, in its own folder; removed once the job has ended.
       page: where the worker leaves the page about it.
     """
 
@@ -42,7 +42,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the job has reached its final state."""
         return self.state in ("done", "failed", "cancelled")
 
     def view(self) -> dict:
@@ -62,7 +62,7 @@ class Job:
         return view.model_dump() | {"prediction": self._prediction}
 
     async def changes(self) -> AsyncIterator[dict | None]:
-        """Views, the present one first and the last one last; None while there is no news."""
+        """Yield a view now and at each change until the job has ended; None as a heartbeat."""
         while True:
             changed = self._changed
             yield self.view()
@@ -75,17 +75,17 @@ class Job:
                     yield None
 
     def queue(self, position: int) -> None:
-        """Tell its place in the queue."""
+        """Set its place in the queue."""
         self._position = position
         self._tell()
 
     def begin(self, stop: Callable[[], None]) -> None:
-        """A worker has it; `stop` ends that worker."""
+        """Mark it as taken by a worker; `stop` ends that worker."""
         self.state, self._stop = "running", stop
         self._tell()
 
     def hear(self, message: dict) -> None:
-        """What its worker says: how far it is, the verdict, or why there is none."""
+        """Take a message from its worker: the progress, the verdict, or why there is none."""
         if "step" in message:
             self._step, self._share = message["step"], min(max(message["share"], 0.0), 1.0)
             self._tell()
@@ -95,17 +95,17 @@ class Job:
             self._end("done", prediction=message["prediction"])
 
     def fail(self, type: ErrorType, message: str, limit: int | None = None) -> None:
-        """No verdict, and why, unless it has ended already; its worker is ended."""
+        """End the job with an error, unless it has already ended; its worker is ended."""
         self._end("failed", error=Error(type=type, message=message, limit=limit))
         self._stop()
 
     def cancel(self) -> None:
-        """The client does not want it any more; its worker is ended."""
+        """Cancel it for the client; its worker is ended."""
         self._end("cancelled")
         self._stop()
 
     def drop_file(self) -> None:
-        """Remove the uploaded file; once no worker reads it."""
+        """Remove the uploaded file. Call once no worker reads it."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
         if self.state != "done":
             self.drop_all()
@@ -129,10 +129,10 @@ class Jobs:
     """All jobs of a server.
 
     Args:
-      folder: where their files are; each has its own folder in it.
+      folder: holds the files of the jobs; each job has its own folder in it.
 
     Attributes:
-      broken: why no job can be taken at present; empty if one can.
+      broken: why no job can be taken at present; empty if jobs are taken.
     """
 
     def __init__(self, folder: Path, limits: Limits):
@@ -147,7 +147,7 @@ class Jobs:
     def arriving(self) -> Iterator[tuple[str, Path]]:
         """The id of a new job, and a folder for its file, which is removed unless `add` follows.
 
-        Raises Refused if there are too many jobs already, or the disk is full meanwhile.
+        Raises Refused if there are too many jobs, or the disk becomes full.
         """
         if self.broken:
             raise Refused(503, "no_worker", self.broken, retry_after=RETRY_S, unread=True)
@@ -190,7 +190,7 @@ class Jobs:
         return self._jobs[id]
 
     async def take(self) -> Job:
-        """The next job, as soon as there is one."""
+        """Wait for the next job."""
         while not self._waiting:
             self._arrived.clear()
             await self._arrived.wait()
@@ -199,13 +199,13 @@ class Jobs:
         return job
 
     def put_back(self, job: Job) -> None:
-        """Queue a job again, before all others."""
+        """Queue a job again, ahead of all others."""
         self._waiting.appendleft(job)
         self._renumber()
         self._arrived.set()
 
     def remove(self, job: Job) -> None:
-        """Cancel a job that has not ended; forget one that has."""
+        """Cancel a job that has not ended, or forget an ended one."""
         if job.ended:
             return self._forget(job)
         waiting = job in self._waiting
@@ -214,10 +214,10 @@ class Jobs:
             self._waiting.remove(job)
             self._renumber()
             self.end(job)
-        # Else its worker is ended, and calls `end` once it is gone.
+        # Otherwise cancelling ends its worker, which calls `end` once it is gone.
 
     def end(self, job: Job) -> None:
-        """Clear up after a job that has ended, and keep what clients may ask for, for a while."""
+        """Clean up after a job that has ended, and keep its result for a while."""
         job.drop_file()
         asyncio.get_running_loop().call_later(self._limits.kept_seconds, self._forget, job)
 

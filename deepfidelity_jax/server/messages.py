@@ -1,4 +1,4 @@
-"""What goes over the wire: limits, jobs and errors, as the schema describes them."""
+"""The schema of what the API sends: limits, jobs and errors."""
 
 import os
 from typing import Literal
@@ -23,19 +23,19 @@ ErrorType = Literal[
 
 
 def count_workers() -> int:
-    """Two processes, so that a long video does not hold up all jobs; more on a large machine."""
+    """Number of workers: two, so that a long video does not block all jobs; more on large hosts."""
     cores = count_cores()
     return min(cores, max(2, cores // 4), 8)
 
 
 def share_memory() -> int:
-    """Enough for the largest photograph; at most half of the machine's memory for all workers."""
+    """Memory per file: enough for the largest photograph, within half of the machine's memory."""
     here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(3072 * MIB, here // 2 // count_workers())
 
 
 class Limits(BaseModel):
-    """What the server accepts. An error that comes from a limit names it."""
+    """What the server accepts. An error caused by a limit names the limit."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -77,7 +77,7 @@ class Problem(BaseModel):
 
 
 class JobView(BaseModel):
-    """A job as a client sees it. What does not apply to its state is null."""
+    """A job as a client sees it. Fields that do not apply to its state are null."""
 
     id: str = Field(description="a secret: whoever knows it can read and remove the job")
     name: str = Field(description="name of the uploaded file, without folders")

@@ -1,4 +1,4 @@
-"""A request that is not granted: its status and its typed error."""
+"""Refused requests: their status and typed error."""
 
 import asyncio
 import contextlib
@@ -7,18 +7,18 @@ from starlette.responses import JSONResponse
 
 from deepfidelity_jax.server.messages import Error, ErrorType, Problem
 
-LINGER_S = 2  # a client that is still sending is listened to for this long after the answer
+LINGER_S = 2  # how long after the answer to read from a client that is still sending
 
 
 class Refused(Exception):
-    """Why a request is not granted.
+    """Why a request is refused.
 
     Args:
-      status: of HTTP.
+      status: the HTTP status.
       type: one of ErrorType.
-      message: for people.
+      message: a sentence for the user.
       limit: the limit that was exceeded.
-      retry_after: seconds after which it may work.
+      retry_after: seconds after which a retry may work.
       unread: the client may still be sending.
     """
 
@@ -45,8 +45,8 @@ class Refused(Exception):
 class _EarlyAnswer(JSONResponse):
     """An answer to a request that is still arriving.
 
-    Were the connection closed at once, the system would reset it, and many a client would see that
-    instead of the answer.
+    If the connection were closed at once, the system would reset it, and many clients would see a
+    reset instead of the answer.
     """
 
     async def __call__(self, scope, receive, send):

@@ -1,7 +1,7 @@
-"""A worker from the inside: one process that loads the detector once and scores file after file.
+"""The code of a worker process, which loads the detector once and scores file after file.
 
-It speaks JSON over a pipe, never pickle, so that whoever takes over a decoder gets no further than
-this process may go anyway.
+It speaks JSON over a pipe, never pickle, so that an attacker who takes over a decoder gets no
+further than this process.
 
     to it     {"path": ..., "page": ...}
     from it   {"ready": true}, {"refused": "why"}, {"step": ..., "share": ...},
@@ -26,9 +26,9 @@ def work(connection: Connection, workdir: str | None, cache: Path, limits: Limit
 
     Args:
       connection: to the server.
-      workdir: that of the detector; None for the bundled one.
-      cache: folder for the programs of a detector without workdir.
-      limits: those of the server.
+      workdir: the workdir of the detector; None for the bundled one.
+      cache: folder for the compiled programs of the bundled detector.
+      limits: the limits of the server.
     """
     hosts.begin_worker()
     console.quiet_libraries()
@@ -42,7 +42,7 @@ def work(connection: Connection, workdir: str | None, cache: Path, limits: Limit
     except InputError as error:
         return tell(refused=str(error))
     tell(ready=True)
-    _warm_up(detector)  # a file that comes meanwhile would have to wait for the same
+    _warm_up(detector)  # the first file would have to wait for this anyway
     _limit_memory(limits.memory_bytes)
     while True:
         try:
@@ -66,12 +66,12 @@ def work(connection: Connection, workdir: str | None, cache: Path, limits: Limit
                 limit = limits.memory_bytes
                 message = f"reading this file takes more than {limit // MIB} MiB of memory"
                 told = Error(type="too_much_memory", message=message, limit=limit)
-                return tell(error=told.model_dump())  # a fresh process is the safer one
+                return tell(error=told.model_dump())  # a new process is safer
         tell(ready=True)
 
 
 class _Failed(Exception):
-    """A file that is not scored; `error` says why."""
+    """Raised for a file that cannot be scored; `error` says why."""
 
     def __init__(self, error: Error):
         super().__init__(error.message)
@@ -79,7 +79,7 @@ class _Failed(Exception):
 
 
 def _load(workdir: str | None, cache: Path, limits: Limits):
-    """The detector, once it can score; InputError if it cannot, or finds no faces here."""
+    """The detector, ready to score. InputError if it or its face finder cannot be used here."""
     import cv2
 
     from deepfidelity_jax.detector.load import load
@@ -96,7 +96,7 @@ def _load(workdir: str | None, cache: Path, limits: Limits):
 
 
 def _warm_up(detector) -> None:
-    """Compile what pages need. What fails here fails again with a file, which is told why."""
+    """Compile what pages need. A failure is only printed: scoring a file will report it again."""
     from deepfidelity_jax.explanation.heat import heat_maps
     from deepfidelity_jax.explanation.symmetry import symmetry_maps
 
@@ -110,14 +110,14 @@ def _warm_up(detector) -> None:
 
 
 def _blank():
-    """A picture that shows nothing."""
+    """A black picture."""
     import numpy as np
 
     return np.zeros((64, 64, 3), np.uint8)
 
 
 def _score(detector, path: Path, page: Path, limits: Limits, tell) -> dict:
-    """Write the page; the prediction as plain values, with the name of the file as `input`."""
+    """Write the page and return the prediction, with the name of the file as `input`."""
     from deepfidelity_jax.page.page import write_page
 
     _require_short(path, limits.video_seconds)
@@ -126,7 +126,7 @@ def _score(detector, path: Path, page: Path, limits: Limits, tell) -> dict:
 
 
 def _require_short(path: Path, seconds: int) -> None:
-    """_Failed for a video that is too long; whatever else is wrong, the prediction will say."""
+    """_Failed for a video that is too long; any other problem is left to the prediction."""
     from deepfidelity_jax.images import formats, media, videos
 
     with contextlib.suppress(formats.MediaError, OSError):
@@ -139,18 +139,18 @@ def _require_short(path: Path, seconds: int) -> None:
 
 
 def _limit_memory(growth: int) -> None:
-    """Let this process take so many bytes more than it has now."""
+    """Let this process allocate at most `growth` more bytes."""
     if not sys.platform.startswith("linux"):
         return
-    # Where the machine runs out of memory all the same, the system ends this process, not another.
+    # If the machine still runs out of memory, the system should end this process, not another.
     Path("/proc/self/oom_score_adj").write_text("1000")
-    # RLIMIT_DATA, as the address space also counts what is reserved and never used.
+    # RLIMIT_DATA, because the address space includes memory that is reserved but never used.
     status = Path("/proc/self/status").read_text().split()
     now = int(status[status.index("VmData:") + 1]) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (now + growth, now + growth))
 
 
 def _is_memory(error: Exception) -> bool:
-    """Whether an exception, of whatever library, says that memory has run out."""
+    """Whether an exception, from any library, says that memory has run out."""
     words = ("Insufficient memory", "RESOURCE_EXHAUSTED", "bad_alloc")
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)

@@ -23,19 +23,19 @@ from deepfidelity_jax.server.workers import Workers
 
 PREFIX = "deepfidelity-serve-"  # of temporary folders
 BACKLOG = 128
-PATIENCE_S = 1  # how long answers that are on their way may take after Ctrl-C
+PATIENCE_S = 1  # how long answers in progress may take after Ctrl-C
 
 
 def serve(workdir: str | None, host: str, port: int) -> None:
     """Serve the page and the API until SIGINT or SIGTERM.
 
     Args:
-      workdir: of the detector; None for the bundled one.
+      workdir: the workdir of the detector; None for the bundled one.
       host: name or address to listen at.
-      port: 0 for any that is free.
+      port: 0 for any free port.
 
     Raises:
-      InputError: the port is taken, the host is not of this machine, or there is no such detector.
+      InputError: the port is taken, the host is not this machine, or there is no such detector.
     """
     with _listen(host, port) as listener, _private_folder() as folder:
         say("loading the detector")
@@ -59,7 +59,7 @@ async def _run(listener: socket.socket, folder: Path, workdir: str | None, host:
     )
     async with Workers(jobs, workdir, folder / "cache", limits):
         say(f"open {_address(listener)} in a browser; Ctrl-C ends the server")
-        # Uvicorn handles the signals, ends in order, and raises them again.
+        # Uvicorn handles the signals, shuts down, and raises them again.
         with contextlib.suppress(KeyboardInterrupt):
             await uvicorn.Server(config).serve([listener])
 
@@ -78,7 +78,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
-            listener.listen(BACKLOG)  # now, as two sockets may be bound until one listens
+            listener.listen(BACKLOG)  # now, because two sockets may be bound until one listens
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             if error.errno == errno.EADDRINUSE:
@@ -94,9 +94,9 @@ def _address(listener: socket.socket) -> str:
 
 @contextlib.contextmanager
 def _private_folder() -> Iterator[Path]:
-    """A temporary folder that only this user can open, and that is gone afterwards.
+    """A temporary folder that only this user can open, removed afterwards.
 
-    Folders of servers that were killed are removed as well: their locks are free.
+    Folders of killed servers are removed as well: their locks are free.
     """
     for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):

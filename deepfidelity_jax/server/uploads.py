@@ -1,4 +1,4 @@
-"""A file out of a multipart form, streamed to disk and refused as soon as it is too large."""
+"""A file from a multipart form, streamed to disk and refused as soon as it is too large."""
 
 import asyncio
 from pathlib import Path
@@ -22,8 +22,8 @@ async def receive(request: Request, folder: Path, limits: Limits) -> Path:
     """Write the file of a request into a folder, under a safe version of its name.
 
     Raises:
-      Refused: it is too large or too slow, the form is not right, or the file is no photograph or
-        video. Whatever was written is left to the caller, and so is an OSError.
+      Refused: the file is too large or too slow, the form is wrong, or the file is not a photograph
+        or video. The caller removes what was written, and handles an OSError.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
@@ -50,9 +50,9 @@ async def receive(request: Request, folder: Path, limits: Limits) -> Path:
 
 
 def safe_name(given: str) -> str:
-    """The last part of a path that a stranger wrote, fit to be a file's name here.
+    """The last part of an untrusted path, safe to use as a file name here.
 
-    What cannot be printed is left out: control characters, and marks that turn the direction of
+    Unprintable characters are left out: control characters, and marks that change the direction of
     text.
     """
     name = given.replace("\\", "/").rsplit("/", 1)[-1]
@@ -103,12 +103,12 @@ class _Form:
         self._parser.write(piece)
 
     def end(self) -> Path:
-        """The file, once the whole body is there."""
+        """The path of the file, once the whole body has arrived."""
         if not self._whole:
             raise Refused(422, "bad_form", "the form breaks off before its end")
         if self._path is None:
             raise Refused(422, "bad_form", f"the form has no file in a field {FIELD!r}")
-        self._file.close()  # what is still in memory is written now
+        self._file.close()  # writes what is still in memory
         return self._path
 
     def _begin_part(self):

@@ -1,7 +1,7 @@
-"""The processes that read files, as the server sees them: started, watched, replaced.
+"""The processes that read files: started, watched and replaced by the server.
 
-A decoder that crashes, hangs or eats memory takes its process along, and the job that it was about
-gets an error. The server itself never decodes anything.
+If a decoder crashes, hangs or uses too much memory, its process ends and its job gets an error. The
+server itself never decodes anything.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from deepfidelity_jax.server import scorer
 from deepfidelity_jax.server.jobs import Job, Jobs
 from deepfidelity_jax.server.messages import Limits
 
-LONGEST_MESSAGE = 16 * 2**20  # bytes; a prediction has some hundred a person
-LONGEST_PAUSE_S = 30  # between attempts to start a process that ends while it loads
+LONGEST_MESSAGE = 16 * 2**20  # bytes; a prediction has a few hundred per person
+LONGEST_PAUSE_S = 30  # between attempts to start a process that ends while loading
 
 
 class Workers:
-    """All worker processes of a server, as a context manager that ends with the last of them.
+    """All worker processes of a server, as a context manager that waits for the last to end.
 
     Args:
-      jobs: where they take their work from.
-      workdir: of the detector; None for the bundled one.
+      jobs: the jobs that they take.
+      workdir: the workdir of the detector; None for the bundled one.
       cache: folder for compiled programs.
-      limits: those of the server.
+      limits: the limits of the server.
 
     Raises:
       InputError: on entry, if there is no such detector, or it cannot be loaded here.
@@ -50,7 +50,7 @@ class Workers:
             await self.__aexit__()
             raise
         while len(self._tasks) < self._limits.workers:
-            self._add()  # once there are compiled programs, as all need the same
+            self._add()  # after the first one has loaded, as all need the same compiled programs
         return self
 
     async def __aexit__(self, *error):
@@ -101,7 +101,7 @@ class Workers:
                 return None
 
     async def _score(self, process: "_Process", job: Job) -> bool:
-        """Have one job scored; whether the process is ready for another."""
+        """Have one job scored. Returns whether the process is ready for another."""
         limit = self._limits.job_seconds
         late = ("too_slow", f"the file takes more than {limit} seconds", limit)
         job.begin(process.kill)
@@ -111,11 +111,11 @@ class Workers:
             while not (message := await process.hear()).get("ready"):
                 job.hear(message)
             return True
-        except _NoThread as full:  # which is not the file's fault
+        except _NoThread as full:  # not the file's fault
             await process.end()
             job.fail("internal", f"the file could not be scored: {full}")
             return False
-        except (_Gone, ValueError, TypeError, LookupError):  # or it talks nonsense
+        except (_Gone, ValueError, TypeError, LookupError):  # ended, or sent an invalid message
             await process.end()
             job.fail(
                 "crashed", f"{process.epitaph()} while it read this file, which may be damaged"
@@ -131,17 +131,17 @@ class _Gone(Exception):
 
 
 class _NoThread(_Gone):
-    """The system has no room for a thread that waits for the process."""
+    """The system cannot start a thread that waits for the process."""
 
 
 class _Process:
     """One worker process and the pipe to it; a context manager that ends it.
 
-    Raises _Gone if the system has no room for another.
+    Raises _Gone if the system cannot start another.
     """
 
     def __init__(self, *arguments):
-        context = multiprocessing.get_context("spawn")  # JAX's threads survive no fork
+        context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
         try:
             self._pipe, its = context.Pipe()
             self._process = context.Process(target=scorer.work, args=(its, *arguments), daemon=True)
@@ -163,7 +163,7 @@ class _Process:
         return self._process.is_alive()
 
     async def wait_until_ready(self) -> None:
-        """Until the detector is loaded; _Gone if it cannot be."""
+        """Wait until the detector is loaded; _Gone if it cannot be loaded."""
         try:
             message = await self.hear()
         except _Gone as gone:
@@ -181,7 +181,7 @@ class _Process:
             raise _Gone from None
 
     async def hear(self) -> dict:
-        """Its next message; _Gone if it ends before that, _NoThread if none can wait."""
+        """Its next message; _Gone if it ends first, _NoThread if no thread can wait for it."""
         try:
             return json.loads(await asyncio.to_thread(self._pipe.recv_bytes, LONGEST_MESSAGE))
         except (EOFError, OSError):
@@ -198,12 +198,12 @@ class _Process:
         self._process.kill()
         try:
             await asyncio.to_thread(self._process.join)
-        except RuntimeError:  # no thread can wait: a killed process is gone in no time
+        except RuntimeError:  # no thread can wait, but a killed process ends almost at once
             self._process.join()
         self._pipe.close()
 
     def epitaph(self) -> str:
-        """How it ended, as the beginning of a sentence."""
+        """How it ended, as the start of a sentence."""
         status = self._process.exitcode or 0
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         return f"the worker process ended ({how})"

@@ -1,12 +1,12 @@
-"""The score of a video from those of its frames, and which videos belong together."""
+"""The score of a video from the scores of its frames, and which videos belong together."""
 
 from collections.abc import Hashable, Iterable
 
 import numpy as np
 from jaxtyping import Float, Int
 
-# mean and median of all frames; top_share, the mean of the least real share of them; least_person,
-# the mean of each person's frames, and of these the least real.
+# mean and median of all frames; top_share, the mean of the least real share of frames;
+# least_person, the lowest of the people's mean scores.
 AGGREGATES = ("mean", "median", "top_share", "least_person")
 
 
@@ -17,7 +17,7 @@ def mean(score: Float[np.ndarray, "n"], unit: Int[np.ndarray, "n"]) -> Float[np.
 
 
 def median(score: Float[np.ndarray, "n"], unit: Int[np.ndarray, "n"]) -> Float[np.ndarray, "u"]:
-    """Median score of each unit, the mean of the middle two of an even number."""
+    """Median score of each unit; for an even number, the mean of the middle two."""
     ordered, first, size = _sorted(score, unit)
     return (ordered[first + (size - 1) // 2] + ordered[first + size // 2]) / 2
 
@@ -25,7 +25,7 @@ def median(score: Float[np.ndarray, "n"], unit: Int[np.ndarray, "n"]) -> Float[n
 def top_share(
     score: Float[np.ndarray, "n"], unit: Int[np.ndarray, "n"], share: float
 ) -> Float[np.ndarray, "u"]:
-    """Mean of the lowest, least real, share of the scores of each unit, one score at least."""
+    """Mean of the lowest (least real) share of the scores of each unit, at least one score."""
     ordered, first, size = _sorted(score, unit)
     # Rounded first: 0.1 * 30 is a little more than 3.
     taken = np.maximum(1, np.ceil(np.round(share * size, 9))).astype(np.int64)
@@ -42,10 +42,10 @@ def least(score: Float[np.ndarray, "p"], unit: Int[np.ndarray, "p"]) -> Float[np
 def aggregate(
     name: str, score: Float[np.ndarray, "n"], video: Int[np.ndarray, "n"], share: float
 ) -> Float[np.ndarray, "v"]:
-    """The score of each video, by the aggregate's name; `share` is that of `top_share`.
+    """The score of each video by the aggregate called `name`; `share` is for `top_share`.
 
-    A video shows one person (a clip of two people is two videos), so that `least_person` is the
-    mean here; `join_people` then joins those of a file.
+    A video shows one person (a clip of two people is two videos), so `least_person` is the mean
+    here; `join_people` then joins the people of a file.
     """
     score = np.asarray(score, np.float64)
     if name == "median":
@@ -59,7 +59,7 @@ def join_people(
     person: Int[np.ndarray, "n"],
     file: Int[np.ndarray, "n"],
 ) -> tuple[Int[np.ndarray, "u"], Int[np.ndarray, "p"]]:
-    """People whose rows share a file, as one unit.
+    """Join the people whose rows share a file into one unit.
 
     Args:
       score: of each person.
@@ -68,8 +68,8 @@ def join_people(
       file: of each row.
 
     Returns:
-      Of each unit the person whose label is its own: the least real fake, or the least real of all.
-      Of each person the unit, numbered in the order of their first people.
+      For each unit, the person who gives its label: the least real fake, or the least real of all.
+      For each person, the unit; units are numbered by their first person.
     """
     connected = np.zeros(len(label), np.int64)
     connected[person] = components(person, file)
@@ -80,13 +80,13 @@ def join_people(
 
 
 def cluster_sources(unit: Int[np.ndarray, "n"], file: Iterable[Hashable]) -> Int[np.ndarray, "n"]:
-    """The cluster of each row: videos that share a file, as a video and what was forged from it.
+    """The cluster of each row: videos that share a file, such as a video and its forgeries.
 
     Clusters are in the order of the videos, so that the order of the rows does not matter.
 
     Args:
       unit: number of the video of each row.
-      file: what tells the file of each row from others.
+      file: identifies the file of each row.
     """
     files = list(file)
     number = {name: index for index, name in enumerate(dict.fromkeys(files))}

@@ -1,7 +1,7 @@
 """DeLong's test: whether two AUCs on the same independent videos differ by more than chance.
 
-The AUC is a mean over pairs of a real and a fake score. Its variance follows from how far each
-single score moves that mean, the structural components. Sun and Xu compute these from ranks, in
+The AUC is a mean over pairs of a real and a fake score. Its variance follows from the effect of
+each score on that mean, the structural components. Sun and Xu compute these from ranks, in
 O(n log n) instead of O(m n).
 
 DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more correlated receiver
@@ -41,7 +41,7 @@ def covariance(
     if min(m, n) < 2:
         raise ValueError(f"DeLong needs two of each class, not {m} real and {n} fake")
     together = rankdata(np.hstack([real, fake]), axis=1)
-    # Of each real score the share of fakes below it, of each fake score that of reals above it.
+    # For each real score the share of fakes below it, for each fake score the share of reals above.
     of_real = (together[:, :m] - rankdata(real, axis=1)) / n
     of_fake = 1 - (together[:, m:] - rankdata(fake, axis=1)) / m
     return of_real.mean(axis=1), np.cov(of_real).reshape(len(scores), -1) / m + np.cov(
@@ -63,12 +63,12 @@ def compare(
 ) -> Difference:
     """Whether two detectors differ in AUC.
 
-    Where both order every pair alike the difference is certain to be 0, and p is 1.
+    If both order every pair alike, the difference is exactly 0 and p is 1.
     """
     areas, cov = covariance(label, np.stack([first, second]))
     difference = float(areas[0] - areas[1])
     error = float(np.sqrt(max(0.0, cov[0, 0] + cov[1, 1] - 2 * cov[0, 1])))
-    # The same order in both leaves a rounding error of about 1e-17 in place of 0.
+    # If both have the same order, a rounding error of about 1e-17 remains instead of 0.
     z = 0.0 if abs(difference) < 1e-12 else difference / error if error > 1e-12 else np.inf
     reach = float(norm.ppf(0.975)) * error
     return Difference(

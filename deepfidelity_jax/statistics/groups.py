@@ -30,16 +30,16 @@ def describe(
 
     Args:
       level: fidelity of each unit.
-      group: the group of each unit; empty where it is not given.
+      group: the group of each unit; empty if unknown.
       draws: from `intervals.draw_clusters`.
       threshold: the same for all groups; None leaves the FPR out.
 
     Returns:
-      `groups`, an entry a group, and `largest_gap`: for each figure its `value`, the two groups
-      `between` which it is, the lower one first, and the interval of that difference, below 0 where
-      the order may be the other. The pair was chosen for its gap, so the interval is as wide as
-      Bonferroni's for all pairs. Groups with fewer than 5 clusters of a class that the figure needs
-      are left out of it, and `note` names them.
+      `groups`, one entry per group, and `largest_gap`: for each figure its `value`, the two groups
+      `between` which it is, the lower one first, and the interval of that difference, which extends
+      below 0 if the order may be reversed. The pair was chosen for its gap, so the interval has
+      Bonferroni's correction for all pairs. Groups with fewer than 5 clusters of a class that the
+      figure needs are left out, and `note` names them.
     """
     names = np.array([value or UNNAMED for value in group], object)
     statistics = {"auc": auc}
@@ -86,7 +86,7 @@ def _largest_gap(clusters: dict, drawn: dict, needed: Sequence[int]) -> dict:
     if len(kept) < 2:
         return gap | {"note": "; ".join(filter(None, ["fewer than two groups", gap["note"]]))}
     values = np.stack([drawn[name] for name in kept])
-    low, *_, high = np.argsort(values[:, 0], kind="stable").tolist()  # two, even if all are equal
+    low, *_, high = np.argsort(values[:, 0], kind="stable").tolist()  # differ even if all are equal
     between = values[high] - values[low]
     replicates = between[1:][np.isfinite(between[1:])]
     gap["value"], gap["between"] = float(between[0]), [kept[low], kept[high]]

@@ -1,6 +1,6 @@
 """Every 95% interval in metrics.json: a percentile bootstrap over whole clusters.
 
-A cluster is a video, or a person with all that shows them. How the interval of an AUC is made:
+A cluster is a video, or a person with every video that shows them. The interval of an AUC:
 
 1. `draw_clusters` draws clusters with replacement, `config.eval.bootstrap` times: as many real ones
    as there are, from the real ones, and as many fake ones from the fake ones; those with both, as a
@@ -8,10 +8,10 @@ A cluster is a video, or a person with all that shows them. How the interval of 
    Row 0 is the data itself, each cluster once.
 2. Each frame takes the count of its cluster as its weight. Frames of one video resemble each other,
    so they are drawn together: 100 frames of one video are not 100 pieces of evidence.
-3. `ranking.auc` maps rows of weights to one number per row. Row 0 gives the AUC and all others its
-   distribution, from the same lines of code.
+3. `ranking.auc` maps rows of weights to one number per row. Row 0 gives the AUC, and the other rows
+   give its distribution by the same code.
 4. The interval runs from the 2.5th to the 97.5th percentile of that distribution. There is none
-   with fewer than 5 clusters of a class, as resampling those says little about others.
+   with fewer than 5 clusters of a class, as resampling so few says little about others.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 """
@@ -27,14 +27,14 @@ from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 
 MIN_CLUSTERS = 5  # of a class, for an interval
 BOTH = 2  # the kind of a cluster with real and fake faces
-CHUNK = 1_000_000  # weights held at once: bounds the memory, and keeps the work near the cache
+CHUNK = 1_000_000  # weights held at once, which bounds the memory and suits the cache
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
     """The units that are counted, frames or videos: label, score and cluster of each.
 
-    clusters: what the clusters are, in the plural.
+    clusters: the name of the clusters, in the plural.
     """
 
     label: Int[np.ndarray, "n"]
@@ -43,7 +43,7 @@ class Level:
     clusters: str = "videos"
 
     def take(self, rows: Bool[np.ndarray, "n"]) -> "Level":
-        """The level with these units alone."""
+        """The level with only these units."""
         return Level(self.label[rows], self.score[rows], self.cluster[rows], self.clusters)
 
     def scored(self, score: Float[np.ndarray, "n"]) -> "Level":
@@ -53,7 +53,7 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Labelled scores with r rows of weights: row by row, how often each unit occurs."""
+    """Labelled scores with r rows of weights: how often each unit occurs in each replicate."""
 
     label: Int[np.ndarray, "n"]
     score: Float[np.ndarray, "n"]
@@ -63,8 +63,8 @@ class Sample:
     def below(self) -> tuple[Float[np.ndarray, "r k"], Float[np.ndarray, "r k"]]:
         """Total weight of the reals, and of the fakes, that score below each possible threshold.
 
-        The thresholds rise from below all scores to above all. There is one between each two
-        neighbouring scores and none between equal ones, which is all that ties need.
+        The thresholds rise from below all scores to above all scores, with one between each two
+        different neighbouring scores. With none between equal scores, ties are handled correctly.
         """
         order = np.argsort(self.score, kind="stable")
         last_of_ties = np.flatnonzero(np.diff(self.score[order], append=np.inf) > 0)
@@ -110,7 +110,7 @@ def add_statistics(
 ) -> None:
     """Add the value of each statistic to `entry`, its interval to `entry["ci"]`.
 
-    Where a value or an interval cannot be had it is None, and `entry["note"]` says why.
+    A value or interval that cannot be computed is None, and `entry["note"]` says why.
     """
     found = resample(level, draws, statistics)
     counts = [len(np.unique(level.cluster[level.label == kind])) for kind in (FAKE, REAL)]
@@ -131,7 +131,7 @@ def add_statistics(
             )
         elif drawn.size:
             entry["ci"][name] = interval(drawn)
-            if np.ptp(drawn) == 0:  # as when every verdict is right: of these videos, not of any
+            if np.ptp(drawn) == 0:  # such as when all verdicts on these videos are correct
                 entry["note"][name] = "all replicates are equal: the interval is too narrow"
 
 
@@ -150,7 +150,7 @@ def resample(
     for start in range(0, len(draws), rows):
         weights = np.take(draws[start : start + rows], level.cluster, axis=1)
         sample = Sample(level.label, level.score, weights)
-        # A share of nothing is NaN here, and becomes None with its reason.
+        # A share of no units is NaN here, and becomes None with a reason.
         with np.errstate(invalid="ignore", divide="ignore"):
             for name, statistic in statistics.items():
                 found[name].append(statistic(sample))

@@ -1,7 +1,7 @@
-"""Where to put the threshold, what it then costs, and what abstaining would save.
+"""Thresholds for a wanted false alarm rate or cost, their rates, and risk against coverage.
 
-A fake below the threshold is caught, a real face below it is a false alarm. Thresholds are placed
-on validation scores; rates are measured on others.
+A fake below the threshold is caught, a real face below it is a false alarm. Thresholds are chosen
+on validation scores; rates are measured on other scores.
 """
 
 from functools import partial
@@ -18,10 +18,10 @@ Shares = Float[np.ndarray, "k"] | float
 
 
 class Wanted(NamedTuple):
-    """What the user asks of a detector in use.
+    """What the user requires of a detector in use.
 
-    fpr: share of real faces that may be called fake. cost_missed, cost_false_alarm: of one fake
-    that is missed, of one real face called fake, in any unit. prevalence: share of fakes where the
+    fpr: share of real faces that may be called fake. cost_missed, cost_false_alarm: the cost of one
+    missed fake and of one real face called fake, in any unit. prevalence: share of fakes where the
     detector is used.
     """
 
@@ -36,7 +36,7 @@ def threshold_for_fpr(
 ) -> float | None:
     """The highest threshold with at most this share of false alarms on these scores.
 
-    None if the share is not even one of the reals.
+    None if the share is less than one of the reals.
     """
     reals = np.sort(score[label == REAL])
     allowed = int(np.floor(np.round(fpr * len(reals), 9)))
@@ -48,10 +48,10 @@ def threshold_for_fpr(
 def threshold_for_costs(
     label: Int[np.ndarray, "n"], score: Float[np.ndarray, "n"], wanted: Wanted
 ) -> float | None:
-    """The threshold with the lowest expected cost on these scores, the lowest of equals.
+    """The threshold with the lowest expected cost on these scores, the lowest if several tie.
 
-    Tried half-way between any two neighbouring scores, below all and above all. None if a class is
-    missing.
+    Candidates are half-way between any two neighbouring scores, below all and above all. None if a
+    class is missing.
     """
     if len(np.unique(label)) < 2:
         return None
@@ -93,10 +93,10 @@ def rates(threshold: float, wanted: Wanted) -> dict:
 def risk_coverage(
     sample: Sample, threshold: float
 ) -> tuple[Float[np.ndarray, "r k"], Float[np.ndarray, "r k"]]:
-    """Share of units kept, and share of wrong verdicts among them, as the least sure are left out.
+    """Share of units kept, and of wrong verdicts among them, as the least certain are left out.
 
-    Units are kept in order of the distance of their score from the threshold; those equally far are
-    kept together. (El-Yaniv and Wiener, "On the foundations of noise-free selective
+    Units are kept in order of the distance of their score from the threshold; units at the same
+    distance are kept together. (El-Yaniv and Wiener, "On the foundations of noise-free selective
     classification", JMLR 2010.)
     """
     score = np.asarray(sample.score, np.float64)
@@ -132,14 +132,14 @@ def describe(
     Args:
       level: fidelity of each unit of the split that is scored.
       draws: from `intervals.draw_clusters`.
-      threshold: of the verdict.
+      threshold: threshold of the verdict.
       threshold_from: where it came from.
       validation: fidelity of each unit of validation, None if unknown.
-      wanted: what the other thresholds are placed for.
+      wanted: what the other thresholds are chosen for.
 
     Returns:
       `verdict`, `wanted_fpr` and `lowest_cost`: each a threshold, where it came from, and its rates
-      on this split with intervals. Intervals are of the rates at that threshold; they exclude the
+      on this split with intervals. Intervals are for the rates at that threshold; they exclude the
       uncertainty of the threshold itself.
     """
     points = {"verdict": (threshold, threshold_from, "")}

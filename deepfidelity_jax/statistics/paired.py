@@ -10,7 +10,7 @@ FEW = 25  # discordant units, below which McNemar's test is exact
 
 
 class Discordant(NamedTuple):
-    """Units that only the first, or only the second, judged rightly; p-value, and whether exact."""
+    """Units that only the first or only the second judged correctly; p-value; whether exact."""
 
     first: int
     second: int
@@ -21,12 +21,12 @@ class Discordant(NamedTuple):
 def mcnemar(first: Bool[np.ndarray, "n"], second: Bool[np.ndarray, "n"]) -> Discordant:
     """Whether two detectors are right equally often (McNemar, Psychometrika 1947).
 
-    Exact, by the binomial distribution, with fewer than 25 discordant units; by chi-squared with
-    the correction for continuity (Edwards 1948) otherwise. Units must be independent.
+    Exact, by the binomial distribution, with fewer than 25 discordant units; otherwise by
+    chi-squared with continuity correction (Edwards 1948). Units must be independent.
 
     Args:
-      first: whether the first detector judged each unit rightly.
-      second: the same of the second.
+      first: whether the first detector judged each unit correctly.
+      second: the same for the second.
     """
     only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
     both = only_first + only_second

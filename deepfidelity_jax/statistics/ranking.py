@@ -16,7 +16,7 @@ from deepfidelity_jax.statistics.intervals import Sample
 def roc_curve(
     label: Int[np.ndarray, "n"], fidelity: Float[np.ndarray, "n"]
 ) -> tuple[Float[np.ndarray, "k"], Float[np.ndarray, "k"]]:
-    """False alarms and caught fakes, as shares, while the threshold rises.
+    """The shares of false alarms and of caught fakes as the threshold rises.
 
     Raises:
       ValueError: a class is missing.
@@ -35,7 +35,7 @@ def auc(sample: Sample) -> Float[np.ndarray, "r"]:
 
 
 def accuracy(sample: Sample, threshold: float, label: int | None = None) -> Float[np.ndarray, "r"]:
-    """Share of right verdicts, among all or among one class, for each row of weights."""
+    """Share of correct verdicts, overall or in one class, for each row of weights."""
     cut = np.count_nonzero(~is_real(np.unique(sample.score), threshold))
     reals, fakes = sample.below
     real_right, fake_right = reals[:, -1] - reals[:, cut], fakes[:, cut]
@@ -58,7 +58,7 @@ def equal_error_rate(sample: Sample) -> Float[np.ndarray, "r"]:
 def average_precision(sample: Sample) -> Float[np.ndarray, "r"]:
     """Precision averaged over recall, fake as the positive class, for each row of weights."""
     reals, fakes = sample.below
-    called_fake = np.maximum((reals + fakes)[:, 1:], 1)  # 1 where none is yet: precision is 0
+    called_fake = np.maximum((reals + fakes)[:, 1:], 1)  # 1 where there is none: precision is 0
     precision = fakes[:, 1:] / called_fake
     found = np.sum(np.diff(fakes) * precision, axis=1) / fakes[:, -1]
     return np.where(reals[:, -1] > 0, found, np.nan)
@@ -78,7 +78,7 @@ def spearman(sample: Sample, other: Float[np.ndarray, "n"]) -> Float[np.ndarray,
 def caught_at(sample: Sample, share: float) -> Float[np.ndarray, "r"]:
     """Share of fakes caught at no more than this share of false alarms."""
     reals, fakes = sample.below
-    if share * np.sum(sample.label == REAL) < 1:  # this share of the reals is not even one
+    if share * np.sum(sample.label == REAL) < 1:  # this share of the reals is less than one
         return np.full(len(reals), np.nan)
     allowed = reals <= share * reals[:, -1:] + 1e-9
     return np.max(np.where(allowed, fakes, 0), axis=1) / fakes[:, -1]
@@ -87,7 +87,7 @@ def caught_at(sample: Sample, share: float) -> Float[np.ndarray, "r"]:
 def _ranks(
     values: Float[np.ndarray, "n"], weights: Float[np.ndarray, "r n"]
 ) -> Float[np.ndarray, "r n"]:
-    """Rank of each value among the weighted values, up to a constant; ties share their mean."""
+    """Rank of each value among the weighted values, up to a constant; ties get their mean rank."""
     order = np.argsort(values, kind="stable")
     new = np.diff(values[order], prepend=-np.inf) > 0
     group = np.empty(len(values), np.int64)

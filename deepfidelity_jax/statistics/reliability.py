@@ -1,7 +1,7 @@
 """Whether p_fake means what it says: calibration error, Brier score, log loss.
 
-A `Sample` here holds p_fake as its score. p_fake supposes that real and fake are equally likely, so
-both classes weigh the same, whatever their numbers in the split.
+A `Sample` here holds p_fake as its score. p_fake assumes that real and fake are equally likely, so
+both classes have the same total weight, regardless of their sizes in the split.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ LEAST = 1e-15  # a probability of 0 would have an infinite log loss
 
 
 def balanced(sample: Sample) -> Float[np.ndarray, "r n"]:
-    """The weights, scaled to add up to 1/2 within each class."""
+    """The weights, scaled to sum to 1/2 in each class."""
     classes = [np.where(sample.label == kind, sample.weights, 0) for kind in (FAKE, REAL)]
     return sum(part / part.sum(axis=1, keepdims=True) / 2 for part in classes)
 
@@ -49,11 +49,11 @@ def calibration_error(sample: Sample) -> Float[np.ndarray, "r"]:
 def error_interval(gaps: Float[np.ndarray, "r b"]) -> list[float]:
     """The 95% interval of a calibration error, from `bin_gaps` of the data and of replicates.
 
-    Chance mostly raises a calibration error: it is biased upward, and its replicates twice. So the
-    lower end of the percentile interval is moved down by twice the bias, the upper end, to be on
-    the safe side, by once. It begins at 0 unless the error is larger than 97.5% of those that
-    p_fake without any error would show, by the same replicates. benchmarks/coverage.py has how
-    often such intervals hold the truth.
+    Chance mostly raises a calibration error: the estimate is biased upward, and its replicates
+    twice as much. So the lower end of the percentile interval is moved down by twice the bias, and
+    the upper end, to be on the safe side, by the bias. The interval begins at 0 unless the error
+    exceeds 97.5% of the errors of a perfectly calibrated p_fake, by the same replicates.
+    benchmarks/coverage.py measures how often such intervals contain the true value.
     """
     value, drawn = np.abs(gaps[0]).sum(), np.abs(gaps[1:]).sum(axis=1)
     by_chance = np.abs(gaps[1:] - gaps[0]).sum(axis=1)
@@ -66,18 +66,18 @@ def error_interval(gaps: Float[np.ndarray, "r b"]) -> list[float]:
 
 
 def brier(sample: Sample) -> Float[np.ndarray, "r"]:
-    """Mean squared error of p_fake, for each row of weights; always 0.5 scores 0.25."""
+    """Mean squared error of p_fake, for each row of weights; a constant 0.5 has 0.25."""
     return balanced(sample) @ (sample.score - (sample.label == FAKE)) ** 2
 
 
 def log_loss(sample: Sample) -> Float[np.ndarray, "r"]:
-    """Mean negative log-likelihood in nats, for each row of weights; always 0.5 scores ln 2."""
+    """Mean negative log-likelihood in nats, for each row of weights; a constant 0.5 has ln 2."""
     right = np.where(sample.label == FAKE, sample.score, 1 - np.asarray(sample.score, np.float64))
     return -(balanced(sample) @ np.log(np.clip(right, LEAST, 1)))
 
 
 def diagram(level: Level) -> list[dict]:
-    """The reliability diagram: for each bin that is not empty n, mean p_fake and share of fakes."""
+    """The reliability diagram: n, mean p_fake and share of fakes of each bin that is not empty."""
     weights = balanced(Sample(level.label, level.score, np.ones((1, len(level.label)))))[0]
     bins = bin_of(level.score)
     return [

@@ -1,8 +1,8 @@
 """Records to batches, through Grain: decoded, forged, encoded and augmented on the host.
 
-Where a dataset has clean real faces, training forges them afresh. A forgery and a real picture of
-the same face are in the same batch and have lost the same quality, so that only the forgery tells
-them apart. Evaluation reads records in order, as they are.
+Where a dataset has clean real faces, training makes new forgeries from them. A forgery and a real
+picture of the same face are in the same batch and degraded alike, so that only the forgery tells
+them apart. Evaluation reads records in order, unchanged.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -26,7 +26,7 @@ from deepfidelity_jax.records.schema import FAKE, REAL, metadata_of
 
 Example = dict[str, Any]
 
-# Pixels along the side of a token of the last stage, and of a position of stage 2.
+# Side in pixels of a token of the last stage, and of a position of stage 2.
 TOKEN, CELL = 32, 8
 
 
@@ -38,8 +38,8 @@ class TrainingInput:
       size: side of the image in pixels.
       settings: the augmentation.
       quality_scale: maps the quality of the face to its fidelity target.
-      measure: how the faces in the records were measured. A degraded face is measured again by
-        it, where it can be; else the record's quality is kept.
+      measure: the quality measure of the records. A degraded face is measured again where the
+        measure allows it; otherwise the record's quality is kept.
       masks: whether examples have a `mask`, the forged share of each cell of 8 x 8 pixels.
       leave_out: families of forgeries that are not drawn.
       evenly: draw every family equally often, instead of by `families.SHARES`.
@@ -86,13 +86,13 @@ def training_batches(
       records: the training split, or clean real faces if `forged`.
       made_from: how a record becomes an example.
       batch_size: examples over all processes; even if `forged`.
-      seed: seed of the order and of every draw. Batches are the same for any number of workers and
+      seed: for the order and every draw. Batches are the same for any number of workers and
         processes; the first process gets the first rows.
       forged: forge each record, and return the real face and the forgery.
       workers: input processes; 0 reads in a thread of this process.
       process: this process's index and the number of processes.
-      start: number of the first batch in the stream. A run resumes by it, not by the state of the
-        iterator, which fixes the number of workers.
+      start: number of the first batch in the stream. A run resumes from this number, not from the
+        iterator's state, which would fix the number of workers.
       drawn: the records in the order in which they are used (`order.sampling`); by default each is
         used once an epoch, in a shuffled order.
 
@@ -102,7 +102,7 @@ def training_batches(
       `mask` float32 [n, size / 8, size / 8] if it is asked for.
 
     Raises:
-      InputError: the batch cannot be divided among the processes, or not into pairs.
+      InputError: the batch cannot be divided among the processes, or into pairs.
     """
     index, count = process
     shares = count * (2 if forged else 1)
@@ -117,13 +117,13 @@ def training_batches(
     else:
         dataset = grain.MapDataset.source(drawn).seed(seed).repeat()
     make = ForgedPair(records, made_from) if forged else LabelledFace(made_from)
-    # Before the processes divide the stream: draws depend on the index in the whole of it.
+    # Before the processes divide the stream: draws depend on the index in the whole stream.
     dataset = dataset.random_map(make).batch(per_process, drop_remainder=True)[
         index + start * count :: count
     ]
     if forged:
         dataset = dataset.map(_flatten_pairs)
-    # One thread: more of them mostly wait for Python's lock.
+    # One thread: more would mostly wait for Python's lock.
     stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8))
     if workers:
         stream = stream.mp_prefetch(
@@ -166,7 +166,7 @@ def evaluation_batches(
 
 @dataclass(frozen=True)
 class LabelledFace(grain.transforms.RandomMap):
-    """An augmented record; every pixel of a recorded fake counts as forged, as none is known."""
+    """An augmented record; all pixels of a recorded fake count as forged, as no mask is known."""
 
     made_from: TrainingInput
 
@@ -180,7 +180,7 @@ class LabelledFace(grain.transforms.RandomMap):
 
 @dataclass(frozen=True)
 class ForgedPair(grain.transforms.RandomMap):
-    """A real face and a forgery of it, under one draw of the augmentation."""
+    """A real face and a forgery of it, with the same augmentation."""
 
     records: Sequence[Example]
     made_from: TrainingInput
@@ -210,7 +210,7 @@ class ForgedPair(grain.transforms.RandomMap):
         def make_example(image, mask, label):
             rng = np.random.default_rng(seed)
             image = augment.lose_quality(image, self.made_from.settings, rng)
-            # Both are compressed again, so that compression does not tell them apart.
+            # Both are compressed again, so that compression does not give the forgery away.
             image = decode_image(encode_image(image))
             return _finish(image, mask, label, record, self.made_from, rng)
 
@@ -221,10 +221,10 @@ class ForgedPair(grain.transforms.RandomMap):
         return {key: np.stack([example[key] for example in made]) for key in made[0]}
 
     def _find_donor(self, video_id: str, rng: np.random.Generator) -> Example | None:
-        """A record of another video, its own would forge nothing; None if a few draws find none."""
+        """A record of another video than `video_id`; None if a few draws find none."""
         for index in rng.integers(len(self.records), size=5):
             other = self.records[index]
-            if other["video_id"] != video_id:
+            if other["video_id"] != video_id:  # a donor of the same video would forge nothing
                 return other
         return None
 

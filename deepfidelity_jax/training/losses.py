@@ -1,4 +1,4 @@
-"""The losses: of the class, of each token's class, of the fidelity score and of the ranking."""
+"""The losses of the class, token, fidelity, ordinal, ranking and mask outputs, and their sum."""
 
 import math
 
@@ -31,7 +31,7 @@ def token_loss(logits: Float[Array, "n t 2"], forged: Float[Array, "n t"]) -> Fl
 
 
 def ordinal_loss(logits: Float[Array, "n g"], fidelity: Float[Array, "n"]) -> Float[Array, "n"]:
-    """Cross-entropy of each logit with whether fidelity is above its threshold, averaged over them.
+    """Mean cross-entropy of the logits, each with whether fidelity is above its threshold.
 
     Cao et al., "Rank consistent ordinal regression", 2020.
     """
@@ -40,7 +40,7 @@ def ordinal_loss(logits: Float[Array, "n g"], fidelity: Float[Array, "n"]) -> Fl
 
 
 def shrink_mask(mask: Float[Array, "n h w"], positions: int) -> Float[Array, "n {positions}"]:
-    """The mask averaged down to so many square cells, row by row."""
+    """The mask averaged over `positions` square cells, row by row."""
     n, side = len(mask), math.isqrt(positions)
     cell = mask.shape[1] // side
     return mask.reshape(n, side, cell, side, cell).mean(axis=(2, 4)).reshape(n, -1)
@@ -70,20 +70,20 @@ def training_loss(
     mask_weight: float = 0.0,
     box: Bool[Array, "g g"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The weighted sum of the losses, and each of them by name, averaged over the batch.
+    """The weighted sum of the losses, and each loss by name, averaged over the batch.
 
       class: cross-entropy of the class head.
       token: cross-entropy of the token head.
       fidelity: squared error of the fidelity head given the true class, which makes the feature
-        carry quality beside the class. Absent from a network without that head.
+        carry quality as well as the class. Absent from a network without that head.
       ordinal: cross-entropy of the ordinal head, over all thresholds. Absent without that head.
       ranking: ranking loss of the class head. Absent if its weight is 0.
       mask: cross-entropy of the mask heads with the forged share of each position, added over
         stages 2 and 3. Absent from a network without them, and from mixed images.
 
-    `box` is the box of tokens that the images exchanged (`token_mixing.exchange`), for the labels
-    to follow: tokens return to their own images, and an image has both classes, each by its share
-    of the area.
+    `box` is the box of tokens that the images exchanged (`token_mixing.exchange`). With it, tokens
+    return to their own images, and an image has both classes, each weighted by its share of the
+    area.
     """
     tokens = outputs.token_logits
 

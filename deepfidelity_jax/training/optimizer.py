@@ -14,7 +14,7 @@ from optax.contrib import MuonDimensionNumbers, muon
 def learning_rate(train: ConfigDict) -> optax.Schedule:
     """Linear warm-up to `learning_rate`, then a cosine to `end_learning_rate`.
 
-    The schedule has `schedule_steps`, of which a run may take fewer, and moves every
+    The schedule lasts `schedule_steps`, of which a run may take fewer, and changes every
     `schedule_every` steps.
     """
     length = train.schedule_steps or train.steps
@@ -32,10 +32,10 @@ def learning_rate(train: ConfigDict) -> optax.Schedule:
 def optimizer(train: ConfigDict) -> optax.GradientTransformation:
     """AdamW or Muon on clipped gradients, with weight decay on kernels only.
 
-    Muon (Jordan et al., 2024) moves a matrix of weights along all of its directions alike, by steps
-    as large as AdamW's (Liu et al., "Muon is scalable for LLM training", 2025), and decays those
-    matrices alone. Adam with Nesterov's momentum moves the rest. A token head without a loss does
-    not decay: PyTorch leaves parameters without a gradient alone.
+    Muon (Jordan et al., 2024) moves a weight matrix equally along all of its directions, by steps
+    as large as AdamW's (Liu et al., "Muon is scalable for LLM training", 2025), and decays only
+    those matrices. Adam with Nesterov momentum moves the rest. A token head without a loss does
+    not decay: PyTorch leaves parameters without a gradient unchanged.
     """
     rate, idle = learning_rate(train), () if train.token_weight else ("aux_head",)
     where = functools.partial(decayed, idle=idle)
@@ -80,8 +80,8 @@ def decayed(params, idle: Sequence[str] = ()) -> dict:
 def average(ema, new, step: Int[Array, ""], decay: float, warmup: bool = True):
     """One step of the exponential moving average of weights and statistics.
 
-    With warm-up the decay is min(decay, (1 + step) / (10 + step)), which soon forgets the initial
-    weights (TensorFlow's ExponentialMovingAverage with num_updates).
+    With warm-up the decay is min(decay, (1 + step) / (10 + step)), so that the initial weights are
+    soon forgotten (TensorFlow's ExponentialMovingAverage with num_updates).
     """
     warm: Float[Array, ""] = jnp.minimum(decay, (1.0 + step) / (10.0 + step) if warmup else decay)
     return jax.tree.map(lambda old, value: old + (1 - warm) * (value - old), ema, new)

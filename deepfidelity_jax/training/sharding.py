@@ -13,13 +13,13 @@ from deepfidelity_jax.errors import InputError
 
 
 def data_mesh(batch_size: int) -> Mesh:
-    """All devices along one axis, `data`; with one process as many as divide the batch evenly.
+    """All devices along one axis, `data`; in a single process, as many as divide the batch evenly.
 
-    Where the command line made a CPU device of each core (`hosts.made_devices`), the mesh is one
+    Where the command line made each core a CPU device (`hosts.made_devices`), the mesh is one
     device: XLA spreads a step over all cores, and no device waits for another. InputError if there
     are several processes and their devices do not divide the batch.
     """
-    # Process by process, so that the rows of a batch lie in the same order for any number of them.
+    # Process by process, so that batch rows are in the same order for any number of processes.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if hosts.count() == 1 and hosts.made_devices and devices[0].platform == "cpu":
         devices = devices[:1]
@@ -61,7 +61,7 @@ def place_state(abstract, mesh: Mesh, split: bool):
 
 
 def find_axis(shape: tuple[int, ...], devices: int) -> int | None:
-    """The axis to split: the longest divisible by the number of devices, the last of equals."""
+    """The axis to split: the longest one that `devices` divides, the last if several tie."""
     axes = [axis for axis, size in enumerate(shape) if size and size % devices == 0]
     return max(axes, key=lambda axis: (shape[axis], axis), default=None)
 

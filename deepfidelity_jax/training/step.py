@@ -39,7 +39,7 @@ class TrainState:
 
 
 def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
-    """A fresh state from `config.seed`; jitted with shardings, it is created in its place."""
+    """A fresh state from `config.seed`; jit with shardings creates it already distributed."""
     size = config.model.image_size
     variables = model.init(jax.random.key(config.seed), jnp.zeros((1, size, size, 3)), train=False)
     variables = dict(variables)
@@ -52,7 +52,7 @@ def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
 
 
 def start_from(state: TrainState, arrays: dict[tuple[str, ...], np.ndarray | Array]) -> TrainState:
-    """A fresh state with some of its variables replaced by `arrays`, by their path."""
+    """A fresh state with the variables at the paths in `arrays` replaced."""
     variables = unflatten_dict(flatten_dict(state.variables) | arrays)
     return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
 
@@ -108,8 +108,8 @@ def train_step(
         find = jax.grad(loss_of, has_aux=True)
         gradients, (batch_stats, metrics) = find(params, batch_stats, batch, dropout)
     else:
-        # BatchNorm sees one part at a time, normalises by its statistics and moves the running ones
-        # once per part, so a step is not quite that of the undivided batch.
+        # BatchNorm normalises each part by its own statistics and updates the running statistics
+        # once per part, so a step differs slightly from one on the undivided batch.
         parts = divide(batch, own.accumulate), jax.random.split(dropout, own.accumulate)
         start = jax.tree.map(jnp.zeros_like, params), batch_stats
         (gradients, batch_stats), metrics = jax.lax.scan(add_part, start, parts)
@@ -134,8 +134,8 @@ def step_key(config: ConfigDict, stream: int, step: Int[Array, ""]) -> PRNGKeyAr
 def divide(batch: dict[str, Array], count: int) -> dict[str, Array]:
     """Divide a batch [n, ...] into parts [count, n / count, ...]; rows 2i and 2i + 1 stay together.
 
-    Part i has the pairs i, i + count, i + 2 count ..., the same on any number of devices: each
-    device holds its share of every part, and no row moves to another.
+    Part i has the pairs i, i + count, i + 2 count ..., on any number of devices: each device holds
+    its share of every part, and no row moves to another device.
     """
 
     def split(x):

@@ -44,7 +44,7 @@ class Validation:
         rows = -(-self.config.eval.batch_size // devices) * devices // process[1]
         batches = evaluation_batches(self.records, own.image_size, own.eval_crop, rows, process)
         logits, label = [], []
-        # Every process takes the same number of batches, though one may have a face less.
+        # Every process takes the same number of batches, though some may have one face fewer.
         for _ in range(-(-len(self.records) // process[1] // rows)):
             images = np.zeros((rows, own.image_size, own.image_size, 3), np.uint8)
             labels = np.full(rows, PADDING)

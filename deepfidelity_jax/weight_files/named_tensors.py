@@ -19,7 +19,7 @@ def read_weights(path: Path, ema: bool = True) -> tuple[str, dict[str, np.ndarra
 
     Args:
       path: the file.
-      ema: take the averaged weights if the file has them.
+      ema: use the averaged weights if the file has them.
 
     Raises:
       InputError: the file is missing, damaged, or holds no weights.
@@ -48,8 +48,7 @@ def write_weights(path: Path, weights: Weights) -> None:
         if path.suffix == ".npz":
             np.savez(file, **weights)
         else:
-            # safetensors writes the bytes as they are in memory, which is wrong for a transposed
-            # array.
+            # safetensors writes the bytes in memory order, which is wrong for a transposed array.
             rows_first = {name: np.asarray(array, order="C") for name, array in weights.items()}
             file.write(safetensors.numpy.save(rows_first, {"format": "pt"}))
 

@@ -1,4 +1,4 @@
-"""A network packed with its configuration, as the one that comes with the package.
+"""A network packed with its configuration, like the one that comes with the package.
 
 config.json        the configuration it was trained with, and what hubs read
 model.safetensors  the weights by their path; BatchNorm's statistics are float32
@@ -25,8 +25,8 @@ HUB = {
 
 
 def read(place: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Configuration, variables (float32) and training step. InputError for damage."""
-    from flax.traverse_util import unflatten_dict  # only here: it imports JAX
+    """Configuration, variables (float32) and training step. InputError if damaged."""
+    from flax.traverse_util import unflatten_dict  # imported here because it imports JAX
 
     try:
         values = json.loads((place / "config.json").read_text(encoding="utf-8"))

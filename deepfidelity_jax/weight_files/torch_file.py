@@ -1,4 +1,4 @@
-"""PyTorch's checkpoint files, read without PyTorch and without running what is in them.
+"""PyTorch checkpoint files, read without PyTorch and without running code in them.
 
 `read` returns what was saved, with tensors as read-only NumPy arrays that share the mapped file.
 `state_dict` finds the weights in it.
@@ -25,7 +25,7 @@ from deepfidelity_jax.weight_files.unpickle import (
     unpickle,
 )
 
-# By PyTorch's name of a dtype: the prefix of its storage class, and NumPy's dtype.
+# For each PyTorch dtype: the prefix of its storage class, and the NumPy dtype.
 DTYPES = {
     "float32": ("Float", np.float32),
     "float64": ("Double", np.float64),
@@ -53,8 +53,8 @@ def read(path: str | Path) -> Any:
     Arrays are read-only and share the mapped file.
 
     Raises:
-      InputError: the file is missing, empty, truncated, damaged or of another type, or asks for any
-        other class or function, which the message names.
+      InputError: the file is missing, empty, truncated, damaged or of another type, or asks for
+        another class or function; the message names it.
     """
     path = Path(path)
     content = map_file(path)
@@ -64,7 +64,7 @@ def read(path: str | Path) -> Any:
 
 
 def state_dict(content: Any, ema: bool = True) -> dict[str, np.ndarray]:
-    """The weights by name, wherever they are nested, without the prefix `module.`.
+    """The weights by name, at any level of nesting, without the prefix `module.`.
 
     Averaged weights (`state_dict_ema`) come first, unless `ema` is False. Raises InputError if
     there are no weights.
@@ -102,7 +102,7 @@ def _is_array(value) -> bool:
 
 
 def _known(rebuild: Callable) -> dict[str, Any]:
-    """What the pickle of a checkpoint may ask for; `rebuild` makes a tensor from its storage."""
+    """The names that a checkpoint's pickle may use; `rebuild` makes a tensor from its storage."""
     dtypes = {f"torch.{name}": np.dtype(dtype) for name, (_, dtype) in DTYPES.items()}
     storages = {f"torch.{name}Storage": np.dtype(dtype) for name, dtype in DTYPES.values()}
     return {
@@ -176,7 +176,7 @@ def _place(path, content, info):
     """Where the bytes of a record start and end in the file; they are not compressed."""
     if info.compress_type != zipfile.ZIP_STORED:
         raise InputError(f"{path} holds {info.filename} compressed, which PyTorch never writes")
-    # From the local header: PyTorch pads it to align the numbers, the central directory does not.
+    # From the local header, which PyTorch pads to align the numbers, unlike the central directory.
     lengths = content[info.header_offset + 26 : info.header_offset + 30]
     start = info.header_offset + 30 + sum(np.frombuffer(lengths, "<u2").tolist())
     end = start + info.file_size

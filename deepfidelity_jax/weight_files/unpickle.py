@@ -1,7 +1,7 @@
 """The data in a pickle, without running it.
 
 A pickle is a program that can call anything. `unpickle` interprets that program itself: opcodes
-build plain values, and a class or function is whatever the caller's table says. Nothing is
+build plain values, and classes and functions come only from the caller's table. Nothing is
 imported, no method of a built object is called, and any other name is refused.
 """
 
@@ -33,7 +33,7 @@ class Call:
 
 
 def attributes_of(kind: str) -> Call:
-    """Stands in for a class whose attributes are all that is wanted."""
+    """A replacement for a class of which only the attributes are needed."""
     return Call(lambda *arguments: Instance(kind))
 
 
@@ -43,7 +43,7 @@ def _latin1(text, encoding):
     return text.encode("latin1")
 
 
-# What any pickle may call: containers, and bytes as protocol 2 writes them.
+# What every pickle may call: containers, and bytes as protocol 2 writes them.
 PLAIN: Mapping[str, Any] = {
     "collections.OrderedDict": Call(dict),
     "builtins.set": Call(set),
@@ -69,17 +69,17 @@ def unpickle(
       known: from 'module.name' to a value or a `Call`.
       persistent: resolves references to something outside the pickle.
       built: takes an instance whose attributes are complete, and returns the value to use instead.
-        It may read on in `file`.
+        It may continue to read `file`.
 
     Raises:
-      InputError: the pickle is damaged, or asks for a class or function that is not in `known`,
-        which the message names.
+      InputError: the pickle is damaged, or asks for a class or function that is not in `known`; the
+        message names it.
     """
     try:
         return _run(file, path, known, persistent, built)
     except InputError:
         raise
-    except Exception as error:  # damage can raise anything
+    except Exception as error:  # a damaged file can raise anything
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"{path} is damaged or of another type: {reason}") from None
 
@@ -123,7 +123,7 @@ def _run(file, path, known, persistent, built):
 
     def set_items(target, items):
         if not isinstance(target, dict):
-            raise ValueError("items for something that is no dictionary")
+            raise ValueError("items for something that is not a dictionary")
         target.update(zip(items[::2], items[1::2], strict=True))
 
     for opcode, value, _ in pickletools.genops(file):

@@ -182,7 +182,7 @@ def test_a_prediction_without_quality_says_why(detector, tmp_path):
     line = json.loads(other.predict(tmp_path / "a.png").to_json())
     assert line["status"] in ("real", "uncertain", "fake")
     assert line["faces"][0]["quality"] is None
-    reason = "quality not measured: that of the training faces was not measured"
+    reason = "quality not measured: the quality of the training faces was not measured"
     assert line["note"].partition(", uncertain: ")[0] == reason
 
 

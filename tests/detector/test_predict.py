@@ -174,7 +174,7 @@ def decided(fake_below, seen):
     [
         (person(0.7), "real", ""),
         (person(0.2), "fake", ""),
-        (person(0.4), "uncertain", "fakes are below 0.3000"),
+        (person(0.4), "uncertain", "limit for fakes, 0.3000"),
         (person(0.2, side=20.0), "uncertain", "20 pixels wide"),
         (person(0.7, quality=0.1), "uncertain", "quality is below"),
         (person(0.7, quality=None), "real", ""),
@@ -238,7 +238,7 @@ def test_scores_and_reason_are_those_of_whoever_decides():
     for people, decides, words in (
         ([fake, doubtful], 0, ""),
         ([tiny, bad, fake, doubtful], 2, "2 of 4 faces are too small or too poor to judge"),
-        ([doubtful, bad, (0.7, 80.0, 0.5)], 0, "fakes are below"),
+        ([doubtful, bad, (0.7, 80.0, 0.5)], 0, "limit for fakes"),
         ([(0.7, 80.0, 0.5), tiny], 0, "1 of 2 faces"),
         ([(0.7, 20.0, 0.5), bad], 1, "quality is below"),
     ):

@@ -257,7 +257,7 @@ def test_what_could_not_be_checked_is_said(finished, tmp_path, capsys):
 
 def test_folders_that_will_not_do(finished, tmp_path):
     folder = write_folder(tmp_path / "photos", seed=5)
-    with pytest.raises(InputError, match="nowhere is no folder"):
+    with pytest.raises(InputError, match="nowhere is not a folder"):
         cross_dataset.evaluate_folder(finished, tmp_path / "nowhere", READY)
     with pytest.raises(InputError, match="is not a workdir"):
         cross_dataset.evaluate_folder(tmp_path, folder, READY)

@@ -1,4 +1,4 @@
-"""What frames the face: neck, clothes and ears."""
+"""What surrounds the face: neck, clothes and ears."""
 
 import functools
 import math

@@ -18,14 +18,14 @@ METERED, METERING = 0.2, 0.8  # mean light the camera exposes for, and how far i
 
 
 class Shot:
-    """One frame: who, where, in which pose, under what light; head coordinates to pixels and back.
+    """One frame of a person in a scene and pose; converts head coordinates to pixels and back.
 
     unit, fine_unit: pixels and fine pixels in a unit. x, y: every pixel's centre in turned head
     coordinates.
     """
 
     def __init__(self, identity: Identity, scene: Scene, pose: Pose, size: int):
-        # Python's floats, not NumPy's: those would widen every float32 array they meet.
+        # Python floats, because NumPy's would turn every float32 array into float64.
         pose = Pose(*map(float, astuple(pose)))
         self.identity, self.scene, self.pose, self.size = identity, scene, pose, size
         self.light = Light.of(scene, pose.roll)
@@ -73,7 +73,7 @@ def develop(picture: Picture, scene: Scene) -> UInt8[np.ndarray, "size size 3"]:
     size = picture.shape[1] // 2
     small = [cv2.resize(plane, (size, size), interpolation=cv2.INTER_AREA) for plane in picture]
     small = np.stack(small)
-    # The camera meters the middle, and makes up for most of what it finds.
+    # The camera meters the middle, and compensates for most of the difference.
     middle = slice(size // 4, size - size // 4)
     found = max(float(small[:, middle, middle].mean()), 1e-3)
     small *= spread(scene.tint) * (scene.exposure * (METERED / found) ** METERING)

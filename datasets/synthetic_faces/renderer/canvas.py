@@ -1,4 +1,4 @@
-"""What everything is drawn with: ramps over planes, textures and their noise, blending.
+"""Drawing tools: ramps over planes, textures and their noise, blending.
 
 A picture is three planes of linear light, [3, h, w], at twice the output's size: "fine".
 """
@@ -20,7 +20,7 @@ def step(low, high, x):
 
 
 def bell(x, width):
-    """1 at 0, dying off over `width`."""
+    """1 at 0, falling off over `width`."""
     return np.exp(-((x / width) ** 2))
 
 
@@ -35,7 +35,7 @@ def cover(inside):
 
 
 def spread(colour) -> Float32[np.ndarray, "3 1 1"]:
-    """A colour as an array that spreads over planes."""
+    """A colour as an array that broadcasts over planes."""
     return np.array(colour, np.float32)[:, None, None]
 
 
@@ -47,14 +47,14 @@ def blend(under, over, alpha) -> None:
 
 
 def fine(low):
-    """Twice the size, of one plane or several."""
+    """One or several planes at twice the size."""
     if low.ndim == 3:
         return np.stack([fine(plane) for plane in low])
     return cv2.resize(low, (2 * low.shape[1], 2 * low.shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def moved(plane: Plane, right: float, down: float, beyond: float | None = None) -> Plane:
-    """A plane moved by some pixels; beyond its edge lies more of the edge, or `beyond`."""
+    """A plane moved by some pixels; beyond its edge the edge is repeated, or filled by `beyond`."""
     move = np.array([[1, 0, right], [0, 1, down]])
     mode = cv2.BORDER_REPLICATE if beyond is None else cv2.BORDER_CONSTANT
     return cv2.warpAffine(plane, move, plane.shape[::-1], borderMode=mode, borderValue=beyond or 0)
@@ -77,7 +77,7 @@ def near(u, v, u0, v0, width, height) -> tuple[slice, slice]:
 
 
 class Grid(NamedTuple):
-    """Where the texels of a texture lie on a surface."""
+    """The positions of a texture's texels on a surface."""
 
     left: float
     top: float

@@ -13,7 +13,7 @@ from .skin import BUMP_CODES, SKIN, skin_texture
 
 
 def draw_face(picture: Picture, shot: Shot, head: Surface, fringe: Plane) -> None:
-    """Draws all of the head but its hair and ears. `fringe`: the shadow of the hair."""
+    """Draws all of the head except its hair and ears. `fringe`: the shadow of the hair."""
     identity, light = shot.identity, shot.light
     low, box = boxes(head.inside > -2)
     head = head.crop(low)
@@ -58,7 +58,7 @@ def _light_face(shot, head, fringe, u, v, rest):
 
 
 def _shadow(profile, shot, u, v):
-    """Share of the key light that the head's own relief takes; a march over the profile."""
+    """Share of the key light blocked by the head's own relief, by a march over the profile."""
     (x, y, z), yaw, pitch = shot.light[:3], shot.pose.yaw, shot.pose.pitch
     y, z = y * math.cos(pitch) + z * math.sin(pitch), z * math.cos(pitch) - y * math.sin(pitch)
     x, z = x * math.cos(yaw) - z * math.sin(yaw), x * math.sin(yaw) + z * math.cos(yaw)

@@ -105,7 +105,7 @@ def draw_hair(picture: Picture, shot: Shot, hair: Surface, field: Plane, depth=1
     hair, field = hair.crop(low), field[low]
     normal, half, rgb = shot.turned(hair.normal), light.half, spread(identity.hair_rgb)
     shade = light.diffuse(normal, soft=(0.25, 0.25, 0.25))
-    # Locks are darker at their roots and where they lie under others.
+    # Locks are darker at their roots and under other locks.
     shade *= depth * (0.55 + 0.45 * step(-0.02, 0.3, field))
     # Strands run down the head: the highlight is a band where normals halve light and view.
     band = bell(normal[1] - half[1] + 0.35, 0.22)
@@ -122,7 +122,7 @@ def draw_hair(picture: Picture, shot: Shot, hair: Surface, field: Plane, depth=1
 
 
 def draw_hair_behind(picture: Picture, shot: Shot, hair: Surface, head: Surface, field: Plane):
-    """Draws what the head and the hair in front leave to be seen of loose hair's far side."""
+    """Draws the visible part of the far side of loose hair, behind the head and the front hair."""
     if shot.identity.hair_style in LOOSE:
         behind = np.where((head.inside > 4) | (field > 0.1), -1, hair.inside * 0.15)
         draw_hair(picture, shot, hair, behind, depth=0.3)

@@ -154,7 +154,7 @@ def lip_drop(shot: Shot, u, v):
 def calm(shot: Shot, u, v):
     """Undoes smile and brows: the point of the calm face that has moved to (u, v)."""
     identity, pose, away = shot.identity, shot.pose, np.abs(u)
-    # Lips bend like a bow: the pull grows with the square of the way to the corner, then dies off.
+    # Lips bend like a bow: the pull grows with the squared distance to the corner, then falls off.
     t = (away * (1 / identity.mouth_width)) ** 2
     corner = pose.smile * t * np.exp(1 - t - ((v - identity.mouth) / 0.24) ** 2)
     cheek = pose.smile * hill(away - 0.5, v - 0.45, 0.26, 0.2)

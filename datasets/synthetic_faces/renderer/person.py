@@ -1,4 +1,4 @@
-"""Who is drawn, and how they are caught in each frame: identities and poses."""
+"""The people who are drawn and their poses in each frame."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ EYE_TONES = _tones("3a2416 56361e 70542e 606846 5c7c8e 74848a")
 
 @dataclass(frozen=True)
 class Identity:
-    """Who is drawn. Lengths in face half-widths; shares and strengths in [0, 1]."""
+    """A person's features. Lengths in face half-widths; shares and strengths in [0, 1]."""
 
     skin: float  # 0 light .. 1 dark
     undertone: float  # -1 pink .. 1 olive
@@ -164,7 +164,7 @@ def sample_poses(rng: np.random.Generator, n: int) -> list[Pose]:
     lids = 1 - 0.18 * np.clip(smile, 0, 1) + 0.1 * brow + around(0.06, 0.12)
     yaw = around(0.15, 0.32) + drift(0.06, 20)
     pitch = around(0.08, 0.16) + drift(0.03, 20)
-    # People look at the camera more than where their nose points.
+    # People look more towards the camera than where the nose points.
     columns = dict(
         smile=smile,
         mouth_open=mouth,

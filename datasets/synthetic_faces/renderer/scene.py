@@ -10,7 +10,7 @@ import numpy as np
 
 from .canvas import Picture, Plane, moved, noise
 
-# With how many things stand about.
+# Backgrounds, with the number of objects in each.
 BACKGROUNDS = {"wall": 2, "studio": 0, "indoor": 14, "outdoor": 40}
 
 
@@ -106,7 +106,7 @@ class Light(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def background(scene: Scene, size: int) -> Picture:
-    """What lies behind the person, out of focus, at size x size pixels."""
+    """The background behind the person, out of focus, at size x size pixels."""
     rng = np.random.default_rng([scene.seed, 1])
     base = np.array(scene.background_rgb) ** 2
     y, x = np.mgrid[-1:1:48j, -1:1:48j]

@@ -1,8 +1,8 @@
-"""Forgeries made from real faces, and real pictures that differ from them by nothing else.
+"""Forgeries made from real faces, each with a real picture that differs only by the forgery.
 
-A detector learns whatever tells the classes apart. With carelessly made forgeries that is a
+A detector learns any difference between the classes. With carelessly made forgeries that is a
 shortcut: every fake is resampled or softened inside the face, and no real picture is. Here each
-forgery comes with its twin, a real picture processed in the same steps without anything foreign
+forgery comes with its twin, a real picture processed in the same steps without foreign content
 (kinds). Both then get the same recompression, blur, noise and light (treatments).
 
   warps       landmark geometry, and warps that move a face
@@ -37,8 +37,8 @@ __all__ = [
     "retake",
 ]
 
-# How often each is drawn in training. Hard families are drawn more often: invented texture is
-# learnt first. With equal shares, training may take off sooner.
+# How often each is drawn in training. Hard families are drawn more often, because invented texture
+# is learnt first. With equal shares, training may start to improve sooner.
 SHARES = {
     "self_blend": 0.14,
     "swap": 0.12,
@@ -57,7 +57,7 @@ NEED_DONOR = ("swap", "warped_swap", "part_swap", "resynthesis", "whole_face", "
 
 
 class Pair(NamedTuple):
-    """A real picture and a forgery that lived through the same, and the forged share of pixels."""
+    """A real picture, a forgery with the same treatment, and the forged share of each pixel."""
 
     real: Pixels
     fake: Pixels
@@ -80,9 +80,10 @@ def forge(family: str, face: Face, donor: Face, rng: np.random.Generator) -> tup
 
 
 def make_twin(family: str, face: Face, rng: np.random.Generator) -> Pixels:
-    """The real picture after the same steps as `forge` with the same generator, nothing foreign.
+    """The real picture after the same steps and draws as in `forge`, without foreign content.
 
-    Its mask has a soft edge, for what a camera or an editor changes inside a face has no seam.
+    Its mask has a soft edge, because changes that a camera or an editor makes inside a face have no
+    seam.
     """
     layers = _layers(family, face, face, rng, twin=True)
     soft = masks.soften(layers.mask, 0.02 * layers.mask.shape[1])
@@ -103,10 +104,11 @@ def make_pair(
 ) -> Pair:
     """A real picture and its forgery, for training.
 
-    `twins` is the share of real pictures that are a twin and not the picture itself. A forger's own
-    steps cost quality, so some real pictures lose it alone: `worn` is the share that lose it as a
-    whole, `retouched` that inside the face. `touched` is the share of pairs whose inner face, in
-    both, is then changed once more. Both get one draw of `treatments.live`.
+    `twins` is the share of real pictures that are a twin and not the picture itself. The steps of a
+    forgery reduce quality, so some real pictures lose quality as well: `worn` is the share that
+    lose it in the whole picture, `retouched` the share that lose it inside the face. `touched` is
+    the share of pairs whose inner face is then changed again in both. Both get the same draw of
+    `treatments.live`.
     """
     seed, life, touch, wear, retouch = rng.integers(2**63, size=5)
     fake, mask = forge(family, face, donor, np.random.default_rng(seed))

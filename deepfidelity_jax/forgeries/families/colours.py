@@ -26,14 +26,14 @@ def match_statistics(inner: Pixels, outer: Pixels, inside: np.ndarray) -> Pixels
     source, target = (cv2.cvtColor(v, cv2.COLOR_RGB2LAB).astype(np.float32) for v in (inner, outer))
     mean, spread = source[inside].mean(0), source[inside].std(0) + 1e-3
     wanted_mean, wanted_spread = target[inside].mean(0), target[inside].std(0) + 1e-3
-    # A donor in flat light must not have its noise blown up.
+    # The noise of a donor in flat light must not be amplified.
     gain = np.clip(wanted_spread / spread, 0.6, 1.6)
     matched = np.clip((source - mean) * gain + wanted_mean, 0, 255).astype(np.uint8)
     return cv2.cvtColor(matched, cv2.COLOR_LAB2RGB)
 
 
 def match_histogram(inner: Pixels, outer: Pixels, inside: np.ndarray) -> Pixels:
-    """The distribution of each RGB channel made `outer`'s, as faceswap programs do."""
+    """The distribution of each RGB channel matched to `outer`'s, as in faceswap programs."""
     levels, tables = np.arange(256), []
     for channel in range(3):
         counts = [np.bincount(v[inside][:, channel], minlength=256) for v in (inner, outer)]
@@ -45,7 +45,7 @@ def match_histogram(inner: Pixels, outer: Pixels, inside: np.ndarray) -> Pixels:
 def relight(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
     """Another light: channel gains, contrast, saturation, and a slope of brightness across it.
 
-    `strength` 0 returns the image as it is, 1 is clearly visible.
+    `strength` 0 returns the image unchanged, 1 is clearly visible.
     """
     shift = rng.uniform(-16, 16, 3) * (rng.random() < 0.7) + rng.uniform(-16, 16)
     gain, saturation = 1 + rng.uniform(-0.15, 0.15) * strength, rng.uniform(-0.3, 0.3) * strength

@@ -29,7 +29,7 @@ def pyramid(inner: Pixels, outer: Pixels, mask: Mask, levels: int = 3) -> Pixels
     """Coarse bands mixed over a wide edge, fine bands over a narrow one.
 
     Burt and Adelson, "A multiresolution spline", 1983; here with Gaussian bands at full size, and
-    kept to the mask where that is 0.
+    unchanged where the mask is 0.
     """
     result = np.zeros(inner.shape, np.float32)
     a, b, weight = inner.astype(np.float32), outer.astype(np.float32), mask[..., None]
@@ -49,7 +49,7 @@ def gradient(inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
     Perez, Gangnet and Blake, "Poisson image editing", 2003.
     """
     solid = (mask > 0.5 * mask.max()).astype(np.uint8) * 255
-    # OpenCV wants the region away from the border, and places its bounding box by the centre.
+    # OpenCV needs the region away from the border, and places its bounding box by the centre.
     solid[:2], solid[-2:], solid[:, :2], solid[:, -2:] = 0, 0, 0, 0
     left, top, width, height = cv2.boundingRect(solid)
     if width < 8 or height < 8:

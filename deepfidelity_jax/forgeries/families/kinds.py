@@ -1,9 +1,9 @@
 """Families of forgeries: whole functions of a face, a donor and a generator.
 
 Each returns the inner picture, the mask, and how the two are joined. With `twin` it takes the same
-steps with the same draws and nothing foreign: the face itself stands in for the donor, is moved by
-less than a pixel, keeps its light, and invents no texture. What is left of a twin is what a real
-picture may have, so a forgery differs from its twin by the forgery alone.
+steps with the same draws but no foreign content: the face itself replaces the donor, is moved by
+less than a pixel, keeps its light, and gets no invented texture. All remaining changes can occur in
+a real picture, so a forgery differs from its twin only by the forgery.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class Layers(NamedTuple):
 
 
 def self_blend(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
-    """The face under another light and moved a little, laid on itself.
+    """The face under another light and moved a little, blended onto itself.
 
     Shiohara and Yamasaki, "Detecting deepfakes with self-blended images", CVPR 2022.
     """
@@ -58,9 +58,9 @@ def swap(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
 
 
 def warped_swap(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
-    """Another person's face, bent so that each of its features lies on this one's.
+    """Another person's face, warped so that its features match the positions of this one's.
 
-    A thin plate spline on the five points, as programs with a face mesh do it (FaceSwap).
+    A thin plate spline on the five points, as in programs with a face mesh (FaceSwap).
     """
     inner = _bend(face, donor, rng, twin)
     mask = masks.draw(face.points, inner.shape[:2], rng, masks.WHOLE)
@@ -78,7 +78,7 @@ def part_swap(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
 def reenactment(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     """Mouth and eyes of the same person moved: opened, closed, widened, lifted.
 
-    The features are bent and laid on the old face, as in Face2Face (Thies et al., 2016).
+    The features are warped and blended onto the old face, as in Face2Face (Thies et al., 2016).
     """
     frame, shape = axes(face.points), face.pixels.shape[:2]
     # Points above and below the eyes and the mouth, beside the five.
@@ -115,9 +115,9 @@ def resynthesis(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
 
 
 def generated(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
-    """The face as a generator's last layers write it: traces of upsampling, a slightly other light.
+    """The face with a generator's traces: artefacts of upsampling, slightly different light.
 
-    Moved a little too, for a generated face never lies quite on the old one.
+    Also moved a little, because a generated face never matches the old position exactly.
     """
     inner = textures.upsampled(face.pixels, rng, twin=twin)
     inner = colours.relight(inner, rng, 0.0 if twin else rng.uniform(0.0, 0.5))
@@ -146,7 +146,7 @@ def inpainted(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
 
 
 def morph(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
-    """Two people averaged, feature upon feature: one passport for both (Ferrara et al., 2014)."""
+    """Two people averaged with aligned features: one passport for both (Ferrara et al., 2014)."""
     share = rng.uniform(0.3, 0.65)
     other = _bend(face, donor, rng, twin)
     mask = masks.draw(face.points, other.shape[:2], rng, ("face",))
@@ -175,7 +175,7 @@ FAMILIES: dict[str, Callable[..., Layers]] = {
 
 
 def _align(face: Face, donor: Face, rng: Random, twin: bool) -> Pixels:
-    """The donor by a similarity on the points; sometimes by whole pixels alone, unresampled."""
+    """The donor aligned by a similarity of the points; sometimes only shifted by whole pixels."""
     kernel, shift = int(rng.choice(KERNELS)), rng.uniform(-SUBPIXEL, SUBPIXEL, 2)
     whole, miss = rng.random() < 0.25, rng.normal(0, 0.02, 2) * face.pixels.shape[1]
     if twin:
@@ -190,7 +190,7 @@ def _align(face: Face, donor: Face, rng: Random, twin: bool) -> Pixels:
 
 
 def _bend(face: Face, donor: Face, rng: Random, twin: bool) -> Pixels:
-    """The donor by a thin plate spline on points, chin and temples."""
+    """The donor warped by a thin plate spline on the points, chin and temples."""
     kernel = int(rng.choice(KERNELS))
     jitter = rng.uniform(-1, 1, (10, 2)) * SUBPIXEL
     source = face if twin else donor
@@ -204,7 +204,7 @@ def _bend(face: Face, donor: Face, rng: Random, twin: bool) -> Pixels:
 
 
 def _face_or_picture(face: Face, rng: Random) -> Mask:
-    """The face, or the whole picture: a generator need not leave a seam."""
+    """A mask of the face or of the whole picture, as a generator need not leave a seam."""
     shape = face.pixels.shape[:2]
     mask = masks.draw(face.points, shape, rng, masks.WHOLE)
     return np.ones_like(mask) if rng.random() < 0.35 else mask

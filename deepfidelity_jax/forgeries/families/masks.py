@@ -5,7 +5,7 @@ import numpy as np
 
 from deepfidelity_jax.forgeries.families.warps import Axes, Mask, Points, axes
 
-# Centre x, y and half width, half height, in eye distances and eye-mouth distances; their ranges.
+# Ranges of centre x, y and half width, half height, in eye distances and eye-mouth distances.
 SHAPES = {
     "face": ((0.0, 0.50), (0.85, 1.10), (1.00, 1.35)),
     "inner": ((0.0, 0.48), (0.70, 0.95), (0.72, 0.95)),
@@ -25,8 +25,8 @@ def draw(
 ) -> Mask:
     """A mask in [0, 1] over the face or a part of it, one of `names` in SHAPES.
 
-    `points` are complete, `shape` is height and width. The edge is anything from hard to
-    blurred over a twenty-fifth of the width; some masks let the picture below shine through.
+    `points` are complete, `shape` is height and width. The edge ranges from hard to blurred over a
+    twenty-fifth of the width; some masks are partly transparent.
     """
     frame = axes(points)
     outline = _hull(points, frame, rng) if rng.random() < 0.2 and "face" in names else None
@@ -37,7 +37,7 @@ def draw(
     mask = np.clip(mask, 0, 1)
     softness = shape[1] * rng.choice([0.002, rng.uniform(0.004, 0.015), rng.uniform(0.015, 0.04)])
     mask = soften(mask, softness)
-    if rng.random() < 0.3:  # the soft edge pulled inwards, as matting and erosion do
+    if rng.random() < 0.3:  # the soft edge moved inwards, as by matting and erosion
         mask = soften(np.clip(mask * 2 - 1, 0, 1), softness)
     opacity = rng.choice([rng.uniform(0.6, 1.0), 1.0], p=[0.2, 0.8])
     return mask * np.float32(opacity)

@@ -1,7 +1,7 @@
 """Other shots of the same person, made before anything is forged.
 
-A few hundred photographs cover little pose, light and colour, and a detector trained on them calls
-what they lack a forgery. So the whole picture varies first; a real face and its forgery are made
+A few hundred photographs cover few poses, lights and colours, and a detector trained on them takes
+others for forgeries. So the whole picture is varied first, and a real face and its forgery are made
 from the same shot.
 """
 
@@ -13,9 +13,9 @@ from deepfidelity_jax.forgeries.families.warps import KERNELS, Face, Pixels
 
 
 def retake(face: Face, rng: np.random.Generator) -> Face:
-    """The face in another place, light and colour: each in half of the draws.
+    """The face with another position, light and colour, each in half of the draws.
 
-    Points that are unknown stand where they usually are, and move with the face.
+    Unknown points get their usual positions, and move with the face.
     """
     face = Face(face.pixels, complete_landmarks(face.points, face.pixels.shape[:2]))
     seeds, often = rng.integers(2**63, size=3), rng.random(3) < 0.5
@@ -38,7 +38,7 @@ def _place(face: Face, rng: np.random.Generator) -> Face:
     tilt, shift = rng.uniform(-0.12, 0.12, 2) / width, rng.uniform(-0.04, 0.04, 2) * width
     kernel = int(rng.choice(KERNELS))
     pixels, shrunk = face.pixels, np.ones(2)
-    if scale < 0.95:  # averaged over areas first, as the warp alone would alias
+    if scale < 0.95:  # area averaging first, because the warp alone would alias
         size = round(scale * width), round(scale * height)
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         shrunk = np.array(size) / (width, height)

@@ -1,4 +1,4 @@
-"""Texture that no camera took: what generators, autoencoders and inpainting leave.
+"""Artificial texture, as generators, autoencoders and inpainting leave it.
 
 Every function has a twin: the same loss of detail with nothing invented.
 """
@@ -10,11 +10,11 @@ from deepfidelity_jax.forgeries.families.warps import SUBPIXEL, Axes, Mask, Pixe
 
 
 def upsampled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
-    """Shrunk and grown by a transposed convolution, or by repeated pixels, as in a generator.
+    """Shrunk, and enlarged by a transposed convolution or repeated pixels, as in a generator.
 
     Three taps at stride two overlap unevenly, which leaves a checkerboard (Odena et al., 2016;
-    Frank et al., 2020, for the spectrum). A share of the true detail is put back on top. The twin
-    is grown by plain interpolation.
+    Frank et al., 2020, for the spectrum). A share of the true detail is added back. The twin is
+    enlarged by plain interpolation.
     """
     height, width = image.shape[:2]
     stride = int(rng.choice([2, 2, 3, 4]))
@@ -40,7 +40,7 @@ def upsampled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
 
 
 def _transposed(small: np.ndarray, stride: int, taps: np.ndarray) -> np.ndarray:
-    """A transposed convolution of `small` [h w 3]: bilinear taps of too short a reach, uneven."""
+    """A transposed convolution of `small` [h w 3] with bilinear taps too short to be even."""
     spread = np.zeros((small.shape[0] * stride, small.shape[1] * stride, 3), np.float32)
     spread[::stride, ::stride] = small
     row = np.bartlett(2 * stride + 1)[1:-1]
@@ -51,7 +51,7 @@ def _transposed(small: np.ndarray, stride: int, taps: np.ndarray) -> np.ndarray:
         own = kernel.copy()
         top = (len(kernel) - side) // 2
         own[top : top + side, top : top + side] *= 1 + taps[channel]
-        # As bright as before on the whole; what differs is the pixel's place in the stride.
+        # The mean brightness is kept; it differs with the pixel's position in the stride.
         own *= stride**2 / own.sum()
         grown.append(cv2.filter2D(spread[..., channel], -1, own[::-1, ::-1]))
     return np.stack(grown, axis=-1)
@@ -60,8 +60,8 @@ def _transposed(small: np.ndarray, stride: int, taps: np.ndarray) -> np.ndarray:
 def scrambled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
     """Fine detail replaced by noise of the same spectrum and the same local strength.
 
-    A frequency bottleneck: what is coarser than a few pixels stays, the phases of the rest are
-    drawn. The twin's detail is its own, in the same measure.
+    A frequency bottleneck: detail coarser than a few pixels stays, and the phases of the rest are
+    drawn. The twin keeps its own detail, to the same extent.
     """
     sigma, share = rng.uniform(1.0, 2.5), rng.uniform(0.5, 1.1)
     phases = rng.standard_normal(image.shape[:2], dtype=np.float32)
@@ -84,10 +84,10 @@ def _local_deviation(values: np.ndarray, sigma: float) -> np.ndarray:
 def stitched(
     image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bool, side: int = 8
 ) -> Pixels:
-    """Every patch replaced by the donor's most similar one nearby, overlapping ones averaged.
+    """Every patch replaced by the donor's most similar patch nearby, with overlaps averaged.
 
-    What an autoencoder with a codebook does: the coarse picture is kept and the detail is another
-    face's. `donor` is aligned. The twin is averaged with itself moved by less than a pixel.
+    Like an autoencoder with a codebook, this keeps the coarse picture and takes the detail from
+    another face. `donor` is aligned. The twin is averaged with itself moved by less than a pixel.
     """
     shifts = np.round(rng.normal(0, 4, (12, 2))).astype(int)
     corner = rng.uniform(-SUBPIXEL, SUBPIXEL, 2)
@@ -112,9 +112,9 @@ def stitched(
 
 
 def filled(image: Pixels, hole: Mask, frame: Axes, rng: np.random.Generator, *, twin: bool):
-    """The hole filled from around it, from the other half of the face, or from skin nearby.
+    """The hole filled from its border, from the other half of the face, or from skin nearby.
 
-    Telea, "An image inpainting technique", 2004. Grain is added to some. The twin is softened.
+    Telea, "An image inpainting technique", 2004. Some get grain as well. The twin is softened.
     """
     how, radius = (
         rng.choice(["around", "mirrored", "nearby"], p=[0.45, 0.3, 0.25]),

@@ -1,8 +1,8 @@
-"""What any picture may have gone through, real or forged: both classes get the same treatment.
+"""Ordinary processing of real and forged pictures, the same for both classes.
 
-A detector must not take these for a forgery, so none of them may tell the classes apart. Each is a
-function of an RGB picture and a generator. The draws never depend on the pixels, so one seed treats
-a picture and its forgery alike.
+A detector must not take this for a forgery, so it must not distinguish the classes. Each treatment
+is a function of an RGB picture and a generator. The draws never depend on the pixels, so one seed
+treats a picture and its forgery alike.
 """
 
 import cv2
@@ -14,7 +14,7 @@ from deepfidelity_jax.images.pictures import recompress
 
 
 def resample(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Shrunk and grown, moved by less than a pixel, or turned a little, by any kernel."""
+    """Shrunk and enlarged, moved by less than a pixel, or turned a little, by any kernel."""
     height, width = image.shape[:2]
     down, up = int(rng.choice([*KERNELS, cv2.INTER_AREA])), int(rng.choice(KERNELS))
     how, scale = rng.choice(["resize", "move", "turn"], p=[0.5, 0.25, 0.25]), rng.uniform(0.45, 1.5)
@@ -76,7 +76,7 @@ def expose(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def lose_detail(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Softer by a little: one of blur, resampling, smoothing."""
+    """Slightly softer, by one of blur, resampling, smoothing."""
     sigma, share, how = rng.uniform(0.4, 1.6), rng.uniform(0.4, 0.8), rng.integers(3)
     if how == 0:
         return cv2.GaussianBlur(image, (0, 0), sigma)
@@ -87,7 +87,7 @@ def lose_detail(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def change_detail(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Left as it is, softer or sharper: how an inner face may differ without being forged."""
+    """Unchanged, softer or sharper: how an inner face may differ without being forged."""
     draw = rng.random()
     if draw < 0.4:
         return image
@@ -97,25 +97,25 @@ def change_detail(image: Pixels, rng: np.random.Generator) -> Pixels:
 def touch_inside(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
     """The inner face softer, sharper, smoother or moved by half a pixel.
 
-    Depth of field and retouching: nothing comes from elsewhere, and the mask's edge is soft.
+    Like depth of field and retouching: no content is foreign, and the mask's edge is soft.
     """
     how = rng.choice([lose_detail, lose_detail, smooth_skin, sharpen, resample])
     return joins.opacity(how(image, rng), image, mask)
 
 
 def wear(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Quality lost in one way, as a whole: grain, compression, blur, resampling, less light."""
+    """One loss of quality in the whole picture: grain, compression, blur, resampling, darkness."""
     steps = (grain, compress, blur, lose_detail, resample, expose)
     step = steps[rng.choice(len(steps), p=[0.35, 0.2, 0.15, 0.15, 0.1, 0.05])]
     return step(image, np.random.default_rng(rng.integers(2**63)))
 
 
 def live(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """A picture's life after it was taken, or forged: nothing, a little, or a lot of the above."""
+    """What happens to a picture after it was taken or forged: none, few or many treatments."""
     often = rng.choice([0.0, 0.15, 0.35], p=[0.35, 0.4, 0.25])
     steps = (resample, smooth_skin, blur, expose, grain, sharpen, resample, compress)
     for step, weight in zip(steps, (1, 0.4, 0.8, 1, 0.8, 0.5, 1, 2), strict=True):
-        seed = rng.integers(2**63)  # so that no step's draws depend on the one before
+        seed = rng.integers(2**63)  # so that no step's draws depend on the previous step
         if rng.random() < often * weight:
             image = step(image, np.random.default_rng(seed))
     return image

@@ -1,4 +1,4 @@
-"""Where a face's points lie, and warps that move them."""
+"""The geometry of a face's points, and warps that move them."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ Points = Float32[np.ndarray, "n 2"]
 Source = UInt8[np.ndarray, "a b 3"]  # of any size
 
 KERNELS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
-SUBPIXEL = 0.7  # pixels a twin's face is moved at most
+SUBPIXEL = 0.7  # most pixels that a twin's face is moved
 
 
 class Face(NamedTuple):
@@ -23,7 +23,7 @@ class Face(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """A face's own frame: middle of the eyes, unit vectors, eye-mouth and eye-eye distance."""
+    """A face's coordinates: middle of the eyes, unit vectors, eye-mouth and eye-eye distance."""
 
     eyes: Float[np.ndarray, "2"]
     down: Float[np.ndarray, "2"]
@@ -38,7 +38,7 @@ class Axes(NamedTuple):
 
 
 def axes(points: Points) -> Axes:
-    """The frame of a face with complete points [5, 2]."""
+    """The coordinates of a face with complete points [5, 2]."""
     eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
     length = float(np.linalg.norm(mouth - eyes)) + 1e-3
     down = (mouth - eyes) / length
@@ -57,7 +57,7 @@ def warp_affine(
 def warp_points(
     image: Source, source: Points, target: Points, shape: tuple[int, int], kernel: int
 ) -> Pixels:
-    """`image` bent by a thin plate spline so that `source` points come to lie on `target`.
+    """`image` warped by a thin plate spline that moves `source` points to `target`.
 
     The spline is evaluated on every fourth pixel and interpolated between. Bookstein, "Principal
     warps", 1989.
@@ -93,9 +93,9 @@ def _thin_plate(
 
 
 def displace(image: Pixels, rng: np.random.Generator, *, twin: bool, reach: float = 0.025):
-    """A face turned, scaled, shifted and bent by a few pixels; a twin's by less than one.
+    """A face turned, scaled, shifted and warped by a few pixels; for a twin, by less than one.
 
-    `reach` is the shift at most, as a share of the width.
+    `reach` is the largest shift, as a share of the width.
     """
     height, width = image.shape[:2]
     kernel = int(rng.choice(KERNELS))
@@ -120,7 +120,7 @@ def displace(image: Pixels, rng: np.random.Generator, *, twin: bool, reach: floa
 
 
 def anchors(shape: tuple[int, int]) -> Points:
-    """Eight points on the border, to hold a warp still there."""
+    """Eight points on the border, which keep a warp from moving it."""
     h, w = shape[0] - 1, shape[1] - 1
     return np.array(
         [[0, 0], [w / 2, 0], [w, 0], [0, h / 2], [w, h / 2], [0, h], [w / 2, h], [w, h]],

@@ -1,6 +1,6 @@
 """Which form of an operator runs on an NVIDIA GPU: XLA's, cuDNN's or a kernel of `pallas`.
 
-XLA's form stays until another was measured to be faster: `benchmarks/accelerator.py`.
+XLA's form is used unless another was measured to be faster: `benchmarks/accelerator.py`.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from functools import partial
 import jax
 from jax import lax
 
-# The kernels of `pallas`, and those in use. None is yet: a kernel belongs here once it was measured
-# to make the whole network faster.
+# The kernels of `pallas`, and those in use. None is in use yet: a kernel is added once it has been
+# measured to make the whole network faster.
 KERNELS = ("depthwise_grad", "gelu_product", "gelu_gradient", "moments", "batch_norm_sums")
 IN_USE: set[str] = set()
 
@@ -60,7 +60,7 @@ def cudnn_can(
 
 
 def switch(kernel: str, plain: Callable, **settings) -> Callable:
-    """`plain`, or on an NVIDIA GPU the kernel with these settings if it is in use."""
+    """`plain`, or on an NVIDIA GPU the kernel called `kernel` with these settings if in use."""
     assert kernel in KERNELS, kernel
     if kernel not in IN_USE or not kernels_run():
         return plain
@@ -74,7 +74,7 @@ def switch(kernel: str, plain: Callable, **settings) -> Callable:
 def kernels_run() -> bool:
     """Whether kernels can run: on exactly one GPU, Ampere or newer.
 
-    XLA cannot split a kernel over several GPUs, and would gather the batch for it.
+    XLA cannot split a kernel over several GPUs: it would gather the batch.
     """
     gpus = find_capabilities()
     return len(gpus) == 1 and gpus[0] >= (8, 0)
@@ -83,7 +83,7 @@ def kernels_run() -> bool:
 def find_capabilities() -> list[tuple[int, int]]:
     """Compute capability of each NVIDIA GPU of the run.
 
-    Empty where programs are compiled for a GPU that is not here.
+    Empty if programs are compiled for a GPU that is not in this machine.
     """
     try:
         devices = jax.devices("cuda")

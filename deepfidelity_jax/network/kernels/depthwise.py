@@ -1,7 +1,7 @@
 """Depthwise correlation: its forms and its gradient.
 
-On a CPU XLA's grouped convolution is slow, so there it is a sum of shifted products; elsewhere the
-grouped convolution stays.
+XLA's grouped convolution is slow on a CPU, so a CPU uses a sum of shifted products; other platforms
+use the grouped convolution.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from deepfidelity_jax.network.kernels import choice
 from deepfidelity_jax.network.kernels.parts import map_parts
 
-# `tap_products` works on at most so many bands of rows.
+# Most bands of rows that `tap_products` works on.
 BANDS = 14
 
 
@@ -24,7 +24,7 @@ def correlate(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"]) -> Floa
     return lax.platform_dependent(x, kernel, cpu=shifted_sum, default=plain_correlation)
 
 
-# The rule lies outside the platform switch: differentiating the switch itself would keep the
+# The gradient rule is outside the platform switch: differentiating the switch itself would keep the
 # residuals of every platform's form.
 def _correlate_forward(x, kernel):
     return correlate(x, kernel), (x, kernel)
@@ -71,7 +71,7 @@ def shifted_sum(
     k, (h, w) = len(kernel), x.shape[1:3]
     padded = _pad(x, k)
     # The product with the identity is computed once. Without it XLA fuses the slice that takes the
-    # kernel out of a stack of blocks into the sum, and slices anew for every number.
+    # kernel from a stack of blocks into the sum, and slices again for every number.
     kernel = (jnp.eye(k * k, dtype=kernel.dtype) @ kernel.reshape(k * k, -1)).reshape(kernel.shape)
     return sum(padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(k) for j in range(k))
 
@@ -101,7 +101,7 @@ def _tap_products_at_once(x, g, k):
         flat = product.reshape(-1, c)
         return jnp.matmul(ones, flat, preferred_element_type=jnp.float32)[0]
 
-    # In a loop, for XLA would fuse all taps into one slow pass.
+    # In a loop, because XLA would fuse all taps into one slow pass.
     i, j = jnp.indices((k, k)).reshape(2, -1)
     return lax.map(lambda tap: sum_products(*tap), (i, j)).reshape(k, k, c)
 

@@ -23,8 +23,8 @@ def dot_product_attention(
     return _in_chosen_form(FORMS, (q, k, v), gradient=False)
 
 
-# The rule lies outside the platform switch: differentiating the switch itself would keep the
-# residuals of every platform's form. It runs wherever a gradient is wanted, also under
+# The gradient rule is outside the platform switch: differentiating the switch itself would keep the
+# residuals of every platform's form. The rule runs wherever a gradient is needed, also under
 # `jax.checkpoint` and in a scan; the function above is then never compiled.
 def _attention_forward(q, k, v):
     out = checkpoint_name(_in_chosen_form(FORMS, (q, k, v), gradient=True), ATTENDED)
@@ -62,7 +62,7 @@ def plain_attention(
 def divided_last(
     q: Float[Array, "n t heads d"], k: Float[Array, "n t heads d"], v: Float[Array, "n t heads d"]
 ) -> Float[Array, "n t heads d"]:
-    """Attention whose softmax divides the result, not every weight."""
+    """Attention that divides the result by the softmax's denominator, not every weight."""
     weights = _weigh(q * q.shape[-1] ** -0.5, k)
     out = _product(weights.astype(v.dtype), v.swapaxes(1, 2)) / weights.sum(axis=-1, keepdims=True)
     return out.astype(v.dtype).swapaxes(1, 2)
@@ -107,8 +107,8 @@ def _library_grad(q, k, v, out, g, *, implementation):
     return jax.vjp(form, q, k, v)[1](g)
 
 
-# By the names of `choice.choose_attention`: functions of q, k and v, and of q, k, v, the result and
-# its gradient.
+# By the names in `choice.choose_attention`: the function of q, k and v, and its gradient rule, a
+# function of q, k, v, the result and the result's gradient.
 FORMS = {"divided_last": divided_last} | {
     name: partial(jax.nn.dot_product_attention, implementation=name) for name in ("xla", "cudnn")
 }

@@ -1,4 +1,4 @@
-"""BatchNorm over all positions of a batch, its gradient in few passes."""
+"""BatchNorm over all positions of a batch, with its gradient in few passes."""
 
 import math
 from functools import partial
@@ -25,7 +25,7 @@ def batch_norm(
 ) -> tuple[Float[Array, "*b c"], Float[Array, "c"], Float[Array, "c"]]:
     """`plain_batch_norm`: y in float32, mean and biased variance of each channel.
 
-    Mean and variance serve the running statistics: no gradient comes back through them.
+    Mean and variance are for the running statistics; no gradient flows through them.
     """
     return _batch_norm_forward(x, scale, bias, epsilon)[0]
 

@@ -1,6 +1,6 @@
-"""Pallas kernels for NVIDIA GPUs, each one pass where XLA takes several.
+"""Pallas kernels for NVIDIA GPUs, each with one pass where XLA takes several.
 
-`choice.IN_USE` says which are in use; XLA's form stands beside each call. They are written for
+`choice.IN_USE` lists those in use; XLA's form is beside each call. They are written for
 Triton: block sizes are powers of two, edges are masked, accumulators are float32. XLA adds up the
 partial sums of blocks, so that a result never depends on the order in which blocks finish.
 """
@@ -27,7 +27,7 @@ def depthwise_grad(
 
     A program goes down the rows of an image for some columns and channels. It loads each row of x k
     times, shifted sideways: once from memory, then from the cache. It holds the k rows of g that
-    meet that row.
+    this row is multiplied with.
     """
     n, h, w, c = x.shape
     columns, channels = pl.cdiv(w, COLUMNS), pl.cdiv(c, CHANNELS)
@@ -60,7 +60,7 @@ def _depthwise_grad_kernel(x_ref, g_ref, sums_ref, *, k):
 
     def add_row(row, carry):
         rows, sums = carry
-        # Row `row` of x meets row `row + middle - i` of g at the kernel's row i.
+        # Row `row` of x is multiplied with row `row + middle - i` of g for the kernel's row i.
         rows = (load(g_ref, row + middle, 0), *rows[:-1])
         moved = [load(x_ref, row, j - middle) for j in range(k)]
         sums = tuple(sums[i * k + j] + moved[j] * rows[i] for i in range(k) for j in range(k))
@@ -130,7 +130,7 @@ def gelu_gradient(
     *,
     interpret: bool = False,
 ) -> tuple[Float[Array, "n d"], Float[Array, "d"]]:
-    """Gradients of GELU(x + bias), exact: that of x, and that of the bias in float32."""
+    """Exact gradients of GELU(x + bias) for x, and for the bias in float32."""
 
     def differentiate(x, g, bias):
         x = x + bias

@@ -1,4 +1,4 @@
-"""A batch worked on a few images at a time, so that a CPU's cache holds them."""
+"""Processes a batch a few images at a time, so that they fit in a CPU's cache."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def map_parts(function, arrays, size: int):
         return jax.tree.map(lambda result: result[None], function(*arrays))
 
     def run(part):
-        # Part i holds images i, i + parts, ...: a batch split over devices stays where it is.
+        # Part i holds images i, i + parts, ..., so that no image moves between devices.
         parts = (a.reshape(count, n // count, *a.shape[1:]) for a in arrays)
         return function(*(lax.dynamic_index_in_dim(a, part, 1, keepdims=False) for a in parts))
 

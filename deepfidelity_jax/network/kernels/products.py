@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from deepfidelity_jax.network.kernels import choice
 
-# On a CPU x^T g is summed over so many parts of the rows at most, each longer than this.
+# On a CPU x^T g is a sum over parts of the rows: the most parts, and the least length of each.
 PARTS = 4
 ROWS_OF_A_PART = 6000
 
@@ -68,17 +68,17 @@ def plain_gelu_product(
 
 def gelu(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     """x * Phi(x), exact."""
-    # jax.nn.gelu uses erfc, slower on a CPU, for digits far below zero that nobody needs here.
+    # jax.nn.gelu uses erfc, which is slower on a CPU, for precision far below zero not needed here.
     return x * (0.5 + 0.5 * lax.erf(x * np.float32(0.5**0.5).astype(x.dtype)))
 
 
 def gelu_gradient(
     x: Float[Array, "n d"], bias: Float[Array, "d"], g: Float[Array, "n d"]
 ) -> tuple[Float[Array, "n d"], Float[Array, "d"]]:
-    """Gradients of GELU(x + bias): that of x, and that of the bias in float32."""
+    """Gradients of GELU(x + bias) for x, and for the bias in float32."""
     x = x + bias
     # Phi as 1 - Phi(-x), so that XLA does not recognise the erf of the forward pass: it would write
-    # that to memory and read it twice, where computing it again is faster.
+    # it to memory and read it twice, while recomputing it is faster.
     phi = 0.5 - 0.5 * lax.erf(x * np.float32(-(0.5**0.5)).astype(x.dtype))
     density = np.float32((2 * np.pi) ** -0.5).astype(x.dtype) * jnp.exp(-0.5 * jnp.square(x))
     dx = g * (phi + x * density)
@@ -91,7 +91,7 @@ def product_at_once(x: Float[Array, "n c"], g: Float[Array, "n d"]) -> Float[Arr
 
 
 def product_in_parts(x: Float[Array, "n c"], g: Float[Array, "n d"]) -> Float[Array, "c d"]:
-    """x^T g as a sum over parts of the rows, some for every core, the wider factor last."""
+    """x^T g as a sum over parts of the rows, which the cores share; the wider factor is last."""
     n = len(x)
     parts = max(
         p for p in range(1, PARTS + 1) if n % p == 0 and (p == 1 or n // p > ROWS_OF_A_PART)

@@ -1,7 +1,7 @@
 """How hard each training record is for the network as it is now.
 
 Measured at every evaluation of a run that needs it, and kept in `difficulty/<step>.npz` of the
-workdir: what is drawn afterwards follows from the file.
+workdir. The file determines what is drawn afterwards.
 """
 
 import functools
@@ -33,9 +33,9 @@ def measure(
     seed: int,
     batch_size: int,
 ) -> Difficulty:
-    """Loss and fidelity error of each record, a mean over its real face and its forgery if forged.
+    """Loss and fidelity error of each record; if forged, means over the real face and its forgery.
 
-    Each record is one fixed draw of the augmentation and of the forgery, the same every time.
+    The draws of augmentation and forgery are fixed for each record.
 
     Args:
       score: from `make_score`.
@@ -70,7 +70,7 @@ def measure(
 
 
 def make_score(model: SSAAFormer) -> Callable:
-    """A jitted function from variables, images, labels and targets to loss and error of each."""
+    """A jitted function of variables, images, labels and targets: each image's loss and error."""
 
     @functools.partial(jax.jit)
     def score(variables, images, label, target):
@@ -91,7 +91,7 @@ def save(difficulty: Difficulty, workdir: Path, step: int) -> None:
 
 
 def read_latest(workdir: Path, step: int, config: ConfigDict) -> Difficulty | None:
-    """The difficulties that hold at a step: those of the last evaluation; None before the first."""
+    """The difficulties measured at the last evaluation up to a step; None before the first."""
     last = step // config.train.eval_every * config.train.eval_every
     if last == 0:
         return None

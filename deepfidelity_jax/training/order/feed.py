@@ -1,4 +1,4 @@
-"""The training batches of a run, in the order that its configuration asks for."""
+"""The training batches of a run, in the order set by its configuration."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from deepfidelity_jax.training.order import difficulty, sampling
 
 
 class Feed:
-    """Opens the stream of batches at any step, and opens it anew when what is drawn changes."""
+    """Opens the stream of batches at any step; measures difficulty when drawing depends on it."""
 
     def __init__(self, config: ConfigDict, folder: Path, workdir: Path, model: SSAAFormer):
         self.config, self.workdir = config, workdir
@@ -33,7 +33,7 @@ class Feed:
         self.score = difficulty.make_score(model)
         if sampling.needs_difficulty(config) and hosts.count() > 1:
             raise InputError(
-                "config.train.mining and a curriculum by loss are for a run of one process"
+                "config.train.mining and a curriculum by loss only work in a run of one process"
             )
 
     def open(self, start: int) -> Iterator:
@@ -58,7 +58,7 @@ class Feed:
         )
 
     def renew(self, step: int, variables) -> bool:
-        """Measure how hard the records are, if that decides what is drawn; whether it does."""
+        """Measure how hard the records are if drawing depends on it; whether it was measured."""
         if self.uniform or not sampling.needs_difficulty(self.config):
             return False
         if step % self.config.train.eval_every:  # the last step

@@ -19,13 +19,13 @@ from jaxtyping import Float, Int, Shaped
 from ml_collections import ConfigDict
 
 START = 0.3
-# A record is drawn at least so often, and at most so often, as one of average error.
+# How often a record is drawn, at least and at most, relative to one of average error.
 LEAST, MOST = 0.1, 10.0
 
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """What drawing needs to know of each record: label, method, quality (NaN if unknown)."""
+    """What drawing needs to know about each record: label, method, quality (NaN if unknown)."""
 
     label: Int[np.ndarray, "n"]
     method: Shaped[np.ndarray, "n"]
@@ -41,10 +41,10 @@ class Difficulty:
 
 
 def is_uniform(config: ConfigDict, *, forged: bool) -> bool:
-    """Whether every record is to be seen once an epoch, so that nothing here is used.
+    """Whether every record is seen once an epoch, so that this module is not needed.
 
-    `forged`: the records are real faces, each to be seen beside a new forgery. Balance is then a
-    matter of the families drawn, see `batches.TrainingInput`.
+    `forged`: the records are real faces, each seen beside a new forgery. Balance then depends on
+    the families drawn, see `batches.TrainingInput`.
     """
     own = config.train
     balanced = forged or own.balance == "none"
@@ -69,7 +69,7 @@ class Drawn(Sequence[dict[str, Any]]):
 
     Attributes:
       records: what is drawn from.
-      order: their rows, the easiest first.
+      order: the rows of the records, the easiest first.
       cumulative: sum of the weights in that order.
       rows_per_step: records of one step, over all processes.
       curriculum_steps: steps until all records take part; 0: from the first step.
@@ -92,7 +92,7 @@ class Drawn(Sequence[dict[str, Any]]):
         return self.records[self.row(int(index))]
 
     def row(self, index: int) -> int:
-        """The row of the record at this place of the stream."""
+        """The row of the record at this index of the stream."""
         count = self.count(index // self.rows_per_step)
         at = np.random.default_rng([self.seed, index]).random() * self.cumulative[count - 1]
         place = np.searchsorted(self.cumulative[:count], at, side="right")
@@ -114,7 +114,7 @@ def draw(
     rows_per_step: int,
     difficulty: Difficulty | None = None,
 ) -> Drawn:
-    """The stream for a configuration; without a difficulty, curriculum and mining by it wait."""
+    """The stream for a configuration; what needs a difficulty is off until one is measured."""
     own = config.train
     weights = balance(about, own.balance)
     if own.mining > 0 and difficulty is not None:
@@ -138,7 +138,7 @@ def draw(
 def rank_by_quality(about: About) -> Int[np.ndarray, "n"]:
     """Rows from the best picture of each class to the worst; unknown quality comes last.
 
-    Classes are ranked apart, so that each share of the order holds both in proportion.
+    Classes are ranked separately, so that each share of the order holds both in proportion.
     """
     place = np.zeros(len(about.label))
     for label in np.unique(about.label):
