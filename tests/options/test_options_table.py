@@ -180,7 +180,7 @@ def test_a_workdir_is_bound_by_what_changes_results(tmp_path):
     assert free == {
         "data.dir", "data.manifest", "data.real_label", "data.real_folder", "data.fake_folder",
         "data.group", "data.records_dir", "data.manual_dir", "data.beam", "data.workers",
-        "leaks.allow",
+        "leaks.allow", "quality.csv",
         "train.shard_state", "train.remat", "train.log_every", "train.checkpoint_every",
         "train.keep", "eval.batch_size", "eval.bootstrap", "eval.official_scoring", "eval.cluster",
         "eval.aggregate", "eval.top_share", "eval.wanted_fpr", "eval.cost_missed",
