@@ -233,7 +233,7 @@ def test_a_head_gives_its_own_answer_in_one_program():
         assert name_of(arrays) == name
         np.testing.assert_array_equal(traced(arrays, jnp.zeros((7, 3)), answers), answers[:, place])
     assert len(count) == 1
-    with pytest.raises(ValueError, match="no function of the feature"):
+    with pytest.raises(ValueError, match="not a function of the feature"):
         regress(arrays, jnp.zeros((7, 3)))
     for wrong in (np.int32(-1), np.int32(len(HEADS)), np.float32(1), np.zeros(1, np.int32)):
         assert not consistent(Head(wrong))

@@ -90,5 +90,5 @@ def test_grounds_say_what_validation_had_and_when_it_is_not_known():
     said = list_grounds(detector(known), person)
     assert "2 real videos or photographs, 50% have this fidelity or less" in said[-1]
     assert "4 fake ones, 50% have this fidelity or more" in said[-1]
-    assert any("At most 1%" in sentence for sentence in said)
+    assert any("at most 1%" in sentence for sentence in said)
     assert not any("at most 1%" in s for s in list_grounds(detector(fake_below=None), person))
