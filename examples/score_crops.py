@@ -21,7 +21,8 @@ size = session.get_inputs()[0].shape[1]
 threshold, fake_below = float(about["threshold"]), json.loads(about["fake_below"])
 
 for path in paths:
-    crop = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    crop = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
+    crop = Image.alpha_composite(Image.new("RGBA", crop.size, "white"), crop).convert("RGB")
     if crop.size != (size, size):
         crop = crop.resize((size, size), Image.Resampling.BICUBIC)
     outputs = session.run(["fidelity", "p_fake"], {"crops": np.asarray(crop)[None]})

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deepfidelity_jax.detector.predict import Evidence, Examination
-from deepfidelity_jax.images import h264, videos
+from deepfidelity_jax.images import formats, h264, videos
 from deepfidelity_jax.page.people import draw_box, widest_step
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -129,7 +129,11 @@ def _write_h264(path: Path, rate: float, sound: Any) -> Iterator[Callable[[Pictu
 
 @contextlib.contextmanager
 def _write_mpeg4(path: Path, rate: float) -> Iterator[Callable[[Picture, float], None]]:
-    """At a constant rate: frames are repeated or left out to keep the time."""
+    """At a constant rate: frames are repeated or left out to keep the time.
+
+    OpenCV writes a rate that is no whole number in thousandths, and MPEG-4 takes 65535 at most.
+    """
+    rate = round(rate, 3) if rate <= 65 else round(rate)
     writer: cv2.VideoWriter | None = None
     written = 0
 
@@ -138,6 +142,8 @@ def _write_mpeg4(path: Path, rate: float) -> Iterator[Callable[[Picture, float],
         if writer is None:
             size = image.shape[1], image.shape[0]
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+            if not writer.isOpened():
+                raise formats.MediaError(f"OpenCV writes no MPEG-4 at {rate:g} frames per second")
         while written <= round(time * rate):
             writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             written += 1

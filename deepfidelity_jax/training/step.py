@@ -89,8 +89,8 @@ def train_step(
             token_weight=own.token_weight,
             fidelity_weight=own.fidelity_weight,
             ordinal_weight=own.get("ordinal_weight", 0),
-            mask_weight=own.get("mask_weight", 0),
-            # Mixed images belong to no single class.
+            # Mixed images belong to no single class, and their masks are not mixed.
+            mask_weight=own.get("mask_weight", 0) if box is None else 0.0,
             ranking_weight=own.ranking_weight if box is None else 0.0,
             box=box if own.token_mixing == "labelled" else None,
         )

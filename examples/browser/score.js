@@ -15,6 +15,8 @@ async function score(file) {
   const picture = await createImageBitmap(file);
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white"; // under what is transparent
+  context.fillRect(0, 0, size, size);
   context.drawImage(picture, 0, 0, size, size);
   const { data } = context.getImageData(0, 0, size, size);
   const crop = data.filter((_, i) => i % 4 < 3); // without alpha

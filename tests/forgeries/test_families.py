@@ -11,6 +11,7 @@ from deepfidelity_jax.forgeries.families import (
     Face,
     colours,
     joins,
+    kinds,
     masks,
     textures,
     warps,
@@ -101,6 +102,52 @@ def test_a_twin_has_nothing_foreign(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_twin_takes_the_same_part_of_the_face_in_the_same_way(family):
+    face, donor = draw_face(), draw_face(1)
+    for seed in range(40):
+        forged = families._layers(family, face, donor, rng(seed), twin=False)
+        twin = families._layers(family, face, face, rng(seed), twin=True)
+        assert forged.join == twin.join
+        np.testing.assert_array_equal(forged.mask, twin.mask)
+
+
+def draw_ramp():
+    """A picture whose red and green tell where each pixel came from, and the levels of a pixel."""
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    image = np.stack([columns, rows, np.full_like(rows, 60)], axis=-1) * 1.8
+    return Face(np.rint(image).astype(np.uint8), POINTS), 1.8
+
+
+def test_every_reenactment_moves_what_its_mask_shows():
+    face, level = draw_ramp()
+    for seed in range(150):
+        layers = families._layers("reenactment", face, face, rng(seed), twin=False)
+        moved = change(layers.inner, face.pixels)[layers.mask > 0.5 * layers.mask.max()] / level
+        assert np.percentile(moved, 95) > 1.2, seed
+
+
+def test_resampling_moves_nothing_by_more_than_two_pixels():
+    """So that a face stays under the mask of what was forged."""
+    face, level = draw_ramp()
+    for seed in range(200):
+        moved = change(treat.resample(face.pixels, rng(seed)), face.pixels) / level
+        assert moved[16:-16, 16:-16].max() < 2.0, seed
+
+
+def test_a_donor_comes_to_lie_on_the_face_wherever_it_was():
+    """A dot amid its features, within four standard deviations of the intended miss."""
+    middle = POINTS.mean(0)
+    turn = cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), 40, 1.0)
+    points = (POINTS @ turn[:, :2].T + turn[:, 2] + [25, -20]).astype(np.float32)
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    cv2.circle(image, np.rint(points.mean(0)).astype(int).tolist(), 5, (255, 255, 255), -1)
+    for seed in range(60):
+        inner = kinds._align(draw_face(), Face(image, points), rng(seed), twin=False)
+        rows, columns = np.nonzero(inner[..., 0] > 100)
+        assert np.hypot(columns - middle[0], rows - middle[1]).min() < 0.08 * SIZE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (97, 97), (96, 160)])
 def test_any_size_and_unknown_points(family, height, width):
     face, donor = draw_face(0, height, width, UNKNOWN), draw_face(1, 50, 40, UNKNOWN)
@@ -184,7 +231,18 @@ def test_masks_lie_where_they_are_named_for():
 def test_joins_keep_a_picture_laid_on_itself(how):
     face = draw_face().pixels
     mask = masks.draw(POINTS, (SIZE, SIZE), rng(2), masks.WHOLE)
-    assert change(joins.join(how, face, face, mask), face).max() <= (3 if how == "gradient" else 1)
+    joined, share = joins.join(how, face, face, mask)
+    assert change(joined, face).max() <= (3 if how == "gradient" else 1)
+    assert (share.dtype, share.shape) == (np.float32, mask.shape)
+
+
+def test_the_mask_is_what_a_hard_join_replaces():
+    outer, inner = draw_face().pixels, draw_face(1).pixels
+    mask = 0.7 * masks.draw(POINTS, (SIZE, SIZE), rng(2), masks.WHOLE)
+    joined, share = joins.join("hard", inner, outer, mask)
+    assert set(np.unique(share)) == {0, 1}
+    np.testing.assert_array_equal(joined[share == 1], inner[share == 1])
+    np.testing.assert_array_equal(joined[share == 0], outer[share == 0])
 
 
 def test_gradient_join_takes_away_a_difference_in_light():
@@ -227,6 +285,16 @@ def test_upsampling_leaves_a_grid_and_its_twin_none():
         peaks.append(np.mean([grid[8:-8, 8:-8].astype(float).std() for grid in grids]))
     assert peaks[0] > 1.0
     assert peaks[1] < 0.1
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_an_even_transposed_convolution_is_linear_interpolation(stride):
+    """Up to the border, and without a shift: only the taps tell a generator's from a twin's."""
+    small = rng(stride).uniform(0, 255, (9, 12, 3)).astype(np.float32)
+    taps = np.zeros((3, stride + 1, stride + 1), np.float32)
+    size = 12 * stride, 9 * stride
+    expected = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(textures._transposed(small, stride, taps), expected, atol=0.01)
 
 
 def test_scrambled_detail_is_as_strong_and_another():

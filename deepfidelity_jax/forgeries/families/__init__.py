@@ -148,4 +148,4 @@ def _layers(family, face: Face, donor: Face, rng, *, twin: bool) -> Layers:
 
 
 def _join(layers: Layers, face: Face) -> tuple[Pixels, Mask]:
-    return joins.join(layers.join, layers.inner, face.pixels, layers.mask), layers.mask
+    return joins.join(layers.join, layers.inner, face.pixels, layers.mask)

@@ -8,10 +8,14 @@ from deepfidelity_jax.forgeries.families.warps import Mask, Pixels
 JOINS = ("opacity", "hard", "pyramid", "gradient")
 
 
-def join(how: str, inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
-    """`inner` laid over `outer` inside `mask`, one of JOINS."""
-    found = {"opacity": opacity, "hard": hard, "pyramid": pyramid, "gradient": gradient}
-    return found[how](inner, outer, mask)
+def join(how: str, inner: Pixels, outer: Pixels, mask: Mask) -> tuple[Pixels, Mask]:
+    """`inner` laid over `outer` inside `mask` by one of JOINS, and the replaced share of pixels."""
+    if how == "hard":
+        return hard(inner, outer, mask), _solid(mask).astype(np.float32)
+    if how == "gradient" and (inside := _cloned(mask)) is not None:
+        return gradient(inner, outer, mask), np.where(inside > 0, mask.max(), np.float32(0))
+    found = {"opacity": opacity, "pyramid": pyramid, "gradient": gradient}
+    return found[how](inner, outer, mask), mask
 
 
 def opacity(inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
@@ -22,7 +26,7 @@ def opacity(inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
 
 def hard(inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
     """Cut out along the middle of the mask's edge, without a transition."""
-    return np.where((mask > 0.5 * mask.max())[..., None], inner, outer)
+    return np.where(_solid(mask)[..., None], inner, outer)
 
 
 def pyramid(inner: Pixels, outer: Pixels, mask: Mask, levels: int = 3) -> Pixels:
@@ -48,16 +52,28 @@ def gradient(inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
 
     Perez, Gangnet and Blake, "Poisson image editing", 2003.
     """
-    solid = (mask > 0.5 * mask.max()).astype(np.uint8) * 255
-    # OpenCV needs the region away from the border, and places its bounding box by the centre.
-    solid[:2], solid[-2:], solid[:, :2], solid[:, -2:] = 0, 0, 0, 0
-    left, top, width, height = cv2.boundingRect(solid)
-    if width < 8 or height < 8:
+    solid = _cloned(mask)
+    if solid is None:
         return opacity(inner, outer, mask)
+    left, top, width, height = cv2.boundingRect(solid)
     centre = (left + width // 2, top + height // 2)
     inside = np.where(solid > 0, mask.max(), np.float32(0))  # OpenCV overwrites the mask
     cloned = cv2.seamlessClone(inner, outer, solid, centre, cv2.NORMAL_CLONE)
     return opacity(cloned, outer, inside)
+
+
+def _solid(mask: Mask) -> np.ndarray:
+    """The pixels inside the middle of the mask's edge."""
+    return mask > 0.5 * mask.max()
+
+
+def _cloned(mask: Mask) -> np.ndarray | None:
+    """What OpenCV can clone of a mask, 0 or 255; None if that is next to nothing."""
+    solid = _solid(mask).astype(np.uint8) * 255
+    # OpenCV needs the region away from the border, and places its bounding box by the centre.
+    solid[:2], solid[-2:], solid[:, :2], solid[:, -2:] = 0, 0, 0, 0
+    _, _, width, height = cv2.boundingRect(solid)
+    return solid if min(width, height) >= 8 else None
 
 
 def _rounded(values) -> Pixels:

@@ -45,7 +45,8 @@ def self_blend(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
 
     Shiohara and Yamasaki, "Detecting deepfakes with self-blended images", CVPR 2022.
     """
-    inner = colours.relight(face.pixels, rng, 0.0 if twin else rng.uniform(0.4, 1.2))
+    strength = rng.uniform(0.4, 1.2)
+    inner = colours.relight(face.pixels, rng, 0.0 if twin else strength)
     inner = change_detail(displace(inner, rng, twin=twin), rng)
     return Layers(inner, masks.draw(face.points, inner.shape[:2], rng, masks.WHOLE), "opacity")
 
@@ -90,7 +91,8 @@ def reenactment(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     if rng.random() < 0.4:
         moves[2] = 0.0  # the mouth alone
     target = source.copy()
-    amount = SUBPIXEL if twin else rng.uniform(0.10, 0.2) * frame.across
+    reach = rng.uniform(0.10, 0.2) * frame.across
+    amount = SUBPIXEL if twin else reach
     right, down = amount * frame.right, amount * frame.down
     target[3] += moves[0] * down - moves[1] * right
     target[4] += moves[0] * down + moves[1] * right
@@ -100,7 +102,9 @@ def reenactment(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     target[2] += 0.4 * moves[4] * right
     inner = warp_points(face.pixels, source, target, shape, int(rng.choice(KERNELS)))
     inner = change_detail(inner, rng)
-    mask = masks.draw(face.points, shape, rng, ("inner", "lower", "eyes", "mouth"))
+    # Where the eyes stay, a mask of the eyes would forge nothing.
+    parts = ("inner", "lower", "mouth", *(("eyes",) if moves[2] else ()))
+    mask = masks.draw(face.points, shape, rng, parts)
     return Layers(inner, mask, str(rng.choice(["opacity", "pyramid", "hard"], p=[0.6, 0.2, 0.2])))
 
 
@@ -120,7 +124,8 @@ def generated(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     Also moved a little, because a generated face never matches the old position exactly.
     """
     inner = textures.upsampled(face.pixels, rng, twin=twin)
-    inner = colours.relight(inner, rng, 0.0 if twin else rng.uniform(0.0, 0.5))
+    strength = rng.uniform(0.0, 0.5)
+    inner = colours.relight(inner, rng, 0.0 if twin else strength)
     inner = displace(inner, rng, twin=twin, reach=0.01) if rng.random() < 0.4 else inner
     mask = _face_or_picture(face, rng)
     return Layers(inner, mask, str(rng.choice(["opacity", "pyramid"])))
@@ -150,7 +155,9 @@ def morph(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     share = rng.uniform(0.3, 0.65)
     other = _bend(face, donor, rng, twin)
     mask = masks.draw(face.points, other.shape[:2], rng, ("face",))
-    other = other if twin else colours.match(other, face.pixels, mask, rng)
+    seed = rng.integers(2**63)  # its number of draws depends on the pixels
+    if not twin:
+        other = colours.match(other, face.pixels, mask, np.random.default_rng(seed))
     inner = cv2.addWeighted(face.pixels, 1 - share, other, share, 0)
     if rng.random() < 0.3:
         mask = np.ones_like(mask)
@@ -184,7 +191,7 @@ def _align(face: Face, donor: Face, rng: Random, twin: bool) -> Pixels:
         matrix, source = fit_similarity(donor.points, face.points), donor
         matrix[:, 2] += miss
     if whole:
-        matrix[:, 2] = np.rint(matrix[:, 2] + (matrix[:, :2] - np.eye(2)) @ face.points.mean(0))
+        matrix[:, 2] = np.rint(matrix[:, 2] + (matrix[:, :2] - np.eye(2)) @ source.points.mean(0))
         matrix[:, :2] = np.eye(2)
     return warp_affine(source.pixels, matrix, face.pixels.shape[:2], kernel)
 

@@ -41,9 +41,14 @@ def upsampled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
 
 def _transposed(small: np.ndarray, stride: int, taps: np.ndarray) -> np.ndarray:
     """A transposed convolution of `small` [h w 3] with bilinear taps too short to be even."""
-    spread = np.zeros((small.shape[0] * stride, small.shape[1] * stride, 3), np.float32)
+    height, width = small.shape[0] * stride, small.shape[1] * stride
+    # One sample more on each side, as the border has no other.
+    small = cv2.copyMakeBorder(small, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    spread = np.zeros((height + 2 * stride, width + 2 * stride, 3), np.float32)
     spread[::stride, ::stride] = small
-    row = np.bartlett(2 * stride + 1)[1:-1]
+    # A sample lies in the middle of its block, as for `cv2.resize`.
+    first, last = -(stride // 2), stride - 1 + stride // 2
+    row = 1 - np.abs(np.arange(first, last + 1) - (stride - 1) / 2) / stride
     kernel = np.outer(row, row)
     side = stride + 1
     grown = []
@@ -53,8 +58,9 @@ def _transposed(small: np.ndarray, stride: int, taps: np.ndarray) -> np.ndarray:
         own[top : top + side, top : top + side] *= 1 + taps[channel]
         # The mean brightness is kept; it differs with the pixel's position in the stride.
         own *= stride**2 / own.sum()
-        grown.append(cv2.filter2D(spread[..., channel], -1, own[::-1, ::-1]))
-    return np.stack(grown, axis=-1)
+        own = own[::-1, ::-1]
+        grown.append(cv2.filter2D(spread[..., channel], -1, own, anchor=(last, last)))
+    return np.stack(grown, axis=-1)[stride : stride + height, stride : stride + width]
 
 
 def scrambled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
@@ -122,8 +128,9 @@ def filled(image: Pixels, hole: Mask, frame: Axes, rng: np.random.Generator, *, 
     )
     angle, grain = rng.uniform(0, 2 * np.pi), rng.uniform(0, 5) * (rng.random() < 0.6)
     noise = rng.standard_normal(image.shape[:2], dtype=np.float32)[..., None] * grain
+    reach, softness = rng.uniform(0.35, 0.6) * frame.across, float(rng.uniform(0.4, 1.5))
     if twin:
-        return cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.5)))
+        return cv2.GaussianBlur(image, (0, 0), softness)
     shape = image.shape[:2]
     if how == "around":
         solid = (hole > 0.3 * hole.max()).astype(np.uint8)
@@ -136,6 +143,6 @@ def filled(image: Pixels, hole: Mask, frame: Axes, rng: np.random.Generator, *, 
         matrix = np.hstack([flip, (frame.eyes - flip @ frame.eyes)[:, None]])
         inner = warp_affine(image, matrix, shape, cv2.INTER_CUBIC)
     else:
-        shift = rng.uniform(0.35, 0.6) * frame.across * np.array([np.cos(angle), np.sin(angle)])
+        shift = reach * np.array([np.cos(angle), np.sin(angle)])
         inner = warp_affine(image, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), shape, 1)
     return np.clip(np.rint(inner + noise), 0, 255).astype(np.uint8)

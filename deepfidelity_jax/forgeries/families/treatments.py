@@ -14,11 +14,12 @@ from deepfidelity_jax.images.pictures import recompress
 
 
 def resample(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Shrunk and enlarged, moved by less than a pixel, or turned a little, by any kernel."""
+    """Shrunk and enlarged, moved by less than a pixel, or turned by 1 degree, by any kernel."""
     height, width = image.shape[:2]
     down, up = int(rng.choice([*KERNELS, cv2.INTER_AREA])), int(rng.choice(KERNELS))
     how, scale = rng.choice(["resize", "move", "turn"], p=[0.5, 0.25, 0.25]), rng.uniform(0.45, 1.5)
-    shift, angle = rng.uniform(-SUBPIXEL, SUBPIXEL, 2), rng.uniform(-4, 4)
+    # No more than a pixel at the edge of a face: what is forged stays where its mask says.
+    shift, angle = rng.uniform(-SUBPIXEL, SUBPIXEL, 2), rng.uniform(-1, 1)
     if how == "resize":
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=down)
         return cv2.resize(small, (width, height), interpolation=up)
