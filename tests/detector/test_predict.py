@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -193,6 +194,42 @@ def test_without_a_band_every_verdict_is_real_or_fake():
         assert decided(None, seen) == ("fake", "", True)
 
 
+@pytest.mark.parametrize(("width", "height"), [(31.0, 90.0), (90.0, 31.0), (32.0, 90.0)])
+def test_a_face_is_as_small_as_its_shorter_side(width, height):
+    seen = replace(person(0.7), bbox=[5.0, 9.0, width, height])
+    status, reason, judged = decided(0.3, seen)
+    assert judged == (min(width, height) >= 32)
+    assert status == ("real" if judged else "uncertain")
+    assert ("31 pixels wide" in reason) == (not judged)
+
+
+def crop(fidelity, box, time=0.0):
+    """A grey face that the stand gives this fidelity."""
+    pixels, points = np.full((16, 16, 3), round(255 * fidelity), np.uint8), np.zeros((5, 2))
+    image = encode_image(pixels)
+    return Crop(0, time, image, pixels, np.float32(box), points.astype(np.float32), 0.9)
+
+
+def test_a_person_is_summed_up_over_all_frames():
+    """Mean, spread, the quality where it is known; the box and its time where it is largest."""
+    crops = (
+        crop(0.2, [1, 2, 20, 20], time=0.0),
+        crop(0.4, [3, 4, 60, 60], time=1.0),
+        crop(0.9, [5, 6, 40, 40], time=2.0),
+    )
+    found = Found(
+        {"bytes": 1, "modified": ""}, (Person(crops),), 3, qualities=[[0.1, float("nan"), 0.5]]
+    )
+    (examination,) = examine_found(Stand(), [(Input(Path("a.mp4")), found)])
+    (seen,) = examination.prediction.faces
+    assert seen.frames == 3
+    assert seen.fidelity == pytest.approx(0.5, abs=0.01)
+    assert seen.spread == pytest.approx(np.std([0.2, 0.4, 0.9]), abs=0.01)
+    assert seen.quality == pytest.approx(0.3)
+    assert (seen.bbox, seen.time) == ([3.0, 4.0, 60.0, 60.0], 1.0)
+    assert examination.prediction.note == "", "some frames have a quality"
+
+
 def examined(people):
     """What is said of an input that shows people of this (fidelity, side, quality)."""
     stand, found = Stand(), []
@@ -201,9 +238,7 @@ def examined(people):
         scale=FidelityScale((0.1, 0.9), (0.2, 0.9)),
     )
     for fidelity, side, _ in people:
-        pixels = np.full((16, 16, 3), round(255 * fidelity), np.uint8)
-        box, points = np.float32([0, 0, side, side]), np.zeros((5, 2), np.float32)
-        found.append(Person((Crop(0, 0.0, encode_image(pixels), pixels, box, points, 0.9),)))
+        found.append(Person((crop(fidelity, [0, 0, side, side]),)))
     stamped, qualities = {"bytes": 1, "modified": ""}, [[quality] for *_, quality in people]
     (examination,) = examine_found(
         stand, [(Input(Path("a.jpg")), Found(stamped, tuple(found), 1, qualities=qualities))]

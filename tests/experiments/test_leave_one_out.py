@@ -12,6 +12,7 @@ from deepfidelity_configs import leave_one_out as proof
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import leave_one_out
+from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.forgeries.families import FAMILIES
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.scoring.exported_features import Features
@@ -58,9 +59,12 @@ def test_each_run_has_not_seen_what_it_is_tested_on(run, people, tmp_path):
         assert set(metrics["by_method"]) == set(FAMILIES), "tested on all"
         entry = metrics["by_method"][row["left_out"]]
         assert float(row["frame_auc"]) == pytest.approx(entry["frame_auc"])
-        features = Features.load(place / "features/face_folder-train.npz")
-        fitted = features.without((row["left_out"],))
-        assert row["left_out"] not in set(fitted.method)
+        model = stored.load(place / "fidelity.npz")
+        fitted, calibrated = model.regressor.settings["rows"], len(model.validation.label)
+        for split, rows in (("train", fitted), ("validation", calibrated)):
+            method = Features.load(place / f"features/face_folder-{split}.npz").method
+            assert row["left_out"] in method, "it could have been seen"
+            assert rows == np.sum(method != row["left_out"])
         config = json.loads((place / "config.json").read_text())
         assert config["train"]["leave_out"] == [row["left_out"]]
     assert not (tmp_path / "proof/without_swap/records").exists(), "records are shared"

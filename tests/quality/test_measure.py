@@ -19,13 +19,13 @@ from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.forgeries import families
-from deepfidelity_jax.forgeries.augment import AugmentSettings
+from deepfidelity_jax.forgeries.augment import AugmentSettings, lose_quality
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.quality import iso29794
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.benchmark_video import Extractor, Video
 from deepfidelity_jax.records.own_files import Source
-from deepfidelity_jax.records.schema import ORIGINAL, REAL, Records
+from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, Records
 from deepfidelity_jax.training.batches import LabelledFace, TrainingInput
 
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
@@ -141,6 +141,24 @@ def test_training_measures_again_as_the_records_were(off_centre):
     pixels = decode_image(image)
     qualities = [iso29794.measure(pixels, points), iso29794.measure(pixels), 0.5]
     np.testing.assert_allclose(found, [0.6 + 0.4 * q for q in qualities], rtol=1e-6)
+
+
+def test_training_measures_the_picture_that_lost_quality(off_centre):
+    """The target is that of the degraded face, not of the one in the record."""
+    image, points = off_centre
+    settings = replace(AugmentSettings.off(), degrade_p=1.0, degrade_strength=0.8)
+    quality_scale = FidelityScale(fake_quality=(0.0, 1.0), real_quality=(0.0, 1.0))
+    make = LabelledFace(TrainingInput(96, settings, quality_scale, Measure("iso")))
+    untouched, changed = iso29794.measure(decode_image(image), points), 0
+    for label, (low, high) in ((FAKE, quality_scale.fake), (REAL, quality_scale.real)):
+        record = {"image": image, "label": label, "landmarks": points, "quality": untouched}
+        for seed in range(4):
+            found = make.random_map(record, np.random.default_rng(seed))["fidelity"]
+            degraded = lose_quality(decode_image(image), settings, np.random.default_rng(seed))
+            quality = iso29794.measure(degraded, points)
+            assert found == pytest.approx(low + (high - low) * quality, abs=1e-6)
+            changed += abs(quality - untouched) > 0.01
+    assert changed > 4, "a loss that the measure sees"
 
 
 def test_records_of_an_earlier_version_are_read_where_they_are(tmp_path):

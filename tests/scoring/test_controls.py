@@ -10,7 +10,7 @@ from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.fidelity.calibration import METHODS, Calibration, calibrate
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
-from deepfidelity_jax.images.pictures import encode_image
+from deepfidelity_jax.images.pictures import encode_image, recompress
 from deepfidelity_jax.scoring import controls
 
 
@@ -70,6 +70,10 @@ def test_degradations_have_the_strength_in_their_names(records):
     changed = {name: change(face, points, rng) for name, change in controls.DEGRADATIONS.items()}
     np.testing.assert_array_equal(changed["blur of 3 px"], cv2.GaussianBlur(face, (0, 0), 3))
     np.testing.assert_array_equal(changed["half brightness"], face // 2)
+    np.testing.assert_array_equal(changed["JPEG 50"], recompress(face, 50))
+    small = cv2.resize(face, (128, 128), interpolation=cv2.INTER_AREA)
+    again = cv2.resize(small, (256, 256), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(changed["half size"], again)
     noise = changed["noise of 8"].astype(float) - face
     inner = (face > 40) & (face < 215)
     assert noise[inner].std() == pytest.approx(8, rel=0.05)
@@ -177,3 +181,19 @@ def test_a_detector_of_sharpness_is_found_out(records):
     assert found["blur of 3 px"]["called_fake"] >= found["untouched"]["called_fake"]
     assert "class_auc" not in found["untouched"]
     assert controls.measure(Sharpness(), records[2::3], seed=0, replicates=50) == {}
+
+
+def test_shares_of_verdicts_are_those_of_the_detector_s_own_scores(records):
+    """Fake below the limit, uncertain from there to the threshold; after each change and before."""
+    detector, faces = Sharpness(), controls.real_faces(records)
+    untouched = np.sort(detector.fidelity(np.stack(controls.change_faces(faces, None))))
+    limit, threshold = (float(untouched[i : i + 2].mean()) for i in (0, 1))
+    detector.fidelity_model.calibration = Calibration(-10.0, threshold, "fixed", fake_below=limit)
+    found = controls.measure(detector, records, seed=0, replicates=0)
+    for name, change in {"untouched": None, **controls.DEGRADATIONS, **controls.CONTROLS}.items():
+        fidelity = detector.fidelity(np.stack(controls.change_faces(faces, change)))
+        assert found[name]["called_fake"] == np.mean(fidelity < limit), name
+        between = (limit <= fidelity) & (fidelity < threshold)
+        assert found[name]["called_uncertain"] == np.mean(between), name
+    assert found["untouched"]["called_fake"] == found["untouched"]["called_uncertain"] == 0.25
+    assert found["blur of 3 px"]["called_fake"] > 0.25

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from deepfidelity_configs import default
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.alternatives import fit_alternative
-from deepfidelity_jax.fidelity.calibration import p_fake
+from deepfidelity_jax.fidelity.calibration import calibrate, p_fake
 from deepfidelity_jax.fidelity.regressor import balance
 from deepfidelity_jax.fidelity.scale import fit_scale, scale
 from deepfidelity_jax.scoring import evaluate
@@ -96,6 +96,27 @@ def test_a_head_is_taken_as_it_is_and_calibrated_like_any_regressor(capsys):
         told = capsys.readouterr().err
         assert f"regressor: {name.replace('_', ' ')} of the network, nothing fitted" in told
         assert f"the {name} has no settings, nothing is tuned" in told
+
+
+def test_a_video_counts_once_in_the_threshold_however_many_frames_it_has():
+    """One fake that looks real has 50 frames, every other video has two."""
+    config = default.get_config()
+    config.fidelity.regressor = "fidelity_head"  # whose answers are the scores
+    fitted_scale, training = features()
+    long = features(frames=50, seed=1)[1]
+    rows = (long.video_id == "v0") | (np.arange(len(long.label)) % 50 < 2)
+    validation = Features(**{name: column[rows] for name, column in vars(long).items()})
+    validation.answers[validation.video_id == "v0", 2] += 0.6
+    scores, label = validation.answers[:, 2].astype(np.float64), validation.label.astype(np.int64)
+    of_video = [validation.video_id == name for name in np.unique(validation.video_id)]
+    means = np.array([scores[own].mean() for own in of_video])
+    kinds = np.array([label[own][0] for own in of_video])
+    expected = calibrate(means, kinds, middle=fitted_scale.middle)
+    found = evaluate.fit(config, training, validation, fitted_scale).calibration
+    assert found.threshold == pytest.approx(expected.threshold)
+    assert found.slope == pytest.approx(expected.slope)
+    of_frames = calibrate(scores, label, middle=fitted_scale.middle)
+    assert abs(of_frames.threshold - found.threshold) > 0.01
 
 
 def test_without_validation_classes_the_threshold_is_the_middle_of_the_scale(fitted):

@@ -63,6 +63,20 @@ def test_the_lowest_cost_by_exhaustive_search():
     assert threshold_for_costs(np.ones(3, int), np.arange(3.0), WANTED) is None
 
 
+def test_the_lowest_of_thresholds_that_cost_the_same():
+    """One missed fake, or one false alarm: half of a class either way."""
+    label, score = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.9])
+    wanted = Wanted(fpr=0.1, cost_missed=1.0, cost_false_alarm=1.0, prevalence=0.5)
+    tried = np.array([0.1, 0.25, 0.65, 1.0])
+    costs = [
+        expected_cost(np.mean(score[label == 0] >= t), np.mean(score[label == 1] < t), wanted)
+        for t in tried
+    ]
+    cheapest = tried[np.equal(costs, min(costs))]
+    assert len(cheapest) == 2
+    assert threshold_for_costs(label, score, wanted) == pytest.approx(cheapest.min())
+
+
 def test_rates_by_counting():
     label, score = scores(seed=1)
     draws = draw_clusters(label, 0, 100)

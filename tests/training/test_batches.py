@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.forgeries import augment, families
 from deepfidelity_jax.images.pictures import decode_image
+from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, SOURCES, Records
-from deepfidelity_jax.training.batches import evaluation_batches, training_batches, training_input
+from deepfidelity_jax.training.batches import (
+    ForgedPair,
+    TrainingInput,
+    evaluation_batches,
+    training_batches,
+    training_input,
+)
 
 SIZE = 96  # nine tokens
 
@@ -175,6 +183,22 @@ def test_families_left_out_are_not_drawn(records_folder, tiny, monkeypatch):
     tiny.train.leave_out = tuple(families.FAMILIES)
     with pytest.raises(InputError, match="leaves no family of forgeries"):
         take(open_batches(records_folder, tiny), 1)
+
+
+def test_a_donor_is_of_another_video():
+    """Whatever is drawn; nobody where all faces are of one video."""
+    made_from = TrainingInput(
+        32, augment.AugmentSettings.off(), FidelityScale((0.0, 1.0), (0.0, 1.0)), Measure("iso")
+    )
+    records = [{"video_id": name, "frame": frame} for name in "abc" for frame in range(3)]
+
+    def donors(records, video_id):
+        pair = ForgedPair(records, made_from)
+        return [pair._find_donor(video_id, np.random.default_rng(seed)) for seed in range(50)]
+
+    found = donors(records, "a")
+    assert {donor["video_id"] for donor in found if donor} == {"b", "c"}
+    assert donors(records[:3], "a") == [None] * 50
 
 
 def test_balance_by_method_draws_every_family_equally_often(records_folder, tiny, monkeypatch):

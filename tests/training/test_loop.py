@@ -16,8 +16,11 @@ import trees
 
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
 from deepfidelity_jax.network.build import build_model
+from deepfidelity_jax.records.schema import ORIGINAL
 from deepfidelity_jax.training import checkpoint, loop, sharding, step
 from deepfidelity_jax.training.loop import StepLog, StopSignal
+from deepfidelity_jax.training.order.feed import Feed
+from deepfidelity_jax.training.validation import Validation
 from deepfidelity_jax.workdir import MetricsLog
 
 
@@ -99,6 +102,27 @@ def test_what_is_left_out_has_no_part_in_the_start(tmp_path, tiny, one_core):
     assert not np.allclose(without, start(("Deepfakes", "FaceSwap")), atol=1e-3)
 
 
+def test_what_is_left_out_is_neither_trained_nor_validated_on(tmp_path, tiny, one_core):
+    """Whatever is drawn for a step, and whatever picks the checkpoint, is of the other methods."""
+    methods = ("Deepfakes", "FaceSwap")
+    config = trees.set_up(tiny, "ffpp", trees.ffpp(tmp_path / "in", methods), methods=methods)
+    config.data.fresh_forgeries = False
+    builder = Builder.configured(config, tmp_path / "records")
+    builder.download_and_prepare()
+    folder, model = Path(builder.data_path), build_model(config)
+
+    def taken(left_out):
+        config.train.leave_out = left_out
+        feed = Feed(config, folder, tmp_path, model)
+        validation = Validation(model, config, folder, sharding.data_mesh(1))
+        assert validation.auc == "val_frame_auc"
+        return [[own["method"] for own in part.records] for part in (feed, validation)]
+
+    for whole, without in zip(taken(()), taken(("FaceSwap",)), strict=True):
+        assert set(whole) == {ORIGINAL, *methods}
+        assert without == [method for method in whole if method != "FaceSwap"]
+
+
 def test_told_to_stop_it_saves_first(finished, tiny, command, tmp_path):
     place = f"--config.data.records_dir={finished / 'records'}"
     training = command(tmp_path, place, "--mode=train")
@@ -114,6 +138,20 @@ def test_told_to_stop_it_saves_first(finished, tiny, command, tmp_path):
     done = training.finish()
     assert done.returncode == 0, done.stderr
     assert_equal_ends(tmp_path, finished, tiny)
+
+
+def test_the_averaged_weights_are_validated(finished, records_folder, tiny):
+    """What is logged at the last step is of them, not of the weights that learn."""
+    state = read_state(finished, tiny)
+    validation = Validation(build_model(tiny), tiny, records_folder, sharding.data_mesh(1))
+    (logged,) = (
+        line
+        for line in read_metrics(finished)
+        if "val_loss" in line and line["step"] == tiny.train.steps
+    )
+    found = validation(state.ema)
+    assert found == pytest.approx({name: logged[name] for name in found}, abs=1e-5)
+    assert abs(validation(state.variables)["val_loss"] - logged["val_loss"]) > 1e-4
 
 
 def test_every_tensor_learns(finished, tiny):

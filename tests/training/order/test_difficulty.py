@@ -1,16 +1,24 @@
 """How hard records are: measured the same every time, read back at the right step."""
 
+from dataclasses import replace
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.network.build import build_model
+from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, normalise
 from deepfidelity_jax.records.schema import SOURCES, Records
 from deepfidelity_jax.training.batches import training_input
 from deepfidelity_jax.training.order import difficulty
 from deepfidelity_jax.training.order.sampling import Difficulty
 from deepfidelity_jax.training.step import create_state
+
+NETWORK = SSAAFormerConfig(
+    depths=(1, 0, 0, 0), widths=(16, 24, 32, 48), head_dim=16, symmetric=(1, 0, 0, 0)
+)
 
 
 def test_the_file_of_the_last_evaluation_holds(tmp_path):
@@ -22,6 +30,30 @@ def test_the_file_of_the_last_evaluation_holds(tmp_path):
     assert difficulty.read_latest(tmp_path, 10, config).loss[0] == 10
     assert difficulty.read_latest(tmp_path, 19, config).loss[0] == 10
     assert difficulty.read_latest(tmp_path, 25, config).error[0] == 20
+
+
+@pytest.mark.parametrize("fidelity_head", [True, False])
+def test_loss_and_error_by_their_definitions(fidelity_head):
+    """Cross-entropy of the class head; how far the head's fidelity, given the class, is off."""
+    model = SSAAFormer(replace(NETWORK, fidelity_head=fidelity_head))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    label, target = np.int32([0, 1, 1, 0]), np.float32([0.1, 0.9, 0.3, 0.7])
+    variables = model.init(jax.random.key(0), normalise(jnp.asarray(images)), train=False)
+    variables = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape), variables)
+    loss, error = difficulty.make_score(model)(variables, images, label, target)
+
+    outputs = model.apply(variables, normalise(jnp.asarray(images)), train=False)
+    chances = np.exp(np.asarray(outputs.class_logits, np.float64))
+    chances /= chances.sum(axis=1, keepdims=True)
+    expected = -np.log(chances[np.arange(4), label])
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-5)
+    if fidelity_head:
+        says = np.asarray(outputs.fidelity)
+        expected = np.abs(says[np.arange(4), label] - target)
+        assert np.ptp(says, axis=1).min() > 0.001, "the class makes a difference"
+    np.testing.assert_allclose(error, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_the_loss_of_the_records(tiny, records_folder):
