@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from score_tables import predictions, simulated
 
+from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.fidelity.scale import FidelityScale, scale
 from deepfidelity_jax.scoring.cross_dataset import COLUMNS, retarget, write_table
 from deepfidelity_jax.scoring.exported_features import Features
@@ -45,10 +47,9 @@ def test_targets_are_known_where_quality_is_measured_as_for_training(
         frame=np.arange(4, dtype=np.int32), method=names, video_id=names, path=names,
     )  # fmt: skip
     own = FidelityScale((0.1, 0.6), (0.5, 1.0))
-    detector = SimpleNamespace(
-        fidelity_model=SimpleNamespace(scale=own),
-        config=SimpleNamespace(quality=SimpleNamespace(measure="iso29794")),
-    )
+    detector = Detector.__new__(Detector)  # what a scale needs of it, without a network
+    detector.fidelity_model = SimpleNamespace(scale=own)
+    detector.config = ConfigDict({"quality": {"measure": "iso29794"}})
     (tmp_path / "metadata.json").write_text(json.dumps({"quality": {"measure": measure}}))
     found = retarget(features, detector, tmp_path)
     unknown = np.full(4, np.nan)
