@@ -2,12 +2,14 @@
 
 import base64
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from deepfidelity_jax.detector.predict import Evidence
 from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.faces.geometry import AVERAGE_FACE
 from deepfidelity_jax.forgeries.augment import center_crop
@@ -110,7 +112,16 @@ def test_pictures_stay_within_their_bytes(side, most):
 
 def test_a_page_cannot_hold_5_megabytes():
     """Pictures of as many people as are shown; a dot in each lane and a row for each frame."""
-    faces, pictures, frames, lanes = 3, 4, 2, 3
-    each = faces * pictures * BYTES + frames * people.BYTES
+    box, points = np.zeros(4, np.float32), np.zeros((5, 2), np.float32)
+    blank = np.zeros((8, 8, 3), np.uint8)
+    crops = tuple(Crop(frame, float(frame), b"", blank, box, points, 0.9) for frame in range(4))
+    own = Evidence(crops, np.array([0.9, 0.1, 0.52, 0.5]), np.full(4, np.nan))
+    chosen = people.choose_faces(own).values()
+    frames = sum("lowest" in why or "highest" in why for why in chosen)
+    lanes = len(people.draw_lanes(own, 0.5, 4.0, 1))
+    template = Path(faces.__file__).with_name("page.html.j2").read_text(encoding="utf-8")
+    pictures = template.count('src="{{ face.shown.')
+    assert (len(chosen), frames, lanes, pictures) == (3, 2, 3, 4)
+    each = len(chosen) * pictures * BYTES + frames * people.BYTES
     text = people.DOTS * (lanes * 150 + 250)
     assert people.PEOPLE * (4 / 3 * each + text) < 4_800_000
