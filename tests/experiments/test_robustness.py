@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import trees
 from conftest import assert_told
-from score_tables import table
+from score_tables import simulated, table
 
 from deepfidelity_jax.experiments import robustness
 from deepfidelity_jax.experiments.robustness import choose, describe
@@ -62,6 +62,13 @@ def test_false_alarms_and_uncertain_faces_are_those_of_the_verdict(tmp_path):
     row = robustness.summarize(tmp_path / "none.csv", KIND, 5, calibration, 0, 0)
     assert (row["n_frames"], row["frame_auc"], row["strength"]) == (0, None, "CRF 43")
     assert robustness.limit_of(Calibration(-5.0, 0.5, "fixed")) == 0.5
+
+
+def test_bounds_of_false_alarms_and_caught_fakes_lie_around_them(tmp_path):
+    simulated(np.random.default_rng(0), videos=40).write_csv(tmp_path / "t.csv")
+    row = robustness.summarize(tmp_path / "t.csv", "blur", 1, Calibration(-5.0, 0.3, "v"), 0, 200)
+    for name in ("false_alarms", "caught"):
+        assert 0 < row[f"{name}_low"] < row[name] < row[f"{name}_high"] < 1
 
 
 @pytest.mark.slow

@@ -105,20 +105,24 @@ def test_a_sideways_video_is_turned_as_a_whole(tmp_path):
     assert [crop.frame for crop in found.people[0].crops] == [1, 3, 5, 7]
 
 
-def test_upright_frames_are_read_and_searched_once(monkeypatch):
-    images = [scene((200 + 4 * n, 180, 140)) for n in range(6)]
+@pytest.mark.parametrize(("people", "probes"), [(1, 0), (0, 3)])
+def test_frames_are_read_once_and_searched_in_every_way_where_nobody_is(
+    monkeypatch, people, probes
+):
+    """Of six frames without a face every second one is searched after each turn."""
+    images = [scene(*[(200 + 4 * n, 180, 140)] * people) for n in range(6)]
     reads, searches = [], []
-    inner = detection.search_bordered
+    inner = tracking.search_bordered
     monkeypatch.setattr(
-        detection, "search_bordered", lambda *given: searches.append(1) or inner(*given)
+        tracking, "search_bordered", lambda *given: searches.append(1) or inner(*given)
     )
 
     def read():
         reads.append(1)
         return [videos.Frame(n, 0.0, image) for n, image in enumerate(images)]
 
-    assert len(tracking.follow(read, 6, CASCADE).people) == 1
-    assert (len(reads), len(searches)) == (1, 0)
+    assert len(tracking.follow(read, 6, CASCADE).people) == people
+    assert (len(reads), len(searches)) == (1, probes * len(tracking.TURNS))
 
 
 @pytest.mark.parametrize("turn", [0, 1])

@@ -11,6 +11,7 @@ from deepfidelity_jax.detector.predict import Evidence, Examination, Prediction
 from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.images import h264, videos
 from deepfidelity_jax.page import annotate
+from deepfidelity_jax.page.people import draw_box
 
 
 def crop(frame, x):
@@ -33,6 +34,22 @@ def test_boxes_move_between_frames_and_not_where_the_person_is_lost():
     assert (box, last, exact) == ([38, 40, 30, 30], 1, False)
     assert annotate.locate(own, 20, 4) is None, "not found between 10 and 30"
     assert annotate.locate(own, 35, 4) is None
+
+
+@pytest.mark.parametrize(
+    ("index", "text", "thickness"),
+    [
+        (6, "0: 0.50 (mean so far 0.35)", 3),
+        (8, "0: 0.50 (mean so far 0.35)", 1),
+        (10, "0: 0.80 (mean so far 0.50)", 3),
+    ],
+)
+def test_a_frame_tells_the_last_score_and_the_mean_so_far(index, text, thickness):
+    grey = np.full((240, 480, 3), 120, np.uint8)
+    expected = grey.copy()
+    draw_box(expected, [20.0 + 2 * index, 40.0, 30.0, 30.0], text, thickness)
+    annotate._caption(expected, "fidelity; real from 0.50")
+    assert (annotate.draw(grey, index, found(2, 6, 10), 4) == expected).all()
 
 
 @pytest.mark.parametrize("modern", [True, False])

@@ -84,11 +84,11 @@ def test_a_face_far_from_all_training_faces_is_unfamiliar():
 def test_grounds_say_what_validation_had_and_when_it_is_not_known():
     person = PersonScore(0, 0.5, 0.7, None, 0.0, 1, [0.0] * 4, 0.0)
     assert "is not known: the" in list_grounds(detector(), person)[-1]
-    known = Validation(
-        np.float32([0.9, 0.4, 0.1, 0.3, 0.8, 0.6]), np.int32([1, 1, 0, 0, 0, 0]), np.arange(6)
-    )
+    real, fake = [0.9, 0.8, 0.7, 0.5, 0.4], [0.5, 0.3, 0.2, 0.1]
+    labels = np.repeat(np.int32([1, 0]), [5, 4])
+    known = Validation(np.float32(real + fake), labels, np.arange(9))
     said = list_grounds(detector(known), person)
-    assert "2 real videos or photographs, 50% have this fidelity or less" in said[-1]
-    assert "4 fake ones, 50% have this fidelity or more" in said[-1]
+    assert "5 real videos or photographs, 40% have this fidelity or less" in said[-1]
+    assert "4 fake ones, 25% have this fidelity or more" in said[-1]
     assert any("at most 1%" in sentence for sentence in said)
     assert not any("at most 1%" in s for s in list_grounds(detector(fake_below=None), person))

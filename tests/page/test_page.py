@@ -1,6 +1,7 @@
 """A page says what predict says, holds all it shows, and is written whatever the file is."""
 
 import base64
+import hashlib
 import shutil
 from dataclasses import replace
 
@@ -71,6 +72,7 @@ def test_a_photograph(detector, photo, tmp_path):
         "Fake below",
     ):  # fmt: skip
         assert words in page.text
+    assert hashlib.sha256(photo.read_bytes()).hexdigest() in page.text
     assert "Over time" not in page.text
     # The photograph, and the face, its heat map, its mirror image and its symmetry map.
     assert len(page.sources) == 5

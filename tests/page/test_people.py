@@ -1,6 +1,7 @@
 """Who and what is shown of many people and frames, and how a timeline is drawn."""
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,14 +82,20 @@ def test_values_beyond_0_and_1_stay_on_the_axis():
 
 def test_frames_are_those_of_the_crops_with_a_box(tmp_path):
     clip = tmp_path / "clip.mp4"
-    trees.write_numbered(clip, 0, 12)
+    trees.write_video(clip, [trees.numbered(0, number, side=240) for number in range(12)])
+    box = np.float32([60, 150, 60, 60])
     wanted = {(0, 1): crop(3), (2, 0): crop(9), (0, 5): crop(99)}
+    wanted = {key: replace(own, bbox=box) for key, own in wanted.items()}
     found = people.read_frames(clip, wanted, videos.video_info(clip).constant)
     assert found.keys() == {(0, 1), (2, 0)}
-    shown = decode_image(base64.b64decode(found[2, 0].partition(",")[2]))
-    assert shown.shape == (48, 48, 3)
-    assert shown[38, 10].min() > 150, "the left side of the box"
+    for key, url in found.items():
+        shown = decode_image(base64.b64decode(url.partition(",")[2]))
+        assert shown.shape == (240, 240, 3)
+        assert trees.told(shown) == wanted[key].frame
+        assert shown[180, 60].min() > 150, "the left side of the box"
 
+
+def test_a_box_is_white_and_stays_within_the_picture():
     plain = np.full((48, 48, 3), 120, np.uint8)
     people.draw_box(plain, [10.0, 20.0, 20.0, 20.0], "7")
     assert plain[30, 10].min() > 200

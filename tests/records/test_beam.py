@@ -32,7 +32,7 @@ def test_beam_gives_the_same_records(tmp_path, config, one_core):
     }
     assert metadata_again == metadata
     assert metadata["notes"]["original_sequences/youtube/c23/videos/071.mp4"].startswith(
-        "not a video"
+        "not a photograph or video"
     )
 
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from score_tables import pictures, predictions, table
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.scoring.charts import (
+    COLOURS,
     POINTS,
     draw_faces,
     draw_quality,
@@ -22,6 +24,7 @@ from deepfidelity_jax.scoring.charts import (
     read_curves,
 )
 from deepfidelity_jax.scoring.metrics import summarize
+from deepfidelity_jax.scoring.table import group_videos
 
 
 def test_mistakes_are_the_wrong_ones_the_worst_first():
@@ -72,8 +75,16 @@ def test_histograms_are_shares_of_a_class():
     chart = draw_scores(scored, {"threshold": 0.5}, videos=True)
     assert chart.title == "Fidelity of videos, by class"
     (axes,) = chart.figure.axes
-    bars = [bar.get_height() for group in axes.containers for bar in group]
-    assert sum(bars) == pytest.approx(2), "one for each class"
+    videos = group_videos(scored)
+    bins = np.linspace(min(0, videos.fidelity.min()), max(1, videos.fidelity.max()), 41)
+    shown = {group[0].get_label(): group for group in axes.containers}
+    assert shown.keys() == {"fake", "real"}
+    for kind, name in enumerate(("fake", "real")):
+        own = videos.fidelity[videos.label == kind]
+        expected = np.histogram(own, bins)[0] / len(own)
+        heights = [bar.get_height() for bar in shown[name]]
+        np.testing.assert_allclose(heights, expected, atol=1e-6)
+        assert to_hex(shown[name][0].get_facecolor()) == COLOURS[name]
     assert axes.lines[-1].get_xdata()[0] == 0.5
     real = scored.fidelity[scored.label == 1]
     share = f"{100 * np.mean(real >= 0.5):.1f}% of the real ones"
@@ -87,8 +98,14 @@ def test_quality_without_a_value_is_not_drawn():
     scored = replace(scored, quality=quality)
     spearman = {"real": 0.514, "fake": -0.2}
     chart = draw_quality(scored, {"fidelity_quality_spearman": spearman})
-    drawn = sum(len(points.get_offsets()) for points in chart.figure.axes[0].collections)
-    assert drawn == len(scored) - 10
+    (axes,) = chart.figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("raw quality of the face", "fidelity")
+    drawn = {to_hex(points.get_facecolor()[0]): points for points in axes.collections}
+    assert len(drawn) == 2
+    for kind, name in enumerate(("fake", "real")):
+        own = (scored.label == kind) & np.isfinite(quality)
+        expected = np.stack([quality[own], scored.fidelity[own]], axis=1)
+        np.testing.assert_allclose(drawn[COLOURS[name]].get_offsets(), expected)
     assert "real +0.51, fake −0.20" in chart.caption
 
 

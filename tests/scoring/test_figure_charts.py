@@ -1,9 +1,13 @@
 """What is drawn is what metrics.json and the scores say."""
 
+from dataclasses import replace
+
 import numpy as np
+from matplotlib.colors import to_hex
 from score_tables import simulated
 
-from deepfidelity_jax.records.schema import FAKE, REAL
+from deepfidelity_jax.records.schema import FAKE, LABELS, REAL
+from deepfidelity_jax.scoring.charts import COLOURS
 from deepfidelity_jax.scoring.figure_charts import (
     draw_reliability,
     draw_risk_coverage,
@@ -28,15 +32,24 @@ def test_the_diagram_has_the_points_of_the_metrics():
 
 
 def test_targets_are_drawn_by_class():
-    data = simulated(np.random.default_rng(0))
+    """A target that is not known is not drawn."""
+    rng = np.random.default_rng(0)
+    data = simulated(rng)
+    fidelity_target = 0.4 * rng.random(len(data.label)) + 0.5 * data.label
+    fidelity_target[::7] = np.nan
+    data = replace(data, fidelity_target=fidelity_target)
     chart = draw_targets(data)
-    for label, bars in zip((FAKE, REAL), chart.figure.axes[0].containers, strict=False):
+    shown = {group[0].get_label(): group for group in chart.figure.axes[0].containers}
+    for (name, bars), label in zip(sorted(shown.items()), (FAKE, REAL), strict=True):
+        assert name == LABELS[label]
         own = data.fidelity_target[data.label == label]
         own = own[np.isfinite(own)]
-        shares = np.array([bar.get_height() for bar in bars])
+        heights = np.array([bar.get_height() for bar in bars])
         expected, _ = np.histogram(own, np.linspace(0, 1, 41))
-        np.testing.assert_allclose(shares, expected / len(own), atol=1e-6)
-        assert f"{own.min():.3f} to {own.max():.3f}" in chart.caption
+        np.testing.assert_allclose(heights, expected / len(own), atol=1e-6)
+        assert to_hex(bars[0].get_facecolor()) == COLOURS[name]
+        for words in (chart.caption, chart.alternative):
+            assert f"{name} {own.min():.3f} to {own.max():.3f}" in words
 
 
 def test_all_verdicts_together_are_as_wrong_as_the_accuracy_says():

@@ -1,0 +1,60 @@
+"""One detector on other data: bounds in the table, and targets only where they are comparable."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from score_tables import predictions, simulated
+
+from deepfidelity_jax.detector.load import Detector
+from deepfidelity_jax.fidelity.scale import FidelityScale, scale
+from deepfidelity_jax.scoring.cross_dataset import COLUMNS, retarget, write_table
+from deepfidelity_jax.scoring.exported_features import Features
+from deepfidelity_jax.scoring.metrics import summarize
+
+
+def test_the_table_has_the_bounds_of_each_value(tmp_path):
+    data = simulated(np.random.default_rng(0))
+    metrics = summarize(data, 0.5, "fixed", replicates=50)
+    one_class = summarize(predictions(label=0), 0.5, "fixed", replicates=2)
+    write_table({"known": metrics, "fakes": one_class}, tmp_path / "cross.csv")
+    with (tmp_path / "cross.csv").open(encoding="utf-8", newline="") as file:
+        known, fakes = csv.DictReader(file)
+    for column in COLUMNS[3:]:
+        low, high = metrics["ci"][column]
+        assert low < high
+        assert float(known[f"{column}_low"]) == low
+        assert float(known[f"{column}_high"]) == high
+        assert float(known[column]) == metrics[column]
+    assert [fakes[f"video_auc{end}"] for end in ("", "_low", "_high")] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("measure", "has_target", "has_quality"),
+    [("iso29794", True, True), ("ser_fiq", False, True), ("none", False, False)],
+)
+def test_targets_are_known_where_quality_is_measured_as_for_training(
+    tmp_path, measure, has_target, has_quality
+):
+    quality, label = np.float32([0.2, 0.5, 0.6, 0.9]), np.int32([0, 0, 1, 1])
+    names = np.array(["a", "b", "c", "d"])
+    features = Features(
+        feature=np.zeros((4, 2), np.float32), answers=np.zeros((4, 1), np.float32), label=label,
+        fidelity=np.float32([0.1, 0.2, 0.7, 0.8]), quality=quality, known_quality=quality,
+        frame=np.arange(4, dtype=np.int32), method=names, video_id=names, path=names,
+    )  # fmt: skip
+    own = FidelityScale((0.1, 0.6), (0.5, 1.0))
+    detector = Detector.__new__(Detector)  # what a scale needs of it, without a network
+    detector.fidelity_model = SimpleNamespace(scale=own)
+    detector.config = ConfigDict({"quality": {"measure": "iso29794"}})
+    (tmp_path / "metadata.json").write_text(json.dumps({"quality": {"measure": measure}}))
+    found = retarget(features, detector, tmp_path)
+    unknown = np.full(4, np.nan)
+    expected = scale(own, quality.astype(np.float64), label) if has_target else unknown
+    np.testing.assert_allclose(found.fidelity, expected, atol=1e-6)
+    np.testing.assert_array_equal(found.quality, quality if has_quality else unknown)
+    detector.fidelity_model.scale = None
+    assert np.isnan(retarget(features, detector, tmp_path).fidelity).all()
