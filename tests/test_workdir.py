@@ -74,7 +74,7 @@ def test_one_process_at_a_time(tmp_path):
     )  # fmt: skip
     assert process.stdout.readline() == "in\n"
     (work / "result").write_text("kept")
-    (work / ".result.4711").write_text("half of it")
+    (work / ".result.4711.partial").write_text("half of it")
     with pytest.raises(InputError, match="another run is using"), held(work):
         pass
     waiting = subprocess.Popen(
@@ -82,7 +82,7 @@ def test_one_process_at_a_time(tmp_path):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert f"another run is using {work}: waiting" in waiting.stderr.readline()
-    assert (work / ".result.4711").exists()
+    assert (work / ".result.4711.partial").exists()
     process.kill()
     process.communicate()
     out, _ = waiting.communicate("")
