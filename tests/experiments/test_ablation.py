@@ -131,7 +131,7 @@ def test_a_grid_waits_for_a_cell_that_another_command_is_in(command, tmp_path):
     cell = workdir / "cells" / "base" / "seed_0"
     grid = command(workdir, "--mode=ablate", f"--config={file}", *OPTIONS, tiny=False)
     with held(cell):
-        (cell / ".config.json.4711").write_text("half of it")
+        (cell / ".config.json.4711.partial").write_text("half of it")
         process = grid.start()
         ends = ("waiting until it ends", "records in")
         said = next((line for line in process.stderr if any(end in line for end in ends)), "")
@@ -139,7 +139,7 @@ def test_a_grid_waits_for_a_cell_that_another_command_is_in(command, tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     assert f"another run is using {cell}" in said
-    assert there == [".config.json.4711", ".lock"]
+    assert there == [".config.json.4711.partial", ".lock"]
 
 
 @pytest.mark.slow
