@@ -10,18 +10,19 @@ each with its forgeries. A detector without a regressor is judged by its class h
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
 import earlier_forgeries
 import numpy as np
+from heat_maps import photographed_faces
 
 import deepfidelity_jax as df
-from deepfidelity_jax.faces import tracking
 from deepfidelity_jax.faces.geometry import complete_landmarks, fit_similarity
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.forgeries import families
-from deepfidelity_jax.images import media, pictures
+from deepfidelity_jax.images import pictures
 from deepfidelity_jax.scoring import controls
 from deepfidelity_jax.statistics.intervals import Sample, draw_clusters, interval
 from deepfidelity_jax.statistics.ranking import auc
@@ -31,15 +32,6 @@ ALLOWED = 0.05  # share of the real faces called fake at the second limit of the
 
 
 # ------------------------------------------------------------------ faces and forgeries
-
-
-def find_faces(folder: Path, detector) -> list[families.Face]:
-    """The largest face of each photograph, before it is encoded."""
-    people = (
-        tracking.extract(path, detector.faces).people for path in media.list_files(folder).files
-    )
-    crops = [found[0].crops[0] for found in people if found]
-    return [families.Face(crop.pixels, crop.landmarks) for crop in crops]
 
 
 def swap(face: families.Face, donor: families.Face) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +185,7 @@ def main():
     parser.add_argument("--workdir", help="of a detector; without it the bundled one")
     options = parser.parse_args()
     detector = df.load(options.workdir)
-    faces = find_faces(options.folder, detector)
+    faces = photographed_faces(options.folder, sys.maxsize, detector)
     print(f"{len(faces)} photographs, detector {detector.fingerprint}\n")
     print_kinds(detector, forge_all(faces))
     print_changes(detector, faces)

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
 
 from deepfidelity_jax.errors import InputError
 
@@ -235,6 +236,15 @@ class Vote:
 
 DEVICES = "JAX_NUM_CPU_DEVICES"
 made_devices = False  # whether `make_devices` set the number
+
+
+def memory_figure(name: str) -> int:
+    """A figure of this process's memory in bytes, by its name in /proc/self/status.
+
+    OSError or ValueError where the system has no such figure.
+    """
+    words = Path("/proc/self/status").read_text().split()
+    return int(words[words.index(f"{name}:") + 1]) * 1024
 
 
 def count_cores() -> int:

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
@@ -210,8 +209,8 @@ def fit(trained: Trained) -> None:
 def _fit(trained: Trained) -> None:
     config, folder, workdir = trained.config, trained.folder, trained.workdir
     training, validation = trained.features("train"), trained.features("validation")
-    Stages(workdir).begin("fit")
-    Stages(workdir).begin("evaluate")  # the evaluation is of the previous regressor
+    for stage in ("fit", "evaluate"):  # the evaluation is of the previous regressor
+        Stages(workdir).begin(stage)
     if hosts.is_first():
         metadata = schema.metadata_of(folder)
         scale = FidelityScale.from_dict(metadata["fidelity_scale"])
@@ -268,8 +267,7 @@ def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None
     hosts.wait()
     features = trained.features("test")
     metadata = schema.metadata_of(folder)
-    if metadata["quality"]["measure"] == "none":
-        features = replace(features, quality=np.full_like(features.quality, np.nan))
+    features = features.with_quality_of(metadata["quality"]["measure"])
     if hosts.is_first():
         test = schema.Records(folder, "test")
         about["controls"] = controls.measure(

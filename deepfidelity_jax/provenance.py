@@ -57,9 +57,8 @@ def timed(workdir: Path, stage: str) -> Iterator[None]:
 
 def _peak_bytes() -> int:
     """The most memory that this process has held, on Linux since the peak was last reset."""
-    with contextlib.suppress(OSError):
-        status = Path("/proc/self/status").read_text().split()
-        return int(status[status.index("VmHWM:") + 1]) * 1024
+    with contextlib.suppress(OSError, ValueError):
+        return hosts.memory_figure("VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

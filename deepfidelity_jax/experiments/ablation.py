@@ -166,7 +166,7 @@ def share_training(source: Path, place: Path) -> None:
         if name not in ("fit", "evaluate") and not name.endswith(" test"):
             Stages(place).finish(name, inputs)
     times = provenance.read_times(source)
-    shared = {name: times[name] for name in ("train",) if name in times}
+    shared = {name: figures for name, figures in times.items() if name == "train"}
     write_json(place / provenance.TIMES, shared)
     # Last, because it marks the workdir as complete.
     shutil.copytree(source / "checkpoints", partial, copy_function=_link)

@@ -298,8 +298,7 @@ def retarget(features: Features, detector: Detector, folder: Path) -> Features:
     targets = unknown
     if fitted is not None and measure == detector.config.quality.measure:
         targets = scale(fitted, features.quality.astype(np.float64), features.label)
-    quality = unknown if measure == "none" else features.quality
-    return replace(features, fidelity=targets, quality=quality)
+    return replace(features.with_quality_of(measure), fidelity=targets)
 
 
 def write_table(found: dict[str, dict], path: Path) -> None:

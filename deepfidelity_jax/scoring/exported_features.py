@@ -4,7 +4,7 @@ Rows are in the order of the records. With several processes, each computes a co
 """
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,12 @@ class Features:
         """The rows of all methods but these."""
         kept = ~np.isin(self.method, list(methods))
         return Features(**{c.name: getattr(self, c.name)[kept] for c in fields(self)})
+
+    def with_quality_of(self, measure: str) -> "Features":
+        """The features with NaN as quality if the measure is `none`, which records as 0."""
+        if measure != "none":
+            return self
+        return replace(self, quality=np.full_like(self.quality, np.nan))
 
     @classmethod
     def load(cls, path: Path) -> "Features":

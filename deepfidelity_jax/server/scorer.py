@@ -145,8 +145,7 @@ def _limit_memory(growth: int) -> None:
     # If the machine still runs out of memory, the system should end this process, not another.
     Path("/proc/self/oom_score_adj").write_text("1000")
     # RLIMIT_DATA, because the address space includes memory that is reserved but never used.
-    status = Path("/proc/self/status").read_text().split()
-    now = int(status[status.index("VmData:") + 1]) * 1024
+    now = hosts.memory_figure("VmData")
     resource.setrlimit(resource.RLIMIT_DATA, (now + growth, now + growth))
 
 

@@ -75,6 +75,13 @@ async def until(condition):
         await asyncio.sleep(0.02)
 
 
+async def verdict(jobs, content):
+    """The prediction about a file, once its job has ended."""
+    job = post(jobs, content)
+    await until(lambda: job.ended)
+    return job.view()["prediction"]
+
+
 @pytest.mark.slow
 def test_one_that_is_ready_takes_jobs_while_others_cannot_load(folder):
     async def serve():
@@ -82,9 +89,7 @@ def test_one_that_is_ready_takes_jobs_while_others_cannot_load(folder):
         (folder / "token").touch()
         async with all_of_them:
             while started(folder) < 4:
-                job = post(jobs, "real")
-                await until(lambda job=job: job.ended)
-                assert job.view()["prediction"] == {"status": "real"}
+                assert await verdict(jobs, "real") == {"status": "real"}
                 await asyncio.sleep(0.05)
             # The last one goes: nothing is taken until another is ready.
             job = post(jobs, "crash")
@@ -96,9 +101,7 @@ def test_one_that_is_ready_takes_jobs_while_others_cannot_load(folder):
             await until(lambda: not jobs.broken)
             before = started(folder)
             await until(lambda: started(folder) > before + 1)
-            job = post(jobs, "fake")
-            await until(lambda: job.ended)
-            assert job.view()["prediction"] == {"status": "fake"}
+            assert await verdict(jobs, "fake") == {"status": "fake"}
 
     asyncio.run(serve())
 
@@ -131,9 +134,7 @@ def test_a_system_without_room_for_a_process_is_asked_again(folder):
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, usual)
             await until(lambda: not jobs.broken)
-            job = post(jobs, "real")
-            await until(lambda: job.ended)
-            assert job.view()["prediction"] == {"status": "real"}
+            assert await verdict(jobs, "real") == {"status": "real"}
 
     asyncio.run(serve())
 
@@ -166,9 +167,7 @@ def test_a_system_without_room_for_a_thread_is_asked_again(folder):
                 post(jobs, "real")
             threads.full = False
             await until(lambda: not jobs.broken)
-            job = post(jobs, "real")
-            await until(lambda: job.ended)
-            assert job.view()["prediction"] == {"status": "real"}
+            assert await verdict(jobs, "real") == {"status": "real"}
 
     asyncio.run(serve())
 

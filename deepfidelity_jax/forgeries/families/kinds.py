@@ -102,8 +102,9 @@ def reenactment(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     target[2] += 0.4 * moves[4] * right
     inner = warp_points(face.pixels, source, target, shape, int(rng.choice(KERNELS)))
     inner = change_detail(inner, rng)
-    # Where the eyes stay, a mask of the eyes would forge nothing.
-    parts = ("inner", "lower", "mouth", *(("eyes",) if moves[2] else ()))
+    parts: tuple[str, ...] = ("inner", "lower", "mouth")
+    if moves[2]:  # where the eyes stay, a mask of the eyes would forge nothing
+        parts += ("eyes",)
     mask = masks.draw(face.points, shape, rng, parts)
     return Layers(inner, mask, str(rng.choice(["opacity", "pyramid", "hard"], p=[0.6, 0.2, 0.2])))
 
