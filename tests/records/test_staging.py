@@ -218,7 +218,8 @@ def test_workers_that_never_begin_end_the_preparation(tmp_path):
         timeout=100,
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.endswith(f"deepfidelity: {hosts.NEVER_BEGAN}\n")
+    # The workers' own tracebacks, and Python's about them, may follow it.
+    assert f"deepfidelity: {hosts.NEVER_BEGAN}" in done.stderr.splitlines()
     assert list(place.glob("*.npz")) == [], "no source is to blame"
 
 

@@ -100,14 +100,14 @@ def touch_inside(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
 
     Like depth of field and retouching: no content is foreign, and the mask's edge is soft.
     """
-    how = rng.choice([lose_detail, lose_detail, smooth_skin, sharpen, resample])
+    how = rng.choice([lose_detail, lose_detail, lose_detail, smooth_skin, sharpen, resample])
     return joins.opacity(how(image, rng), image, mask)
 
 
 def wear(image: Pixels, rng: np.random.Generator) -> Pixels:
     """One loss of quality in the whole picture: grain, compression, blur, resampling, darkness."""
     steps = (grain, compress, blur, lose_detail, resample, expose)
-    step = steps[rng.choice(len(steps), p=[0.35, 0.2, 0.15, 0.15, 0.1, 0.05])]
+    step = steps[rng.choice(len(steps), p=[0.3, 0.2, 0.12, 0.13, 0.1, 0.15])]
     return step(image, np.random.default_rng(rng.integers(2**63)))
 
 
