@@ -42,12 +42,12 @@ def get_config() -> ConfigDict:
     config.augment.recompress_p = 0.0
     config.augment.erase_p = 0.0
 
-    config.train.steps = 1000
+    config.train.steps = 700
     config.train.batch_size = 16
     config.train.learning_rate = 5e-4
     config.train.warmup_steps = 100
     config.train.fidelity_weight = 30.0
     config.train.ema_decay = 0.99
-    config.train.eval_every = 500
-    config.train.checkpoint_every = 250
+    config.train.eval_every = 350
+    config.train.checkpoint_every = 350
     return config

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from deepfidelity_jax.errors import InputError
@@ -108,6 +109,15 @@ def submit(pool: ProcessPoolExecutor, function: Callable, *arguments) -> Future:
     """Have a worker call a picklable function."""
     with undisturbed():
         return pool.submit(function, *arguments)
+
+
+def require_workers() -> None:
+    """InputError if worker processes cannot be started."""
+    try:
+        with worker_pool(1) as pool:
+            submit(pool, int).result()
+    except BrokenProcessPool:
+        raise InputError(NEVER_BEGAN) from None
 
 
 @contextlib.contextmanager

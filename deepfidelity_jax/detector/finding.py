@@ -151,7 +151,11 @@ def count_workers(files: int) -> int:
 def find_all(
     inputs: Sequence[Input], settings: FaceSettings, measure: Measure | None, workers: int
 ) -> Generator[Found, None, None]:
-    """`find` for many files, in order; only the file itself is lost if it crashes its process."""
+    """`find` for many files, in order; only the file itself is lost if it crashes its process.
+
+    Raises:
+      InputError: worker processes cannot be started.
+    """
     if workers == 1:
         yield from (find(given, settings, measure) for given in inputs)
         return
@@ -162,6 +166,7 @@ def find_all(
                 yield found
                 done += 1
         except BrokenProcessPool:
+            hosts.require_workers()
             # Any file in progress may have crashed the pool. Try each again alone.
             for given in inputs[done : done + AHEAD * workers]:
                 try:

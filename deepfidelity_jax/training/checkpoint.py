@@ -4,6 +4,7 @@
 The newest are kept and the best, and none is deleted before a newer one has been read back.
 """
 
+import functools
 import logging
 import os
 import shutil
@@ -154,14 +155,21 @@ def read_notes(folder: Path, step: int) -> dict[str, Any]:
     """The JSON saved with a checkpoint. InputError if it is damaged or cannot be read."""
     path = folder / str(step)
     try:
-        notes = ocp.metadata(path.absolute()).custom_metadata
-        if not notes:  # Orbax gives {} for what it could not read, and not why
-            (path / "_CHECKPOINT_METADATA").read_bytes()
+        file = (path / "_CHECKPOINT_METADATA").stat()
+        notes = _read_notes(path.absolute(), (file.st_ino, file.st_mtime_ns, file.st_size))
     except Exception as error:
         raise_unless_damaged(f"checkpoint {path}", error)
         raise _damaged(path, error) from error
     if not notes or "metrics" not in notes:
         raise _damaged(path, "its notes cannot be read")
+    return dict(notes)
+
+
+@functools.lru_cache(maxsize=64)  # Orbax reads the metadata of every array along with them
+def _read_notes(path: Path, version: tuple[int, ...]) -> dict[str, Any]:
+    notes = ocp.metadata(path).custom_metadata
+    if not notes:  # Orbax gives {} for what it could not read, and not why
+        (path / "_CHECKPOINT_METADATA").read_bytes()
     return notes
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from deepfidelity_jax.detector import finding
 from deepfidelity_jax.detector.finding import Input, find, find_all, list_inputs, stamp
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
-from deepfidelity_jax.hosts import CRASHED
+from deepfidelity_jax.hosts import CRASHED, NEVER_BEGAN
 from deepfidelity_jax.quality.measure import Measure
 
 CROPS = FaceSettings(detector="none", size=64)
@@ -80,3 +81,35 @@ def test_a_file_that_kills_its_process_costs_only_itself(tmp_path, monkeypatch):
         cv2.imwrite(str(tmp_path / name), np.zeros((64, 64, 3), np.uint8))
     founds = list(find_all([Input(tmp_path / name) for name in names], CROPS, None, 2))
     assert [found.note for found in founds] == [CRASHED if n == 4 else "" for n in range(9)]
+
+
+SCRIPT = """
+import subprocess
+import sys
+from pathlib import Path
+from deepfidelity_jax import console
+from deepfidelity_jax.detector.finding import Input, find_all
+from deepfidelity_jax.faces.detection import FaceSettings
+
+def command():
+    inputs = [Input(Path(name)) for name in sys.argv[1:]]
+    print(list(find_all(inputs, FaceSettings(detector="none", size=64), None, 2)))
+    return 0
+
+sys.exit(console.end(command, str))
+"""
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_start_blame_no_file(tmp_path):
+    """Those of a script without the guard: each runs the script again, and may not start others."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    names = [tmp_path / f"{n}.png" for n in range(3)]
+    for name in names:
+        cv2.imwrite(str(name), np.zeros((64, 64, 3), np.uint8))
+    done = subprocess.run(
+        [sys.executable, script, *names], capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert f"deepfidelity: {NEVER_BEGAN}" in done.stderr.splitlines()
