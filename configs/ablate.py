@@ -1,11 +1,11 @@
-"""The base of a grid of runs: rendered faces, few people, short trainings.
+"""The base of a grid of runs: rendered faces, few people, short training runs.
 
 A grid imports this, and names its factors in `config.ablate`, as configs/ablate_regressor.py does:
 
 python run.py --mode=ablate --config=configs/ablate_regressor.py --workdir=DIR
 
 Each factor has named levels, and each level the options that it sets. The first levels are the base
-that all others are compared with, seed by seed. `--list` prints the commands of the trainings
+that all others are compared with, seed by seed. `--list` prints one command per training run
 instead, for a cluster. The table is DIR/ablation.csv, .md and .tex.
 
 For your own photographs add --config.data.dataset=face_folder --config.data.dir=FOLDER; for a

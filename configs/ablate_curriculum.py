@@ -1,4 +1,4 @@
-"""Whether the order of training helps: shuffled, easy first by quality or by loss, hard more often.
+"""Does the order of training data matter? Shuffled, easy first (quality, loss), hard more often.
 
 python run.py --mode=ablate --config=configs/ablate_curriculum.py --workdir=DIR
 

@@ -2,8 +2,8 @@
 
 python run.py --mode=ablate --config=configs/ablate_forgery.py --workdir=DIR
 
-Every run is tested on all families, including those left out. Five trainings per seed, from
-scratch, because the bundled weights were trained on every family.
+Every run is tested on all families, including those left out. Five training runs per seed,
+from scratch, because the bundled weights were trained on every family.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 python run.py --mode=ablate --config=configs/ablate_paper.py --workdir=DIR
 
 Without the first, targets are plain labels; without the second, no block uses the mirror image.
-Twelve trainings from scratch, because the bundled weights were trained with both.
+Twelve training runs from scratch, because the bundled weights were trained with both.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 
 python run.py --mode=ablate --config=configs/ablate_regressor.py --workdir=DIR
 
-Runs that differ only in the regressor share a training, so there are three trainings. Every
-training includes the ordinal head.
+Cells that differ only in the regressor share a training run, so there are three. Each includes
+the ordinal head.
 """
 
 from ml_collections import ConfigDict

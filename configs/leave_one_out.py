@@ -16,7 +16,7 @@ from deepfidelity_jax.forgeries.families import FAMILIES
 
 
 def get_config() -> ConfigDict:
-    """The configuration for a folder with smaller faces and shorter trainings."""
+    """The configuration for a folder with smaller faces and shorter training runs."""
     config = folder.get_config()
     config.leave_one_out = tuple(FAMILIES)
     folder.set_sizes(config, crop=108, view=96)

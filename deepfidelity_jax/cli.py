@@ -81,7 +81,7 @@ def run(values: flags.FlagValues) -> int:
     several_processes = values.distributed or values.coordinator
     if several := checks.experiment(config):
         if several_processes:
-            raise InputError("a config of several datasets or trainings runs in one process")
+            raise InputError("a config of several datasets or training runs needs a single process")
         if values.mode != "run" and (several, values.mode) != ("cross", "evaluate"):
             raise InputError(f"--mode={values.mode} is not for a config of several")
         return run_several(several, config, folder)
@@ -96,7 +96,7 @@ def run(values: flags.FlagValues) -> int:
 
 
 def run_several(name: str, config, folder: Path) -> int:
-    """A config of several datasets or trainings."""
+    """A config of several datasets or training runs."""
     from deepfidelity_jax import workdir
     from deepfidelity_jax.experiments import leave_one_out
     from deepfidelity_jax.scoring import cross_dataset
@@ -136,7 +136,7 @@ def robustness(values: flags.FlagValues) -> int:
 
     folder = Path(values.workdir)
     if not values.input and values["config"].present:
-        raise InputError("--config is for --mode=robustness with --input")
+        raise InputError("--mode=robustness takes --config only with --input")
     workdir.read_config(folder)  # before `held`, which would create a missing workdir
     with workdir.held(folder):
         workdir.keep_programs(folder)

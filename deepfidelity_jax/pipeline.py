@@ -327,9 +327,9 @@ def require_trained_on(builder: tfds.core.DatasetBuilder, workdir: Path) -> None
     if "converted_from" in notes or notes.get("trained_on", builder.untold) == builder.contents:
         return
     raise InputError(
-        f"{workdir} was trained on other pictures or qualities than the training and validation "
-        "splits hold now: restore the data and the options that divide it (config.data.group, "
-        "splits, seed); or fine-tune on the new data in a new --workdir with "
+        f"{workdir} was trained on other pictures or quality scores than are now in the training "
+        "and validation splits: restore the data and the options that divide it "
+        "(config.data.group, splits, seed); or fine-tune on the new data in a new --workdir with "
         f"--config.init_from={workdir}; or start over in a new --workdir; or only score new "
         f"pictures with --mode=evaluate --workdir={workdir} --input=FOLDER"
     )

@@ -196,7 +196,7 @@ def test_a_mode_and_its_files_are_read_as_people_type_them(run, tmp_path):
     assert_told(run("evaluate", str(tmp_path), work), "work")
     assert_told(run("evaluate", "nowhere", work, "--config=x.py"), "reads its settings from")
     assert_told(run("compare", "a.csv"), "two or more --input")
-    assert_told(run("robustness", DEMO, work), "--config is for --mode=robustness with --input")
+    assert_told(run("robustness", DEMO, work), "--mode=robustness takes --config only with --input")
     assert_told(run("robustness", "nowhere", work), "work")
     assert_told(run("predict", "-", "--beam=x"), "--beam needs --output")
     output = f"--output={tmp_path / 'work' / 'x.jsonl'}"

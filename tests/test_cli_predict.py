@@ -132,7 +132,7 @@ def test_predict_goes_on_where_it_was_ended(number, workers, run, command, finis
     assert 0 < before.count(b"\n") < 60
     status, out, error = run(*predict, f"--workdir={finished}", there)
     assert (status, out) == (0, ""), error
-    assert "inputs are in it already" in error
+    assert "inputs are already in it" in error
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 

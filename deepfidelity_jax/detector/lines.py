@@ -144,7 +144,7 @@ class Lines:
             if count:
                 say(f"{self._path}: {count} lines {why}: these inputs are scored again")
         if self.kept:
-            say(f"{self._path}: {len(self.kept)} inputs are in it already")
+            say(f"{self._path}: {len(self.kept)} inputs are already in it")
         if others := len(self._there) - len(self.kept):
             say(f"{self._path}: {others} lines about other inputs stay in it")
         if self._regular:

@@ -3,7 +3,7 @@
 `config.ablate` has the seeds and the factors, each with named levels and the options that each
 level sets. The first levels of all factors form the base, with which the other cells are compared
 in pairs: same seed, same test faces. Each cell is an ordinary run in WORKDIR/cells/NAME/seed_N. All
-cells share the records, and cells that differ only in the regressor or scoring share a training.
+cells share the records, and cells that differ only in the regressor or scoring share a training run.
 """
 
 import copy
@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def training(self) -> str:
-        """A key that is equal for cells that share a training."""
+        """A key that is equal for cells that share a training run."""
         options = flatten(json.loads(self.config.to_json()))
         return fingerprint(
             sorted((k, v) for k, v in options.items() if not k.startswith(AFTER_TRAINING))
@@ -96,7 +96,7 @@ def list_commands(
 ) -> Iterator[str]:
     """One shell command for each training of the grid, for any scheduler.
 
-    The other cells share these trainings; the command for the whole grid runs those cells and
+    The other cells share these training runs; the command for the whole grid runs those cells and
     writes the table. `given`: options from the command line, by dotted name.
     """
     seen = set()

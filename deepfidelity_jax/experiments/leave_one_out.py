@@ -30,7 +30,7 @@ TABLE = "leave_one_out.csv"
 def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
     """Train without each of `config.leave_one_out`, and write WORKDIR/leave_one_out.csv.
 
-    `A+B` leaves out both in one training, which is faster and a harder test. Finished runs are not
+    `A+B` leaves out both in one run, which is faster and a harder test. Finished runs are not
     repeated, and an interrupted run resumes.
 
     Returns:
@@ -121,6 +121,6 @@ def describe(found: dict[str, dict[str, Any]]) -> str:
         aucs = (
             f"{name} {np.mean([c[name]['class_auc'] for c in controls]):.2f}" for name in CONTROLS
         )
-        lines.append(f"  real faces called fake, mean over the runs: {', '.join(alarms)}")
-        lines.append(f"  class AUC of untouched over changed real faces: {', '.join(aucs)}")
+        lines.append(f"  share of real faces called fake, mean over the runs: {', '.join(alarms)}")
+        lines.append(f"  class AUC, untouched against changed real faces: {', '.join(aucs)}")
     return "\n".join(lines)

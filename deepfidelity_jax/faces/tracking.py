@@ -70,8 +70,8 @@ def follow(
 ) -> Extraction:
     """Find, follow and crop the people in frames of one video.
 
-    If nobody is found for sure, some frames are searched again, with a border and turned by
-    quarters. If that finds somebody for sure, all frames are read again and searched that way. The
+    If nobody is found with high confidence, some frames are searched again, with a border and turned by
+    quarters. If that finds somebody with high confidence, all frames are read again and searched that way. The
     crops are then upright, and each `bbox` is still in pixels of the original frame.
 
     Args:
@@ -110,7 +110,7 @@ def follow(
     unreadable = expected - len(detections)
     notes = [] if people else ["no face"]
     if turn:
-        notes.append("lies upside down" if turn == 2 else "lies sideways")
+        notes.append("turned upside down" if turn == 2 else "turned sideways")
     if unreadable:
         notes.append(f"{unreadable} of {expected} frames unreadable")
     return Extraction(people, len(detections), unreadable, ", ".join(notes))
@@ -146,7 +146,7 @@ class _Probe:
     """Find the faces in unturned frames, and check whether another way of searching is better.
 
     A frame is searched in every way only while fewer than half of the frames before it show
-    somebody for sure, which is very rare in a good video.
+    somebody with high confidence, which is very rare in a good video.
     """
 
     def __init__(self, expected: int, settings: FaceSettings):

@@ -139,7 +139,7 @@ def _to_its_end(curriculum: str, steps: int, eval_every: int) -> str:
         return ""
     return (
         f"config.train.curriculum is {curriculum} and config.train.curriculum_steps {steps}: a "
-        "curriculum needs the steps after which all records take part, and only a curriculum"
+        "curriculum needs steps above 0, after which all records take part; without one, give 0"
     )
 
 
@@ -148,7 +148,7 @@ def _measured(curriculum: str, mining: float, steps: int, eval_every: int) -> st
         return ""
     name = f"mining is {mining}" if mining else f"curriculum is {curriculum}"
     return (
-        f"config.train.{name}, which would change nothing: how hard faces are is measured every "
+        f"config.train.{name}, which would have no effect: difficulty is measured every "
         f"config.train.eval_every={eval_every} steps, and config.train.steps is {steps}; give more "
         "steps than that"
     )
@@ -160,7 +160,7 @@ def _with_its_head(regressor: str, fidelity_weight: float, ordinal_weight: float
         return ""
     return (
         f"config.fidelity.regressor is {regressor}, but config.train.{regressor[:-5]}_weight is 0, "
-        "so that the network has no such head"
+        "so the network has no such head"
     )
 
 

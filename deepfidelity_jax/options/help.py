@@ -1,6 +1,6 @@
 """What `--help` prints: an overview, or one mode with its flags and examples."""
 
-# The flags of each mode, beside --workdir and --mode. Any other flag is refused.
+# The flags of each mode, besides --workdir and --mode. Any other flag is refused.
 _STAGE = ("config", "distributed", "coordinator", "processes", "process")
 FLAGS = {
     "run": _STAGE,
@@ -68,8 +68,8 @@ _OWN = {
     "ablate": """\
   --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; other modes use
                         only its base configuration
-  --list                print a command for each training instead of running it; any scheduler can
-                        run these, and the same command without --list makes the table afterwards
+  --list                print one command per training run instead of running them, for any
+                        scheduler; the same command without --list makes the table afterwards
 """,
     "verify": """\
   --config=FILE         repeat with this configuration instead of that of the run

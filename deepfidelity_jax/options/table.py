@@ -103,7 +103,7 @@ def _some(*names: str) -> Option:
         )
 
     shown = ", ".join(repr(name) for name in names)
-    return Option(f"some of ({shown}), in brackets and with a comma after a single one", holds)
+    return Option(f"one or more of ({shown}), in brackets; add a comma after a single one", holds)
 
 
 def _leaks() -> Option:

@@ -58,8 +58,8 @@ def _compare_with_validation(known, fidelity: float) -> str:
     means = None if known is None else video_means(known)
     if means is None:
         return (
-            "Where this fidelity lies among validation's real and fake faces is not known: the "
-            "detector's file does not hold their scores."
+            "How this fidelity compares with the real and fake validation faces is not known: the "
+            "detector's file does not contain their scores."
         )
     real, fake = means
     below, above = np.mean(real <= fidelity), np.mean(fake >= fidelity)

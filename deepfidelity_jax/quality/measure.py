@@ -3,8 +3,8 @@
 iso       computed from the picture (iso29794.py)
 learned   computed from the picture by an order learnt from degraded ones (learned.py)
 trace     computed by the network that comes with the package (trace.py)
-ser_fiq   computed by a network, from weights of the user's (ser_fiq.py)
-csv       looked up in a table of the user's (table.py)
+ser_fiq   computed by a network with the user's weights (ser_fiq.py)
+csv       looked up in the user's table (table.py)
 none      the same for every face
 """
 

@@ -1,4 +1,4 @@
-"""Trace: how much of what a detector relies on is still in a picture, to be lost by degradation.
+"""Trace: how much of what a detector relies on is left in a picture for degradation to destroy.
 
     q = min over degradations d of |f(x) - f(d(x))| / sqrt(width of f)
 

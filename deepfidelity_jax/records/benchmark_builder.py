@@ -25,7 +25,7 @@ from deepfidelity_jax.records.write import Recipe
 class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base of every dataset's builder.
 
-    OPTIONS: the options of `config.data` it uses, beside those common to all datasets.
+    OPTIONS: the options of `config.data` it uses, besides those common to all datasets.
     """
 
     OPTIONS: tuple[str, ...] = ()
@@ -130,7 +130,7 @@ class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
 
 
 def tell_left_out(records: Path, known: Collection[str]) -> None:
-    """Say how many inputs finished records lack beside those known: a copy may be mended now."""
+    """Say how many inputs, besides those known, the records lack: a copy may be complete now."""
     if not (records / "dataset_info.json").exists():
         return
     if count := len(schema.metadata_of(records).get("notes", {}).keys() - {*known}):
@@ -167,7 +167,7 @@ def plan_benchmark(
     Args:
       config: of the run.
       label: first part of the name of the records' folder.
-      options: the dataset's own choices, whatever changes its records beside the recipe.
+      options: the dataset's own choices, whatever changes its records besides the recipe.
       list_sources: lists what a copy holds.
       extractor: makes `produce` from the face settings and the quality measure.
       unit: what a source is called in messages.

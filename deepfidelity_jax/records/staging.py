@@ -69,7 +69,7 @@ def stage(
 
 
 def _forget_failed(sources: Sequence[Source], folder: Path) -> bool:
-    """Forget what has a note and no faces, as its file may be whole now; whether any crashed."""
+    """Drop sources that gave a note and no faces, to retry them. Returns whether any crashed."""
     crashed = False
     for source in sources:
         path = staged_path(folder, source)

@@ -285,8 +285,8 @@ def _describe_controls(controls: dict) -> list[str]:
     ]
     aucs = [f"{name} {controls[name]['class_auc']:.2f}" for name in CONTROLS]
     return [
-        f"  real faces called fake, {controls['n']} of them: {', '.join(shown)}",
-        f"  class AUC of untouched over changed real faces, .5 is sound: {', '.join(aucs)}",
+        f"  share of {controls['n']} real faces called fake: {', '.join(shown)}",
+        f"  class AUC, untouched against changed real faces, ideally 0.5: {', '.join(aucs)}",
     ]
 
 

@@ -71,7 +71,7 @@ class Guard:
             message = f"this server does not serve the host {host!r}: use its address, or localhost"
             raise Refused(421, "wrong_host", message, unread=unread)
         if method not in READING and not _is_own_page(host, headers):
-            message = "a page of another site may not send anything to this server"
+            message = "pages from other sites may not send requests to this server"
             raise Refused(403, "foreign_page", message, unread=unread)
         if self._open > self._connections:
             message = f"{self._connections} requests are being answered: try again"

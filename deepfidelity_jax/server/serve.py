@@ -40,7 +40,7 @@ def serve(workdir: str | None, host: str, port: int) -> None:
     with _listen(host, port) as listener, _private_folder() as folder:
         say("loading the detector")
         asyncio.run(_run(listener, folder, workdir, host))
-    say("the server has ended; the files it was given are removed")
+    say("the server has stopped; all uploaded files are deleted")
 
 
 async def _run(listener: socket.socket, folder: Path, workdir: str | None, host: str) -> None:
@@ -58,7 +58,7 @@ async def _run(listener: socket.socket, folder: Path, workdir: str | None, host:
         timeout_graceful_shutdown=PATIENCE_S,
     )
     async with Workers(jobs, workdir, folder / "cache", limits):
-        say(f"open {_address(listener)} in a browser; Ctrl-C ends the server")
+        say(f"open {_address(listener)} in a browser; press Ctrl-C to stop the server")
         # Uvicorn handles the signals, shuts down, and raises them again.
         with contextlib.suppress(KeyboardInterrupt):
             await uvicorn.Server(config).serve([listener])

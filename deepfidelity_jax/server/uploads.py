@@ -14,7 +14,7 @@ from deepfidelity_jax.server.messages import MIB, Limits
 from deepfidelity_jax.server.refusal import Refused
 
 FIELD = "file"
-FRAMING = 64 * 1024  # bytes that a form may have beside its file
+FRAMING = 64 * 1024  # bytes that a form may have besides its file
 LONGEST_NAME = 200  # bytes
 
 
@@ -105,7 +105,7 @@ class _Form:
     def end(self) -> Path:
         """The path of the file, once the whole body has arrived."""
         if not self._whole:
-            raise Refused(422, "bad_form", "the form breaks off before its end")
+            raise Refused(422, "bad_form", "the form is incomplete: its end is missing")
         if self._path is None:
             raise Refused(422, "bad_form", f"the form has no file in a field {FIELD!r}")
         self._file.close()  # writes what is still in memory

@@ -73,7 +73,7 @@ def train(
             state = _fresh_state(model, config, places, folder, initial)
         else:
             state = _saved_state(model, config, places, workdir / "checkpoints", start)
-            say(f"going on from step {start} of {own.steps}")
+            say(f"resuming from step {start} of {own.steps}")
         batches = feed.open(start)
         log, vote = StepLog(config, MetricsLog(workdir, after=start), start), hosts.Vote()
 
@@ -209,4 +209,4 @@ class StopSignal:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        say("stopping after this step; once more to stop at once")
+        say("stopping after this step; interrupt again to stop at once")

@@ -16,7 +16,7 @@ from deepfidelity_jax.fidelity.scale import LABELS
 
 BUNDLED = Path(__file__).parents[1] / "bundled"  # the one that comes with the package
 WEIGHTS = "model.safetensors"
-# What hubs read in a config.json, beside the options.
+# What hubs read in a config.json, besides the options.
 HUB = {
     "model_type": "ssaaformer",
     "library_name": "deepfidelity_jax",

@@ -68,7 +68,7 @@ def test_no_face_no_confidence():
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (16, 4000, 3), (30000, 20, 3)])
-def test_odd_shapes_hold_nobody(shape):
+def test_odd_shapes_give_no_detections(shape):
     assert detection.detect(np.full(shape, 90, np.uint8), CASCADE) == []
 
 

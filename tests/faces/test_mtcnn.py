@@ -88,14 +88,14 @@ def test_a_small_face_in_a_large_frame_is_found():
     np.testing.assert_allclose(found.landmarks, landmarks + np.array([1500, 700]), atol=12)
 
 
-def test_no_face_nobody():
+def test_pictures_without_a_face_give_no_detections():
     noise = np.random.default_rng(0).integers(0, 256, (360, 640, 3), np.uint8)
     for image in (scene(), noise, cv2.GaussianBlur(noise, (0, 0), 4)):
         assert detection.detect(image, MTCNN) == []
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (16, 4000, 3), (25, 25, 3), (30000, 20, 3)])
-def test_odd_shapes_hold_nobody(shape):
+def test_odd_shapes_give_no_detections(shape):
     image = np.full(shape, 90, np.uint8)
     assert detection.detect(image, MTCNN) == []
     assert detection.search_bordered(image, MTCNN) == []
@@ -109,7 +109,7 @@ def test_faces_cut_tight_are_found_with_a_border(turn):
     x, y, width, height = np.round(whole.box).astype(int)
     tight = np.ascontiguousarray(np.rot90(picture[max(y, 0) : y + height, x : x + width], turn))
     found = tracking.follow(lambda: [videos.Frame(0, 0.0, tight)], 1, MTCNN)
-    assert found.note == ("lies sideways" if turn else "")
+    assert found.note == ("turned sideways" if turn else "")
     left, top, across, down = found.people[0].crops[0].bbox
     middle = np.array([left + across / 2, top + down / 2])
     np.testing.assert_allclose(middle, [tight.shape[1] / 2, tight.shape[0] / 2], atol=0.1 * width)

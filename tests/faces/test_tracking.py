@@ -72,7 +72,7 @@ def test_pixels_that_lie_sideways_give_upright_crops(tmp_path, turn):
     Image.fromarray(np.rot90(image, turn)).save(tmp_path / "turned.png")
     (expected,) = tracking.extract(tmp_path / "upright.png", CASCADE).people
     found = tracking.extract(tmp_path / "turned.png", CASCADE)
-    assert found.note == ("lies upside down" if turn == 2 else "lies sideways")
+    assert found.note == ("turned upside down" if turn == 2 else "turned sideways")
     (one,), (other,) = expected.crops, found.people[0].crops
     assert np.abs(one.pixels.astype(int) - other.pixels).mean() < 4
     # The box lies where the face does in the pixels given.
@@ -90,7 +90,7 @@ def test_a_sideways_video_is_turned_as_a_whole(tmp_path):
     upright = [scene((200 + 4 * n, 180, 140)) for n in range(12)]
     path = write_video(tmp_path / "a.mp4", [np.ascontiguousarray(np.rot90(i)) for i in upright])
     found = tracking.extract(path, FaceSettings("cascade", size=96, frames=6))
-    assert found.note == "lies sideways"
+    assert found.note == "turned sideways"
     (person,) = found.people
     assert [crop.frame for crop in person.crops] == [1, 3, 5, 7, 9, 11]
     for crop in person.crops:

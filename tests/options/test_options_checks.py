@@ -41,11 +41,11 @@ def test_all_that_is_wrong_is_told_together():
         ({"train.batch_size": 33}, ["batch_size is 33", "even", "fresh_forgeries"]),
         (
             {"train.mining": 0.5, "train.steps": 10, "train.eval_every": 10},
-            ["mining is 0.5, which would change nothing", "eval_every=10", "steps is 10"],
+            ["mining is 0.5, which would have no effect", "eval_every=10", "steps is 10"],
         ),
         (
             {"train.curriculum": "loss", "train.curriculum_steps": 3000, "train.steps": 900},
-            ["curriculum is loss, which would change nothing", "steps is 900"],
+            ["curriculum is loss, which would have no effect", "steps is 900"],
         ),
         ({"train.accumulate": 3}, ["accumulate is 3", "multiple of 6", "but is 64"]),
         ({"train.learning_rate": 1e-6}, ["end_learning_rate is 1e-05", "learning_rate", "1e-06"]),

@@ -230,7 +230,7 @@ def test_it_ends_in_order_and_what_a_killed_one_left_goes(strict):
     while not (workers := strict.workers()):
         assert time.monotonic() < deadline
     status, said = strict.end(signal.SIGTERM)
-    assert (status, said) == (0, "the server has ended; the files it was given are removed\n")
+    assert (status, said) == (0, "the server has stopped; all uploaded files are deleted\n")
     assert not list(strict.temporary.iterdir())
     with pytest.raises(ProcessLookupError):
         os.kill(workers[0], 0)

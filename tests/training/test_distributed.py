@@ -94,7 +94,7 @@ def on_two_processes(start, tmp_path_factory):
     (status, out, error), quiet = finish(start(workdir))
     assert (status, out) == (0, ""), error
     assert quiet == (0, "", ""), "the first one speaks for all"
-    assert f"going on from step {left} of" in error
+    assert f"resuming from step {left} of" in error
     assert "report: " in error
     return workdir
 

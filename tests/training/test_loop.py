@@ -79,7 +79,7 @@ def test_killed_and_started_again_ends_the_same(finished, tiny, command, tmp_pat
     assert 0 < left < tiny.train.steps
     done = training.finish()
     assert done.returncode == 0, done.stderr
-    assert f"going on from step {left} of {tiny.train.steps}" in done.stderr
+    assert f"resuming from step {left} of {tiny.train.steps}" in done.stderr
     assert_equal_ends(tmp_path, finished, tiny)
 
 

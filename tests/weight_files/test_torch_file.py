@@ -100,7 +100,7 @@ def test_what_is_no_tensor_is_named():
         torch_file.state_dict({**WEIGHTS, "epoch": 3})
 
 
-def test_damage_is_told(tmp_path):
+def test_damage_is_reported(tmp_path):
     """Cut anywhere, or a byte changed anywhere: one line, or the numbers as they were."""
     path = write_checkpoint(tmp_path / "a.pth", {"state_dict": WEIGHTS})
     content, told, harmless = path.read_bytes(), 0, 0

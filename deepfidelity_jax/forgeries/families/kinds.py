@@ -82,7 +82,7 @@ def reenactment(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     The features are warped and blended onto the old face, as in Face2Face (Thies et al., 2016).
     """
     frame, shape = axes(face.points), face.pixels.shape[:2]
-    # Points above and below the eyes and the mouth, beside the five.
+    # Points above and below the eyes and the mouth, besides the five.
     lids = frame.place(np.array([-0.5, -0.5, 0.5, 0.5]), np.array([-0.14, 0.14, -0.14, 0.14]))
     lips = frame.place(np.array([0.0, 0.0, 0.0]), np.array([0.86, 1.16, 1.45]))
     source = np.vstack([face.points, lids, lips, anchors(shape)]).astype(np.float32)

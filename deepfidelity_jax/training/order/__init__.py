@@ -1,4 +1,4 @@
-"""Which records training sees when.
+"""The order in which training sees the records.
 
 `sampling` draws them, `difficulty` measures how hard each is, and `feed` opens the stream of
 batches. By default every record is seen once an epoch, in a shuffled order, and only `feed` runs.

@@ -32,7 +32,7 @@ def test_mining_goes_on_where_it_was(command, finished, tmp_path):
             shutil.rmtree(again / "difficulty")
         done = command(again, *own).finish()
         assert done.returncode == 0, done.stderr
-        assert f"going on from step {kept} of 8" in done.stderr
+        assert f"resuming from step {kept} of 8" in done.stderr
         assert checkpoint.read_notes(again / "checkpoints", 8)["checksums"] == whole
 
 
