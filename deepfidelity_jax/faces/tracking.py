@@ -70,9 +70,10 @@ def follow(
 ) -> Extraction:
     """Find, follow and crop the people in frames of one video.
 
-    If nobody is found with high confidence, some frames are searched again, with a border and turned by
-    quarters. If that finds somebody with high confidence, all frames are read again and searched that way. The
-    crops are then upright, and each `bbox` is still in pixels of the original frame.
+    If nobody is found with high confidence, some frames are searched again, with a border and
+    turned by quarters. If that finds somebody with high confidence, all frames are read again and
+    searched that way. The crops are then upright, and each `bbox` is still in pixels of the
+    original frame.
 
     Args:
       read: gives the frames that can be read, in their order; called once or twice.
