@@ -3,7 +3,7 @@
 `config.ablate` has the seeds and the factors, each with named levels and the options that each
 level sets. The first levels of all factors form the base, with which the other cells are compared
 in pairs: same seed, same test faces. Each cell is an ordinary run in WORKDIR/cells/NAME/seed_N. All
-cells share the records, and cells that differ only in the regressor or scoring share a training run.
+cells share the records, and those that differ only in regressor or scoring share a training run.
 """
 
 import copy
