@@ -144,7 +144,8 @@ def get_config() -> ConfigDict:
     # records take part after curriculum_steps.
     config.train.curriculum = "none"
     config.train.curriculum_steps = 0
-    config.train.mining = 0.0  # draw records by their fidelity error, to this power; 0: equally
+    # Draw records by their fidelity error, or without a fidelity head by their loss, to this power.
+    config.train.mining = 0.0  # 0: equally
     config.train.balance = "none"  # draw each class, or each method, equally: none, class, method
     config.train.whitening = True  # initialise the first patch embedding to whiten the faces
     config.train.shard_state = False  # shard parameters and optimizer state over the devices

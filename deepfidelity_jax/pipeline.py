@@ -33,7 +33,7 @@ from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import prepare, records_dir
-from deepfidelity_jax.scoring import controls, cross_dataset, evaluate
+from deepfidelity_jax.scoring import controls, cross_dataset, evaluate, metrics
 from deepfidelity_jax.scoring.exported_features import Features, export_once
 from deepfidelity_jax.scoring.report import write_card, write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
@@ -270,6 +270,7 @@ def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None
     features = features.with_quality_of(metadata["quality"]["measure"])
     if hosts.is_first():
         test = schema.Records(folder, "test")
+        origins = [record["origins"] for record in test]
         about["controls"] = controls.measure(
             trained.detector.fitted(model), test, seed=config.seed, replicates=config.eval.bootstrap
         )
@@ -281,7 +282,8 @@ def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None
             workdir / "eval" / dataset,
             picked_here=config.train.select_on == "test",
             about=about,
-            people=evaluate.people_of(config, test),
+            origins=metrics.original_videos(origins),
+            people=metrics.people_of(config, origins),
             groups=evaluate.groups_of(folder, features.path),
         )
         card = workdir / "MODEL_CARD.md"

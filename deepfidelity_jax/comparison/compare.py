@@ -157,7 +157,15 @@ def compare(files: Sequence[Scores]) -> Comparison:
     video, label = matched.video, matched.label
     alone = np.arange(len(label))
     paths = np.array(files[0].columns["path"], object)[matched.row[0]]
-    source = cluster_sources(alone if video is None else video, paths.tolist())
+    origins = next(
+        (
+            np.array(file.origins, object)[own].tolist()
+            for file, own in zip(files, matched.row, strict=True)
+            if file.origins
+        ),
+        [],
+    )
+    source = cluster_sources(alone if video is None else video, paths.tolist(), origins)
     members = {
         name: np.array(column, object)[own]
         for file, own in reversed(list(zip(files, matched.row, strict=True)))
@@ -239,8 +247,9 @@ def _file(file, level, areas, right, draws, independent: bool, enough: bool) -> 
         "accuracy": None, "accuracy_ci": None,
     }  # fmt: skip
     if enough and independent:
-        entry["auc_ci"] = list(delong.auc_interval(level.label, level.score)[1:])
-        entry["auc_ci_from"] = "DeLong"
+        low, high = delong.auc_interval(level.label, level.score)[1:]
+        entry["auc_ci"] = [low, high]
+        entry["auc_ci_from"] = "DeLong" if low < high else "DeLong: too narrow, no pair is wrong"
     elif enough:
         entry["auc_ci"] = interval(areas[1:])
         entry["auc_ci_from"] = "bootstrap over videos"

@@ -37,6 +37,7 @@ class Scores:
       threshold_from: where the threshold came from, or why there is none.
       groups: the columns that give the group of each face.
       unscored: paths of rows without a score.
+      origins: the original videos of each row, as in `Predictions`; empty if the file lacks them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Scores:
     threshold_from: str
     groups: dict[str, list[str]] = field(default_factory=dict)
     unscored: list[str] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
 
     def calls_real(self, score: Float[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
         """Whether each score, in the direction of `score`, is called real."""
@@ -129,6 +131,7 @@ def _read_ours(path: str) -> Scores:
         threshold=threshold,
         threshold_from=source,
         groups=read_groups(Path(path)),
+        origins=table.origins.tolist() if any(table.origins) else [],
     )
 
 

@@ -25,6 +25,7 @@ from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.write import records_dir
+from deepfidelity_jax.scoring.metrics import biases
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.workdir import Stages, flatten, held, keep_programs, write_json
@@ -87,6 +88,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     ablation_table.write_methods(*by_method, workdir / "ablation_methods.csv")
     report = write_report(workdir, {})
     say(ablation_table.describe(rows))
+    for why in dict.fromkeys(itertools.chain(*(biases(result.metrics) for result in results))):
+        say(f"  these figures are optimistic: {why}")
     say(f"tables: {workdir / 'ablation'}.csv, .md, .tex, and ablation_methods.csv beside them")
     say(f"report: {report}")
 
@@ -155,7 +158,8 @@ def share_training(source: Path, place: Path) -> None:
         return
     place.mkdir(parents=True, exist_ok=True)
     partial = place / "checkpoints.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    for unfinished in (partial, place / "features"):  # of a killed command
+        shutil.rmtree(unfinished, ignore_errors=True)
     for name in ("features", "metrics.jsonl", "training_pictures.json", "leaks.json"):
         if (source / name).is_dir():
             shutil.copytree(source / name, place / name, copy_function=_link, dirs_exist_ok=True)

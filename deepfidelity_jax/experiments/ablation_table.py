@@ -194,8 +194,9 @@ def draw_videos(
     for dataset, video, label, path in chain(*rows):
         names.append((dataset, video, label))
         files.append((dataset, path))
+    origins = chain(*(table.origins for table in tables))
     number = {name: place for place, name in enumerate(sorted(set(names)))}
-    cluster = cluster_sources(np.array([number[name] for name in names], np.int64), files)
+    cluster = cluster_sources(np.array([number[name] for name in names], np.int64), files, origins)
     label = np.concatenate([table.label for table in tables])
     draws = draw_clusters(kinds_of(label, cluster), seed, replicates)
     ends = np.cumsum([len(table) for table in tables])[:-1]

@@ -8,6 +8,7 @@ has not seen either. Each method has its own run in its own folder; all runs sha
 import copy
 import csv
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring.controls import CONTROLS, DEGRADATIONS, UNTOUCHED
+from deepfidelity_jax.scoring.metrics import biases
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.workdir import held, keep_programs
 
@@ -112,6 +114,8 @@ def describe(found: dict[str, dict[str, Any]]) -> str:
     mean = np.mean([entry["frame_auc"] for entry in entries.values()])
     lines.append(f"  mean {mean:.3f}, worst {entries[worst]['frame_auc']:.3f} ({worst})")
     runs = {id(metrics): metrics for metrics in found.values()}.values()
+    reasons = dict.fromkeys(chain(*map(biases, runs)))
+    lines += [f"  these figures are optimistic: {why}" for why in reasons]
     controls = [metrics["controls"] for metrics in runs if metrics.get("controls")]
     if controls:
         alarms = (

@@ -71,17 +71,28 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     records = choose(schema.Records(folder, "test"))
     faces = [decode_image(record["image"]) for record in records]
     place = workdir / PLACE / dataset
-    stamp = {"detector": detector.fingerprint, "records": folder.parent.name, "faces": len(records)}
+    stamp = {
+        "detector": detector.fingerprint,
+        "records": folder.parent.name,
+        "faces": len(records),
+        "frames": "in order",  # earlier versions took them as recorded, which is shuffled
+    }
     _start(place, fingerprint(stamp))
     clips, settings = _find_clips(workdir, given, folder, records)
     kinds = [*_available(), *([KIND] if clips else [])]
     wanted = [(UNTOUCHED, 0)] + [(kind, grade) for kind in kinds for grade in range(1, 6)]
+    if clips:  # grade 0 of the faces that are in video files
+        wanted.insert(wanted.index((KIND, 1)), (KIND, 0))
     done = [cell for cell in wanted if _file(place, *cell).exists()]
     progress = Progress(len(wanted), len(done), "grades", did="scored")
     for kind, grade in wanted:
         if (kind, grade) not in done:
             there = records
-            if kind == KIND:
+            if (kind, grade) == (KIND, 0):
+                own_faces = {face[:2] for clip in clips for face in clip.faces}
+                there = [own for own in records if (own["video_id"], own["frame"]) in own_faces]
+                images = [decode_image(own["image"]) for own in there]
+            elif kind == KIND:
                 found = recompress(clips, settings, grade, _staging(place, grade))
                 there = [own for own in records if (own["video_id"], own["frame"]) in found]
                 images = [decode_image(found[own["video_id"], own["frame"]]) for own in there]
@@ -111,16 +122,20 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
 
 
 def choose(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most VIDEOS videos of each class and FRAMES faces of each, evenly spaced, in order."""
-    videos: dict[tuple[int, str], list[int]] = {}
+    """At most VIDEOS videos of each class and FRAMES faces of each, evenly spaced in time.
+
+    Records are shuffled, and so is what is returned.
+    """
+    videos: dict[tuple[int, str], list[tuple[int, int]]] = {}
     for row in range(len(records)):
         record = records[row]
-        videos.setdefault((record["label"], record["video_id"]), []).append(row)
+        own = videos.setdefault((record["label"], record["video_id"]), [])
+        own.append((record["frame"], row))
     kept = []
     for label in (FAKE, REAL):
-        of_class = [rows for (own, _), rows in videos.items() if own == label]
-        for rows in controls.spaced(of_class, VIDEOS):
-            kept += controls.spaced(rows, FRAMES)
+        of_class = [frames for (own, _), frames in videos.items() if own == label]
+        for frames in controls.spaced(of_class, VIDEOS):
+            kept += [row for _, row in controls.spaced(sorted(frames), FRAMES)]
     return [records[row] for row in sorted(kept)]
 
 
@@ -158,10 +173,13 @@ def _find_clips(
 def degrade(
     records: Sequence[dict[str, Any]], faces: Sequence[Face], kind: str, grade: int
 ) -> list[Face]:
-    """The records' faces after one degradation; grade 0 leaves them unchanged."""
+    """The records' faces after one degradation, which gets those of a video in order of time.
+
+    Grade 0 leaves them unchanged.
+    """
     of_video: dict[str, list[int]] = {}
-    for row, record in enumerate(records):
-        of_video.setdefault(record["video_id"], []).append(row)
+    for row in sorted(range(len(records)), key=lambda row: records[row]["frame"]):
+        of_video.setdefault(records[row]["video_id"], []).append(row)
     images = list(faces)
     for name, rows in of_video.items():
         for row, image in zip(
@@ -188,6 +206,7 @@ def score(
         fidelity_target=[np.nan] * len(records),
         fidelity=fidelity,
         p_fake=detector.p_fake(fidelity),
+        origins=metrics.original_videos(record["origins"] for record in records),
     )
 
 
@@ -257,6 +276,7 @@ def describe(rows: Sequence[dict[str, Any]], calibration: Calibration) -> str:
         f"false alarms {_show(untouched['false_alarms'])}  "
         f"real faces uncertain {_show(untouched['uncertain_real'])}",
     ]
+    degraded = [row for row in degraded if row["grade"]]
     for kind in dict.fromkeys(row["degradation"] for row in degraded):
         own = [row for row in degraded if row["degradation"] == kind]
         aucs = " ".join(_show(row["frame_auc"]) for row in own)

@@ -12,14 +12,19 @@ COLUMNS = 5
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
-    """A small chart for each degradation; grade 0 is untouched. Bands are 95% intervals."""
+    """A small chart for each degradation. Bands are 95% intervals.
+
+    Grade 0 is untouched: all faces, or those that have a grade 0 of their own.
+    """
     untouched, *degraded = rows
     kinds = list(dict.fromkeys(row["degradation"] for row in degraded))
     lines = -(-len(kinds) // COLUMNS)
     figure = Figure(figsize=(2 * COLUMNS, 1.9 * lines), layout="constrained")
     axes = figure.subplots(lines, COLUMNS, sharex=True, sharey=True, squeeze=False)
     for axis, kind in zip(axes.flat, kinds, strict=False):
-        own = [untouched, *(row for row in degraded if row["degradation"] == kind)]
+        own = [row for row in degraded if row["degradation"] == kind]
+        if own[0]["grade"]:
+            own = [untouched, *own]
         for name, colour in (("frame_auc", ACCENT), ("false_alarms", COLOURS["fake"])):
             known = [row for row in own if row[name] is not None]
             grades = [row["grade"] for row in known]

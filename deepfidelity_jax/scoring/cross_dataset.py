@@ -29,7 +29,7 @@ from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.own_files import OwnFilesBuilder
 from deepfidelity_jax.records.write import prepare, records_dir
-from deepfidelity_jax.scoring import evaluate
+from deepfidelity_jax.scoring import evaluate, metrics
 from deepfidelity_jax.scoring.charts import Pictures
 from deepfidelity_jax.scoring.exported_features import Features, export_once, find_records
 from deepfidelity_jax.scoring.report import write_report
@@ -226,10 +226,14 @@ def score(
     by_head = isinstance(detector.fidelity_model.regressor.arrays, Head)
     features = export_once(lambda: detector, detector.step, folder, name, "test", workdir, by_head)
     features = retarget(features, detector, folder)
-    people = evaluate.people_of(changed, schema.Records(folder, "test"))
+    origins = [record["origins"] for record in schema.Records(folder, "test")]
+    people = metrics.people_of(changed, origins)
     if people is not None and not all(people):
         say(f"{name}: not every face has a person's name, so intervals are over videos")
         people = None
+    # Other compressions of the same benchmark are the same videos.
+    same = builder.name == own.data.dataset and not is_own
+    picked_here = same and own.train.select_on == "test"
     changed.data.dataset = name  # its name in the tables
     place = workdir / "eval" / name
     return evaluate.evaluate(
@@ -238,7 +242,9 @@ def score(
         features,
         "test",
         place,
+        picked_here=picked_here,
         about=about,
+        origins=metrics.original_videos(origins),
         people=people,
         groups=evaluate.groups_of(folder, features.path),
     )
@@ -265,13 +271,11 @@ def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
 def pictures_of(workdir: Path) -> dict[str, Pictures]:
     """A function from rows to face crops, for each evaluation whose records are available."""
     own, found = read_config(workdir), {}
-    for metrics in sorted(workdir.glob("eval/*/metrics.json")):
-        folder = _records_behind(own, workdir, metrics.parent.name, "test")
+    for path in sorted(workdir.glob("eval/*/metrics.json")):
+        folder = _records_behind(own, workdir, path.parent.name, "test")
         if folder:
             test = schema.Records(folder, "test")
-            found[metrics.parent.name] = lambda rows, test=test: [
-                test[row]["image"] for row in rows
-            ]
+            found[path.parent.name] = lambda rows, test=test: [test[row]["image"] for row in rows]
     return found
 
 
@@ -304,18 +308,18 @@ def retarget(features: Features, detector: Detector, folder: Path) -> Features:
 def write_table(found: dict[str, dict], path: Path) -> None:
     """Write one row per dataset, with the interval of each value that has one."""
     rows = []
-    for name, metrics in found.items():
+    for name, own in found.items():
         row = {
             "dataset": name,
-            "videos": metrics["n_videos"],
-            "frames": metrics["n_frames"],
-            "threshold": metrics.get("video_threshold", metrics["threshold"]),
-            "threshold_from": metrics["threshold_from"],
+            "videos": own["n_videos"],
+            "frames": own["n_frames"],
+            "threshold": own.get("video_threshold", own["threshold"]),
+            "threshold_from": own["threshold_from"],
         }
         for column in COLUMNS[3:]:
-            low, high = metrics["ci"].get(column) or ("", "")
-            row |= {column: metrics[column], f"{column}_low": low, f"{column}_high": high}
-        rows.append(row)
+            low, high = own["ci"].get(column) or ("", "")
+            row |= {column: own[column], f"{column}_low": low, f"{column}_high": high}
+        rows.append(row | {"optimistic_because": "; ".join(metrics.biases(own))})
     with written_whole(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
@@ -325,12 +329,18 @@ def write_table(found: dict[str, dict], path: Path) -> None:
 def describe(found: dict[str, dict]) -> str:
     """The table as text for the terminal."""
     lines = [COLUMNS]
-    for name, metrics in found.items():
-        values = (metrics[column] for column in COLUMNS[3:])
+    for name, own in found.items():
+        values = (own[column] for column in COLUMNS[3:])
         shown = ("-" if value is None else f"{value:.4f}" for value in values)
-        lines.append((name, str(metrics["n_videos"]), str(metrics["n_frames"]), *shown))
+        lines.append((name, str(own["n_videos"]), str(own["n_frames"]), *shown))
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    return "\n".join(
+    table = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
+    ]
+    notes = (
+        f"figures of {name} are optimistic: {why}"
+        for name, own in found.items()
+        for why in metrics.biases(own)
     )
+    return "\n".join([*table, *notes])

@@ -29,9 +29,6 @@ from deepfidelity_jax.statistics.aggregation import aggregate, cluster_sources, 
 from deepfidelity_jax.statistics.intervals import Level
 from deepfidelity_jax.workdir import write_json
 
-# FaceForensics++ names no people, but each of its original videos shows a different person.
-ONE_PERSON = ("video/", "actor/")
-
 
 def fit(
     config: ConfigDict, training: Features, validation: Features, scale: FidelityScale
@@ -107,6 +104,7 @@ def evaluate(
     *,
     picked_here: bool = False,
     about: Mapping[str, Any] | None = None,
+    origins: Sequence[str] = (),
     people: Sequence[str] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> dict:
@@ -120,7 +118,8 @@ def evaluate(
       folder: where the files go.
       picked_here: whether the checkpoint was chosen on this same split; noted in metrics.json.
       about: more entries for metrics.json.
-      people: from `people_of`, for intervals over people; None for intervals over videos.
+      origins: from `metrics.original_videos`.
+      people: from `metrics.people_of`, for intervals over people; None for intervals over videos.
       groups: `{group_...: the group of each face}`.
 
     Returns:
@@ -143,6 +142,7 @@ def evaluate(
         fidelity_target=features.fidelity,
         fidelity=scores,
         p_fake=p_fake(model.calibration, scores),
+        origins=origins,
     )
     calibration, own = model.calibration, config.eval
     levels = metrics.levels_of(
@@ -209,15 +209,6 @@ def evaluate(
     table.write_csv(folder / "predictions.csv", groups)
     write_json(folder / "metrics.json", found)
     return found
-
-
-def people_of(config: ConfigDict, records: Iterable[Mapping[str, Any]]) -> list[str] | None:
-    """The people in each record, as `levels_of` takes them; None if clusters are videos."""
-    if config.eval.cluster != "person":
-        return None
-    kinds = ONE_PERSON if config.data.dataset == "ffpp" else ("person/",)
-    named = ([o for o in record["origins"].split() if o.startswith(kinds)] for record in records)
-    return [" ".join(people) for people in named]
 
 
 def groups_of(folder: Path, paths: Iterable[str]) -> dict[str, list[str]]:
@@ -309,13 +300,7 @@ def describe(found: dict, dataset: str, split: str) -> str:
         f"{'fixed' if found['threshold_from'] == 'fixed' else 'from ' + found['threshold_from']}"
         + (f", videos at {found['video_threshold']:.4f}" if "video_threshold" in found else ""),
     ]
-    if found["checkpoint_picked_here"]:
-        lines.append("  these figures are optimistic: the checkpoint was chosen on this same split")
-    if found.get("look_alikes"):
-        lines.append(
-            f"  these figures are optimistic: {found['look_alikes']} of the test videos or "
-            "photographs look like one in training or validation, see leaks.json"
-        )
+    lines += [f"  these figures are optimistic: {why}" for why in metrics.biases(found)]
     if found.get("training_checked") is False:
         lines.append("  not checked against the training pictures: their records are not available")
     if "official_scoring" in found:

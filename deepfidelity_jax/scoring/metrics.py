@@ -3,12 +3,14 @@
 `statistics.ranking` has the figures, `statistics.intervals` their intervals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
@@ -92,7 +94,7 @@ def levels_of(
     of_frame, cluster = grouped.of_frame, np.zeros(len(grouped.label), np.int64)
     if people is None:
         files = list(zip(table.dataset, table.path, strict=True))
-        cluster[of_frame] = cluster_sources(of_frame, files)
+        cluster[of_frame] = cluster_sources(of_frame, files, table.origins)
         clusters = "videos"
     else:
         unknown = sum(not names.split() for names in people)
@@ -112,6 +114,42 @@ def levels_of(
     draws = draw_clusters(kinds_of(grouped.label, cluster), seed, replicates)
     words = f"95% percentile bootstrap over {clusters}, {replicates} replicates, seed {seed}"
     return Levels(frames, videos, draws, grouped, aggregate, words)
+
+
+# FaceForensics++ names no people, but each of its original videos shows a different person.
+ONE_PERSON = ("video/", "actor/")
+
+
+def people_of(config: ConfigDict, origins: Iterable[str]) -> list[str] | None:
+    """The people of each record, as `levels_of` takes them; None if clusters are videos.
+
+    `origins`: of each record, as in `records.schema`.
+    """
+    if config.eval.cluster != "person":
+        return None
+    return _named(origins, ONE_PERSON if config.data.dataset == "ffpp" else ("person/",))
+
+
+def original_videos(origins: Iterable[str]) -> list[str]:
+    """The original videos of each record, as in `Predictions`."""
+    return _named(origins, ("video/",))
+
+
+def _named(origins: Iterable[str], kinds: tuple[str, ...]) -> list[str]:
+    return [" ".join(name for name in own.split() if name.startswith(kinds)) for own in origins]
+
+
+def biases(found: Mapping[str, Any]) -> list[str]:
+    """Why the figures of a metrics.json are better than they would be on new data, in words."""
+    reasons = []
+    if found.get("checkpoint_picked_here"):
+        reasons.append("the checkpoint was chosen on this same split")
+    if found.get("look_alikes"):
+        reasons.append(
+            f"{found['look_alikes']} of the test videos or photographs look like one in training "
+            "or validation, see leaks.json"
+        )
+    return reasons
 
 
 def summarize(

@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,10 @@ from deepfidelity_jax.scoring.charts import (
     one_per_video,
     read_curves,
 )
+from deepfidelity_jax.scoring.metrics import biases
 from deepfidelity_jax.scoring.table import Predictions
 
+RESULTS = "eval/*/metrics.json"  # in a workdir
 FACES = 6  # shown in each group
 
 # Title and meaning of each headline number, in the order of the page.
@@ -52,10 +55,7 @@ HEADLINES = {
     "video_acc": ("Video accuracy", "videos judged correctly"),
     "frame_acc": ("Frame accuracy", "faces judged correctly"),
     "eer": ("Equal error rate", "share misjudged where both classes have the same error rate"),
-    "tpr_at_fpr_10pct": (
-        "Caught at 10% false alarms",
-        "fake faces below that threshold",
-    ),
+    "tpr_at_fpr_10pct": ("Caught at 10% false alarms", "fake faces below that threshold"),
 }
 PHOTO_HEADLINES = {
     "frame_auc": ("AUC", "how often a real face scores above a fake one"),
@@ -98,7 +98,8 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     """
     workdir = Path(workdir)
     config = _read_json(workdir / "config.json")
-    evaluated = sorted(path.parent for path in workdir.glob("eval/*/metrics.json"))
+    evaluated = sorted(path.parent for path in workdir.glob(RESULTS))
+    parts = chain(workdir.glob("cells/*/*/" + RESULTS), workdir.glob("without_*/" + RESULTS))
     template = _open("report.html.j2")
     page = template.render(
         name=workdir.resolve().name,
@@ -108,6 +109,7 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
         training=_describe_training(workdir / "metrics.jsonl"),
         left_out=_read_left_out(workdir / "leave_one_out.csv"),
         ablation=_read_ablation(workdir / "ablation.md"),
+        biases=dict.fromkeys(why for path in parts for why in biases(_read_json(path) or {})),
     )
     path = workdir / "report" / "index.html"
     # File names need not be valid text; a character that cannot be shown becomes a question mark.
@@ -230,6 +232,7 @@ def _describe(folder: Path, pictures: Pictures | None) -> dict:
         "charts": [],
         "faces": None,
         "robustness": _read_robustness(folder.parents[1] / "robustness" / folder.name),
+        "biases": biases(metrics),
     }
     if not (folder / "predictions.csv").exists():
         return section

@@ -27,7 +27,7 @@ class Predictions:
 
     Takes sequences of equal length and holds them as arrays: text as objects, `frame` and `label`
     as int64, scores as float32, like the model's output. So a table that is read back equals the
-    one that was written.
+    one that was written. The file lacks `origins` if they are all empty.
 
     Attributes:
       path: the image or video file the face comes from.
@@ -41,6 +41,8 @@ class Predictions:
       fidelity_target: target from its quality and class, NaN if unknown.
       fidelity: predicted fidelity, high is real.
       p_fake: calibrated probability of a fake, NaN if unknown.
+      origins: the original videos that it shows or was forged from, as `video/NAME` separated by
+        spaces, where the dataset names them.
 
     Raises:
       ValueError: the columns differ in length, or a label is neither 0 nor 1.
@@ -57,8 +59,11 @@ class Predictions:
     fidelity_target: Column
     fidelity: Column
     p_fake: Column
+    origins: Column = ()
 
     def __post_init__(self):
+        if not len(self.origins):
+            object.__setattr__(self, "origins", [""] * len(self.label))
         for field in fields(self):
             column = np.asarray(getattr(self, field.name), _dtype_of(field.name))
             object.__setattr__(self, field.name, column)
@@ -80,6 +85,8 @@ class Predictions:
         """
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         columns["label"] = np.array(LABELS, object)[self.label]
+        if not any(self.origins):
+            del columns["origins"]
         columns |= groups or {}
         # File names need not be valid UTF-8; surrogate escapes keep their bytes.
         text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
@@ -105,7 +112,8 @@ class Predictions:
         except csv.Error as error:
             raise InputError(f"{path} is not a table of predictions: {error}") from error
         header, rows = (rows[0], rows[1:]) if rows else ([], [])
-        missing = [field.name for field in fields(cls) if field.name not in header]
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in header and name != "origins"]
         if missing:
             raise InputError(f"{path} lacks the columns {', '.join(missing)}")
         broken = next((i for i, row in enumerate(rows, 2) if len(row) != len(header)), None)
@@ -116,7 +124,7 @@ class Predictions:
         )
         try:
             columns["label"] = [LABELS.index(label) for label in columns["label"]]
-            return cls(**{field.name: columns[field.name] for field in fields(cls)})
+            return cls(**{name: columns[name] for name in names if name in columns})
         except ValueError as error:
             raise InputError(f"{path} is not a table of predictions: {error}") from error
 

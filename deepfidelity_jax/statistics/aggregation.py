@@ -1,6 +1,7 @@
 """The score of a video from the scores of its frames, and which videos belong together."""
 
 from collections.abc import Hashable, Iterable
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -79,19 +80,28 @@ def join_people(
     return least_real[np.unique(unit[least_real], return_index=True)[1]], unit
 
 
-def cluster_sources(unit: Int[np.ndarray, "n"], file: Iterable[Hashable]) -> Int[np.ndarray, "n"]:
-    """The cluster of each row: videos that share a file, such as a video and its forgeries.
+def cluster_sources(
+    unit: Int[np.ndarray, "n"], file: Iterable[Hashable], origins: Iterable[str] = ()
+) -> Int[np.ndarray, "n"]:
+    """The cluster of each row: videos that share a file or an original video.
 
-    Clusters are in the order of the videos, so that the order of the rows does not matter.
+    A cluster is a video with its forgeries, and more where a forgery was made from two. Clusters
+    are in the order of the videos, so that the order of the rows does not matter.
 
     Args:
       unit: number of the video of each row.
       file: identifies the file of each row.
+      origins: names of the original videos of each row, separated by spaces; empty if not known.
     """
-    files = list(file)
-    number = {name: index for index, name in enumerate(dict.fromkeys(files))}
-    connected = components(unit, np.array([number[name] for name in files], np.int64))
-    first = np.full(len(files), len(files) + int(unit.max(initial=0)), np.int64)
+    shared = [[name] for name in file]
+    for own, names in zip(shared, origins, strict=False):
+        own += [("origin", name) for name in names.split()]
+    number = {name: index for index, name in enumerate(dict.fromkeys(chain(*shared)))}
+    row = np.repeat(np.arange(len(shared)), [len(own) for own in shared])
+    name = np.array([number[name] for name in chain(*shared)], np.int64)
+    connected = np.zeros(len(shared), np.int64)
+    connected[row] = components(unit[row], name)
+    first = np.full(len(name), int(unit.max(initial=0)), np.int64)
     np.minimum.at(first, connected, unit)
     return np.unique(first[connected], return_inverse=True)[1].astype(np.int64)
 

@@ -158,17 +158,21 @@ class StepLog:
         self.pending = step, metrics
 
     def flush(self) -> None:
-        """Write the metrics that are held. FloatingPointError if the loss is not finite."""
+        """Write the metrics that are held.
+
+        FloatingPointError if the loss is not finite, or the gradient, which makes the next one so.
+        """
         if self.pending is None:
             return
         step, metrics = self.pending
         self.pending = None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not math.isfinite(values["loss"]):
-            raise FloatingPointError(
-                f"the loss is {values['loss']} at step {step}: the last checkpoint is kept; try a "
-                "lower config.train.learning_rate in a new workdir"
-            )
+        for name, words in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+            if not math.isfinite(values[name]):
+                raise FloatingPointError(
+                    f"the {words} is {values[name]} at step {step}: the last checkpoint is kept; "
+                    "try a lower config.train.learning_rate in a new workdir"
+                )
         now = time.monotonic()
         rate = (step - self.step) * self.own.batch_size / (now - self.since)
         self.step, self.since = step, now

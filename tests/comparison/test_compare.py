@@ -1,6 +1,7 @@
 """Rows are matched by what they are; differences are those of the scores; nothing is dropped."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,22 @@ def test_alike_frames_leave_the_tests_to_the_bootstrap():
     # Frames of a video are no evidence of their own: the interval hardly narrows.
     widths = [np.diff(level["pairs"][0]["ci"])[0] for level in (frame, video)]
     assert widths[0] > 0.6 * widths[1]
+
+
+def test_forgeries_of_one_video_leave_the_tests_to_the_bootstrap():
+    """One file names the originals; the other need not."""
+    first, second, _ = three()
+    origins = [f"video/{number // 6}" for number in range(len(first.label))]
+    level = compare([second, replace(first, origins=origins)]).levels["picture"]
+    assert (level["n"], level["clusters"], level["test"]) == (120, 20, "bootstrap")
+    assert level["pairs"][0]["delong_p"] is None
+
+
+def test_an_interval_without_width_says_so():
+    label = np.arange(40) % 2
+    level = compare([scores(name, label, label) for name in "ab"]).levels["picture"]
+    assert level["files"][0]["auc_ci"] == [1, 1]
+    assert level["files"][0]["auc_ci_from"] == "DeLong: too narrow, no pair is wrong"
 
 
 def test_the_bootstrap_is_paired():

@@ -142,6 +142,19 @@ def test_a_grid_waits_for_a_cell_that_another_command_is_in(command, tmp_path):
     assert there == [".config.json.4711.partial", ".lock"]
 
 
+def test_a_sharing_that_was_killed_is_done_again(finished, tmp_path):
+    """Killed after some features were linked."""
+    features = tmp_path / "cell" / "features"
+    features.mkdir(parents=True)
+    first = next((finished / "features").iterdir())
+    os.link(first, features / first.name)
+    ablation.share_training(finished, tmp_path / "cell")
+    for name in ("features", "checkpoints"):
+        there = {p.relative_to(finished / name) for p in (finished / name).rglob("*")}
+        assert {p.relative_to(tmp_path / "cell" / name)
+                for p in (tmp_path / "cell" / name).rglob("*")} == there  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_a_grid_ends_in_a_table(command, tmp_path):

@@ -32,6 +32,29 @@ def test_faces_are_chosen_evenly_from_both_classes():
     assert choose(records[:20]) == [*records[0:9:9], *choose(records[:20])[1:]]
 
 
+def test_frames_are_taken_and_degraded_in_order_of_time(monkeypatch):
+    """Records are shuffled."""
+    rng = np.random.default_rng(0)
+    records = [
+        {"label": label, "video_id": f"{label}-{video}", "frame": frame}
+        for label in (0, 1) for video in range(3) for frame in range(9)
+    ]  # fmt: skip
+    rng.shuffle(records)
+    chosen = choose(records)
+    assert {own["frame"] for own in chosen} == {0, 2, 4, 6}
+    seen = []
+
+    def change(faces, kind, grade, name):
+        seen.append([int(face[0, 0, 0]) for face in faces])
+        return [face + 100 for face in faces]
+
+    monkeypatch.setattr(robustness, "change", change)
+    faces = [np.full((2, 2, 3), own["frame"], np.uint8) for own in chosen]
+    changed = robustness.degrade(chosen, faces, "H.264", 1)
+    assert seen == [[0, 2, 4, 6]] * 6
+    assert [face[0, 0, 0] - 100 for face in changed] == [own["frame"] for own in chosen]
+
+
 def test_the_text_names_the_worst():
     row = dict.fromkeys(robustness.COLUMNS)
     untouched = row | {"degradation": "untouched", "grade": 0, "n_frames": 8, "n_videos": 4,
@@ -156,15 +179,19 @@ def test_video_files_are_recompressed(
     (place,) = (work / "robustness").iterdir()
     assert place.name.startswith("own-")
     rows = list(csv.DictReader((place / "table.csv").open()))
-    assert [row["degradation"] for row in rows] == ["untouched"] + ["blur"] * 5 + [KIND] * 5
+    assert [row["degradation"] for row in rows] == ["untouched"] + ["blur"] * 5 + [KIND] * 6
     assert int(rows[0]["n_frames"]) == len(test) + 6
     rows = rows[6:]
-    assert [row["strength"] for row in rows] == [f"CRF {crf}" for crf in (23, 28, 33, 38, 43)]
+    crfs = (23, 28, 33, 38, 43)
+    assert [row["strength"] for row in rows] == ["", *(f"CRF {crf}" for crf in crfs)]
     assert {(row["n_frames"], row["n_videos"], row["lost"]) for row in rows} == {("12", "6", "0")}
     untouched = Predictions.read_csv(place / "untouched-0.csv")
     known = dict(
         zip(zip(untouched.path, untouched.frame, strict=True), untouched.fidelity, strict=True)
     )
+    start = Predictions.read_csv(place / f"{KIND}-0.csv")
+    same = [known[key] for key in zip(start.path, start.frame, strict=True)]
+    np.testing.assert_allclose(start.fidelity, same, atol=1e-4)  # of the same faces, untouched
     changes = []
     for grade in (1, 5):
         table = Predictions.read_csv(place / f"{KIND}-{grade}.csv")

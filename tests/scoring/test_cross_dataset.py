@@ -64,6 +64,24 @@ def test_the_table_is_what_the_predictions_give(evaluated):
     assert "dfd" in (workdir / "report" / "index.html").read_text()
 
 
+def test_figures_of_a_checkpoint_picked_on_them_are_marked(evaluated, tmp_path):
+    workdir, _ = evaluated
+    found = {
+        name: json.loads((workdir / "eval" / name / "metrics.json").read_text())
+        for name in ("synthetic_faces", "dfd")
+    }
+    assert "optimistic" not in cross_dataset.describe(found)
+    found["dfd"]["checkpoint_picked_here"] = True
+    found["synthetic_faces"]["look_alikes"] = 3
+    cross_dataset.write_table(found, tmp_path / "cross.csv")
+    because = {
+        name: row["optimistic_because"] for name, row in read(tmp_path / "cross.csv").items()
+    }
+    assert because["dfd"] == "the checkpoint was chosen on this same split"
+    assert because["synthetic_faces"].startswith("3 of the test videos")
+    assert "figures of dfd are optimistic: the checkpoint" in cross_dataset.describe(found)
+
+
 def test_only_test_splits_are_prepared(evaluated):
     workdir, _ = evaluated
     for dataset in ("ffpp", "wild_deepfake"):

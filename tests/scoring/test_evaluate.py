@@ -14,7 +14,7 @@ from deepfidelity_jax.fidelity.alternatives import fit_alternative
 from deepfidelity_jax.fidelity.calibration import calibrate, p_fake
 from deepfidelity_jax.fidelity.regressor import balance
 from deepfidelity_jax.fidelity.scale import fit_scale, scale
-from deepfidelity_jax.scoring import evaluate
+from deepfidelity_jax.scoring import evaluate, metrics
 from deepfidelity_jax.scoring.exported_features import Features
 from deepfidelity_jax.scoring.table import Predictions, group_videos, read_groups
 from deepfidelity_jax.statistics.aggregation import AGGREGATES
@@ -255,10 +255,12 @@ def test_temperature_is_fitted_again_for_an_aggregate(tmp_path):
 
 def test_people_come_from_the_records(fitted):
     config = copy.deepcopy(fitted[0])
-    records = [{"origins": "person/a video/1 person/b"}, {"origins": "video/1"}]
-    assert evaluate.people_of(config, records) is None
+    origins = ["person/a video/1 person/b", "video/1"]
+    assert metrics.people_of(config, origins) is None
     config.eval.cluster = "person"
-    assert evaluate.people_of(config, records) == ["person/a person/b", ""]
+    assert metrics.people_of(config, origins) == ["person/a person/b", ""]
+    assert metrics.original_videos(origins) == ["video/1", "video/1"]
     config.data.dataset = "ffpp"  # which knows the videos that a forgery was made from, or actors
-    records = [{"origins": "video/033 video/097"}, {"origins": "actor/03 actor/11"}]
-    assert evaluate.people_of(config, records) == ["video/033 video/097", "actor/03 actor/11"]
+    origins = ["video/033 video/097", "actor/03 actor/11"]
+    assert metrics.people_of(config, origins) == origins
+    assert metrics.original_videos(origins) == ["video/033 video/097", ""]

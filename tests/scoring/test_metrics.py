@@ -177,6 +177,15 @@ def test_people_are_drawn_with_all_their_videos():
         levels_of(data, 0, 50, people=["", *people[1:]])
 
 
+def test_videos_are_drawn_with_what_was_forged_from_them():
+    """Originals and forgeries in files of their own, which the records connect."""
+    label = np.arange(40) % 2
+    data = table(label, label.astype(float))
+    origins = [f"video/{number // 4}" for number in range(40)]
+    assert levels_of(data, 0, 50).draws.shape[1] == 40
+    assert levels_of(replace(data, origins=origins), 0, 50).draws.shape[1] == 10
+
+
 def test_the_aggregate_is_said_and_all_are_compared():
     data = simulated(np.random.default_rng(1))
     found = summarize(

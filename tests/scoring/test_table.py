@@ -79,6 +79,10 @@ def test_csv_round_trip(tmp_path):
         b"path,dataset,split,method,video_id,frame,label,quality,fidelity_target,fidelity,p_fake"
     )
     assert b",fake," in first
+    made = replace(written, origins=["video/1", "video/1 video/2", "", "", ""])
+    made.write_csv(path)
+    assert path.read_bytes().split(b"\n")[0] == header + b",origins"
+    np.testing.assert_array_equal(Predictions.read_csv(path).origins, made.origins)
     assert [file.name for file in path.parent.iterdir()] == ["predictions.csv"]
 
 

@@ -42,3 +42,14 @@ def test_components_join_what_shares_a_value():
     found = aggregation.components(first, second)
     assert found[0] == found[1] == found[2]
     assert len(set(found.tolist())) == 3
+
+
+def test_a_forgery_joins_the_two_originals_it_was_made_from():
+    """As FaceForensics++ names them: two originals, the forgeries of both, and one more video."""
+    names = ["000", "000_003", "003", "003_000", "005"]
+    origins = [" ".join(f"video/{part}" for part in name.split("_")) for name in names]
+    unit = np.array([0, 0, 1, 2, 3, 4])
+    files = [f"{name}.mp4" for name in ("000", "000", "000_003", "003", "003_000", "005")]
+    found = aggregation.cluster_sources(unit, files, [origins[0], *origins])
+    assert found.tolist() == [0, 0, 0, 0, 0, 1]
+    assert aggregation.cluster_sources(unit, files).tolist() == unit.tolist()

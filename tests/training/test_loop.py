@@ -188,6 +188,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(finished, records_folder, tiny,
     assert checkpoint.steps(tmp_path / "checkpoints") == [4]
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_before_a_save(tiny, tmp_path):
+    """The loss of the step is from before the update."""
+    log = StepLog(tiny, MetricsLog(tmp_path, after=0), 0)
+    log.add(
+        1, {"loss": jnp.float32(1), "accuracy": jnp.float32(1), "grad_norm": jnp.float32("inf")}
+    )
+    with pytest.raises(FloatingPointError, match="norm of the gradient is inf at step 1"):
+        log.flush()
+
+
 def test_a_finished_run_is_left_alone(finished, records_folder, tiny, tmp_path):
     shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("records"))
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "checkpoints").rglob("*")}
@@ -202,7 +212,8 @@ def test_metrics_are_written_a_step_late_and_before_a_save(tiny, tmp_path):
     log = StepLog(tiny, MetricsLog(tmp_path, after=0), 0)
 
     def add(number):
-        log.add(number, {"loss": jnp.float32(number), "accuracy": jnp.float32(0.5)})
+        metrics = {"loss": number, "accuracy": 0.5, "grad_norm": 1.0}
+        log.add(number, jax.tree.map(jnp.float32, metrics))
         return list(losses_of(tmp_path).items())
 
     assert [add(number) for number in (1, 2, 3, 4)] == [[], [], [(2, 2.0)], [(2, 2.0)]]
