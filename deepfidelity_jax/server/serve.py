@@ -27,7 +27,7 @@ PATIENCE_S = 1  # how long answers in progress may take after Ctrl-C
 
 
 def serve(workdir: str | None, host: str, port: int) -> None:
-    """Serve the page and the API until SIGINT or SIGTERM.
+    """Serve the page and the API until SIGINT, SIGTERM or SIGHUP.
 
     Args:
       workdir: the workdir of the detector; None for the bundled one.
