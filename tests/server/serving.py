@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -37,11 +36,7 @@ class Server:
         number = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or 0)
         with running_on({sorted(CORES)[number % len(CORES)]}):
             self.process = subprocess.Popen(
-                argv,
-                env=os.environ | {"TMPDIR": str(temporary)},
-                stderr=subprocess.PIPE,
-                text=True,
-                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # ignored by nohup
+                argv, env=os.environ | {"TMPDIR": str(temporary)}, stderr=subprocess.PIPE, text=True
             )
         self.said = []
         while not (found := re.search(r"http://\S+", self.said[-1] if self.said else "")):
