@@ -126,18 +126,25 @@ def quiet_libraries() -> None:
 def handle_signals() -> None:
     """Make SIGTERM end a command as Ctrl-C does: unfinished files are cleared away first.
 
-    A second signal ends the process at once. Many modules swallow an exception raised while they
-    are imported, and nothing can be raised from a library's callback; there the interrupt is tried
-    again a moment later.
+    SIGHUP, of a closed terminal, is passed on as SIGTERM, unless it is ignored. A second signal
+    ends the process at once. Many modules swallow an exception raised while they are imported, and
+    nothing can be raised from a library's callback; there the interrupt is tried again a moment
+    later.
     """
 
     def interrupt(number, frame):
         _interrupts.append(number)
         if number != signal.SIGALRM:
             signal.signal(number, signal.SIG_DFL)
+            # A closing terminal may send two, or one after SIGTERM, but nobody insists.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if not _is_importing(frame):
             raise KeyboardInterrupt
         signal.setitimer(signal.ITIMER_REAL, IMPORT_RETRY_S)
+
+    def hang_up(number, frame):
+        signal.signal(number, signal.SIG_IGN)
+        signal.raise_signal(signal.SIGTERM)
 
     ignore = sys.unraisablehook
 
@@ -147,9 +154,9 @@ def handle_signals() -> None:
         else:
             ignore(unraisable)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in hosts.ENDINGS:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, interrupt)
+            signal.signal(number, hang_up if number == signal.SIGHUP else interrupt)
     signal.signal(signal.SIGALRM, interrupt)
     sys.unraisablehook = interrupt_again
 

@@ -23,6 +23,7 @@ from deepfidelity_jax.errors import InputError
 SILENCE_S = 40
 # How long the others wait while the first process prepares records or fits the regressor.
 PATIENCE_S = 7 * 24 * 3600
+ENDINGS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # the signals that end a command
 CRASHED = "the process that read it crashed"  # the reason for a file that kills a worker
 NEVER_BEGAN = (
     "worker processes end as they start: out of memory, or started by a script without "
@@ -127,16 +128,15 @@ def undisturbed() -> Iterator[None]:
     A worker inherits the blocked signals; without this, one interrupted at its start would print a
     traceback.
     """
-    blocked = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
 
 def begin_worker() -> None:
-    """Set up a worker process: Ctrl-C is left to the parent, and the worker dies with the parent.
+    """Set up a worker process, which leaves a terminal's signals to the parent and dies with it.
 
     A killed parent does not close its queue, so its workers would otherwise wait forever. OpenCV
     gets one thread, because there is one worker per core.
@@ -144,8 +144,9 @@ def begin_worker() -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
     def watch():
         multiprocessing.parent_process().join()

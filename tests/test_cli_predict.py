@@ -91,7 +91,7 @@ def test_how_faces_are_found_can_be_changed(run, finished, tmp_path):
     assert strict(out)["faces"][0]["bbox"] == [0, 0, 640, 480]
     for options, told in (
         (["detector=magic"], "magic"),
-        (["frames=0"], "0 frames"),
+        (["frames=0"], "config.faces.frames is 0"),
         (["frames=many"], "many"),
         (["detector=yunet"], "ONNX file"),
         (["detector=yunet", f"yunet={image}"], "not a YuNet ONNX file"),

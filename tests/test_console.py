@@ -146,26 +146,41 @@ sys.exit(console.end(command, lambda: "more to do"))
 """
 
 
+def hear():
+    """Undo what the tests inherit in the background of a shell, or from nohup."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(clearing):
     process = subprocess.Popen(
         [sys.executable, "-c", WAIT, str(clearing)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Ignored where the tests run in the background of a shell, and inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear,
     )
     assert process.stdout.readline() == "ready\n"
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_clears_away_first(number):
     process = start(clearing=0)
     process.send_signal(number)
     out, error = process.communicate(timeout=30)
     assert (out, error) == ("cleared\n", "deepfidelity: interrupted: more to do\n")
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closing_terminal_does_not_cut_the_clearing_short(first):
+    process = start(clearing=0.5)
+    process.send_signal(first)
+    assert process.stdout.readline() == "cleared\n"
+    process.send_signal(signal.SIGHUP)
+    _, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (1, "deepfidelity: interrupted: more to do\n")
 
 
 def test_a_second_signal_ends_at_once():

@@ -11,6 +11,7 @@ python -m deepfidelity_jax.detector.bundled WORKDIR FOLDER
 """
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -57,6 +58,13 @@ def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
     if config.faces.detector == "yunet":
         config.faces.yunet = str(place / FINDER)
     return checks.complete(config), variables, step
+
+
+def read_card(place: Path) -> str:
+    """The model card in a folder, without what hubs read at its top; empty if there is none."""
+    card = next((path for path in map(place.joinpath, CARDS) if path.is_file()), None)
+    text = card.read_text(encoding="utf-8", errors="replace") if card else ""
+    return re.sub(r"\A---\n.*?\n---\n+", "", text, flags=re.DOTALL)
 
 
 def pack(source: Path, place: Path, dtype: str = "float16") -> None:

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import numpy as np
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
@@ -27,6 +29,7 @@ from deepfidelity_jax.quality.measure import Measure
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MANY = 64  # number of files from which separate processes are worth starting
+NO_PIXELS = np.zeros((0, 0, 3), np.uint8)  # scores are those of the encoded crop
 AHEAD = 4  # files per process that are found before they are scored
 
 
@@ -65,15 +68,14 @@ def list_inputs(
       Each file once; and how many hidden files were left out.
 
     Raises:
-      InputError: a path does not exist, or a folder has no image or video.
+      InputError: a path does not exist, a folder has no image or video, or standard input is
+        closed.
     """
     found, hidden = {}, 0
     for name in given:
         if name == STDIN and stack is not None:
-            copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "stdin"
-            with copy.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-            found[Path(name)] = Input(copy, named=True, shown=name)
+            if Path(name) not in found:
+                found[Path(name)] = Input(_copy_stdin(stack), named=True, shown=name)
             continue
         path = Path(name)
         if not path.is_dir():
@@ -89,6 +91,15 @@ def list_inputs(
         for file in sorted([*listing.files, *reasons]):
             found.setdefault(file, Input(file, reason=reasons.get(file, "")))
     return list(found.values()), hidden
+
+
+def _copy_stdin(stack: contextlib.ExitStack) -> Path:
+    if sys.stdin is None:
+        raise InputError(f"--input={STDIN}: standard input is closed")
+    copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "stdin"
+    with copy.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return copy
 
 
 @dataclass(frozen=True)
@@ -134,18 +145,24 @@ def find(given: Input, settings: FaceSettings, measure: Measure | None = None) -
         extraction = tracking.extract(path, settings)
     except (formats.MediaError, OSError) as error:
         return Found(about, note=str(error), is_no_media=isinstance(error, formats.NotMedia))
+    people = tuple(
+        tracking.Person(tuple(replace(crop, pixels=NO_PIXELS) for crop in person.crops))
+        for person in extraction.people
+    )
     qualities = None
     if measure is not None:
         qualities = [
-            [measure(crop.image, crop.landmarks) for crop in person.crops]
-            for person in extraction.people
+            [measure(crop.image, crop.landmarks) for crop in person.crops] for person in people
         ]
-    return Found(about, extraction.people, extraction.frames, extraction.note, "no face", qualities)
+    return Found(about, people, extraction.frames, extraction.note, "no face", qualities)
 
 
 def count_workers(files: int) -> int:
-    """How many processes `find_all` should use: starting one takes a second."""
-    return hosts.count_cores() if files >= MANY else 1
+    """How many processes `find_all` should use; starting one takes a second.
+
+    Many files get two even on one core, because one would be this process, which a file may crash.
+    """
+    return max(2, hosts.count_cores()) if files >= MANY else 1
 
 
 def find_all(

@@ -207,15 +207,16 @@ def predict(detector, path: Path, reason: str = "") -> Prediction:
     return examine(detector, path, reason).prediction
 
 
-def examine(detector, path: Path, reason: str = "") -> Examination:
+def examine(detector, path: Path, reason: str = "", shown: str = "") -> Examination:
     """`predict`, with the evidence for each person's score.
 
     Args:
       detector: a `Detector`.
       path: the file.
       reason: why the file cannot be read, if that is known.
+      shown: its name in the prediction, if not its path.
     """
-    given = Input(Path(path), named=True, reason=reason)
+    given = Input(Path(path), named=True, reason=reason, shown=shown)
     found = find(given, detector.faces, detector.measure)
     (examination,) = examine_found(detector, [(given, found)])
     return examination

@@ -4,13 +4,21 @@ model.safetensors  config.json  fidelity.npz   what `bundled.read` reads
 README.md                                      the model card, with the fields that hubs read
 """
 
+import contextlib
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from deepfidelity_jax import __version__
 from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.leaks.training_pictures import SEEN
+from deepfidelity_jax.weight_files import packed
 
+PARTIAL = ".partial"  # what is not whole yet, inside the folder, which may be a disk of its own
+# The weights go first and come last: without them, a folder holds no detector.
+FILES = (packed.WEIGHTS, "config.json", bundled.FITTED, SEEN, bundled.FINDER, *bundled.CARDS)
 TAGS = ("deepfake-detection", "face-forgery", "image-quality", "jax", "flax", "ssaaformer")
 # The names of the card's figures on hubs, and how the card writes them.
 FIGURES = (
@@ -25,16 +33,37 @@ def write_folder(source: Path, folder: Path, dataset: str, licence: str) -> None
 
     Weights are float32, and give the same scores as in `source`. `dataset`: the training data.
     """
-    card = next((path for path in map(source.joinpath, bundled.CARDS) if path.is_file()), None)
-    text = card.read_text(encoding="utf-8") if card else "# Model card\n\nNo card was written.\n"
+    text = bundled.read_card(source) or "# Model card\n\nNo card was written.\n"
     with written_whole(folder / "README.md") as file:
         file.write(make_card(text, dataset, licence).encode())
     bundled.pack(source, folder, "float32")
 
 
+@contextlib.contextmanager
+def put_whole(place: Path) -> Iterator[Path]:
+    """A folder to write a detector to, which at the end replaces the one in `place`.
+
+    Other files in `place`, such as those of git, stay. After an error inside the block, nothing has
+    changed.
+    """
+    new, is_ours = place / PARTIAL, not place.is_dir()
+    shutil.rmtree(new, ignore_errors=True)  # left by a killed command
+    new.mkdir(parents=True)
+    try:
+        yield new
+        for name in FILES:
+            (place / name).unlink(missing_ok=True)
+        for name in reversed(FILES):
+            if (new / name).exists():
+                (new / name).replace(place / name)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        if is_ours and not any(place.iterdir()):
+            place.rmdir()
+
+
 def make_card(text: str, dataset: str, licence: str) -> str:
     """The card `text` with YAML in front; figures are from the first section that has any."""
-    text = re.sub(r"\A---\n.*?\n---\n+", "", text, flags=re.DOTALL)
     lines = [f"license: {licence.lower()}" if licence else "license: other"]
     if not licence:
         lines.append("license_name: not-stated")

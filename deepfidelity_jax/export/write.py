@@ -38,8 +38,9 @@ def export(workdir: str | None, output: str) -> None:
         raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
     licence = bundled.LICENCE if workdir is None else ""
     if form == "folder":
-        hub.write_folder(source, Path(output), detector.config.data.dataset, licence)
-        found = compare(detector, lambda crops: run_folder(output, crops))
+        with hub.put_whole(Path(output)) as folder:
+            hub.write_folder(source, folder, detector.config.data.dataset, licence)
+            found = compare(detector, lambda crops: run_folder(folder, crops))
     else:
         found = write_file(detector, form, Path(output), metadata.describe(detector, licence))
     say(f"{output}: largest differences from the detector on {CROPS} crops: {found}")
@@ -52,7 +53,8 @@ def require_output(output: str) -> str:
     path = Path(output)
     if output.endswith("/") or path.is_dir() or not path.suffix:
         require_writable(path / "config.json", "--output")
-        if path.is_dir() and any(path.iterdir()) and not bundled.holds(path):
+        inside = {inner.name for inner in path.iterdir()} if path.is_dir() else set()
+        if inside - {hub.PARTIAL} and not bundled.holds(path):
             raise InputError(f"--output={output} is a folder of other files: give a new one")
         return "folder"
     if path.suffix not in (".onnx", ".stablehlo"):
@@ -117,7 +119,7 @@ def measure(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, fl
     return {name: float(np.max(np.abs(found[name] - wanted[name]))) for name in OUTPUTS}
 
 
-def run_folder(folder: str, crops: np.ndarray) -> dict[str, np.ndarray]:
+def run_folder(folder: Path, crops: np.ndarray) -> dict[str, np.ndarray]:
     """The outputs of the detector in a folder."""
     return score(load(folder), crops)
 

@@ -18,8 +18,9 @@ class Crop:
 
     frame, time: index in the video and seconds, 0 for a photograph. image: the crop encoded by
     `pictures.encode_image`, which is stored and scored. pixels: the crop before encoding, from
-    which forgeries are made, so that every face is encoded once. bbox: x, y, width, height of the
-    face in pixels of the source. landmarks: as in `Face`, but in pixels of the crop.
+    which forgeries are made, so that every face is encoded once; prediction drops it. bbox: x, y,
+    width, height of the face in pixels of the source. landmarks: as in `Face`, but in pixels of the
+    crop.
     """
 
     frame: int

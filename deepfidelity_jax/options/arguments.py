@@ -43,6 +43,10 @@ def parse(argv: list[str]) -> flags.FlagValues:
         values["input"].present += len(rest)
     elif rest:
         raise InputError(f"unexpected argument {rest[0]!r}{_meant(rest[0])}")
+    for flag in ("workdir", "input", "output", "report", "annotate"):
+        given = values[flag].value
+        if "" in (given if isinstance(given, list) else [given]):
+            raise InputError(f"--{flag} is empty: give a path")
     alone = values.mode in ("predict", "serve", "compare", "export") or (
         values.mode == "convert" and values.output
     )
@@ -190,9 +194,20 @@ def read_config(values: flags.FlagValues):
 
 
 def changed_options(values: flags.FlagValues, group: str) -> dict:
-    """The options of a group of --config that are given on the command line, by name."""
+    """The options of a group of --config that are given on the command line, by name.
+
+    Paths have `~` expanded. InputError if one is wrong.
+    """
     from ml_collections import config_flags
 
-    given = config_flags.get_override_values(values["config"])
-    names = (key.partition(".")[2] for key in given if key.startswith(f"{group}."))
-    return {name: values.config[group][name] for name in names}
+    from deepfidelity_jax.options import checks
+    from deepfidelity_jax.options.table import OPTIONS
+
+    changed = {}
+    for key in config_flags.get_override_values(values["config"]):
+        within, _, name = key.partition(".")
+        if within == group:
+            value = values.config[group][name]
+            checks.check_one(key, value)
+            changed[name] = expand(f"--config.{key}", value) if OPTIONS[key].path else value
+    return changed

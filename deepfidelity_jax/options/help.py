@@ -85,7 +85,8 @@ _OWN = {
   --annotate=FILE.mp4   write a copy of the input video with boxes, person numbers and scores
   --exit_code           exit with 3 if an input is fake, else with 4 if one is uncertain or has no
                         score, else with 0; without this flag, verdicts do not change the status
-  --workers=N           find faces in N processes; by default one per core for many inputs
+  --workers=N           find faces in N processes; by default, for 64 or more inputs, in one per
+                        core, at least 2
   --beam=OPTIONS        run on a cluster with Apache Beam, passing it these options
   --quiet               no progress and no summary on stderr
   --config.faces.OPTION=VALUE

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepfidelity_jax import provenance
+from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.detector.predict import Examination, Prediction, examine
 from deepfidelity_jax.fidelity.arrays import name_of
 from deepfidelity_jax.fidelity.scale import FAKE_TARGETS, REAL_TARGETS
@@ -41,7 +42,12 @@ VERDICTS = {
 
 
 def write_page(
-    detector, path: str | Path, output: str | Path, report: Report | None = None, reason: str = ""
+    detector,
+    path: str | Path,
+    output: str | Path,
+    report: Report | None = None,
+    reason: str = "",
+    shown: str = "",
 ) -> Prediction:
     """Examine a photograph or video and write its page. Returns what `predict` would.
 
@@ -53,10 +59,11 @@ def write_page(
       output: the page; replaced completely or not at all.
       report: called with the name of a step and the share of it that is done, 0 to 1.
       reason: why the file cannot be read, if that is known.
+      shown: the name of a file that was received; `path` is then our copy of it.
     """
     report = report or (lambda step, share: None)
     report("finding and scoring faces", 0.0)
-    found = examine(detector, Path(path), reason)
+    found = examine(detector, Path(path), reason, shown)
     write_examined(detector, Path(path), found, output, report)
     return found.prediction
 
@@ -119,7 +126,9 @@ def _describe(detector, path: Path, found: Examination, report: Report) -> dict[
 
 def _facts(path: Path, prediction: Prediction) -> list[tuple[str, str]]:
     facts = [("Name", path.name), ("Size", wording.size(prediction.bytes))]
-    facts.append(("Last modified", prediction.modified or "not known"))
+    # The time of a copy says nothing about the file that was received.
+    dated = "Last modified" if prediction.input == str(path) else "Received"
+    facts.append((dated, prediction.modified or "not known"))
     if prediction.bytes is not None:
         try:
             facts.append(("SHA-256", digest(path)))
@@ -145,8 +154,7 @@ def _card(detector) -> dict[str, Any]:
     ]
     if calibration.fake_below is not None:
         rows.append(("Fake below", f"{calibration.fake_below:.4f}"))
-    path = detector.folder and detector.folder / "MODEL_CARD.md"
-    text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
+    text = bundled.read_card(detector.folder) if detector.folder else ""
     return {"rows": rows, "limits": _limits(text), "text": text}
 
 
@@ -166,7 +174,7 @@ def _limits(card: str) -> list[str]:
 def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
     """What is needed to reproduce the page."""
     name = f"./{path.name}" if path.name.startswith("-") else path.name
-    name = STDIN if prediction.input == STDIN else name
+    name = STDIN if prediction.input == STDIN != path.name else name
     command = ["deepfidelity", "predict", name, "--report=page.html"]
     digests = [("Detector", prediction.detector)]
     if detector.folder is not None:

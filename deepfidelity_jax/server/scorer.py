@@ -121,8 +121,10 @@ def _score(detector, path: Path, page: Path, limits: Limits, tell) -> dict:
     from deepfidelity_jax.page.page import write_page
 
     _require_short(path, limits.video_seconds)
-    prediction = write_page(detector, path, page, lambda step, share: tell(step=step, share=share))
-    return prediction.to_dict() | {"input": path.name}
+    prediction = write_page(
+        detector, path, page, lambda step, share: tell(step=step, share=share), shown=path.name
+    )
+    return prediction.to_dict()
 
 
 def _require_short(path: Path, seconds: int) -> None:

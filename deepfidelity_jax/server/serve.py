@@ -27,7 +27,7 @@ PATIENCE_S = 1  # how long answers in progress may take after Ctrl-C
 
 
 def serve(workdir: str | None, host: str, port: int) -> None:
-    """Serve the page and the API until SIGINT or SIGTERM.
+    """Serve the page and the API until SIGINT, SIGTERM or SIGHUP.
 
     Args:
       workdir: the workdir of the detector; None for the bundled one.
@@ -72,6 +72,8 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
+    except UnicodeError:  # raised for an empty part of a name, and for a long one
+        raise InputError(f"--host={host}: no name of a host") from None
     except OSError as error:
         raise InputError(f"--host={host}: {(error.strerror or str(error)).lower()}") from None
     with listener:

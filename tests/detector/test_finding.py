@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import pickle
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -55,6 +56,32 @@ def test_standard_input_is_a_file_until_the_end(monkeypatch):
         assert (given.name, given.named) == ("-", True)
         assert find(given, CROPS).frames == 1
     assert not given.path.exists()
+
+
+def test_standard_input_is_read_once(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"picture")))
+    with contextlib.ExitStack() as stack:
+        ((given,), _) = list_inputs(["-", "-"], stack)
+        assert given.path.read_bytes() == b"picture"
+
+
+def test_closed_standard_input_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it after `<&-`
+    with contextlib.ExitStack() as stack, pytest.raises(InputError, match="input is closed"):
+        list_inputs(["-"], stack)
+
+
+def test_many_files_are_never_read_by_this_process(one_core):
+    assert finding.count_workers(finding.MANY) == 2
+    assert finding.count_workers(finding.MANY - 1) == 1
+
+
+def test_only_the_encoded_crop_is_kept(tmp_path):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
+    found = find(Input(path), CROPS)
+    (crop,) = found.crops
+    assert len(pickle.dumps(found)) < len(crop.image) + 64 * 64
 
 
 def test_qualities_are_measured_where_faces_are_found(tmp_path):

@@ -97,6 +97,17 @@ def test_an_export_that_scores_otherwise_is_not_written(detector):
         write.compare(detector, run)
 
 
+def test_a_folder_that_scores_otherwise_is_not_written(tmp_path, monkeypatch):
+    def differ(detector, run):
+        run(write.draw_crops(1, 108))
+        raise RuntimeError("scores otherwise")
+
+    monkeypatch.setattr(write, "compare", differ)
+    with pytest.raises(RuntimeError, match="scores otherwise"):
+        write.export(None, str(tmp_path / "hub"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_written_is_told(run, tmp_path, monkeypatch):
     assert_told(run("--mode=export"), "--output is missing")
     assert_told(run("--mode=export", "--output=model.pt"), "model.pt", ".onnx or .stablehlo")

@@ -69,3 +69,39 @@ def test_a_folder_is_exported_again_as_it_is(folder, tmp_path):
     hub.write_folder(folder, tmp_path / "again", "face_folder", bundled.LICENCE)
     for path in folder.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def names(place):
+    return {path.name for path in place.iterdir()}
+
+
+def test_a_folder_takes_the_place_of_an_earlier_one(tmp_path):
+    place = tmp_path / "hub"
+    (place / hub.PARTIAL).mkdir(parents=True)
+    (place / hub.PARTIAL / "config.json").touch()  # of a killed command
+    for name in ("yunet.onnx", "model.safetensors", ".gitattributes"):
+        (place / name).write_text("before")
+    with hub.put_whole(place) as new:
+        assert not names(new)
+        (new / "model.safetensors").write_text("after")
+        (new / "README.md").write_text("after")
+    assert names(place) == {"model.safetensors", "README.md", ".gitattributes"}
+    assert (place / "model.safetensors").read_text() == "after"
+
+
+def fail(place):
+    with hub.put_whole(place) as new:
+        (new / "model.safetensors").write_text("after")
+        raise RuntimeError
+
+
+def test_an_error_leaves_the_earlier_folder_or_none(tmp_path):
+    earlier, none = tmp_path / "earlier", tmp_path / "none" / "hub"
+    earlier.mkdir()
+    (earlier / "model.safetensors").write_text("before")
+    for place in (earlier, none):
+        with pytest.raises(RuntimeError):
+            fail(place)
+    assert names(earlier) == {"model.safetensors"}
+    assert (earlier / "model.safetensors").read_text() == "before"
+    assert not none.exists()

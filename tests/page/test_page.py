@@ -1,6 +1,7 @@
 """A page says what predict says, holds all it shows, and is written whatever the file is."""
 
 import base64
+import copy
 import hashlib
 import shutil
 from dataclasses import replace
@@ -14,7 +15,9 @@ from PIL import Image
 
 import deepfidelity_jax as df
 from deepfidelity_datasets.synthetic_faces import renderer
+from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.detector.predict import predict
+from deepfidelity_jax.export.hub import make_card
 from deepfidelity_jax.page.page import write_page
 from deepfidelity_jax.page.wording import number
 
@@ -116,6 +119,32 @@ def test_a_file_without_a_verdict_has_a_page(detector, tmp_path):
     found = write_page(detector, tmp_path / "none.jpg", tmp_path / "none.html", reason="a reason")
     assert (found.status, found.note) == ("unreadable", "a reason")
     assert "a reason" in Page(tmp_path / "none.html").text
+
+
+def test_the_time_of_a_copy_is_when_the_file_was_received(detector, tmp_path):
+    path, output = tmp_path / "-", tmp_path / "a.html"
+    path.write_bytes(b"\xff\xd8\xff no picture")
+    found = write_page(detector, path, output, shown=path.name)
+    assert found.input == "-"
+    assert "Received" in Page(output).text
+    assert "deepfidelity predict ./-" in Page(output).text, "no standard input"
+    assert "Last modified" not in Page(output).text
+    assert write_page(detector, path, output).input == str(path)
+    assert "Last modified" in Page(output).text
+
+
+def test_the_card_of_a_folder_for_a_hub_is_shown(detector, tmp_path):
+    text = "# Model card\n\n## What it cannot do\n\n- Forgeries of sound.\n"
+    (tmp_path / "README.md").write_text(make_card(text, "face_folder", ""))
+    for name in ("model.safetensors", "fidelity.npz"):
+        shutil.copy(bundled.folder() / name, tmp_path)
+    other = copy.copy(detector)
+    other.folder = tmp_path
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    write_page(other, tmp_path / "broken.jpg", tmp_path / "a.html")
+    page = Page(tmp_path / "a.html")
+    assert "Forgeries of sound." in page.text
+    assert "pipeline_tag" not in page.text
 
 
 def test_a_name_is_shown_and_never_run(detector, photo, tmp_path):

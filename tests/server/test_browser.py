@@ -154,7 +154,7 @@ def test_everything_works_from_the_keyboard(page, wall):
     press(page, Keys.TAB)
     assert page.switch_to.active_element.get_attribute("aria-label") == "Show wall.jpg"
     press(page, Keys.ENTER)
-    assert page.switch_to.active_element.get_attribute("id") == "result"
+    wait(page, lambda page: page.switch_to.active_element.get_attribute("id") == "result")
     press(page, Keys.TAB)
     assert page.switch_to.active_element.get_attribute("id") == "result-tab"
     press(page, Keys.SHIFT, Keys.TAB)
@@ -185,6 +185,7 @@ def test_the_page_that_somebody_chose_stays(page, wall):
     give("b.jpg")
     assert find(page, "#result-title").text == "No face found: b.jpg"
     find(page, "[aria-label='Show a.jpg']").click()
+    wait(page, lambda page: find(page, "#result-title").text == "No face found: a.jpg")
     give("c.jpg")
     assert find(page, "#result-title").text == "No face found: a.jpg"
     page.switch_to.frame(find(page, "#result-page"))
@@ -193,6 +194,17 @@ def test_the_page_that_somebody_chose_stays(page, wall):
     find(page, "[aria-label='Remove a.jpg']").click()
     give("d.jpg")
     assert find(page, "#result-title").text == "No face found: d.jpg"
+
+
+def test_a_page_that_has_expired_is_not_shown(page, server, wall):
+    drop(page, ("wall.jpg", wall.read_bytes()))
+    wait(page, lambda page: find(page, "#result").is_displayed())
+    job = find(page, "#result-page").get_attribute("src").removesuffix("/page")
+    assert server.client.delete(job).status_code == 204
+    find(page, "[aria-label='Show wall.jpg']").click()
+    wait(page, lambda page: states(page) == {"wall.jpg": "the server no longer has this page"})
+    assert not find(page, ".show").is_displayed()
+    assert page.switch_to.active_element.get_attribute("aria-label") == "Remove wall.jpg"
 
 
 def test_the_page_about_a_file_opens_in_its_own_tab(page, wall):

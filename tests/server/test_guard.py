@@ -40,6 +40,7 @@ def test_other_names_are_not(tmp_path, host):
         ({"Origin": "http://localhost:3000"}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Sec_Fetch_Site": "cross-site"}, 403),
         ({"Sec_Fetch_Site": "same-site", "Origin": "http://localhost"}, 403),
     ],

@@ -40,6 +40,8 @@ def test_wrong_flags_end_in_one_line(run, tmp_path):
         port = taken.getsockname()[1]
         assert_told(run("--mode=serve", f"--port={port}"), f"--port={port}", "another program")
     assert_told(run("--mode=serve", "--port=70000"), "70000")
+    for host in ("a..b", "a" * 64):
+        assert_told(run("--mode=serve", f"--host={host}"), f"--host={host}: no name")
     assert_told(run("--mode=serve", "--host=192.0.2.1", "--port=0"), "--host=192.0.2.1")
     assert_told(run("--mode=serve", "--input=a.jpg"), "--input is not for --mode=serve")
     assert_told(run("--mode=predict", "--port=1"), "--port is not for --mode=predict")
@@ -229,7 +231,9 @@ def test_it_ends_in_order_and_what_a_killed_one_left_goes(strict):
     deadline = time.monotonic() + 10
     while not (workers := strict.workers()):
         assert time.monotonic() < deadline
-    status, said = strict.end(signal.SIGTERM)
+    # SIGHUP is passed on as SIGTERM, unless it is ignored, as below nohup.
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    status, said = strict.end(signal.SIGTERM if ignored else signal.SIGHUP)
     assert (status, said) == (0, "the server has stopped; all uploaded files are deleted\n")
     assert not list(strict.temporary.iterdir())
     with pytest.raises(ProcessLookupError):

@@ -78,7 +78,14 @@ function add(file) {
       state.textContent = title;
       state.classList.add(job.prediction.status.replace(" ", "-"));
       show.hidden = false;
-      show.onclick = () => present(job, path, true);
+      show.onclick = async () => {
+        const answer = await fetch(path).catch(() => null);
+        if (!answer || answer.status !== 404) return present(job, path, true);
+        show.hidden = true;
+        state.textContent = "the server no longer has this page";
+        tell(`${file.name}: ${state.textContent}`);
+        remove.focus();
+      };
       tell(`${file.name}: ${title}`);
       if (!chosen) present(job, path, false);
     }
