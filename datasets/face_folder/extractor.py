@@ -18,6 +18,7 @@ from deepfidelity_jax.records.schema import FAKE, SOURCES
 from deepfidelity_jax.records.source import Face, Produced
 from deepfidelity_jax.records.write import Recipe
 
+SEVERAL = "fake files with several people, all of whom count as fake"  # what a tally counts
 # Forgeries recorded per training face, for the regressor; the network is trained on new ones.
 FEW = 3
 
@@ -71,7 +72,9 @@ class Extractor:
                     image = encode_image(crop.pixels, quality=100)
                     found.append(replace(face, split=SOURCES, image=image))
                 found += self.forge(source, face, crop.pixels, chosen, donor)
-        return Produced(found, extraction.note)
+        # The label says nothing about single people, and all may be fake.
+        several = source.label == FAKE and len(extraction.people) > 1
+        return Produced(found, extraction.note, {source.name: {SEVERAL: 1}} if several else {})
 
     def choose_families(self, source: Source) -> list[str]:
         """Every family for a test source, a few in turn for a training source."""

@@ -4,6 +4,7 @@ python run.py --config=configs/folder.py --config.data.dir=FOLDER --workdir=DIR 
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from deepfidelity_datasets.face_folder.extractor import extractor_of
 from deepfidelity_datasets.face_folder.inventory import Inventory
 from deepfidelity_datasets.face_folder.sources import CHOICE, list_sources
+from deepfidelity_datasets.face_folder.splits import group_of
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import fingerprint, locate
 from deepfidelity_jax.images import formats, media
@@ -22,6 +24,7 @@ from deepfidelity_jax.quality import table
 from deepfidelity_jax.records.own_files import (
     OwnFiles,
     OwnFilesBuilder,
+    Source,
     find_prepared,
     splits_asked,
 )
@@ -96,8 +99,20 @@ class Builder(OwnFilesBuilder):
             made=listed.made,
             produce=extractor_of(sources, recipe, made=listed.made),
             recipe=recipe,
+            remarks=_remarks(own.group, sources),
         )
         return cls.plan(records_dir, found, "test" if test_only else "files")
+
+
+def _remarks(group: str, sources: Sequence[Source]) -> tuple[str, ...]:
+    """A message about the names that a `prefix:` does not match."""
+    alone = [one.name for one in sources if not group_of(group, Path(one.path))]
+    if not alone or not group.startswith("prefix:"):
+        return ()
+    return (
+        f"{len(alone)} of {len(sources)} names do not begin like config.data.group={group}, such "
+        f"as {alone[0]}: each is a group of its own",
+    )
 
 
 def _name_by_stamps(

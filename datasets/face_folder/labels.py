@@ -13,10 +13,12 @@ from deepfidelity_jax.records.schema import FAKE, REAL, SPLITS
 CLASSES = {"real": REAL, "fake": FAKE}  # in upper or lower case
 SPLIT_FOLDERS = {
     "train": "train",
+    "training": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "testing": "test",
 }
 # Parts of names that suggest a class.
 SPEAKING = {
@@ -134,8 +136,8 @@ def _splits_inside(classes: list[ClassFolder]) -> list[ClassFolder]:
         ]
         for one in classes
     }
-    # One such folder may be an album; train and test together are splits.
-    if not {"train", "test"} <= {part.split for parts in inside.values() for part in parts}:
+    # One such name may be an album's; two are splits.
+    if len({part.split for parts in inside.values() for part in parts}) < 2:
         return classes
     return [part for one, parts in inside.items() for part in parts or [one]]
 
@@ -185,7 +187,7 @@ def _require_no_deeper_splits(
         own = class_of(path, found)
         if own and not own.split and own.path != path and path.name.casefold() in SPLIT_FOLDERS:
             deeper.append(path)
-    if {"train", "test"} <= {SPLIT_FOLDERS[path.name.casefold()] for path in deeper}:
+    if len({SPLIT_FOLDERS[path.name.casefold()] for path in deeper}) > 1:
         raise InputError(
             f"{_show(folder, deeper)} in {folder} look like splits, which are read around and "
             "directly inside class folders only: move them there, or train on the table that "

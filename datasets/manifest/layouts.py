@@ -71,9 +71,8 @@ def read_classes(source: Path, stated: Stated) -> list[Entry]:
     if others:
         say(f"{others} files in {source} are not photographs or videos")
     found = {path: _place(source, path.relative_to(source).parts[:-1], stated) for path in files}
-    # One such folder inside a class may be an album; train and test together are splits.
-    inside = {split for _, _, rest in found.values() for split in _splits(rest)}
-    splits_inside = {"train", "test"} <= inside
+    # One such name inside a class may be an album's; two are splits.
+    splits_inside = len({split for _, _, rest in found.values() for split in _splits(rest)}) > 1
     entries = []
     for path, (label, top, rest) in found.items():
         said = _splits(top[:-1])
@@ -126,7 +125,7 @@ def read_deepfakebench(source: Path, stated: Stated) -> list[Entry]:
     The label names the class and the method.
     """
     folder = stated.folder or source.parent
-    listed = deepfakebench.read_splits(source, "the list", normal)
+    listed = deepfakebench.read_splits(source, "the list", _placed)
     if not any(video.frames for video in listed):
         raise InputError(f"{source} lists no video with frames")
     forms = sorted({"/".join(video.levels[1:]) for video in listed})
@@ -153,6 +152,11 @@ def read_deepfakebench(source: Path, stated: Stated) -> list[Entry]:
         for frame in video.frames:
             entries.append(Entry(folder / frame, label, method, name, split=split))
     return entries
+
+
+def _placed(frame: str) -> str:
+    """The path of a frame with forward slashes, absolute if it was."""
+    return "/" * frame.startswith("/") + normal(frame)
 
 
 def _word(name: str) -> int | None:

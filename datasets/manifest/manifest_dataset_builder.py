@@ -131,11 +131,12 @@ def _measure(measure: Measure, listed: Listed, folder: Path) -> Measure:
 
 
 def _explain_none(files: Files, folder: Path) -> str:
-    if NO_FILE not in files.notes.values():
+    gone = [name for name, note in files.notes.items() if note == NO_FILE]
+    if not gone:
         return "which lists no file for the split test"
-    first = next(name for name, note in files.notes.items() if note == NO_FILE)
+    split = " for the split test" if len(gone) < len(files.notes) else ""
     return (
-        f"which lists {len(files.notes)} files, such as {first[:120]!r}, none of which is there "
+        f"which lists {len(gone)} files{split}, such as {gone[0][:120]!r}, none of which is there "
         f"(relative paths are relative to {folder}; --config.data.dir=FOLDER gives another)"
     )
 

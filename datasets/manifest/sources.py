@@ -17,6 +17,7 @@ from deepfidelity_datasets.face_folder.sources import FEWEST, escaped, number_fr
 from deepfidelity_datasets.manifest.table import Row, Table
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.images import formats
+from deepfidelity_jax.leaks.shared_sources import option_for
 from deepfidelity_jax.quality import table as quality_table
 from deepfidelity_jax.records.own_files import Source
 from deepfidelity_jax.records.schema import LABELS, SPLITS
@@ -121,7 +122,7 @@ def list_sources(
       columns: those of the table.
       shares: of training, validation and test.
       seed: for drawing the splits.
-      allow: `config.leaks.allow`; the pairs of given splits that may share a person.
+      allow: `config.leaks.allow`; the pairs of splits that may share a person.
       test_only: put everything in the test split.
       inventory: the files read in earlier runs.
 
@@ -143,7 +144,7 @@ def list_sources(
     there = [name for name in rows if files.paths[name] in kinds]
     _require_same(given, files, there, kinds)
     if not test_only:
-        _require_apart(given, files, there, allow)
+        _require_apart(given, files, {name: rows[name].split for name in there}, allow)
     _require_some(given, rows, there, test_only=test_only)
 
     read = dict(inventory.digests(kinds))
@@ -170,6 +171,7 @@ def list_sources(
             shares,
             seed,
         )
+        _require_apart(given, files, found, allow)  # validation may be drawn from training
     sources = [
         Source(
             name=name,
@@ -254,22 +256,28 @@ def _require_copy(given: Path, files: Files, one: str, other: str) -> None:
             )
 
 
-def _require_apart(given: Path, files: Files, names: Iterable[str], allow: Collection[str]) -> None:
-    """InputError if a person is in two of the given splits; a video cannot be."""
+def _require_apart(
+    given: Path, files: Files, found: Mapping[str, str], allow: Collection[str]
+) -> None:
+    """InputError if a person is in two splits, by `{name: split}`; a video cannot be."""
     places: dict[str, dict[str, str]] = {}
-    for name in names:
-        row = files.rows[name]
-        if row.person and row.split:
-            places.setdefault(row.person, {}).setdefault(row.split, name)
-    for person, found in places.items():
-        for a, b in combinations([split for split in SPLITS if split in found], 2):
-            title = f"person:{a}-{b}"
-            if title not in allow:
-                raise InputError(
-                    f"{given}: the person {person!r} is in two splits, {a} in "
-                    f"{files.where(found[a])} and {b} in {files.where(found[b])}: put all of them "
-                    f"into one, or accept it with --config.leaks.allow=\"('{title}',)\""
-                )
+    for name, split in found.items():
+        if split and (person := files.rows[name].person):
+            places.setdefault(person, {}).setdefault(split, name)
+    refused: dict[str, tuple[str, str, str]] = {}
+    for person, own in places.items():
+        for a, b in combinations([split for split in SPLITS if split in own], 2):
+            refused.setdefault(f"person:{a}-{b}", (person, a, b))
+    refused = {title: one for title, one in refused.items() if title not in allow}
+    if refused:
+        person, a, b = next(iter(refused.values()))
+        first, second = places[person][a], places[person][b]
+        drawn = "" if files.rows[first].split == a else " (drawn)"
+        raise InputError(
+            f"{given}: the person {person!r} is in two splits, {a}{drawn} in "
+            f"{files.where(first)} and {b} in {files.where(second)}: put all of them into one, or "
+            f"accept it with {option_for(allow, refused)}"
+        )
 
 
 def _require_some(

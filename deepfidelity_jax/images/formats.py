@@ -110,9 +110,8 @@ BRANDS = {
     b"hevc": "HEIF",
     b"hevx": "HEIF",
     b"crx ": RAW,
-    b"M4A ": "audio",
-    b"M4B ": "audio",
 }
+AUDIO_BRANDS = (b"M4A ", b"M4B ")  # only as the first brand: films name them as compatible
 
 
 class MediaError(ValueError):
@@ -180,6 +179,8 @@ def recognise(head: bytes) -> str:
     """The format of a file that begins with these bytes; empty if unknown."""
     if head[4:8] == b"ftyp":
         size = min(int.from_bytes(head[:4], "big"), len(head))
+        if head[8:12] in AUDIO_BRANDS:
+            return "audio"
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
         other = "HEIF" if {b"mif1", b"msf1"} & set(brands) else "MP4"
         return next((BRANDS[brand] for brand in brands if brand in BRANDS), other)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -72,7 +72,7 @@ def require_none(folder: Path, allow: Sequence[str], report: Path, *, undecided:
             f"the {first.kind} {first.name} is in two splits, {first.splits[0]} "
             f"({first.paths[0]}) and {first.splits[1]} ({first.paths[1]}); {len(refused)} such "
             "leaks in all: split the data differently, or accept them with "
-            f"--config.leaks.allow=\"('{first.title}',)\""
+            f"{option_for(allow, [leak.title for leak in refused])}"
         )
     alike = find_alike(looks)
     for title, count in sorted(Counter(leak.title for leak in leaks).items()):
@@ -84,6 +84,11 @@ def require_none(folder: Path, allow: Sequence[str], report: Path, *, undecided:
         say(f"{message}; all pairs are in {report}")
     found = {"allowed": leaks, "alike": alike}
     write_json(report, {name: [asdict(one) for one in ones] for name, ones in found.items()})
+
+
+def option_for(allow: Iterable[str], refused: Iterable[str]) -> str:
+    """The option that accepts the titles refused, too."""
+    return f'--config.leaks.allow="{tuple(sorted({*allow, *refused}))}"'
 
 
 def _describe_look_alikes(alike: Sequence[Resemblance]) -> str:

@@ -17,8 +17,8 @@ from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality import table
 from deepfidelity_jax.records import schema, write
-from deepfidelity_jax.records.schema import SPLITS
-from deepfidelity_jax.records.source import Produced, Source
+from deepfidelity_jax.records.schema import LABELS, SPLITS
+from deepfidelity_jax.records.source import Labelled, Produced, Source
 from deepfidelity_jax.records.write import Recipe
 
 
@@ -145,7 +145,7 @@ class Holding:
     that it may belong to. notes: why files were left out, by name.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[Labelled]
     missing: Sequence[tuple[str, tuple[str, ...]]] = ()
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -173,7 +173,8 @@ def plan_benchmark(
       unit: what a source is called in messages.
 
     Raises:
-      InputError: the folder is not a copy of the benchmark, or parts of it are missing.
+      InputError: the folder is not a copy of the benchmark, parts of it are missing, or a split
+        has no source of a class.
     """
     own = config.data
     splits = tuple(own.prepare)
@@ -204,7 +205,7 @@ def plan_benchmark(
 
     folder = Path(own.manual_dir).expanduser().absolute()
     holding = list_sources(folder)
-    plan.sources = [source for source in holding.sources if source.split in splits]
+    plan.sources = there = [source for source in holding.sources if source.split in splits]
     plan.notes = dict(holding.notes)
     measure = recipe.measure
     if measure.name == "csv":
@@ -223,9 +224,17 @@ def plan_benchmark(
             f"holds {len(plan.sources)}: finish the download, or use what is there with "
             "--config.data.incomplete=true"
         )
+    for split in splits:
+        labels = {source.label for source in there if source.split == split}
+        lacking = [name for label, name in enumerate(LABELS) if label not in labels]
+        if lacking:
+            raise InputError(
+                f"{folder} holds no {' and no '.join(lacking)} {unit} for the {split} split: add "
+                "some, or choose other splits with config.data.prepare"
+            )
     if missing:
-        there = sorted((source.name, source.split) for source in plan.sources)
-        plan.name += f"-of-{fingerprint(there)}"
+        names = sorted((source.name, source.split) for source in there)
+        plan.name += f"-of-{fingerprint(names)}"
         plan.notes |= dict.fromkeys(missing, "missing")
     return plan
 

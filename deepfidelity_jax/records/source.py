@@ -67,6 +67,14 @@ class Source(Protocol):
         """The split that all of its faces go to."""
 
 
+class Labelled(Source, Protocol):
+    """A source with one label, as in `schema.features`."""
+
+    @property
+    def label(self) -> int:
+        """The label of all of its faces."""
+
+
 def sum_tallies(
     seen: Iterable[tuple[Source, Produced]],
 ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, dict[str, int]]]]:

@@ -7,9 +7,11 @@ faces and with a note.
 """
 
 import json
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,8 @@ def stage(
     folder.mkdir(parents=True, exist_ok=True)
     crashed = _forget_failed(sources, folder)
     todo = [source for source in sources if not staged_path(folder, source).exists()]
+    # What was begun when an earlier run died may have killed it, and would kill this process.
+    crashed |= any(_begun_path(folder, source).exists() for source in todo)
     workers = min(workers or count_cores(), len(todo)) or 1
     progress = Progress(len(sources), len(sources) - len(todo), unit)
     if todo and beam:
@@ -89,19 +93,23 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
 
     InputError if the processes end before they begin with a source.
     """
+    # Each worker reads it once. It may hold a list of all files, too much to send with each source.
+    kept = folder / "produce.pickle"
+    with written_whole(kept) as file:
+        pickle.dump(produce, file)
     while todo:
         try:
-            return _in_pool(todo, produce, folder, workers, progress)
+            return _in_pool(todo, kept, folder, workers, progress)
         except BrokenProcessPool:
             # Any of the sources in progress may be to blame. Each is tried again alone, and is to
             # blame if its process begins with it and crashes.
             for source in todo:
                 path = staged_path(folder, source)
-                begun = path.with_suffix(".begun")
+                begun = _begun_path(folder, source)
                 if begun.exists() and not path.exists():
                     begun.unlink()
                     try:
-                        _in_pool([source], produce, folder, 1, progress)
+                        _in_pool([source], kept, folder, 1, progress)
                     except BrokenProcessPool:
                         if begun.exists():
                             _write_staged(path, Produced([], CRASHED))
@@ -111,9 +119,9 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
         todo = left
 
 
-def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
+def _in_pool(todo, kept: Path, folder: Path, workers: int, progress: Progress) -> None:
     with hosts.worker_pool(workers) as pool:
-        futures = [hosts.submit(pool, produce_one, produce, source, folder) for source in todo]
+        futures = [hosts.submit(pool, _produce_kept, kept, source, folder) for source in todo]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -163,20 +171,37 @@ def staged(sources: Iterable[Source], folder: Path) -> Iterator[Face]:
         yield from _read_staged(folder, source).faces
 
 
+def _produce_kept(kept: Path, source: Source, folder: Path) -> None:
+    """`produce_one` in a worker, by the pickled function in the file `kept`."""
+    produce_one(_load(kept), source, folder)
+
+
+@cache
+def _load(kept: Path) -> Callable[[Any], Produced]:
+    return pickle.loads(kept.read_bytes())
+
+
 def produce_one(produce: Callable[[Any], Produced], source: Source, folder: Path) -> None:
     """Stage the faces of one source in `folder`, unless they are staged already."""
     path = staged_path(folder, source)
     if path.exists():
         return
-    begun = path.with_suffix(".begun")
-    begun.touch()  # marks the source as in progress, should this process crash
-    _write_staged(path, produce(source))
-    begun.unlink(missing_ok=True)
+    begun = _begun_path(folder, source)
+    begun.touch()  # remains only if this process dies
+    try:
+        _write_staged(path, produce(source))
+    finally:
+        begun.unlink(missing_ok=True)
 
 
 def staged_path(folder: Path, source: Source) -> Path:
     """The file of a source's staged faces."""
     return folder / f"{sha256(source.name.encode()).hexdigest()[:24]}.npz"
+
+
+def _begun_path(folder: Path, source: Source) -> Path:
+    """The file that marks a source as in progress."""
+    return staged_path(folder, source).with_suffix(".begun")
 
 
 def _write_staged(path: Path, produced: Produced) -> None:

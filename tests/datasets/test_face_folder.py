@@ -7,19 +7,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import trees
 from PIL import Image
 
-from deepfidelity_datasets.face_folder.extractor import FEW
+from deepfidelity_datasets.face_folder.extractor import FEW, SEVERAL, Extractor
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder
 from deepfidelity_datasets.face_folder.sources import list_sources
 from deepfidelity_datasets.face_folder.splits import draw
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.leaks.training_pictures import digests_of, digests_of_training
+from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records import schema
+from deepfidelity_jax.records.own_files import Source
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, SOURCES, SPLITS, Records
+from deepfidelity_jax.records.source import sum_tallies
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -146,6 +151,32 @@ def assert_targets(rows):
         assert [row["fidelity"] for row in train] == sorted(row["fidelity"] for row in train)
         for row in (row for split in rows.values() for row in split if row["label"] == label):
             assert low <= row["fidelity"] <= high + 1e-6
+
+
+def test_names_that_a_prefix_does_not_match_are_told(tmp_path, tiny, capsys):
+    write(tmp_path / "in" / "real", 12)
+    write(tmp_path / "in" / "fake", 12, seed=100)
+    tiny.data.group = pattern = r"prefix:\d\d[0-6]"
+    prepare(tiny, tmp_path / "in", tmp_path / "out")
+    said = f"6 of 24 names do not begin like config.data.group={pattern}, such as fake/107.png: "
+    assert f"{said}each is a group of its own" in capsys.readouterr().err
+
+
+def test_several_people_in_a_fake_count_as_fake_and_are_counted(tmp_path):
+    picture = tmp_path / "a.png"
+    Image.fromarray(trees.film(3, count=1, people=2)[0]).save(picture)
+    extract = Extractor(FaceSettings(size=48), Measure("none"), {}, 0)
+    sources = [
+        Source(f"{split}/{label}", str(picture), label, "x", split)
+        for split, label in (("train", FAKE), ("train", REAL), ("test", FAKE))
+    ]
+    seen = [(source, extract(source)) for source in sources]
+    for source, produced in seen:
+        assert {face.label for face in produced.faces} == {source.label}
+        assert len({face.video_id for face in produced.faces}) == 2
+    total, listed = sum_tallies(seen)
+    assert total == {"train": {SEVERAL: 1}, "test": {SEVERAL: 1}}
+    assert listed["train"] == {SEVERAL: {f"train/{FAKE}": 1}}
 
 
 def test_videos_are_divided_whole(tmp_path, tiny):

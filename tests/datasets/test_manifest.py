@@ -140,7 +140,7 @@ DAMAGED = {
     "NaN label": (changed(3, label="nan"), "line 5: the label is 'nan'"),
     "another label": (changed(3, label="2"), "the label is '2'"),
     "numbers": (PLAIN.replace("real", "1").replace("fake", "0"), "config.data.real_label=0"),
-    "unknown split": (changed(3, split="dev"), "line 5: the split is 'dev'", "train, val"),
+    "unknown split": (changed(3, split="dev"), "the split is 'dev'", "train, training, val"),
     "splits in part": (changed(3, split="test"), "no split, but other rows have one"),
     "no test split": (text_of(with_column("split", lambda n: "train")), "for the split test"),
     "quality a word": (changed(3, quality="good"), "line 5: the quality 'good'"),
@@ -346,6 +346,20 @@ def test_a_person_in_two_given_splits_may_be_accepted(pictures, tmp_path):
     }
 
 
+def test_a_person_whose_validation_is_drawn_may_be_accepted_in_one_step(pictures, tmp_path):
+    """Before anything is prepared; the option that is told accepts all of it."""
+    rows = with_column("split", every_fourth)
+    rows = [row | {"person": f"p{n % 8 // 2}"} for n, row in enumerate(rows)]
+    table = write(tmp_path / "t.csv", text_of(rows))
+    one, both = ("person:train-test",), ("person:train-test", "person:validation-test")
+    with pytest.raises(InputError) as error:
+        listed(table, pictures, tmp_path, **{"leaks.allow": one})
+    assert "in two splits, validation (drawn) in line" in str(error.value)
+    assert f'--config.leaks.allow="{both}"' in str(error.value)
+    found = listed(table, pictures, tmp_path, **{"leaks.allow": both})
+    assert {source.split for source in found.sources} == set(SPLITS)
+
+
 def test_validation_is_drawn_from_training_if_no_row_gives_it(pictures, tmp_path):
     table = write(tmp_path / "t.csv", text_of(with_column("split", every_fourth)))
     found = listed(table, pictures, tmp_path)
@@ -364,6 +378,18 @@ def test_only_the_test_rows_are_scored(pictures, tmp_path):
     table = write(tmp_path / "u.csv", PLAIN)
     whole = listed(table, pictures, tmp_path, **{"data.prepare": ("test",)})
     assert len(whole.sources) == 2 * COUNT
+
+
+def test_rows_of_other_splits_are_not_counted_as_gone(pictures, tmp_path):
+    rows = with_column("split", every_fourth)
+    rows = [
+        row | {"path": f"no/{row['path']}" if row["split"] == "test" else row["path"]}
+        for row in rows
+    ]
+    table = write(tmp_path / "t.csv", text_of(rows))
+    said = rf"lists {len(rows) // 4} files for the split test, such as 'no/r/0\.png', none of"
+    with pytest.raises(InputError, match=said):
+        listed(table, pictures, tmp_path, **{"data.prepare": ("test",)})
 
 
 def test_qualities_of_the_table_become_the_targets(pictures, tmp_path):

@@ -20,7 +20,7 @@ from deepfidelity_datasets.celeb_df.celeb_df_dataset_builder import Builder as C
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder as FfppBuilder
 from deepfidelity_datasets.manifest.__main__ import main
-from deepfidelity_datasets.manifest.layouts import Stated, read_classes
+from deepfidelity_datasets.manifest.layouts import Stated, read_classes, read_deepfakebench
 from deepfidelity_datasets.manifest.manifest_dataset_builder import Builder
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records.schema import FAKE
@@ -160,6 +160,14 @@ def test_a_file_in_two_splits_is_refused(convert, tmp_path):
     assert {entry.split for entry in read_classes(album, Stated({}))} == {"train"}
 
 
+def test_two_names_of_splits_inside_the_classes_are_splits(tmp_path):
+    """Also without the third, and in other words; neither is a method."""
+    names = ("real/training", "real/val", "fake/gan/training", "fake/gan/val")
+    folder = fill(tmp_path, *(path for name in names for path in many(name, 2)))
+    found = {(entry.split, entry.method) for entry in read_classes(folder, Stated({}))}
+    assert found == {(split, of) for split in ("train", "validation") for of in ("", "gan")}
+
+
 @pytest.mark.slow
 def test_frames_in_folders(convert, tmp_path):
     names = [
@@ -259,6 +267,15 @@ def test_deepfakebench(convert, tmp_path, name):
         for row in own:
             assert row["video_id"].split("/")[-1] == row["path"].split("/")[-2]
     assert len(videos) * len(trees.BENCH_FRAMES) == sum(map(len, found.values()))
+
+
+def test_absolute_paths_of_frames_stay_absolute(tmp_path):
+    listed = trees.bench_ffpp(tmp_path / "bench", ("Deepfakes",))
+    listed.write_text(listed.read_text().replace("FaceForensics++/", f"{listed.parent}/./Face/"))
+    listed = shutil.move(listed, tmp_path / "list.json")
+    found = [entry.path for entry in read_deepfakebench(listed, Stated({}))]
+    assert found
+    assert all(path.is_relative_to(tmp_path / "bench" / "Face") for path in found)
 
 
 def test_compressions_of_the_same_videos(convert, tmp_path):

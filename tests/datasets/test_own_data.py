@@ -243,24 +243,40 @@ def test_the_first_lines_say_what_is_taken_for_what(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["{split}/{label}", "{label}/{split}"])
-@pytest.mark.parametrize("val", ["val", "Valid", "validation"])
-def test_splits_given_by_folders_are_taken_as_they_are(tmp_path, layout, val):
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("Train", "val", "TEST"),
+        ("training", "Valid", "testing"),
+        ("Training", "validation", "test"),
+    ],
+)
+def test_splits_given_by_folders_are_taken_as_they_are(tmp_path, layout, train, val, test):
     paths = [
         path
-        for split in ("Train", val, "TEST")
+        for split in (train, val, test)
         for label in ("real", "Fake")
         for path in many(layout.format(split=split, label=label), 2)
     ]
     fill(tmp_path, *paths)
     found, notes, made = list_sources(tmp_path, SHARES, 0)
     assert (len(found), notes, made) == (12, {}, False)
-    names = {"train": "train", val.casefold(): "validation", "test": "test"}
+    names = {
+        train.casefold(): "train", val.casefold(): "validation", test.casefold(): "test",
+    }  # fmt: skip
     for source in found:
         (split,) = {names[part] for part in source.name.casefold().split("/") if part in names}
         assert source.split == split
         assert source.method == (ORIGINAL if source.label == REAL else "fake")
-    test, _, _ = list_sources(tmp_path, SHARES, 0, test_only=True)
-    assert {source.name for source in test} == {s.name for s in found if s.split == "test"}
+    only, _, _ = list_sources(tmp_path, SHARES, 0, test_only=True)
+    assert {source.name for source in only} == {s.name for s in found if s.split == "test"}
+
+
+def test_one_name_of_a_split_inside_a_class_is_an_album(tmp_path):
+    fill(tmp_path, *many("real/test", 20), *many("fake/test", 20), *many("fake/gan", 20))
+    found, _, _ = list_sources(tmp_path, SHARES, 0)
+    assert {source.split for source in found} == {"train", "validation", "test"}
+    assert {source.method for source in found} == {ORIGINAL, "test", "gan"}
 
 
 def test_without_val_validation_is_of_the_training_folder(tmp_path):
@@ -280,6 +296,10 @@ def test_without_val_validation_is_of_the_training_folder(tmp_path):
         (("train", "test"), "look like splits"),
         (("train/real", "train/fake", "test"), "test/ in"),
         (("real/a/train", "real/a/test", "fake/b/train", "fake/b/test"), "fake/b/test/"),
+        (("real/a/train", "real/a/val", "fake/b/train", "fake/b/val"), "fake/b/val/"),
+        (("real/train", "real/val", "fake/train", "fake/val"), "no real/ for the test split"),
+        (("real/train", "real/valid", "fake"), "no fake/ for the train split"),
+        (("real/val", "real/testing", "fake/val", "fake/testing"), "for the train split"),
     ],
 )
 def test_splits_in_part_are_refused(tmp_path, folders, part):

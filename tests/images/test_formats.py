@@ -67,6 +67,7 @@ def test_what_is_no_media_is_told_from_what_claims_to_be(tmp_path):
         (b"XXXX\0\0\0\0WEBPVP8 ", ""),
         (b"\0\0\0\x14ftypisom\0\0\0\0mp42", "MP4"),
         (b"\0\0\0\x14ftypM4A \0\0\0\0mp42", "audio"),
+        (b"\0\0\0\x18ftypM4V \0\0\0\0M4V M4A ", "MP4"),
         (b"\0\0\0\x14ftypmif1\0\0\0\0miaf", "HEIF"),
         (b"\0\0\0\x14ftypmif1\0\0\0\0avif", "AVIF"),
         (b"\0\0\0\x10ftypmif1\0\0\0\0avif", "HEIF"),  # beyond the box: no brand of it

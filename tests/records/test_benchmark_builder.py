@@ -139,6 +139,17 @@ def test_incomplete_copies_are_told_apart_by_what_they_hold(dataset, tmp_path, t
             planned()
 
 
+def test_a_split_without_a_class_is_refused_before_anything_is_read(tmp_path):
+    root = trees.ffpp(tmp_path / "in", METHODS, write=touch)
+    config = trees.set_up(ffpp.get_config(), "ffpp", root, methods=METHODS)
+    for path in trees.some_pairs()["validation"][0]:
+        (root / f"original_sequences/youtube/c23/videos/{path}.mp4").unlink()
+    with pytest.raises(InputError, match="holds no real videos for the validation split"):
+        Builder.configured(config, tmp_path / "out")
+    config.data.prepare = ("train", "test")
+    Builder.configured(config, tmp_path / "out")
+
+
 def touch(path, seed):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()

@@ -217,6 +217,16 @@ def test_a_crash_costs_its_source_only(tmp_path):
     # Tried again alone, it does not take this process with it.
     ((_, again),) = stage(sources[1:2], produce_or_die, tmp_path, unit="files", workers=1)
     assert again.note == CRASHED
+    # Nor does one that took a whole run with it.
+    place = tmp_path / "alone"
+    first = multiprocessing.get_context("spawn").Process(
+        target=stage, args=(sources, produce_or_die, place), kwargs={"unit": "files", "workers": 1}
+    )
+    first.start()
+    first.join()
+    assert first.exitcode == 11
+    seen = stage(sources, produce_or_die, place, unit="files", workers=1)
+    assert {source.name: produced.note for source, produced in seen} == notes
 
 
 def test_fakes_are_labelled_fake(filmed):

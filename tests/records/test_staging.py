@@ -94,6 +94,29 @@ def test_an_error_keeps_what_was_done(tmp_path):
     with pytest.raises(OSError, match="disk"):
         stage(sources, fails, tmp_path, unit="numbers", workers=1)
     assert len(list(tmp_path.glob("*.npz"))) == 2
+    assert not list(tmp_path.glob("*.begun")), "only a process that dies leaves a mark"
+
+
+class Heavy:
+    """`produce`, and how often it was pickled."""
+
+    pickled = 0
+
+    def __call__(self, source):
+        return produce(source)
+
+    def __getstate__(self):
+        Heavy.pickled += 1
+        return {}
+
+
+@pytest.mark.slow
+def test_what_produces_the_faces_is_pickled_once(tmp_path):
+    sources = [Number(name) for name in "abcdef"]
+    stage(sources, Heavy(), tmp_path, unit="numbers", workers=2)
+    assert Heavy.pickled == 1
+    expected = [face for source in sources for face in produce(source).faces]
+    assert_same_faces(list(staged(sources, tmp_path)), expected)
 
 
 class Counted:
