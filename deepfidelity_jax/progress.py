@@ -35,9 +35,9 @@ class Progress:
         self.in_place = sys.stderr.isatty()
         self._drawn = False
 
-    def advance(self) -> None:
-        """Count one more item as done."""
-        self.done += 1
+    def advance(self, count: int = 1) -> None:
+        """Count more items as done."""
+        self.done += count
         now = time.monotonic()
         if now - self.shown >= (1 if self.in_place else 10):
             self.shown = now

@@ -7,11 +7,9 @@ faces and with a note.
 """
 
 import json
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,9 @@ from deepfidelity_jax.hosts import CRASHED, count_cores
 from deepfidelity_jax.progress import Progress
 from deepfidelity_jax.records.source import Face, Produced, Source
 
+# Parts that the sources are sent to workers in. Each part brings `produce` along, which may hold a
+# list of all files: with a part for every source, that would be quadratic.
+PARTS = 1000
 FACES_AT_ONCE = 64  # least number of faces given to a measure that runs on batches
 
 
@@ -93,13 +94,9 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
 
     InputError if the processes end before they begin with a source.
     """
-    # Each worker reads it once. It may hold a list of all files, too much to send with each source.
-    kept = folder / "produce.pickle"
-    with written_whole(kept) as file:
-        pickle.dump(produce, file)
     while todo:
         try:
-            return _in_pool(todo, kept, folder, workers, progress)
+            return _in_pool(todo, produce, folder, workers, progress)
         except BrokenProcessPool:
             # Any of the sources in progress may be to blame. Each is tried again alone, and is to
             # blame if its process begins with it and crashes.
@@ -109,7 +106,7 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
                 if begun.exists() and not path.exists():
                     begun.unlink()
                     try:
-                        _in_pool([source], kept, folder, 1, progress)
+                        _in_pool([source], produce, folder, 1, progress)
                     except BrokenProcessPool:
                         if begun.exists():
                             _write_staged(path, Produced([], CRASHED))
@@ -119,13 +116,16 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
         todo = left
 
 
-def _in_pool(todo, kept: Path, folder: Path, workers: int, progress: Progress) -> None:
+def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
+    size = -(-len(todo) // PARTS)
     with hosts.worker_pool(workers) as pool:
-        futures = [hosts.submit(pool, _produce_kept, kept, source, folder) for source in todo]
+        futures = [
+            hosts.submit(pool, _produce_part, produce, todo[start : start + size], folder)
+            for start in range(0, len(todo), size)
+        ]
         try:
             for future in as_completed(futures):
-                future.result()
-                progress.advance()
+                progress.advance(future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -171,14 +171,11 @@ def staged(sources: Iterable[Source], folder: Path) -> Iterator[Face]:
         yield from _read_staged(folder, source).faces
 
 
-def _produce_kept(kept: Path, source: Source, folder: Path) -> None:
-    """`produce_one` in a worker, by the pickled function in the file `kept`."""
-    produce_one(_load(kept), source, folder)
-
-
-@cache
-def _load(kept: Path) -> Callable[[Any], Produced]:
-    return pickle.loads(kept.read_bytes())
+def _produce_part(produce, part: Sequence[Source], folder: Path) -> int:
+    """`produce_one` for each source of a part; returns how many there are."""
+    for source in part:
+        produce_one(produce, source, folder)
+    return len(part)
 
 
 def produce_one(produce: Callable[[Any], Produced], source: Source, folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from deepfidelity_jax import hosts
+from deepfidelity_jax.records import staging
 from deepfidelity_jax.records.source import Face, Produced
 from deepfidelity_jax.records.staging import rate, stage, staged, staged_path
 
@@ -111,10 +112,12 @@ class Heavy:
 
 
 @pytest.mark.slow
-def test_what_produces_the_faces_is_pickled_once(tmp_path):
-    sources = [Number(name) for name in "abcdef"]
+def test_what_produces_the_faces_is_not_sent_with_every_source(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(staging, "PARTS", 3)
+    sources = [Number(name) for name in "abcdefgh"]
     stage(sources, Heavy(), tmp_path, unit="numbers", workers=2)
-    assert Heavy.pickled == 1
+    assert Heavy.pickled == 3
+    assert "prepared 8 of 8 numbers" in capsys.readouterr().err
     expected = [face for source in sources for face in produce(source).faces]
     assert_same_faces(list(staged(sources, tmp_path)), expected)
 
