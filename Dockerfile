@@ -7,7 +7,7 @@ FROM python:${PYTHON}-slim AS build
 ARG EXTRA=
 COPY . /source
 RUN python -m venv /opt/deepfidelity \
-    && /opt/deepfidelity/bin/pip install --no-cache-dir "/source${EXTRA:+[$EXTRA]}"
+    && /opt/deepfidelity/bin/pip install --no-cache-dir "/source[serve${EXTRA:+,$EXTRA}]"
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/deepfidelity /opt/deepfidelity

@@ -204,3 +204,9 @@ def test_every_option_is_explained_once():
     assert {name for _, name in groups} >= {"data", "faces", "model", "train", "eval"}
     options = re.findall(r"^    config\.(\S+) = (?!ConfigDict)", text, re.MULTILINE)
     assert len(set(options)) == len(options)
+
+
+def test_the_container_installs_the_extra_of_the_mode_it_starts():
+    text = (TREE / "Dockerfile").read_text(encoding="utf-8")
+    (mode,) = re.findall(r"--mode=(\w+)", text)
+    assert re.findall(r"/source\[(\w+)", text) == [mode]
