@@ -27,13 +27,13 @@ FEW = 3
 class Extractor:
     """Turns one source into faces; picklable, for worker processes.
 
-    donors: for each split, the path and the video of every real source that a swap may take a face
-    from; empty if the folder has its own fakes.
+    donors: for each split, the path of every real source that a swap may take a face from, and the
+    names of its video, its group and the people it shows; empty if the folder has its own fakes.
     """
 
     settings: detection.FaceSettings
     measure: Measure
-    donors: dict[str, tuple[tuple[str, str], ...]]
+    donors: dict[str, tuple[tuple[str, frozenset[str]], ...]]
     seed: int
 
     def __call__(self, source: Source) -> Produced:
@@ -118,10 +118,10 @@ class Extractor:
         return made
 
     def find_donor(self, source: Source) -> families.Face | None:
-        """A face of another source in the split; None if five of them give none."""
+        """A face of another person in the split; None if five other sources give none."""
         rng = np.random.default_rng([self.seed, _number(source)])
-        own = source.video or source.name
-        others = [path for path, video in self.donors[source.split] if video != own]
+        own = identities(source)
+        others = [path for path, names in self.donors[source.split] if names.isdisjoint(own)]
         for index in rng.permutation(len(others))[:5]:
             try:
                 extraction = tracking.extract(Path(others[index]), replace(self.settings, frames=1))
@@ -135,11 +135,16 @@ class Extractor:
 
 def extractor_of(sources: Sequence[Source], recipe: Recipe, *, made: bool) -> Extractor:
     """The extractor for these sources; with `made`, it makes forgeries, with donors from them."""
-    donors: dict[str, list[tuple[str, str]]] = {}
+    donors: dict[str, list[tuple[str, frozenset[str]]]] = {}
     for source in sources if made else ():
-        donors.setdefault(source.split, []).append((source.path, source.video or source.name))
+        donors.setdefault(source.split, []).append((source.path, identities(source)))
     paths = {split: tuple(found) for split, found in donors.items()}
     return Extractor(recipe.faces, recipe.measure, paths, recipe.seed)
+
+
+def identities(source: Source) -> frozenset[str]:
+    """What a source may share with another of the same person."""
+    return frozenset([source.video or source.name, *source.origins.split()])
 
 
 def _number(source: Source) -> int:

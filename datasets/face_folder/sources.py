@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from deepfidelity_datasets.face_folder import splits
 from deepfidelity_datasets.face_folder.inventory import Inventory
@@ -134,9 +135,10 @@ def list_sources(
             video = names[path].rpartition("/")[0]
             if group.startswith("prefix:"):
                 video = f"{video}/{escaped(groups[path])}".lstrip("/")
-        sources.append(
-            Source(names[path], str(path), owners[path].label, method, split, digests[path], video)
-        )
+        # A group of video files: none is the donor of another.
+        origins = f"group/{quote(groups[path])}" if groups[path] and not video else ""
+        source = Source(names[path], str(path), owners[path].label, method, split, digests[path])
+        sources.append(replace(source, video=video, origins=origins))
     return Listed(number_frames(sources), notes, made)
 
 

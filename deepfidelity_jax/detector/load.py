@@ -261,7 +261,8 @@ def load(workdir: str | Path | None = None) -> Detector:
     path, yunet = workdir / bundled.FITTED, workdir / bundled.FINDER
     if bundled.holds(workdir):
         config, variables, step = bundled.read(workdir)
-        origin = fingerprint(*map(digest, filter(Path.exists, (workdir / packed.WEIGHTS, path))))
+        files = filter(Path.exists, (workdir / packed.WEIGHTS, path))
+        origin = fingerprint(config.model.to_dict(), *map(digest, files))
     else:
         config, variables, step = trained.read_trained(workdir)
         notes = checkpoint.read_notes(workdir / "checkpoints", step)

@@ -184,7 +184,8 @@ def _read_chunk(folder: Path, split: str, start: int) -> _Part:
         names.setdefault(("video", video), record["path"])
         for origin in record["origins"].split():
             kind, _, name = origin.partition("/")
-            names.setdefault((kind, name), record["path"])
+            if kind != "group":  # which splits already keep together, unless the user gives them
+                names.setdefault((kind, name), record["path"])
         pictures.append(shrink(record["image"]))
         digests.append(int(sha256(record["image"]).hexdigest()[:16], 16))
         videos.append(video)

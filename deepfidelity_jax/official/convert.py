@@ -104,7 +104,11 @@ def _as_trained(weights: Weights, config: ConfigDict | None):
         _check_network(made, network)
         if "aux_head.weight" not in weights:
             lines.append("aux_head is missing: it is set to zeros, so the logits are those of head")
-        return made, from_state_dict(weights)[1], lines
+        arrays = flatten_dict(from_state_dict(weights)[1])
+        # Heads that official weights lack and only training uses.
+        every = jax.eval_shape(lambda: step.create_state(build_model(made), made)).variables
+        arrays |= _draw(made, flatten_dict(every).keys() - arrays.keys())
+        return made, unflatten_dict(arrays), lines
     told = f"its heads have {network.num_classes} classes, like those of ImageNet weights"
     if config is not None:
         raise InputError(f"{told}: train from it with --config.init_from=, or give no --config")

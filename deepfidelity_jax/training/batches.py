@@ -189,7 +189,7 @@ class ForgedPair(grain.transforms.RandomMap):
         """Make the two examples, stacked: real first."""
         face = families.retake(_face(record), rng)
         record = record | {"landmarks": face.points}
-        donor = self._find_donor(record["video_id"], rng)
+        donor = self._find_donor(record, rng)
         shares = {
             family: 1.0 if self.made_from.evenly else share
             for family, share in families.SHARES.items()
@@ -220,11 +220,13 @@ class ForgedPair(grain.transforms.RandomMap):
         )
         return {key: np.stack([example[key] for example in made]) for key in made[0]}
 
-    def _find_donor(self, video_id: str, rng: np.random.Generator) -> Example | None:
-        """A record of another video than `video_id`; None if a few draws find none."""
+    def _find_donor(self, record: Example, rng: np.random.Generator) -> Example | None:
+        """A record of another video and other people; None if a few draws find none."""
+        own = {record["video_id"], *record["origins"].split()}
         for index in rng.integers(len(self.records), size=5):
             other = self.records[index]
-            if other["video_id"] != video_id:  # a donor of the same video would forge nothing
+            # One's own face would forge nothing.
+            if own.isdisjoint((other["video_id"], *other["origins"].split())):
                 return other
         return None
 

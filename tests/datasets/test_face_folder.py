@@ -3,6 +3,7 @@
 import shutil
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,7 +11,13 @@ import pytest
 import trees
 from PIL import Image
 
-from deepfidelity_datasets.face_folder.extractor import FEW, SEVERAL, Extractor
+from deepfidelity_datasets.face_folder.extractor import (
+    FEW,
+    SEVERAL,
+    Extractor,
+    extractor_of,
+    identities,
+)
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder
 from deepfidelity_datasets.face_folder.sources import list_sources
 from deepfidelity_datasets.face_folder.splits import draw
@@ -177,6 +184,23 @@ def test_several_people_in_a_fake_count_as_fake_and_are_counted(tmp_path):
     total, listed = sum_tallies(seen)
     assert total == {"train": {SEVERAL: 1}, "test": {SEVERAL: 1}}
     assert listed["train"] == {SEVERAL: {f"train/{FAKE}": 1}}
+
+
+def test_a_donor_is_of_another_group(tmp_path):
+    """The parts of one recording do not swap faces."""
+    for number in range(12):
+        write_video(tmp_path / "in" / f"{'abcdef'[number // 2]}{number}.mp4", number)
+    sources = list_sources(tmp_path / "in", (0.6, 0.2, 0.2), 1, group="prefix:[a-f]").sources
+    assert len({source.origins for source in sources}) == 6
+    recipe = SimpleNamespace(faces=FaceSettings(size=48), measure=Measure("none"), seed=0)
+    extract = extractor_of(sources, recipe, made=True)
+    own = Path(sources[0].path).name[0]
+    others = [
+        path for path, names in extract.donors[sources[0].split]
+        if names.isdisjoint(identities(sources[0]))
+    ]  # fmt: skip
+    assert {Path(path).name[0] for path in others} & {own} == set()
+    assert len(others) == len(extract.donors[sources[0].split]) - 2
 
 
 def test_videos_are_divided_whole(tmp_path, tiny):

@@ -66,6 +66,15 @@ def test_the_bundled_detector_is_loaded_without_a_workdir():
     assert detector.fingerprint == df.load().fingerprint
 
 
+def test_another_configuration_is_another_detector(tmp_path):
+    place = shutil.copytree(bundled.folder(), tmp_path / "box")
+    said = json.loads((place / "config.json").read_text())
+    assert df.load(place).fingerprint == df.load().fingerprint
+    said["model"]["eval_crop"] = 0.7
+    (place / "config.json").write_text(json.dumps(said))
+    assert df.load(place).fingerprint != df.load().fingerprint
+
+
 @pytest.mark.e2e
 def test_a_verdict_without_training(tmp_path):
     Image.fromarray(draw_face(side=300)).save(tmp_path / "face.png")

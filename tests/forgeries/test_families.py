@@ -276,6 +276,17 @@ def test_colours_meet_their_target():
     assert change(colours.relight(inner, rng(0), 1.0), inner).mean() > 2
 
 
+def test_matched_colours_have_no_tint_of_their_own():
+    """A face matched to itself out of focus keeps its mean in every channel."""
+    face, mask = draw_face(3).pixels, np.ones((SIZE, SIZE), np.float32)
+    soft = cv2.GaussianBlur(face, (0, 0), 3)
+    shifts = [
+        (colours.match(face, soft, mask, rng(seed)).astype(float) - soft).mean((0, 1))
+        for seed in range(30)
+    ]
+    assert np.abs(shifts).max() < 0.3
+
+
 def test_upsampling_leaves_a_grid_and_its_twin_none():
     """Beside a smooth picture's own, the spectrum has peaks at the stride's frequency."""
     flat = np.full((96, 96, 3), 120, np.uint8)

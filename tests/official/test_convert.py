@@ -104,6 +104,19 @@ def test_out_and_in_again(official, tmp_path, suffix):
 
 
 @pytest.mark.slow
+def test_a_config_with_mask_heads_is_read_back(official, tmp_path):
+    """Official weights have none."""
+    convert.import_official(official, None, tmp_path / "one")
+    config, expected, _ = trained.read_trained(tmp_path / "one")
+    config.train.mask_weight = 1.0
+    convert.import_official(official, None, tmp_path / "two", config)
+    found = trained.read_trained(tmp_path / "two")[1]
+    assert found["params"].keys() > expected["params"].keys()
+    same = {name: found["params"][name] for name in expected["params"]}
+    jax.tree.map(np.testing.assert_array_equal, same, expected["params"])
+
+
+@pytest.mark.slow
 def test_imagenet_weights(tmp_path, capfd):
     """New heads, drawn from the seed; symmetric weights at their start; and all of it is said."""
     weights = with_heads(draw(PLAIN), 1000)

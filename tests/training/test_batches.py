@@ -185,20 +185,24 @@ def test_families_left_out_are_not_drawn(records_folder, tiny, monkeypatch):
         take(open_batches(records_folder, tiny), 1)
 
 
-def test_a_donor_is_of_another_video():
+def test_a_donor_is_of_another_video_and_other_people():
     """Whatever is drawn; nobody where all faces are of one video."""
     made_from = TrainingInput(
         32, augment.AugmentSettings.off(), FidelityScale((0.0, 1.0), (0.0, 1.0)), Measure("iso")
     )
-    records = [{"video_id": name, "frame": frame} for name in "abc" for frame in range(3)]
+    people = {"a": "person/1", "b": "person/2", "c": "", "d": "person/3 person/1"}
+    records = [
+        {"video_id": name, "frame": frame, "origins": people[name]}
+        for name in people for frame in range(3)
+    ]  # fmt: skip
 
-    def donors(records, video_id):
+    def donors(records):
         pair = ForgedPair(records, made_from)
-        return [pair._find_donor(video_id, np.random.default_rng(seed)) for seed in range(50)]
+        return [pair._find_donor(records[0], np.random.default_rng(seed)) for seed in range(50)]
 
-    found = donors(records, "a")
+    found = donors(records)
     assert {donor["video_id"] for donor in found if donor} == {"b", "c"}
-    assert donors(records[:3], "a") == [None] * 50
+    assert donors(records[:3]) == [None] * 50
 
 
 def test_balance_by_method_draws_every_family_equally_often(records_folder, tiny, monkeypatch):

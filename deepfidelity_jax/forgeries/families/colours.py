@@ -14,11 +14,8 @@ def match(inner: Pixels, outer: Pixels, mask: Mask, rng: np.random.Generator) ->
         return inner
     matched = {"statistics": match_statistics, "histogram": match_histogram}[str(how)]
     matched = matched(inner, outer, inside).astype(np.float32)
-    return (
-        cv2.addWeighted(inner.astype(np.float32), 0.4 * share, matched, 1 - 0.4 * share, 0)
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    mixed = cv2.addWeighted(inner.astype(np.float32), 0.4 * share, matched, 1 - 0.4 * share, 0)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
 def match_statistics(inner: Pixels, outer: Pixels, inside: np.ndarray) -> Pixels:
@@ -28,8 +25,8 @@ def match_statistics(inner: Pixels, outer: Pixels, inside: np.ndarray) -> Pixels
     wanted_mean, wanted_spread = target[inside].mean(0), target[inside].std(0) + 1e-3
     # The noise of a donor in flat light must not be amplified.
     gain = np.clip(wanted_spread / spread, 0.6, 1.6)
-    matched = np.clip((source - mean) * gain + wanted_mean, 0, 255).astype(np.uint8)
-    return cv2.cvtColor(matched, cv2.COLOR_LAB2RGB)
+    matched = np.rint((source - mean) * gain + wanted_mean)
+    return cv2.cvtColor(np.clip(matched, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
 
 
 def match_histogram(inner: Pixels, outer: Pixels, inside: np.ndarray) -> Pixels:
