@@ -48,7 +48,7 @@ def list_grounds(detector, person: PersonScore) -> list[str]:
         grounds.append(
             f"Below {number(calibration.fake_below)} a face is called fake. On validation, at most "
             "1% of unaltered real faces fall below that limit, and at most 2% after blur, JPEG, "
-            "darkening, downscaling or noise, and 0.25% in other shots of them."
+            "darkening, downscaling or noise, and 0.1% in other shots of them."
         )
     grounds.append(_compare_with_validation(fitted.validation, person.fidelity))
     return grounds
