@@ -1,5 +1,6 @@
 """Messages and progress on stderr."""
 
+import contextlib
 import sys
 import time
 
@@ -9,7 +10,12 @@ from deepfidelity_jax import hosts
 def say(text: str) -> None:
     """Print to stderr, in the first of several processes only; stdout is for results."""
     if hosts.is_first():
-        print(text, file=sys.stderr, flush=True)
+        _write(f"{text}\n")
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(OSError):  # a closed terminal must not end a run
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -56,7 +62,7 @@ class Progress:
     def clear(self) -> None:
         """Clear the line for other output; it reappears with the next update."""
         if self._drawn:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            _write("\r\x1b[K")
             self._drawn = False
 
     def end(self) -> None:
@@ -71,7 +77,7 @@ class Progress:
         if not self.in_place:
             say(self._line(text))
             return
-        print(f"\r{self._line(text)}\x1b[K", end="", file=sys.stderr, flush=True)
+        _write(f"\r{self._line(text)}\x1b[K")
         self._drawn = True
 
     def _line(self, text: str) -> str:

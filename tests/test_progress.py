@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from deepfidelity_jax.progress import Progress
+from deepfidelity_jax.progress import Progress, say
 
 
 class Terminal(io.StringIO):
@@ -68,3 +68,16 @@ def test_a_note_on_the_current_item_is_shown_as_seldom(monkeypatch):
 def test_quiet_is_quiet(work):
     assert work(8, quiet=True) == ""
     assert work(0) == ""
+
+
+def test_a_closed_terminal_ends_nothing(monkeypatch):
+    class Closed(Terminal):
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Closed(terminal=True))
+    say("stopping after this step")
+    progress = Progress(1, 0, "inputs")
+    progress.shown -= 60
+    progress.advance()
+    progress.end()

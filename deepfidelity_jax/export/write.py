@@ -54,7 +54,8 @@ def require_output(output: str) -> str:
     if output.endswith("/") or path.is_dir() or not path.suffix:
         require_writable(path / "config.json", "--output")
         inside = {inner.name for inner in path.iterdir()} if path.is_dir() else set()
-        if inside - {hub.PARTIAL} and not bundled.holds(path):
+        killed = hub.PARTIAL in inside  # an export into this folder was
+        if inside and not killed and not bundled.holds(path):
             raise InputError(f"--output={output} is a folder of other files: give a new one")
         return "folder"
     if path.suffix not in (".onnx", ".stablehlo"):

@@ -14,7 +14,7 @@ from random_detectors import draw_detector
 import deepfidelity_jax as df
 from deepfidelity_jax.cli import main
 from deepfidelity_jax.detector.load import load
-from deepfidelity_jax.export import onnx_model, stablehlo, write
+from deepfidelity_jax.export import hub, onnx_model, stablehlo, write
 
 PICTURES = 3
 
@@ -114,6 +114,8 @@ def test_what_cannot_be_written_is_told(run, tmp_path, monkeypatch):
     assert_told(run("--mode=export", "--output=a.onnx", f"--workdir={tmp_path}"), "no trained")
     (tmp_path / "thesis.txt").touch()
     assert_told(run("--mode=export", f"--output={tmp_path}"), "a folder of other files")
+    (tmp_path / hub.PARTIAL).mkdir()
+    assert write.require_output(str(tmp_path)) == "folder", "an export into it was killed"
     told = run("--mode=export", f"--output={tmp_path}/thesis.txt/model.onnx")
     assert_told(told, "thesis.txt is not a folder")
     assert_told(run("--mode=export", "--output=a.onnx", "--input=b"), "--input is not for")
