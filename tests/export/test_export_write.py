@@ -116,6 +116,7 @@ def test_what_cannot_be_written_is_told(run, tmp_path, monkeypatch):
     assert_told(run("--mode=export", f"--output={tmp_path}"), "a folder of other files")
     (tmp_path / hub.PARTIAL).mkdir()
     assert write.require_output(str(tmp_path)) == "folder", "an export into it was killed"
+    (tmp_path / hub.PARTIAL).rmdir()
     told = run("--mode=export", f"--output={tmp_path}/thesis.txt/model.onnx")
     assert_told(told, "thesis.txt is not a folder")
     assert_told(run("--mode=export", "--output=a.onnx", "--input=b"), "--input is not for")
