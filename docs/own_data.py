@@ -6,6 +6,7 @@ The folders are made anew from rendered faces. A comment `<!-- shell: COMMAND --
 run as well, and `...` in a command stands for the options of the last training. Takes minutes.
 """
 
+import re
 import shlex
 import subprocess
 import sys
