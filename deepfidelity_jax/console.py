@@ -1,5 +1,6 @@
 """A command as a process: its exit status, one line for an error, Ctrl-C, quiet libraries."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -170,10 +171,11 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def _fail(status: int, line: str = "") -> int:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)  # clears a progress line
-    if line:
-        print(f"deepfidelity: {line}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a closed terminal does not change the status
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr)  # clears a progress line
+        if line:
+            print(f"deepfidelity: {line}", file=sys.stderr, flush=True)
     try:
         sys.stdout.flush()
     except OSError:  # closed or full: Python would flush again at exit, and complain

@@ -40,6 +40,19 @@ def test_an_expected_error_is_one_line(error, status, line, capfd):
     assert capfd.readouterr() == ("", f"deepfidelity: {line}\n" if line else "")
 
 
+def test_a_closed_terminal_does_not_change_the_status():
+    read, write = os.pipe()
+    os.close(read)
+    script = (
+        "import sys\nfrom deepfidelity_jax import console, errors\n"
+        "def command(): raise errors.InputError('no')\n"
+        "sys.exit(console.end(command, str))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], stderr=write)
+    os.close(write)
+    assert done.returncode == console.WRONG
+
+
 def test_an_unexpected_error_has_a_traceback(capfd):
     assert console.end(fails(RuntimeError("odd")), str) == 1
     error = capfd.readouterr().err
