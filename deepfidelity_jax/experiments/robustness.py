@@ -17,8 +17,8 @@ import numpy as np
 
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.experiments import robustness_chart
-from deepfidelity_jax.experiments.source_videos import KIND, Clip, forget, list_clips, recompress
+from deepfidelity_jax.experiments import robustness_chart, source_videos
+from deepfidelity_jax.experiments.source_videos import KIND, Clip
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
@@ -80,26 +80,26 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     _start(place, fingerprint(stamp))
     clips, settings = _find_clips(workdir, given, folder, records)
     kinds = [*_available(), *([KIND] if clips else [])]
-    wanted = [(UNTOUCHED, 0)] + [(kind, grade) for kind in kinds for grade in range(1, 6)]
-    if clips:  # grade 0 of the faces that are in video files
-        wanted.insert(wanted.index((KIND, 1)), (KIND, 0))
+    # The faces that are in video files have a grade 0 of their own.
+    wanted = [(kind, grade) for kind in kinds for grade in range(kind != KIND, 6)]
+    wanted.insert(0, (UNTOUCHED, 0))
     done = [cell for cell in wanted if _file(place, *cell).exists()]
     progress = Progress(len(wanted), len(done), "grades", did="scored")
     for kind, grade in wanted:
         if (kind, grade) not in done:
             there = records
-            if (kind, grade) == (KIND, 0):
-                own_faces = {face[:2] for clip in clips for face in clip.faces}
-                there = [own for own in records if (own["video_id"], own["frame"]) in own_faces]
-                images = [decode_image(own["image"]) for own in there]
-            elif kind == KIND:
-                found = recompress(clips, settings, grade, _staging(place, grade))
+            if kind == KIND:
+                if grade:
+                    staging = _staging(place, grade)
+                    found = source_videos.recompress(clips, settings, grade, staging)
+                else:
+                    found = source_videos.as_recorded(clips, records)
                 there = [own for own in records if (own["video_id"], own["frame"]) in found]
                 images = [decode_image(found[own["video_id"], own["frame"]]) for own in there]
             else:
                 images = degrade(records, faces, kind, grade)
             score(detector, there, images, dataset).write_csv(_file(place, kind, grade))
-            forget(_staging(place, grade))
+            source_videos.forget(_staging(place, grade))
             progress.advance()
     progress.end()
     calibration = detector.fidelity_model.calibration
@@ -160,7 +160,7 @@ def _find_clips(
         return [], None
     clips = []
     if Path(builder.data_path) == folder:
-        clips = list_clips(getattr(builder.builder_config, "sources", ()), records)
+        clips = source_videos.list_clips(getattr(builder.builder_config, "sources", ()), records)
     if not clips:
         say(f"{KIND} is left out: none of the test faces come from video files that are here")
         return [], None
@@ -332,7 +332,7 @@ def _start(place: Path, stamp: str) -> None:
         for path in place.glob("*.csv"):
             path.unlink()
         for grade in range(1, 6):
-            forget(_staging(place, grade))
+            source_videos.forget(_staging(place, grade))
         write_json(mark, stamp)
 
 

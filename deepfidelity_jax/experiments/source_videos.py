@@ -56,6 +56,15 @@ def list_clips(sources: Sequence[Any], records: Sequence[dict[str, Any]]) -> lis
     ]
 
 
+def as_recorded(
+    clips: Sequence[Clip], records: Sequence[dict[str, Any]]
+) -> dict[tuple[str, int], bytes]:
+    """The encoded faces of the clips as they were recorded, by video_id and frame."""
+    there = {face[:2] for clip in clips for face in clip.faces}
+    faces = {(own["video_id"], own["frame"]): own["image"] for own in records}
+    return {key: image for key, image in faces.items() if key in there}
+
+
 def _is_video(path: str) -> bool:
     try:
         return media.identify(path) == "video"

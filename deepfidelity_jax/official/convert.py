@@ -215,6 +215,8 @@ def _check_network(config: ConfigDict, network: SSAAFormerConfig) -> None:
 def _draw(config: ConfigDict, places: Iterable[Place]) -> dict[Place, np.ndarray]:
     """These arrays of a new network, initialised from `config.seed`."""
     places, model = sorted(places), build_model(config)
+    if not places:
+        return {}
 
     def draw():
         arrays = flatten_dict(step.create_state(model, config).variables)
