@@ -130,11 +130,11 @@ def make_pair(
 
 
 def _inner_mask(face: Face, rng: np.random.Generator) -> Mask:
-    """A part of the face, without a seam."""
+    """The face or a part of it, without a seam."""
     shape = face.pixels.shape[:2]
-    return masks.soften(
-        masks.draw(complete_landmarks(face.points, shape), shape, rng), 0.02 * shape[1]
-    )
+    points = complete_landmarks(face.points, shape)
+    names = masks.WHOLE if rng.random() < 0.5 else tuple(masks.SHAPES)
+    return masks.soften(masks.draw(points, shape, rng, names), 0.02 * shape[1])
 
 
 def _layers(family, face: Face, donor: Face, rng, *, twin: bool) -> Layers:

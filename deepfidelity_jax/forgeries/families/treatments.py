@@ -5,6 +5,8 @@ is a function of an RGB picture and a generator. The draws never depend on the p
 treats a picture and its forgery alike.
 """
 
+from functools import partial
+
 import cv2
 import numpy as np
 
@@ -76,9 +78,9 @@ def expose(image: Pixels, rng: np.random.Generator) -> Pixels:
     return cv2.LUT(image, np.rint(table).clip(0, 255).astype(np.uint8)[None])
 
 
-def lose_detail(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Slightly softer, by one of blur, resampling, smoothing."""
-    sigma, share, how = rng.uniform(0.4, 1.6), rng.uniform(0.4, 0.8), rng.integers(3)
+def lose_detail(image: Pixels, rng: np.random.Generator, most: float = 1.6) -> Pixels:
+    """Softer, by one of blur (of 0.4 to `most` pixels), resampling, smoothing."""
+    sigma, share, how = rng.uniform(0.4, most), rng.uniform(0.64 / most, 0.8), rng.integers(3)
     if how == 0:
         return cv2.GaussianBlur(image, (0, 0), sigma)
     if how == 1:
@@ -98,9 +100,11 @@ def change_detail(image: Pixels, rng: np.random.Generator) -> Pixels:
 def touch_inside(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
     """The inner face softer, sharper, smoother or moved by half a pixel.
 
-    Like depth of field and retouching: no content is foreign, and the mask's edge is soft.
+    Like depth of field and retouching: no content is foreign, and the mask's edge is soft. Up to
+    clearly out of focus, or training never shows that a soft inside can be real.
     """
-    how = rng.choice([lose_detail, lose_detail, lose_detail, smooth_skin, sharpen, resample])
+    softer = partial(lose_detail, most=2.4)
+    how = rng.choice([softer, softer, softer, smooth_skin, sharpen, resample])
     return joins.opacity(how(image, rng), image, mask)
 
 
