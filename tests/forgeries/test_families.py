@@ -172,7 +172,8 @@ def test_a_pair_lives_one_life():
     """Where nothing was forged, a pair's two pictures are the same whatever they went through."""
     face, same = draw_face(), 0
     for seed in range(12):
-        pair = families.make_pair("part_swap", face, draw_face(1), rng(seed), twins=0.0, worn=0.0)
+        draws = dict(twins=0.0, worn=0.0, retouched=0.0)
+        pair = families.make_pair("part_swap", face, draw_face(1), rng(seed), **draws)
         far = cv2.dilate(pair.mask, np.ones((41, 41))) == 0
         same += not far.any() or change(pair.real, pair.fake)[far].mean() < 1.0
     assert same == 12
@@ -199,6 +200,18 @@ def test_touching_inside_stays_inside_and_seamless():
         assert change(touched, face.pixels)[mask == 0].max() == 0
         coarse = cv2.GaussianBlur(touched, (0, 0), 4), cv2.GaussianBlur(face.pixels, (0, 0), 4)
         assert change(*coarse).max() <= 6
+
+
+def test_a_real_inside_is_as_soft_as_the_controls_are():
+    """Training shows real faces out of focus inside as far as the control "detail lost inside"."""
+    face, mask = draw_face(), np.ones((SIZE, SIZE), np.float32)
+
+    def detail(image):
+        return cv2.Laplacian(image.astype(np.float32), cv2.CV_32F).std()
+
+    drawn = [detail(treat.touch_inside(face.pixels, mask, rng(seed))) for seed in range(40)]
+    softest = detail(cv2.GaussianBlur(face.pixels, (0, 0), 2.0))
+    assert min(drawn) < softest < detail(face.pixels) < max(drawn)
 
 
 def test_warps_take_points_to_points():
