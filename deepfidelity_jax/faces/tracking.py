@@ -103,7 +103,7 @@ def follow(
         if better is not None and (better or not tracks):
             found = _cut_all(read(), lambda frame: _look(frame.image, settings), settings, better)
             again = track(found[0], sure)
-            if again or not tracks:
+            if again or (not tracks and count_brief(found[0], again, sure)):
                 (detections, crops), tracks, turn = found, again, better
         brief = count_brief(detections, tracks, sure)
     if not detections:
