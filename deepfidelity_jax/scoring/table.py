@@ -105,7 +105,7 @@ class Predictions:
         """
         path = Path(path)
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 rows = list(csv.reader(file))
         except OSError as error:
             raise InputError(f"cannot read predictions {path}: {error.strerror}") from error
@@ -137,7 +137,7 @@ def _dtype_of(column: str) -> type:
 
 def read_groups(path: Path) -> dict[str, list[str]]:
     """The `group_` columns of a predictions.csv that `Predictions.read_csv` can read."""
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.DictReader(file)
         found = {name: [] for name in rows.fieldnames or () if name.startswith(GROUP)}
         for row in rows:
