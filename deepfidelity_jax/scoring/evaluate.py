@@ -49,8 +49,8 @@ def fit(
         f"{'from validation' if not calibration.note else 'fixed: ' + calibration.note}"
     )
     # A forgery made from a file has its path, and is another file.
-    files = [f"{path}\0{method}" for path, method in zip(validation.path, validation.method, strict=True)]
-    _, file = np.unique(files, return_inverse=True)
+    files = zip(validation.path, validation.method, strict=True)
+    _, file = np.unique(["\0".join(names) for names in files], return_inverse=True)
     kept = stored.Validation(scores, validation.label, video, file)
     return stored.FidelityModel(scale, regressor, calibration, validation=kept)
 
