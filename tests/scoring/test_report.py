@@ -290,6 +290,7 @@ def test_the_card_says_what_the_metrics_hold(workdir):
     levels = levels_of(predictions(), 0, 50)
     groups = describe(levels.frames, ["old", "young", "new"] * 24, levels.draws, 0.5)
     metrics |= {"by_group": {"group_age": groups}, "video_threshold": 0.4375}
+    metrics["by_method"]["swap|2"] = metrics["by_method"]["swap"]
     write_card(workdir / "MODEL_CARD.md", config, 10, metadata, metrics, calibration)
     card = (workdir / "MODEL_CARD.md").read_text()
     assert "not measured" not in card
@@ -299,6 +300,7 @@ def test_the_card_says_what_the_metrics_hold(workdir):
         assert f"{gap['value']:.3f} [{gap['ci'][0]:.3f}, " in card
         assert f" between {low} and {high}" in card
     assert "threshold of its own, 0.4375" in card
+    assert "\n| swap\\|2 | " in card, "in one column"
 
 
 def write_ablation(workdir, *cells):
