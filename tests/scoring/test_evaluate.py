@@ -225,7 +225,11 @@ def test_on_validation_itself_no_more_reals_are_called_fake_than_wanted(aggregat
     reals = points["n_videos_real"]
     assert reals == (80 if aggregate == "least_person" else 120)
     assert points["wanted_fpr"]["fpr"] == pytest.approx(int(fpr * reals + 1e-9) / reals)
-    # As an earlier version wrote it, which did not tell the files.
+    # As earlier versions wrote it: a file with its forgeries under one number, then no files.
+    _, path = np.unique(validation.path, return_inverse=True)
+    before = replace(model, validation=replace(model.validation, file=path))
+    again = evaluate.evaluate(config, before, validation, "v", tmp_path)["operating_points"]
+    assert again["wanted_fpr"] == points["wanted_fpr"]
     model = replace(model, validation=replace(model.validation, file=None))
     points = evaluate.evaluate(config, model, validation, "v", tmp_path)["operating_points"]
     if aggregate == "least_person":
