@@ -82,10 +82,11 @@ def _regressor(svr):
     if vectors.ndim != 2 or not vectors.size or len(vectors) != len(coefficients):
         raise ValueError(f"{vectors.shape} vectors and {len(coefficients)} coefficients")
     # A search over settings leaves NumPy's scalars, which JSON does not take.
-    settings = {name: np.asarray(svr.get(name)).item() for name in ("C", "epsilon")} | {
+    chosen = ("C", "epsilon")
+    settings = {name: float(svr[name]) if name in svr else None for name in chosen} | {
         "gamma": gamma,
         "tuned": False,
-        "rows": np.asarray(svr.get("shape_fit_", [None])[0]).item(),
+        "rows": int(svr["shape_fit_"][0]) if "shape_fit_" in svr else None,
         "support_vectors": len(vectors),
     }
     arrays = to_arrays(vectors, coefficients, intercept, gamma, vectors.mean(axis=0))
