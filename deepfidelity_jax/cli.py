@@ -240,9 +240,10 @@ def predict(values: flags.FlagValues) -> int:
         counts.left_out["hidden"] = hidden
     if not counts.statuses:
         raise InputError(f"no photograph or video in --input: {counts.describe()}")
-    if not values.quiet:
-        for line in (*outputs.notes, counts.describe()):
-            say(line)
+    for line in outputs.notes if values.quiet else (*outputs.notes, counts.describe()):
+        say(line)
+    if outputs.failed:
+        return FAILED
     return counts.exit_status if values.exit_code else DONE
 
 

@@ -221,8 +221,8 @@ def _fit(trained: Trained) -> None:
         faces = controls.real_faces(schema.Records(folder, "validation"))
         calibration = controls.with_limit(trained.detector.fitted(model), faces)
         # Prediction measures quality in the same way, from this note.
-        measured = {"quality": metadata["quality"]}
-        model = replace(model, calibration=calibration, provenance=measured)
+        noted = {"quality": metadata["quality"]} | controls.note_limit(calibration)
+        model = replace(model, calibration=calibration, provenance=noted)
         stored.save(model, workdir / "fidelity.npz")
 
 

@@ -28,20 +28,20 @@ except ImportError:
 class Predict(beam.DoFn):
     """Predicts one file and keeps the verdict; each worker loads the detector once."""
 
-    def __init__(self, workdir: str, faces: FaceSettings, folder: Path):
+    def __init__(self, workdir: str, faces: FaceSettings):
         super().__init__()
-        self.workdir, self.faces, self.folder = workdir, faces, folder
+        self.workdir, self.faces = workdir, faces
 
     def setup(self):
         """Load the detector."""
         self.detector = load(self.workdir or None)
         self.detector.faces = self.faces
 
-    def process(self, given: Input):
-        """Yield the name of the file once its verdict is kept."""
+    def process(self, task: tuple[Input, Path]):
+        """Yield the name of the file once its verdict is kept at the path."""
+        given, path = task
         found = find(given, self.faces, self.detector.measure)
         (examined,) = examine_found(self.detector, [(given, found)])
-        path = verdict_path(self.folder, given, self.detector.fingerprint)
         with written_whole(path, "w") as file:
             json.dump(examined and examined.prediction.to_dict(), file)
         yield given.name
@@ -63,17 +63,18 @@ def predict_on_cluster(
       Each prediction; None for a file that is not a photograph or video.
     """
     folder.mkdir(exist_ok=True)
-    made_by = detector.fingerprint
-    todo = [each for each in inputs if not verdict_path(folder, each, made_by).exists()]
+    # Named only once: a file may change, or go, before its verdict is read.
+    tasks = [(each, verdict_path(folder, each, detector.fingerprint)) for each in inputs]
+    todo = [(given, path) for given, path in tasks if not path.exists()]
     with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
         _ = (
             pipeline
             | "list files" >> beam.Create(todo)
             | "spread" >> beam.Reshuffle()  # otherwise one worker would process all of them
-            | "predict" >> beam.ParDo(Predict(workdir, replace(detector.faces), folder))
+            | "predict" >> beam.ParDo(Predict(workdir, replace(detector.faces)))
         )
-    for given in inputs:
-        values = json.loads(verdict_path(folder, given, made_by).read_text())
+    for _, path in tasks:
+        values = json.loads(path.read_text())
         if values:
             values["faces"] = [PersonScore(**person) for person in values["faces"]]
         yield values and Prediction(**values)

@@ -32,7 +32,7 @@ from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring import controls, cross_dataset, metrics
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import Predictions
-from deepfidelity_jax.workdir import read_config, write_json
+from deepfidelity_jax.workdir import read_config, write_json, write_text
 
 VIDEOS, FRAMES = 200, 4  # most videos of a class, and most frames of a video
 PLACE = "robustness"  # in the workdir
@@ -110,7 +110,7 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
         if row["degradation"] == KIND:
             row["lost"] = sum(len(clip.faces) for clip in clips) - row["n_frames"]
     write_table(rows, place / "table.csv")
-    (place / "curves.svg").write_text(robustness_chart.draw_svg(rows), encoding="utf-8")
+    write_text(place / "curves.svg", robustness_chart.draw_svg(rows))
     with written_whole(place / "examples.jpg") as file:
         file.write(encode_image(draw_examples(records)))
     report = write_report(workdir, cross_dataset.pictures_of(workdir))

@@ -21,7 +21,7 @@ from deepfidelity_jax.images import pictures
 
 DETECTORS = ("mtcnn", "yunet", "cascade", "none")
 LONG_SIDE = 640  # pixels of the frame searched; faces down to 3 or 4% of it are found
-CONFIDENT = 0.5  # faces with a lower score only continue a person
+CONFIDENT = 0.5  # whoever has only faces with a lower score is no person
 EYES_APART = 0.22  # share of the face's size; closer eyes mean a profile and give no axis
 BORDER = 0.25  # put around a picture by `search_bordered`, as a share of its longer side
 
@@ -100,8 +100,8 @@ def search_bordered(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -
 def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
     """Find the faces in an image, without overlaps, the best first.
 
-    Faces below CONFIDENT count only if they continue a person: see `tracking.track`. Not thread
-    safe: the threads of a process share the loaded finders.
+    Faces below CONFIDENT count only with better ones of the same person: see `tracking.track`. Not
+    thread safe: the threads of a process share the loaded finders.
     """
     match settings.detector:
         case "mtcnn":

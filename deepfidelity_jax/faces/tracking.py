@@ -36,7 +36,7 @@ class Extraction:
     """The people in one photograph or video, the most prominent first.
 
     frames: how many were read. unreadable: how many could not be read. note: what the user should
-    know; empty if all is well, and begins with "no face" if nobody was found.
+    know, such as why there is nobody; empty if all is well.
     """
 
     people: tuple[Person, ...]
@@ -83,7 +83,7 @@ def follow(
 
     Raises formats.MediaError if no frame can be read.
     """
-    turn = 0
+    turn = brief = 0
     if settings.detector == "none":
         known = {} if landmarks is None else landmarks  # filled while frames are read
 
@@ -102,14 +102,19 @@ def follow(
         better = probe.better_turn()
         if better is not None and (better or not tracks):
             found = _cut_all(read(), lambda frame: _look(frame.image, settings), settings, better)
-            if again := track(found[0], sure):
+            again = track(found[0], sure)
+            if again or (not tracks and count_brief(found[0], again, sure)):
                 (detections, crops), tracks, turn = found, again, better
+        brief = count_brief(detections, tracks, sure)
     if not detections:
         raise formats.MediaError("a video without a readable frame")
 
     people = tuple(Person(tuple(crops[frame][face] for frame, face in track)) for track in tracks)
     unreadable = expected - len(detections)
-    notes = [] if people else ["no face"]
+    notes = [] if people or brief else ["no face"]
+    if brief:
+        who = "1 person was" if brief == 1 else f"{brief} people were"
+        notes.append(f"{who} seen in too few frames to be scored")
     if turn:
         notes.append("turned upside down" if turn == 2 else "turned sideways")
     if unreadable:
@@ -208,6 +213,31 @@ def track(
       (frame number, face number) pairs of each person, in the order of the frames; the person with
       the largest sum of face sizes comes first.
     """
+    share = math.ceil(PERSISTENCE * len(detections))
+    needed = 1 if len(detections) == 1 else max(FEWEST_FRAMES, share)
+
+    def persists(track):
+        scores = np.array([detections[frame][face].score for frame, face in track])
+        confident = (scores >= CONFIDENT).sum()
+        return confident >= needed and (scores.max() >= sure or 2 * confident >= len(detections))
+
+    def weight(track):
+        return sum(detections[frame][face].size for frame, face in track)
+
+    people = [track for track in _link(detections) if persists(track)]
+    return sorted(people, key=weight, reverse=True)
+
+
+def count_brief(
+    detections: Sequence[Sequence[Face]], people: Sequence[list[tuple[int, int]]], sure: float
+) -> int:
+    """How many others than the `people` of `track` have a sure face, in too few frames."""
+    others = [track for track in _link(detections) if track not in people]
+    return sum(max(detections[frame][face].score for frame, face in own) >= sure for own in others)
+
+
+def _link(detections: Sequence[Sequence[Face]]) -> list[list[tuple[int, int]]]:
+    """The tracks of `track`, with those that are no people, in the order of their first faces."""
     tracks: list[list[tuple[int, int]]] = []
     for number, faces in enumerate(detections):
         last = [detections[frame][face] for frame, face in (track[-1] for track in tracks)]
@@ -224,20 +254,7 @@ def track(
                 free_faces.remove(f)
                 tracks[t].append((number, f))
         tracks += [[(number, f)] for f in sorted(free_faces)]
-
-    share = math.ceil(PERSISTENCE * len(detections))
-    needed = 1 if len(detections) == 1 else max(FEWEST_FRAMES, share)
-
-    def persists(track):
-        scores = np.array([detections[frame][face].score for frame, face in track])
-        confident = (scores >= CONFIDENT).sum()
-        return confident >= needed and (scores.max() >= sure or 2 * confident >= len(detections))
-
-    def weight(track):
-        return sum(detections[frame][face].size for frame, face in track)
-
-    people = [track for track in tracks if persists(track)]
-    return sorted(people, key=weight, reverse=True)
+    return tracks
 
 
 def _distance(a: Face, b: Face) -> float:

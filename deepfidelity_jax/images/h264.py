@@ -1,18 +1,18 @@
 """H.264 encoding by x264, which comes with PyAV (the extra `video`)."""
 
+import contextlib
 import importlib.util
 import io
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from deepfidelity_jax.images import videos
+from deepfidelity_jax.images import formats, videos
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -26,15 +26,19 @@ def is_there() -> bool:
     return "libx264" in av.codecs_available
 
 
-@contextmanager
+@contextlib.contextmanager
 def write_mp4(
-    file: str | io.BytesIO, rate: float | int, crf: float | int, sound: Any = None
+    file: str | io.BytesIO,
+    rate: float | int,
+    crf: float | int,
+    sound: Any = None,
+    end: float | None = None,
 ) -> Iterator[Callable[[Picture, float], None]]:
     """A function that adds a frame (RGB) to an MP4 file, shown from a time in seconds on.
 
     Times rise; `rate` is the usual number of frames per second, `crf` the constant rate factor.
     Sides are made even by repeating the last row or column. A `page.sound.Sound` is copied beside
-    the frames.
+    the frames. The last frame is shown until `end`; by default for the usual time of a frame.
     """
     import av
 
@@ -54,6 +58,8 @@ def write_mp4(
                 stream.codec_context.time_base = tick
                 stream.height, stream.width = even.shape[:2]
                 stream.pix_fmt, stream.options = "yuv420p", {"crf": str(int(crf))}
+                if end is not None:  # the last packet has to be that of the last frame
+                    stream.options |= {"bf": "0"}
                 if sound:
                     sound.begin(container)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
@@ -65,9 +71,29 @@ def write_mp4(
 
         yield write
         if stream is not None:
-            container.mux(stream.encode())
+            for packet in stream.encode():
+                if end is not None and packet.pts == before:
+                    packet.duration = max(1, round(end / tick) - before)
+                container.mux(packet)
             if sound:
                 sound.copy(math.inf)
+
+
+def find_end(path: str | os.PathLike, info: videos.VideoInfo) -> float:
+    """Seconds from a video's first frame to the end of its last one; from `info` if untold."""
+    import av
+
+    with formats.open_file(path) as file:
+        if formats.format_of(file, path) in formats.PICTURES:
+            return info.frames / info.rate
+        with contextlib.suppress(av.FFmpegError), av.open(file, "r") as container:
+            stream = container.streams.video[0]
+            packets = (packet for packet in container.demux(stream) if packet.pts is not None)
+            ends = ((packet.pts, packet.duration or 0) for packet in packets)
+            last, duration = max(ends, default=(0, 0))
+            if duration:
+                return float((last + duration - (stream.start_time or 0)) * stream.time_base)
+    return info.frames / info.rate
 
 
 def recompress_video(path: str | os.PathLike, output: str | os.PathLike, crf: float | int) -> None:

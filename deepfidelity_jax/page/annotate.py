@@ -48,8 +48,12 @@ def annotate(
     try:
         with contextlib.ExitStack() as stack:
             sound = _sound_of(path, stack)
-            opened = _write_h264(partial, info.rate, sound) if sound else None
-            write = stack.enter_context(opened or _write_mpeg4(partial, info.rate))
+            opened = (
+                h264.write_mp4(str(partial), info.rate, 20, sound, h264.find_end(path, info))
+                if sound
+                else _write_mpeg4(partial, info.rate)
+            )
+            write = stack.enter_context(opened)
             for frame in videos.read_frames_at(path, range(info.frames)):
                 write(draw(frame.image, frame.index, found, step), frame.time)
                 if frame.index % 10 == 0:
@@ -117,14 +121,6 @@ def _caption(image: Picture, text: str) -> None:
     pen = max(1, round(scale * 1.6))
     for colour, width in (((0, 0, 0), pen + 4), ((255, 255, 255), pen)):
         cv2.putText(image, text, place, font, scale, colour, width, cv2.LINE_AA)
-
-
-@contextlib.contextmanager
-def _write_h264(path: Path, rate: float, sound: Any) -> Iterator[Callable[[Picture, float], None]]:
-    with h264.write_mp4(str(path), rate, crf=20, sound=sound) as write:
-        yield lambda image, time: write(
-            image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2], time
-        )
 
 
 @contextlib.contextmanager

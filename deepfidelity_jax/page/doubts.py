@@ -45,13 +45,22 @@ def list_grounds(detector, person: PersonScore) -> list[str]:
         source = f"is {calibration.threshold_from}: {calibration.note}"
     grounds.append(f"The threshold {number(calibration.threshold)} {source}.")
     if calibration.fake_below is not None:
-        grounds.append(
-            f"Below {number(calibration.fake_below)} a face is called fake. On validation, at most "
-            "1% of unaltered real faces fall below that limit, and at most 2% after blur, JPEG, "
-            "darkening, downscaling or noise, and 0.1% in other shots of them."
-        )
+        limit = f"Below {number(calibration.fake_below)}, the limit set on validation, a face is "
+        grounds.append(limit + "called fake." + _tell_allowed(fitted.provenance.get("allowed")))
     grounds.append(_compare_with_validation(fitted.validation, person.fidelity))
     return grounds
+
+
+def _tell_allowed(allowed: dict[str, float] | None) -> str:
+    """The shares of validation's real faces below the limit, where fidelity.npz holds them."""
+    if allowed is None:
+        return ""
+    share = {name: f"{100 * value:g}%" for name, value in allowed.items()}
+    return (
+        f" On validation, at most {share['untouched']} of unaltered real faces fall below that "
+        f"limit, at most {share['degraded']} after blur, JPEG, darkening, downscaling or noise, "
+        f"and at most {share['other shots']} in other shots of them."
+    )
 
 
 def _compare_with_validation(known, fidelity: float) -> str:
@@ -108,7 +117,8 @@ def list_doubts(
             Doubt(
                 "Frames that disagree",
                 f"{other} of {person.frames} lie on the other side of the threshold",
-                f"at most {FEW:.0%} of them",
+                f"at most {FEW:.0%} of them; more can also mean that a cut put another person in "
+                "the same place",
                 "caution" if other > FEW * person.frames else "fine",
             )
         )

@@ -25,6 +25,8 @@ class Outputs:
 
     Attributes:
       tell: called with what is being done.
+      notes: what an output lacks, or why it was not written.
+      failed: whether an output was not written.
 
     Raises:
       InputError: an output cannot be written, or is one file for several inputs.
@@ -36,6 +38,7 @@ class Outputs:
         self.annotated = None if annotate is None else Path(annotate)
         self.tell: Callable[[str], None] = lambda text: None
         self.notes: list[str] = []
+        self.failed = False
         if annotate is not None:
             _check_annotated(annotate, paths)
 
@@ -49,27 +52,33 @@ class Outputs:
             yield found and found.prediction
 
     def _write(self, detector, path: Path, found: Examination) -> None:
-        from deepfidelity_jax.page import page
+        from deepfidelity_jax.page import annotate, page
 
         def report(step: str, share: float) -> None:
             self.tell(f"{step}, {share:.0%}" if share else step)
 
+        def write_page(output: Path) -> str:
+            page.write_examined(detector, path, found, output, report)
+            return ""
+
+        def write_video(output: Path) -> str:
+            if found.prediction.status == "unreadable":
+                raise formats.MediaError(found.prediction.note)
+            return annotate.annotate(path, found, output, report)
+
         if path in self.pages:
-            page.write_examined(detector, path, found, self.pages[path], report)
+            self._try(write_page, self.pages[path])
         if self.annotated:
-            lacks = self._annotate(path, found, report)
-            self.notes += [f"{self.annotated}: {lacks}"] if lacks else []
+            self._try(write_video, self.annotated)
 
-    def _annotate(self, path: Path, found: Examination, report) -> str:
-        """Write the annotated video. Returns what it lacks, or why there is none."""
-        from deepfidelity_jax.page import annotate
-
-        if found.prediction.status == "unreadable":
-            return f"not written: {found.prediction.note}"
+    def _try(self, write: Callable[[Path], str], output: Path) -> None:
+        """Write an output, and note what it lacks, or why its input cannot be read."""
         try:
-            return annotate.annotate(path, found, self.annotated, report)
+            lacks = write(output)
         except formats.MediaError as error:
-            return f"not written: {error}"
+            output.unlink(missing_ok=True)  # of an earlier command: it would pass for a new one
+            self.failed, lacks = True, f"not written: {error}"
+        self.notes += [f"{output}: {lacks}"] if lacks else []
 
     def are_there(self, detector, path: Path) -> bool:
         """Whether the page of an input is up to date, and no annotated video is asked for."""

@@ -36,7 +36,7 @@ VERDICTS = {
     "real": ("Real: no trace of a forgery was found", "That is not proof that nothing was done."),
     "fake": ("Fake: a face here looks forged to the detector", "That is evidence, not proof."),
     "uncertain": ("Uncertain: the detector gives no verdict", "Neither real nor fake is claimed."),
-    "no face": ("No verdict: no face was found", "Nothing was scored."),
+    "no face": ("No verdict: there is no face to score", "Nothing was scored."),
     "unreadable": ("No verdict: the file cannot be read", "Nothing was scored."),
 }
 
@@ -71,7 +71,10 @@ def write_page(
 def write_examined(
     detector, path: Path, found: Examination, output: str | Path, report: Report
 ) -> None:
-    """Write the page of a file that has been examined."""
+    """Write the page of a file that has been examined.
+
+    Raises formats.MediaError if the file can no longer be read; the page is then as it was.
+    """
     template = open_template(
         Path(__file__).with_name("page.html.j2"),
         plain=wording.plain,
@@ -190,8 +193,10 @@ def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
         digests.append(("Regressor, SHA-256", digest(detector.folder / "fidelity.npz")))
     faces = asdict(detector.faces)
     usual: Mapping[str, Any] = detector.config.faces.to_dict()
+    own = detector.folder and str(detector.folder / bundled.FINDER)
     for name, value in faces.items():
-        if name in usual and value != usual[name] and name != "yunet":
+        if name in usual and value not in (usual[name], own):
+            value = Path(value).name if name == "yunet" else value
             command.append(f"--config.faces.{name}={value}")
     return {
         "command": shlex.join(command),

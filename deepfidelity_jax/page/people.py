@@ -68,7 +68,11 @@ def describe_people(
       path: the file.
       found: what `examine` returned.
       report: called with each step and the share of it that is done.
+
+    Raises formats.MediaError if the file can no longer be read.
     """
+    moving = media.identify(path) == "video"
+    info = videos.video_info(path) if moving else None
     scores, evidence = found.prediction.faces, found.evidence
     shown = choose_people(scores, found.decides)
     chosen = {i: choose_faces(evidence[i]) for i in shown}
@@ -77,8 +81,6 @@ def describe_people(
         detector, crops, lambda share: report("explaining faces", share)
     )
     report("reading frames", 0.0)
-    moving = media.identify(path) == "video"
-    info = videos.video_info(path) if moving else None
     wanted = {
         (i, k): evidence[i].crops[k]
         for i in shown

@@ -33,8 +33,8 @@ MOST = 300  # faces that are changed, one of each video
 # The share of validation's real faces allowed below the limit for fakes: untouched, degraded, and
 # in another shot of the same face. Small, because real pictures of another kind than those in
 # validation fall below the limit several times as often.
-ALLOWED, ALLOWED_DEGRADED, ALLOWED_SHOTS = 0.01, 0.02, 0.001
-UNTOUCHED, OTHER_SHOTS = "untouched", "other shots"
+UNTOUCHED, DEGRADED, OTHER_SHOTS = "untouched", "degraded", "other shots"
+ALLOWED = {UNTOUCHED: 0.01, DEGRADED: 0.02, OTHER_SHOTS: 0.001}
 
 
 def _whole(step: Callable[[Face, np.random.Generator], Face]) -> Change:
@@ -201,14 +201,18 @@ def with_limit(detector: Detector, faces: Sequence[dict[str, Any]]) -> Calibrati
     return replace(calibration, fake_below=min(fake_limit(found), calibration.threshold))
 
 
+def note_limit(calibration: Calibration) -> dict[str, dict[str, float]]:
+    """What fidelity.npz notes about the limit of `with_limit`: the shares `allowed` below it."""
+    return {} if calibration.fake_below is None else {"allowed": ALLOWED}
+
+
 def fake_limit(fidelity: dict[str, Float[np.ndarray, "_"]]) -> float:
     """The fidelity below which a face is called fake, as few of validation's real faces are.
 
     The lowest of the limits for the untouched faces, for the faces after each degradation, and for
     their other shots.
     """
-    allowed = {UNTOUCHED: ALLOWED, OTHER_SHOTS: ALLOWED_SHOTS}
     return min(
-        float(np.sort(found)[int(allowed.get(name, ALLOWED_DEGRADED) * len(found))])
+        float(np.sort(found)[int(ALLOWED.get(name, ALLOWED[DEGRADED]) * len(found))])
         for name, found in fidelity.items()
     )

@@ -1,11 +1,15 @@
 """The same verdicts by Apache Beam as by this machine."""
 
+import os
 import sys
 
 import pytest
 import trees
 from conftest import assert_told
 from PIL import Image
+
+import deepfidelity_jax as df
+from deepfidelity_jax.detector.finding import Input
 
 DIRECT = "--beam=--runner=DirectRunner --direct_num_workers=1"
 
@@ -33,6 +37,23 @@ def test_beam_writes_the_same_lines(run, finished, tmp_path):
     assert error.splitlines()[-1] == told[0]
     assert told[0] == told[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["beam.jsonl", "here.jsonl", "in"]
+
+
+@pytest.mark.slow
+def test_files_that_change_after_they_were_predicted_have_their_verdicts(tmp_path):
+    pytest.importorskip("apache_beam")
+    from deepfidelity_jax.detector.cluster import predict_on_cluster
+
+    paths = [tmp_path / f"{number}.jpg" for number in range(3)]
+    for path in paths:
+        path.write_bytes(b"bad")
+    inputs = [Input(path, named=True) for path in paths]
+    options = DIRECT.removeprefix("--beam=")
+    found = predict_on_cluster(df.load(), inputs, "", tmp_path / "kept", options)
+    assert next(found).status == "unreadable"
+    os.utime(paths[1], (1, 1))
+    paths[2].unlink()
+    assert [one.input for one in found] == [str(path) for path in paths[1:]]
 
 
 def test_without_beam_one_is_told_what_to_install(run, finished, tmp_path, monkeypatch):

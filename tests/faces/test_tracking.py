@@ -65,6 +65,48 @@ def test_who_is_seldom_found_and_never_surely_is_no_person():
     assert len(tracking.track(video(12, score=0.55), sure=0.6)) == 1, "weak, but steady"
 
 
+def follow_faces(monkeypatch, detections, turned=False):
+    """What `follow` finds in frames where these faces are; `turned`, only after a quarter turn."""
+
+    def find(image, settings):
+        high, wide = image.shape[:2]
+        return detections[image[0, 0, 0]] if (high > wide) == turned else []
+
+    monkeypatch.setattr(tracking, "detect", find)
+    monkeypatch.setattr(tracking, "search_bordered", find)
+    frames = [
+        videos.Frame(n, n / 25, np.full((200, 1200, 3), n, np.uint8))
+        for n in range(len(detections))
+    ]
+    return tracking.follow(lambda: frames, len(frames), CASCADE)
+
+
+def elsewhere(number, score=1.0):
+    return face(60 + 105 * number, 100, score=score)
+
+
+BRIEF = "seen in too few frames to be scored"
+
+
+@pytest.mark.parametrize(
+    ("detections", "turned", "people", "note"),
+    [
+        ([[elsewhere(0)] + [elsewhere(5)] * (3 < n < 7) for n in range(32)], False, 1,
+         f"1 person was {BRIEF}"),
+        ([[elsewhere(n // 3)] for n in range(33)], False, 0, f"11 people were {BRIEF}"),
+        ([[], [elsewhere(0)]], False, 0, f"1 person was {BRIEF}"),
+        ([[elsewhere(n)] for n in range(4)], True, 0, f"4 people were {BRIEF}, turned sideways"),
+        ([[elsewhere(0, 0.55)] * (n == 3) for n in range(20)], False, 0, "no face"),
+        ([[elsewhere(0)] + [elsewhere(5, 0.55)] * (n == 3) for n in range(20)], False, 1, ""),
+    ],
+)  # fmt: skip
+def test_who_is_surely_seen_but_too_briefly_is_counted(
+    monkeypatch, detections, turned, people, note
+):
+    found = follow_faces(monkeypatch, detections, turned)
+    assert (len(found.people), found.note) == (people, note)
+
+
 @pytest.mark.parametrize("turn", [1, 2, 3])
 def test_pixels_that_lie_sideways_give_upright_crops(tmp_path, turn):
     image = scene((200, 180, 140, 8))

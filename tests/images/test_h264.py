@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 import trees
+from PIL import Image
 
 from deepfidelity_jax.images import formats, h264, videos
 
@@ -53,6 +54,32 @@ def test_frames_are_shown_at_their_times(tmp_path):
     frames = list(videos.read_frames(tmp_path / "a.mp4", 6))
     assert [frame.time for frame in frames] == pytest.approx(times, abs=1e-4)
     assert [round(frame.image.mean() / 40) for frame in frames] == list(range(6))
+
+
+@there
+@pytest.mark.parametrize("last", [0.2, 10.2])
+def test_the_last_frame_is_shown_until_the_end(tmp_path, last):
+    """At 25 frames per second, then at 5; the last one has a time of its own."""
+    times = [i / 25 if i < 10 else 0.4 + (i - 10) / 5 for i in range(20)]
+    path, end = tmp_path / "a.mp4", times[-1] + last
+    with h264.write_mp4(str(path), 25, 18, end=end) as write:
+        for number, time in enumerate(times):
+            write(np.full((32, 32, 3), 10 * number, np.uint8), time)
+    assert h264.find_end(path, videos.video_info(path)) == pytest.approx(end, abs=1e-3)
+    import av
+
+    with av.open(str(path)) as container:
+        assert container.duration / 1e6 == pytest.approx(end, abs=1e-3)
+
+
+@there
+def test_an_end_that_a_file_does_not_tell_is_that_of_its_rate(tmp_path):
+    trees.write_numbered(tmp_path / "a.avi", 0, 12)
+    assert h264.find_end(tmp_path / "a.avi", videos.VideoInfo(12, 25.0)) == pytest.approx(0.48)
+    images = [Image.new("RGB", (32, 32), (20 * n, 0, 0)) for n in range(3)]
+    gif = tmp_path / "a.gif"
+    images[0].save(gif, save_all=True, append_images=images[1:], duration=[100, 100, 3000])
+    assert h264.find_end(gif, videos.video_info(gif)) == pytest.approx(3.2)
 
 
 @there

@@ -82,7 +82,7 @@ def test_frames_keep_their_times(tmp_path, monkeypatch, modern):
     """Half of them at 25 frames per second, half at 5; the grey tells which frame it is."""
     clip, output = tmp_path / "clip.mp4", tmp_path / "a.mp4"
     times = [i / 25 if i < 10 else 0.4 + (i - 10) / 5 for i in range(20)]
-    with h264.write_mp4(str(clip), 25, 18) as write:
+    with h264.write_mp4(str(clip), 25, 18, end=12.4) as write:
         for number, time in enumerate(times):
             write(np.full((120, 160, 3), 10 * number, np.uint8), time)
     if not modern:
@@ -95,6 +95,9 @@ def test_frames_keep_their_times(tmp_path, monkeypatch, modern):
     off = [abs(time - times[number]) for number, time in shown.items()]
     assert set(shown) >= set(range(11, 20))
     assert max(off) < (1e-3 if modern else 0.3)
+    if modern:
+        written = h264.find_end(output, videos.video_info(output))
+        assert written == pytest.approx(12.4, abs=1e-3)
 
 
 def test_a_failure_leaves_nothing(tmp_path):

@@ -11,6 +11,7 @@ from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.fidelity.stored import Validation
 from deepfidelity_jax.page.doubts import list_doubts, list_grounds, unfamiliarity
+from deepfidelity_jax.scoring import controls
 
 
 def vectors(count=200):
@@ -20,11 +21,12 @@ def vectors(count=200):
     return SupportVectors(cloud, zeros, np.float32(0), np.float32(1), centre)
 
 
-def detector(validation=None, fake_below=0.3):
+def detector(validation=None, fake_below=0.3, **provenance):
     scale = FidelityScale((0.2, 0.8), (0.4, 0.9))
     fitted = SimpleNamespace(
         calibration=Calibration(-8.0, 0.6, "validation", fake_below=fake_below),
         validation=validation,
+        provenance=provenance,
         scale=scale,
         regressor=SimpleNamespace(arrays=vectors()),
     )
@@ -90,5 +92,14 @@ def test_grounds_say_what_validation_had_and_when_it_is_not_known():
     said = list_grounds(detector(known), person)
     assert "5 real videos or photographs, 40% have this fidelity or less" in said[-1]
     assert "4 fake ones, 25% have this fidelity or more" in said[-1]
-    assert any("at most 1%" in sentence for sentence in said)
-    assert not any("at most 1%" in s for s in list_grounds(detector(fake_below=None), person))
+
+
+def test_the_shares_below_the_limit_are_those_that_it_was_set_to():
+    person = PersonScore(0, 0.5, 0.7, None, 0.0, 1, [0.0] * 4, 0.0)
+    said = " ".join(list_grounds(detector(allowed=controls.ALLOWED), person))
+    for share in ("at most 1% of unaltered", "at most 2% after", "at most 0.1% in other shots"):
+        assert share in said
+    earlier = " ".join(list_grounds(detector(), person))
+    assert "Below 0.300, the limit set on validation, a face is called fake." in earlier
+    assert "at most" not in earlier
+    assert "called fake" not in " ".join(list_grounds(detector(fake_below=None), person))

@@ -16,7 +16,7 @@ from PIL import Image
 
 import deepfidelity_jax as df
 from deepfidelity_jax.detector.finding import Input
-from deepfidelity_jax.detector.predict import Examination, Prediction
+from deepfidelity_jax.detector.predict import Examination, Prediction, examine_all
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.page.annotate import WITHOUT_PYAV
 from deepfidelity_jax.page.outputs import Outputs, is_current, place_pages
@@ -130,6 +130,7 @@ def test_a_video_that_cannot_be_read_has_its_line_and_a_note(tmp_path):
     trees.write_numbered(clip, 0, 4)
     clip.write_bytes(clip.read_bytes()[:200])
     outputs = Outputs([Input(clip, named=True)], None, str(output))
+    output.write_bytes(b"of an earlier command")
     # As it was read, and as it would be if it was damaged later.
     for status, note in (("unreadable", "cannot be decoded"), ("no face", "")):
         found = Examination(Prediction(str(clip), status, threshold=0.5, note=note), [])
@@ -137,4 +138,43 @@ def test_a_video_that_cannot_be_read_has_its_line_and_a_note(tmp_path):
     first, second = outputs.notes
     assert first == f"{output}: not written: cannot be decoded"
     assert second.startswith(f"{output}: not written: ")
-    assert not output.exists()
+    assert outputs.failed
+    assert not output.exists(), "it would pass for a new one"
+
+
+@pytest.mark.slow
+def test_a_command_that_writes_no_video_fails_and_says_so_even_if_quiet(run, tmp_path):
+    clip, output = tmp_path / "clip.mp4", tmp_path / "out.mp4"
+    trees.write_numbered(clip, 0, 4)
+    clip.write_bytes(clip.read_bytes()[:200])
+    status, out, error = run(*CROPS, f"--input={clip}", f"--annotate={output}", "--quiet")
+    assert (status, json.loads(out)["status"]) == (1, "unreadable")
+    assert error.startswith(f"{output}: not written: ")
+
+
+@pytest.mark.slow
+def test_a_file_that_goes_after_its_score_has_no_page_and_the_next_one_has(tmp_path):
+    detector = df.load()
+    detector.faces = replace(detector.faces, detector="none")
+    (tmp_path / "b.jpg").write_bytes(b"broken")
+    inputs = [Input(write_noise(tmp_path / "a.png")), Input(tmp_path / "b.jpg")]
+    outputs = Outputs(inputs, str(tmp_path), None)
+    gone, there = outputs.pages.values()
+    gone.write_text("of an earlier command")
+    found = list(examine_all(detector, inputs))
+    inputs[0].path.unlink()
+    assert list(outputs.write_each(detector, inputs, found)) == [one.prediction for one in found]
+    assert outputs.notes == [f"{gone}: not written: no such file"]
+    assert outputs.failed
+    assert not gone.exists()
+    assert found[1].prediction.detector in Page(there).text
+
+
+@pytest.mark.slow
+def test_a_page_that_cannot_be_written_ends_the_command(tmp_path):
+    given = Input(write_noise(tmp_path / "a.png"))
+    outputs = Outputs([given], str(tmp_path / "pages"), None)
+    (tmp_path / "pages").write_text("no folder any more")
+    (found,) = examine_all(df.load(), [given])
+    with pytest.raises(FileExistsError):
+        list(outputs.write_each(df.load(), [given], [found]))

@@ -160,7 +160,9 @@ def test_the_limit_is_placed_on_other_shots_of_the_faces():
 
     detector, faces = EvenLight(), noise_faces(50)
     detector.fidelity_model.calibration = Calibration(-10.0, 0.95, "validation")
-    limit = controls.with_limit(detector, faces).fake_below
+    limited = controls.with_limit(detector, faces)
+    limit = limited.fake_below
+    assert controls.note_limit(limited) == {"allowed": controls.ALLOWED}
     untouched = detector.fidelity(np.stack(controls.change_faces(faces, None)))
     assert limit < untouched.min() - 0.05
     shots = [controls.change_faces(faces, shot) for shot in controls.SHOTS]
@@ -177,6 +179,7 @@ def test_without_usable_validation_there_is_no_limit(records):
         detector.fidelity_model.calibration = fixed
         assert controls.with_limit(detector, controls.real_faces(records)) == fixed
         assert fixed.fake_below is None
+        assert controls.note_limit(fixed) == {}
 
 
 def test_a_detector_of_sharpness_is_found_out(records):

@@ -6,6 +6,8 @@ import os
 import jsonschema
 from asking import LIMITS, PICTURE, ask, form
 
+from deepfidelity_jax.page.page import VERDICTS
+
 SCHEMA = {"method": "GET", "url": "/api/openapi.json"}
 
 
@@ -97,3 +99,11 @@ def test_the_page_loads_nothing_from_elsewhere(tmp_path):
         (answer,) = ask(tmp_path, get(path))
         assert answer.status_code == 200
         assert "//" not in answer.text.replace("// ", ""), path
+
+
+def test_a_forgery_is_told_in_the_words_of_the_page(tmp_path):
+    """They are true of every detector, also of one without a lower limit."""
+    head, meaning = VERDICTS["fake"]
+    words = f"A{head.removeprefix('Fake: a')}. {meaning}"
+    (script,) = ask(tmp_path, get("/static/page.js"))
+    assert f'fake: ["Fake", "{words}"]' in script.text

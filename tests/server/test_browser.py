@@ -118,7 +118,7 @@ def test_all_dropped_files_are_taken_and_errors_are_told(page, wall):
     told = states(page)
     assert told.pop("notes.txt") == "this cannot be scored: not a photograph or video"
     assert told.pop("cut.jpg") == "Cannot be read"
-    assert told.pop(named) == "No face found"
+    assert told.pop(named) == "No face to score"
     assert not told
     assert page.title.startswith("Real or fake?")
     assert violations(page) == []
@@ -179,21 +179,21 @@ def test_the_page_that_somebody_chose_stays(page, wall):
 
     def give(name):
         drop(page, (name, content))
-        wait(page, lambda page: states(page).get(name) == "No face found")
+        wait(page, lambda page: states(page).get(name) == "No face to score")
 
     give("a.jpg")
     give("b.jpg")
-    assert find(page, "#result-title").text == "No face found: b.jpg"
+    assert find(page, "#result-title").text == "No face to score: b.jpg"
     find(page, "[aria-label='Show a.jpg']").click()
-    wait(page, lambda page: find(page, "#result-title").text == "No face found: a.jpg")
+    wait(page, lambda page: find(page, "#result-title").text == "No face to score: a.jpg")
     give("c.jpg")
-    assert find(page, "#result-title").text == "No face found: a.jpg"
+    assert find(page, "#result-title").text == "No face to score: a.jpg"
     page.switch_to.frame(find(page, "#result-page"))
     assert "a.jpg" in find(page, "body").text
     page.switch_to.default_content()
     find(page, "[aria-label='Remove a.jpg']").click()
     give("d.jpg")
-    assert find(page, "#result-title").text == "No face found: d.jpg"
+    assert find(page, "#result-title").text == "No face to score: d.jpg"
 
 
 def test_a_page_that_has_expired_is_not_shown(page, server, wall):
@@ -227,7 +227,7 @@ def test_files_beyond_the_limit_of_jobs_wait_for_room(driver, tmp_path_factory, 
         wait(driver, lambda page: "waiting for room" in states(page).values())
         find(driver, "[aria-label='Cancel b.jpg']").click()
         wait(driver, lambda page: not find_all(page, BUSY))
-        assert states(driver) == dict.fromkeys(("c.jpg", "a.jpg"), "No face found")
+        assert states(driver) == dict.fromkeys(("c.jpg", "a.jpg"), "No face to score")
         driver.get("about:blank")
     finally:
         server.end(signal.SIGTERM)

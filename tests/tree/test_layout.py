@@ -210,3 +210,11 @@ def test_the_container_installs_the_extra_of_the_mode_it_starts():
     text = (TREE / "Dockerfile").read_text(encoding="utf-8")
     (mode,) = re.findall(r"--mode=(\w+)", text)
     assert re.findall(r"/source\[(\w+)", text) == [mode]
+
+
+def test_files_are_written_whole():
+    """By `files.written_whole` and what is made of it; only the system's own are not replaced."""
+    for path in sorted(LIBRARY.rglob("*.py")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if ".write_text(" in line or ".write_bytes(" in line:
+                assert 'Path("/proc/self' in line, path

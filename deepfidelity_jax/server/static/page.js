@@ -12,9 +12,9 @@ let line = Promise.resolve(); // until all files that were added before are sent
 
 const VERDICTS = {
   real: ["Real", "The faces in it score like real ones. Some fakes pass for real."],
-  fake: ["Fake", "The least real face in it scores lower than nearly all real faces do. It may still be real."],
+  fake: ["Fake", "A face here looks forged to the detector. That is evidence, not proof."],
   uncertain: ["Uncertain", "Neither real nor fake is claimed."],
-  "no face": ["No face found", "Without a face there is no verdict."],
+  "no face": ["No face to score", "Without a face there is no verdict."],
   unreadable: ["Cannot be read", "Without a picture there is no verdict."],
 };
 
