@@ -29,13 +29,13 @@ OURS = "from deepfidelity_jax.weight_files import torch_file"
 FORMS = {
     "read here: every number mapped and checked": {
         "imports": OURS,
-        "read": "weights = torch_file.state_dict(torch_file.read(path))\n"
+        "read": "weights = torch_file.locate(torch_file.read(path))[1]\n"
         "total = sum(float(x.sum()) for x in weights.values())",
     },
     "read and converted here": {
         "imports": OURS + "\nfrom deepfidelity_jax.official import network",
         "prepare": "network.shapes_of(network.SSAAFormerConfig.large())",
-        "read": "variables = network.from_state_dict(torch_file.state_dict(torch_file.read(path)))",
+        "read": "variables = network.from_state_dict(torch_file.locate(torch_file.read(path))[1])",
     },
     "torch.load": {
         "imports": "import torch",

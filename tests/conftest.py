@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from absl import flags
@@ -138,14 +139,16 @@ def running_on(cores):
 @pytest.fixture
 def h100(monkeypatch):
     """As if cuDNN and an H100 were here, for all that is asked of them before compilation."""
+    import jax
     from jax._src.cudnn import fused_attention_stablehlo as library
 
-    from deepfidelity_jax.network.kernels import choice
-
+    here, card = jax.devices, SimpleNamespace(compute_capability="9.0")
     monkeypatch.setattr(library, "check_cudnn_version", lambda: 91_000)
     monkeypatch.setattr(library, "check_compute_capability", lambda least: True)
     monkeypatch.setattr(library, "is_cuda_compute_capability_equal", lambda other: False)
-    monkeypatch.setattr(choice, "find_capabilities", lambda: [(9, 0)])
+    monkeypatch.setattr(
+        jax, "devices", lambda *platform: [card] if platform == ("cuda",) else here(*platform)
+    )
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from deepfidelity_jax.workdir import write_json
 NAME = "bundled"  # what --config.init_from calls it
 LICENCE = "Apache-2.0"
 FITTED, FINDER = "fidelity.npz", "yunet.onnx"
-CARDS = ("README.md", "MODEL_CARD.md")
+CARDS = ("README.md", "MODEL_CARD.md")  # of a folder for a hub, and of a workdir
 
 
 def folder() -> Path:
@@ -60,9 +60,18 @@ def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
     return checks.complete(config), variables, step
 
 
+def read_detector(place: Path) -> tuple[ConfigDict, dict[str, Any], int]:
+    """Config, variables and step of the detector in a workdir or a packed folder.
+
+    InputError if there is none, or it is damaged.
+    """
+    return read(place) if holds(place) else trained.read_trained(place)
+
+
 def read_card(place: Path) -> str:
     """The model card in a folder, without what hubs read at its top; empty if there is none."""
-    card = next((path for path in map(place.joinpath, CARDS) if path.is_file()), None)
+    names = CARDS if holds(place) else CARDS[1:]  # the README.md of a workdir is its owner's
+    card = next((path for path in map(place.joinpath, names) if path.is_file()), None)
     text = card.read_text(encoding="utf-8", errors="replace") if card else ""
     return re.sub(r"\A---\n.*?\n---\n+", "", text, flags=re.DOTALL)
 
@@ -73,7 +82,7 @@ def pack(source: Path, place: Path, dtype: str = "float16") -> None:
     Heads that only training uses are left out. `dtype` is the dtype of the parameters. InputError
     if the detector is not fitted.
     """
-    config, variables, step = read(source) if holds(source) else trained.read_trained(source)
+    config, variables, step = read_detector(source)
     if not (source / FITTED).is_file():
         raise InputError(f"{source} has no {FITTED}: run --mode=fit first")
     paths = [name for name, option in OPTIONS.items() if option.path]

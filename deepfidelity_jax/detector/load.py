@@ -31,7 +31,7 @@ from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.fold import fold
 from deepfidelity_jax.quality import ser_fiq
 from deepfidelity_jax.quality.measure import BY_NETWORK, NO_EYES, Measure, find_weights
-from deepfidelity_jax.training import checkpoint, sharding, trained
+from deepfidelity_jax.training import checkpoint, sharding
 from deepfidelity_jax.weight_files import packed
 
 # Every batch is padded to one of these sizes, so that only these are ever compiled.
@@ -259,12 +259,11 @@ def load(workdir: str | Path | None = None) -> Detector:
     """
     workdir = bundled.folder() if workdir is None else Path(workdir)
     path, yunet = workdir / bundled.FITTED, workdir / bundled.FINDER
+    config, variables, step = bundled.read_detector(workdir)
     if bundled.holds(workdir):
-        config, variables, step = bundled.read(workdir)
         files = filter(Path.exists, (workdir / packed.WEIGHTS, path))
         origin = fingerprint(config.model.to_dict(), *map(digest, files))
     else:
-        config, variables, step = trained.read_trained(workdir)
         notes = checkpoint.read_notes(workdir / "checkpoints", step)
         origin = fingerprint(
             config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)

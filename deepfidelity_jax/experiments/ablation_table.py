@@ -240,7 +240,8 @@ def write(rows: Sequence[dict[str, Any]], stem: Path) -> None:
         writer.writerows(rows)
     titles = [title for title, _ in COLUMNS.values()]
     cells = [[_show(key, row[key]) for key in COLUMNS] for row in rows]
-    lines = [f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *cells)]
+    marked = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+    lines = [f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *marked)]
     with written_whole(stem.with_suffix(".md"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     ends = [" & ".join(map(_escape, line)) + r" \\" for line in (titles, *cells)]

@@ -7,7 +7,6 @@ finished grades are not repeated.
 """
 
 import csv
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -215,7 +214,7 @@ def change(faces: Sequence[Face], kind: str, grade: int, video_id: str) -> list[
     if grade == 0:
         return list(faces)
     own = DEGRADATIONS[kind]
-    rng = np.random.default_rng([zlib.crc32(video_id.encode("utf-8", "surrogateescape")), grade])
+    rng = controls.start_random(video_id, grade)
     changed = own.apply(faces, own.strengths[grade - 1], rng)
     return [decode_image(encode_image(face)) for face in changed]
 

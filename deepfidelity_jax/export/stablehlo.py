@@ -13,6 +13,7 @@ from jax import export
 
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.export.program import make_program
+from deepfidelity_jax.network.kernels import choice
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -23,7 +24,8 @@ def write_program(detector: Detector) -> bytes:
     size = detector.faces.size
     crops = jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8)
     program = jax.jit(make_program(detector))
-    return bytes(export.export(program, platforms=PLATFORMS)(crops).serialize())
+    with choice.for_any_machine():
+        return bytes(export.export(program, platforms=PLATFORMS)(crops).serialize())
 
 
 def run(content: bytes, crops) -> dict[str, np.ndarray]:

@@ -148,6 +148,8 @@ def regress(
             if answers is None:
                 raise ValueError("a head's answer is not a function of the feature: give `answers`")
             return answers[:, arrays.head]
+        case GaussianProcess():
+            arrays = KernelRidge(*arrays[: len(KernelRidge._fields)])  # the rest is for `deviation`
     # Thousands of terms of both signs cancel, so CPU and GPU add them in double precision, which a
     # TPU does not have. docs/speed.md has the cost.
     return lax.platform_dependent(

@@ -34,7 +34,7 @@ from deepfidelity_jax.official.regressor import read
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality import iresnet
-from deepfidelity_jax.training import step, trained
+from deepfidelity_jax.training import step
 from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step
 from deepfidelity_jax.weight_files.named_tensors import Weights, about, read_weights, write_weights
 
@@ -135,8 +135,11 @@ def _read_regressor(path: Path, width: int, provenance: dict) -> stored.Fidelity
 
 
 def export_official(source: Path, output: Path) -> None:
-    """Write the averaged weights of a workdir as an official state dict, .safetensors or .npz."""
-    config, variables, _ = trained.read_trained(source)
+    """Write the weights of a workdir or a packed detector as an official state dict.
+
+    `output` ends in .safetensors or .npz.
+    """
+    config, variables, _ = bundled.read_detector(source)
     write_weights(output, to_state_dict(build_model(config).config, variables))
     say(f"{output}: the averaged weights of {source}, under their official names")
 
@@ -159,14 +162,14 @@ def rewrite(source: Path, output: Path, ema: bool = True) -> None:
 
 
 def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
-    """The arrays that `config.init_from` gives to training: a workdir's, official, or bundled.
+    """The arrays that `config.init_from` gives to training: a detector's, official, or bundled.
 
     Prints each tensor that differs. Raises InputError if the arrays do not fit.
     """
     path = Path(config.init_from).expanduser()
     own = config.init_from == bundled.NAME
     if own or path.is_dir():
-        source, variables, _ = bundled.read() if own else trained.read_trained(path)
+        source, variables, _ = bundled.read_detector(bundled.folder() if own else path)
         weights = to_state_dict(build_model(source).config, variables)
     else:
         weights = read_weights(path)[1]

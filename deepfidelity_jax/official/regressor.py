@@ -55,7 +55,7 @@ def read(path: str | Path) -> Regressor:
         return _regressor(svr)
     except KeyError as error:
         raise InputError(f"{path} holds an SVR that was not fitted: it has no {error}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise InputError(f"{path} is damaged: its arrays do not fit together: {error}") from None
 
 
@@ -81,10 +81,12 @@ def _regressor(svr):
     gamma = float(numbers("_gamma" if "_gamma" in svr else "gamma"))
     if vectors.ndim != 2 or not vectors.size or len(vectors) != len(coefficients):
         raise ValueError(f"{vectors.shape} vectors and {len(coefficients)} coefficients")
-    settings = {name: svr.get(name) for name in ("C", "epsilon")} | {
+    # A search over settings leaves NumPy's scalars, which JSON does not take.
+    chosen = ("C", "epsilon")
+    settings = {name: float(svr[name]) if name in svr else None for name in chosen} | {
         "gamma": gamma,
         "tuned": False,
-        "rows": svr.get("shape_fit_", [None])[0],
+        "rows": int(svr["shape_fit_"][0]) if "shape_fit_" in svr else None,
         "support_vectors": len(vectors),
     }
     arrays = to_arrays(vectors, coefficients, intercept, gamma, vectors.mean(axis=0))

@@ -150,12 +150,3 @@ def mean_distance(embeddings: Float[Array, "n t e"]) -> Float[Array, "n"]:
     distances = jnp.sqrt(jnp.abs(squares[:, :, None] + squares[:, None] - 2 * products))
     pairs = jnp.triu(jnp.ones((t, t)), k=1)
     return (distances * pairs).sum(axis=(1, 2)) / (t * (t - 1) / 2)
-
-
-def rescale(quality: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """Raw q spread over 0..1, as later releases of SER-FIQ give it: 1 / (1 + exp(-130 (q - 0.88))).
-
-    ArcFace's raw scores crowd between 0.86 and 0.90. Records hold the raw score, which is spread by
-    the scaling within its class.
-    """
-    return 1 / (1 + np.exp(-130 * (quality - 0.88)))

@@ -102,13 +102,21 @@ def spaced(items: Sequence[Any], most: int) -> list[Any]:
     return [items[i * len(items) // most] for i in range(most)] if len(items) > most else [*items]
 
 
+def start_random(video_id: str, *more: int) -> np.random.Generator:
+    """The random numbers of a video, which do not depend on other videos; `more` tells draws apart.
+
+    A video_id need not be valid text: it may come from the name of a file.
+    """
+    return np.random.default_rng([zlib.crc32(video_id.encode("utf-8", "surrogateescape")), *more])
+
+
 def change_faces(faces: Sequence[dict[str, Any]], change: Change | None) -> list[Face]:
     """The faces after a change, encoded and decoded as recorded ones are; None leaves them."""
     changed = []
     for record in faces:
         face = decode_image(record["image"])
         if change is not None:
-            rng = np.random.default_rng(zlib.crc32(record["video_id"].encode()))
+            rng = start_random(record["video_id"])
             face = decode_image(encode_image(change(face, record["landmarks"], rng)))
         changed.append(face)
     return changed

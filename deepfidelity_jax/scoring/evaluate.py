@@ -25,7 +25,7 @@ from deepfidelity_jax.scoring.exported_features import Features
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.statistics import groups as by_group
 from deepfidelity_jax.statistics import operating, reliability
-from deepfidelity_jax.statistics.aggregation import aggregate, cluster_sources, join_people, least
+from deepfidelity_jax.statistics.aggregation import aggregate, cluster_sources, join_people
 from deepfidelity_jax.statistics.intervals import Level
 from deepfidelity_jax.workdir import write_json
 
@@ -48,7 +48,9 @@ def fit(
         f"threshold {calibration.threshold:.4f}, "
         f"{'from validation' if not calibration.note else 'fixed: ' + calibration.note}"
     )
-    _, file = np.unique(validation.path, return_inverse=True)
+    # A forgery made from a file has its path, and is another file.
+    files = zip(validation.path, validation.method, strict=True)
+    _, file = np.unique(["\0".join(names) for names in files], return_inverse=True)
     kept = stored.Validation(scores, validation.label, video, file)
     return stored.FidelityModel(scale, regressor, calibration, validation=kept)
 
@@ -239,8 +241,9 @@ def _validation_videos(
     if name == "least_person":
         if faces.file is None:
             return None, model.calibration
-        lead, unit = join_people(score, label, faces.video, faces.file)
-        score, label = least(score, unit), label[lead]
+        # By label too: earlier versions wrote one number for a file and what was forged from it.
+        lead, _ = join_people(score, faces.video, 2 * faces.file + faces.label)
+        score, label = score[lead], label[lead]
     # Rounded like the scores that are compared with thresholds, as a threshold is such a score.
     level = Level(label, score.astype(np.float32), np.arange(len(score)))
     if name not in ("median", "top_share") or not model.calibration.is_fitted:

@@ -99,7 +99,8 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     workdir = Path(workdir)
     config = _read_json(workdir / "config.json")
     evaluated = sorted(path.parent for path in workdir.glob(RESULTS))
-    parts = chain(workdir.glob("cells/*/*/" + RESULTS), workdir.glob("without_*/" + RESULTS))
+    # A name with a slash is a folder in a folder.
+    parts = chain(*(workdir.glob(f"{top}/**/{RESULTS}") for top in ("cells", "without_*")))
     template = _open("report.html.j2")
     page = template.render(
         name=workdir.resolve().name,
@@ -108,7 +109,7 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
         datasets=[_describe(folder, pictures.get(folder.name)) for folder in evaluated],
         training=_describe_training(workdir / "metrics.jsonl"),
         left_out=_read_left_out(workdir / "leave_one_out.csv"),
-        ablation=_read_ablation(workdir / "ablation.md"),
+        ablation=_read_ablation(workdir / "ablation.csv"),
         biases=dict.fromkeys(why for path in parts for why in biases(_read_json(path) or {})),
     )
     path = workdir / "report" / "index.html"
@@ -142,7 +143,8 @@ def write_card(
         config=config.to_dict(),
         step=step,
         metadata=metadata,
-        metrics={"controls": {}, "look_alikes": 0, "checkpoint_picked_here": False, **metrics},
+        metrics={"controls": {}, "look_alikes": 0, "checkpoint_picked_here": False, "by_group": {}}
+        | metrics,
         calibration=calibration,
     )
     with written_whole(path) as file:
@@ -151,10 +153,7 @@ def write_card(
 
 def _read_left_out(path: Path) -> list[dict]:
     """The rows of `leave_one_out.write_table`, in the form of a results table."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        table = list(csv.DictReader(file))
+    table = _read_table(path)
     axis = 0.5 if all(float(row["low"] or 0.5) >= 0.5 for row in table) else 0
     return [
         {
@@ -167,16 +166,18 @@ def _read_left_out(path: Path) -> list[dict]:
 
 
 def _read_ablation(path: Path) -> dict | None:
-    """Titles and rows of the table that an ablation wrote."""
-    if not path.exists():
-        return None
-    lines = path.read_text(encoding="utf-8").splitlines()
-    titles, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
-    with path.with_name("ablation_methods.csv").open(encoding="utf-8", newline="") as file:
-        methods = list(csv.DictReader(file))
+    """The tables that an ablation wrote."""
+    rows, methods = _read_table(path), _read_table(path.with_name("ablation_methods.csv"))
     # The number of seeds is the same in every row, and is shown above the table.
-    seeds = [row.pop(1) for row in (titles, *rows)][1]
-    return {"titles": titles, "rows": rows, "seeds": seeds, "methods": methods}
+    return {"rows": rows, "seeds": rows[0]["seeds"], "methods": methods} if rows else None
+
+
+def _read_table(path: Path) -> list[dict]:
+    """The rows of a CSV, None for what is empty; no rows without a file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{key: value or None for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def _open(name: str) -> jinja2.Template:
@@ -261,11 +262,9 @@ def _read_robustness(place: Path) -> dict | None:
     """Curves, table and examples that `experiments.robustness` wrote."""
     if not (place / "examples.jpg").exists():
         return None
-    with (place / "table.csv").open(encoding="utf-8", newline="") as file:
-        rows = [{key: value or None for key, value in row.items()} for row in csv.DictReader(file)]
     svg = (place / "curves.svg").read_text(encoding="utf-8")
     return {
-        "rows": rows,
+        "rows": _read_table(place / "table.csv"),
         "drawing": _inline(svg, "Frame AUC and false alarms over five grades of degradation"),
         "examples": to_data_uri((place / "examples.jpg").read_bytes()),
     }

@@ -105,7 +105,7 @@ class Predictions:
         """
         path = Path(path)
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 rows = list(csv.reader(file))
         except OSError as error:
             raise InputError(f"cannot read predictions {path}: {error.strerror}") from error
@@ -137,7 +137,7 @@ def _dtype_of(column: str) -> type:
 
 def read_groups(path: Path) -> dict[str, list[str]]:
     """The `group_` columns of a predictions.csv that `Predictions.read_csv` can read."""
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.DictReader(file)
         found = {name: [] for name in rows.fieldnames or () if name.startswith(GROUP)}
         for row in rows:
@@ -172,8 +172,8 @@ class Videos:
 def group_videos(table: Predictions, aggregate: str = "mean", share: float = 0.1) -> Videos:
     """The score of each video; a video is identified by dataset and video_id.
 
-    With `least_person`, all people of one file, each with a video_id, form one video, which is fake
-    if one of them is.
+    With `least_person`, all people of one file, each with a video_id, form one video, and so do
+    their forgeries of one method.
 
     Args:
       table: the predictions.
@@ -215,16 +215,17 @@ def group_videos(table: Predictions, aggregate: str = "mean", share: float = 0.1
 
 def _join_people(table: Predictions, people: Videos) -> Videos:
     """Join the videos that share a file into one, with the score of the least real of them."""
-    keys = list(zip(table.dataset, table.path, strict=True))
+    # What was forged from a file has the path of that file, and is joined by method.
+    keys = list(zip(table.dataset, table.path, table.method, strict=True))
     number = {key: i for i, key in enumerate(keys)}
     of_file = np.array([number[key] for key in keys], np.int64)
-    lead, unit = aggregation.join_people(people.fidelity, people.label, people.of_frame, of_file)
+    lead, unit = aggregation.join_people(people.fidelity, people.of_frame, of_file)
     return Videos(
         dataset=people.dataset[lead],
         video_id=people.video_id[lead],
         method=people.method[lead],
         label=people.label[lead],
-        fidelity=aggregation.least(people.fidelity, unit).astype(np.float32),
+        fidelity=people.fidelity[lead],
         of_frame=unit[people.of_frame],
         share=people.share,
     )

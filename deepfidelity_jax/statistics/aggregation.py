@@ -34,12 +34,6 @@ def top_share(
     return (upto[first + taken] - upto[first]) / taken
 
 
-def least(score: Float[np.ndarray, "p"], unit: Int[np.ndarray, "p"]) -> Float[np.ndarray, "u"]:
-    """The lowest score of each unit."""
-    ordered, first, _ = _sorted(score, unit)
-    return ordered[first]
-
-
 def aggregate(
     name: str, score: Float[np.ndarray, "n"], video: Int[np.ndarray, "n"], share: float
 ) -> Float[np.ndarray, "v"]:
@@ -56,7 +50,6 @@ def aggregate(
 
 def join_people(
     score: Float[np.ndarray, "p"],
-    label: Int[np.ndarray, "p"],
     person: Int[np.ndarray, "n"],
     file: Int[np.ndarray, "n"],
 ) -> tuple[Int[np.ndarray, "u"], Int[np.ndarray, "p"]]:
@@ -64,19 +57,18 @@ def join_people(
 
     Args:
       score: of each person.
-      label: of each person, 0 fake, 1 real.
       person: of each row.
-      file: of each row.
+      file: of each row; a forgery made from a file is another file.
 
     Returns:
-      For each unit, the person who gives its label: the least real fake, or the least real of all.
-      For each person, the unit; units are numbered by their first person.
+      For each unit, its least real person. For each person, the unit; units are numbered by their
+      first person.
     """
-    connected = np.zeros(len(label), np.int64)
+    connected = np.zeros(len(score), np.int64)
     connected[person] = components(person, file)
     _, first, unit = np.unique(connected, return_index=True, return_inverse=True)
     unit = np.argsort(np.argsort(first))[unit]
-    least_real = np.lexsort((score, label, unit))
+    least_real = np.lexsort((score, unit))
     return least_real[np.unique(unit[least_real], return_index=True)[1]], unit
 
 

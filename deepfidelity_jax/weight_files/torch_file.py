@@ -1,7 +1,7 @@
 """PyTorch checkpoint files, read without PyTorch and without running code in them.
 
 `read` returns what was saved, with tensors as read-only NumPy arrays that share the mapped file.
-`state_dict` finds the weights in it.
+`locate` finds the weights in it.
 """
 
 import io
@@ -63,17 +63,12 @@ def read(path: str | Path) -> Any:
     return _read_legacy(path, content)
 
 
-def state_dict(content: Any, ema: bool = True) -> dict[str, np.ndarray]:
-    """The weights by name, at any level of nesting, without the prefix `module.`.
-
-    Averaged weights (`state_dict_ema`) come first, unless `ema` is False. Raises InputError if
-    there are no weights.
-    """
-    return locate(content, ema)[1]
-
-
 def locate(content: Any, ema: bool = True) -> tuple[str, dict[str, np.ndarray]]:
-    """The weights, and the key they were found under, '' at the top level."""
+    """The key that the weights were found under, '' at the top level, and the weights by name.
+
+    They are without the prefix `module.`. Averaged weights (`state_dict_ema`) come first, unless
+    `ema` is False. Raises InputError if there are no weights.
+    """
     place = ""
     for key in (*(AVERAGED if ema else ()), *TRAINED):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping) and content[key]:

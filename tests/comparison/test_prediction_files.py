@@ -1,6 +1,7 @@
 """Files are read as they say, turned so that high is real; what they do not say is asked for."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +58,16 @@ def test_our_files_bring_their_threshold_and_groups(ours, other, tmp_path):
     beside.write_text("{")
     with pytest.raises(InputError, match="damaged"):
         read_all([path, other()], ["fake"], [], None)
+
+
+def test_a_spreadsheet_may_have_saved_them(ours, other):
+    table, path = ours
+    before = read_all([path, other()], ["fake"], [], None)[0]
+    saved = Path(path).read_text(encoding="utf-8")
+    Path(path).write_text(saved.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    found = read_all([path, other()], ["fake"], [], None)[0]
+    assert (found.columns, found.groups) == (before.columns, before.groups)
+    np.testing.assert_array_equal(found.score, table.fidelity)
 
 
 @pytest.mark.parametrize(

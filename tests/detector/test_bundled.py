@@ -42,6 +42,15 @@ def test_a_packed_detector_scores_as_the_workdir_does(finished, tmp_path):
     assert not any(str(value).startswith("/") for value in said["data"].values())
 
 
+def test_a_readme_in_a_workdir_is_not_its_card(tmp_path):
+    (tmp_path / "README.md").write_text("# My thesis\n")
+    assert bundled.read_card(tmp_path) == ""
+    (tmp_path / "MODEL_CARD.md").write_text("# Model card\n")
+    assert bundled.read_card(tmp_path) == "# Model card\n"
+    (tmp_path / "model.safetensors").touch()
+    assert bundled.read_card(tmp_path) == "# My thesis\n", "in a folder for a hub it is"
+
+
 def test_what_is_missing_or_damaged_is_told(finished, tmp_path):
     with pytest.raises(InputError, match="missing or damaged"):
         bundled.read(tmp_path)

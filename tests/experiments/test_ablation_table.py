@@ -1,6 +1,7 @@
 """Tables of ablations: paired differences, their intervals, and the three formats."""
 
 import csv
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from score_tables import simulated, table
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments.ablation_table import (
+    COLUMNS,
     NONE,
     Result,
     describe,
@@ -163,6 +165,12 @@ def test_half_an_interval_over_seeds():
     assert half_interval([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / 3**0.5)
     assert half_interval([1.0]) is None
     assert half_interval([1.0, None]) is None
+
+
+def test_a_bar_in_a_name_does_not_shift_the_columns(tmp_path):
+    write([dict.fromkeys(COLUMNS) | {"cell": "C 1|2"}], tmp_path / "ablation")
+    lines = (tmp_path / "ablation.md").read_text().splitlines()
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(COLUMNS) + 1}
 
 
 def test_the_table_is_written_in_three_formats(tmp_path):

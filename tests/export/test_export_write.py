@@ -4,16 +4,18 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import TREE, assert_told
 from PIL import Image
-from random_detectors import draw_detector
+from random_detectors import CALIBRATION, draw_detector
 
 import deepfidelity_jax as df
 from deepfidelity_jax.cli import main
 from deepfidelity_jax.detector.load import load
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.export import hub, onnx_model, stablehlo, write
 
 PICTURES = 3
@@ -95,6 +97,36 @@ def test_an_export_that_scores_otherwise_is_not_written(detector):
 
     with pytest.raises(RuntimeError, match="scores otherwise"):
         write.compare(detector, run)
+
+
+def test_the_steps_of_a_calibration_do_not_stop_an_export():
+    """Rounding moves a fidelity over a step; a p_fake of another fidelity is still found."""
+    detector = draw_detector()
+    middle = float(np.median(detector.fidelity(write.draw_crops(write.CROPS, 36))))
+    steps = (middle - 1e-9, middle + 1e-9), (0.9, 0.1)
+    stepped = replace(CALIBRATION, method="isotonic", curve=steps, threshold=middle)
+    detector = detector.fitted(replace(detector.fidelity_model, calibration=stepped))
+
+    def run(crops, move=1e-3):
+        fidelity = detector.fidelity(crops) + np.float32(move)
+        found = write.score(detector, crops) | {"fidelity": fidelity}
+        return found | {"p_fake": detector.p_fake(fidelity)}
+
+    before = write.score(detector, write.draw_crops(write.CROPS, 36))["p_fake"]
+    assert np.abs(run(write.draw_crops(write.CROPS, 36))["p_fake"] - before).max() > 0.5
+    write.compare(detector, run)
+    with pytest.raises(RuntimeError, match="scores otherwise"):
+        write.compare(detector, lambda crops: run(crops) | {"p_fake": run(crops, -1e-3)["p_fake"]})
+
+
+def test_a_new_repository_of_a_hub_takes_an_export(tmp_path):
+    (tmp_path / ".git").mkdir()
+    for name in (".gitattributes", "README.md"):
+        (tmp_path / name).touch()
+    assert write.require_output(f"{tmp_path}/") == "folder"
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(InputError, match="a folder of other files"):
+        write.require_output(f"{tmp_path}/")
 
 
 def test_a_folder_that_scores_otherwise_is_not_written(tmp_path, monkeypatch):

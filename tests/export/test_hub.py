@@ -65,6 +65,13 @@ def test_what_is_not_known_is_not_said():
     assert "metrics" not in fields
 
 
+def test_figures_that_the_card_calls_optimistic_are_not_for_machines():
+    card = "# Model card\n\n- AUC over faces 0.900 [0.800, 0.950]\n"
+    assert "model-index" in front(hub.make_card(card, "face_folder", ""))
+    warning = "- These figures are optimistic: the checkpoint was chosen on this split.\n"
+    assert "model-index" not in front(hub.make_card(card + warning, "face_folder", ""))
+
+
 def test_a_folder_is_exported_again_as_it_is(folder, tmp_path):
     hub.write_folder(folder, tmp_path / "again", "face_folder", bundled.LICENCE)
     for path in folder.iterdir():

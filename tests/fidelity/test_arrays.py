@@ -205,6 +205,15 @@ def test_a_gaussian_process_knows_what_it_does_not_know():
     assert np.median(got[:-1]) < 0.5 * got[-1]
 
 
+def test_the_mean_of_a_gaussian_process_leaves_its_whitener_alone():
+    """It has as many numbers as the kernel matrix, and would be most of an exported program."""
+    arrays = solution("gaussian_process").arrays()
+    new = problem(3, d=arrays.vectors.shape[1], seed=9)[0]
+    traced = jax.make_jaxpr(lambda x: regress(arrays, x))(jnp.asarray(new))
+    assert arrays.whitener.shape not in {np.shape(constant) for constant in traced.consts}
+    assert str(list(arrays.whitener.shape)).replace(" ", "") not in str(traced)
+
+
 def test_what_is_no_form_is_found():
     for method in METHODS:
         arrays = solution(method).arrays()

@@ -13,6 +13,7 @@ from sklearn.svm import SVR
 from torch_bytes import write_checkpoint
 
 import deepfidelity_jax as df
+from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
@@ -236,6 +237,22 @@ def test_training_starts_from_a_workdir(tiny, finished, records_folder, tmp_path
     params = start_training(tiny, records_folder, tmp_path / "work")
     expected = trained.read_trained(finished)[1]["params"]
     jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+def test_a_folder_of_a_hub_is_a_starting_point_as_the_bundled_detector_is(tiny, tmp_path):
+    folder = shutil.copytree(bundled.folder(), tmp_path / "hub")
+    found = []
+    for tiny.init_from in (bundled.NAME, str(folder)):
+        found.append(convert.initial_arrays(tiny))
+    assert found[0].keys() == found[1].keys()
+    for place, array in found[0].items():
+        np.testing.assert_array_equal(found[1][place], array)
+    convert.export_official(folder, tmp_path / "w.safetensors")
+    weights = named_tensors.read_weights(tmp_path / "w.safetensors")[1]
+    np.testing.assert_array_equal(
+        network.from_state_dict(weights)[1]["params"]["head"]["kernel"],
+        bundled.read()[1]["params"]["head"]["kernel"],
+    )
 
 
 @pytest.mark.parametrize("given", ["missing.pth", "", "folder"])

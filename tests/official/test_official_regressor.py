@@ -1,5 +1,6 @@
 """scikit-learn's SVR files: the same predictions in JAX, and nothing run."""
 
+import json
 import pickle
 
 import jax.numpy as jnp
@@ -65,6 +66,15 @@ def test_other_settings(tmp_path, options):
     assert_predicts_alike(tmp_path / "a.pkl", svr, offset=-20.0)
 
 
+def test_settings_that_a_search_chose_can_be_stored(tmp_path):
+    svr = SVR(C=np.int64(3), epsilon=np.float32(0.25)).fit(*make_data(20))
+    svr.shape_fit_ = tuple(np.int64(side) for side in svr.shape_fit_)
+    joblib.dump(svr, tmp_path / "a.pkl")
+    settings = read(tmp_path / "a.pkl").settings
+    assert json.loads(json.dumps(settings)) == settings
+    assert (settings["C"], settings["epsilon"], settings["rows"]) == (3, 0.25, 20)
+
+
 def test_single_precision_and_column_order(tmp_path):
     x, y = make_data()
     svr = SVR().fit(np.asfortranarray(x, np.float32), y)
@@ -128,6 +138,8 @@ def test_other_models_and_files(fitted, tmp_path):
         ("support_vectors_", np.array([[np.nan]])),
         ("intercept_", np.zeros(2)),
         ("_gamma", [1, 2]),
+        ("C", "text"),
+        ("shape_fit_", ()),
     ],
 )
 def test_attributes_that_do_not_fit(tmp_path, name, value):

@@ -36,7 +36,6 @@ from deepfidelity_jax.quality.ser_fiq import (
     load,
     mean_distance,
     measure,
-    rescale,
 )
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.schema import FAKE, REAL, Records
@@ -168,16 +167,6 @@ def test_memory_does_not_grow_with_pairs_times_width():
     shape = jax.ShapeDtypeStruct((1, PASSES, 512), jnp.float32)
     used = jax.jit(mean_distance).lower(shape).compile().memory_analysis().temp_size_in_bytes
     assert used < PASSES * PASSES * 512 * 4 / 10
-
-
-def test_rescale():
-    quality = np.array([0.8, 0.86, 0.88, 0.9, 1.0])
-    found = rescale(quality)
-    assert found[2] == pytest.approx(0.5)
-    assert found[3] == pytest.approx(1 / (1 + math.exp(-2.6)))
-    assert (np.diff(found) > 0).all()
-    assert found[0] < 1e-4
-    assert found[-1] > 1 - 1e-4
 
 
 # ------------------------------------------------------------------ alignment

@@ -51,6 +51,13 @@ def test_every_change_keeps_the_size_and_repeats(records, name):
     assert (pixels(controls.change_faces(faces, change)) == after).all()
 
 
+def test_a_video_whose_name_is_no_text_is_changed(records):
+    face = controls.real_faces(records)[0]
+    change = controls.CONTROLS["smoothed inside"]
+    (changed,) = controls.change_faces([face | {"video_id": "\udcff.mp4"}], change)
+    assert changed.shape == pixels(controls.change_faces([face], None))[0].shape
+
+
 @pytest.mark.parametrize("name", [n for n in controls.CONTROLS if n != "recompressed"])
 def test_a_change_inside_leaves_the_corners(records, name):
     faces = controls.real_faces(records)

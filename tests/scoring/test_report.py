@@ -1,5 +1,6 @@
 """The page shows what the files hold, needs nothing from outside, and says what is missing."""
 
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -21,10 +22,9 @@ from deepfidelity_jax.scoring.charts import (
     read_curves,
 )
 from deepfidelity_jax.scoring.figure_charts import draw_risk_coverage, draw_targets
-from deepfidelity_jax.scoring.metrics import summarize
+from deepfidelity_jax.scoring.metrics import levels_of, summarize
 from deepfidelity_jax.scoring.report import write_card, write_report
-
-METRICS = ("Frame AUC", "Difference", "from", "to")
+from deepfidelity_jax.statistics.groups import describe
 
 
 def add_evaluation(workdir, name, table):
@@ -284,16 +284,66 @@ def test_the_card_says_what_the_metrics_hold(workdir):
     for method, entry in metrics["by_method"].items():
         assert f"| {method} | {entry['n_frames']} | {entry['frame_auc']:.3f}" in card
     assert "| JPEG 50 | 12.5% | 25.0% | 0.61 |" in card
+    assert "Errors by group (age, skin, sex, pose) were not measured." in card
+    assert "threshold of its own" not in card
+
+    levels = levels_of(predictions(), 0, 50)
+    groups = describe(levels.frames, ["old", "young", "new"] * 24, levels.draws, 0.5)
+    metrics |= {"by_group": {"group_age": groups}, "video_threshold": 0.4375}
+    metrics["by_method"]["swap|2"] = metrics["by_method"]["swap"]
+    write_card(workdir / "MODEL_CARD.md", config, 10, metadata, metrics, calibration)
+    card = (workdir / "MODEL_CARD.md").read_text()
+    assert "not measured" not in card
+    assert "Groups by age (new, old, young): the largest gap in AUC is " in card
+    for gap in groups["largest_gap"].values():
+        low, high = gap["between"]
+        assert f"{gap['value']:.3f} [{gap['ci'][0]:.3f}, " in card
+        assert f" between {low} and {high}" in card
+    assert "threshold of its own, 0.4375" in card
+    assert "\n| swap\\|2 | " in card, "in one column"
+
+
+def write_ablation(workdir, *cells):
+    """As `experiments.ablation_table` writes it: the base, and a cell for each name."""
+    parts = ("auc", "auc_half", "diff", "low", "high", "p")
+    names = [f"{level}_{part}" for level in ("frame", "video") for part in parts]
+    names += ["spearman_real", "spearman_fake", "minutes", "peak_mib"]
+    with (workdir / "ablation.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["cell", "seeds", *names])
+        writer.writeheader()
+        base = {"cell": "base", "seeds": 1, "frame_auc": 0.75, "minutes": 2.25}
+        values = {name: 0.109375 + place for place, name in enumerate(names)}
+        writer.writerows([base, *({"cell": cell, "seeds": 1} | values for cell in cells)])
+
+
+def test_an_ablation_is_shown_cell_by_cell_whatever_a_cell_is_called(workdir):
+    write_ablation(workdir, "C 1|2", "C a/b")
+    text = write_report(workdir, {}).read_text(encoding="utf-8")
+    rows = re.findall(r"<tr>\s*<th scope=\"row\">(.*?)</th>(.*?)</tr>", text, re.DOTALL)
+    found = {name: re.findall("<td>(.*?)</td>", row) for name, row in rows}
+    assert found["base"] == ["0.7500", *["–"] * 13, "2.2", "–"]
+    head = re.findall(r"<tr>\s*<th scope=\"col\">Cell</th>.*?</tr>", text, re.DOTALL)[0]
+    assert head.count("<th") == 1 + len(found["base"])
+    assert found["C 1|2"] == found["C a/b"]
+    assert found["C a/b"][:6] == ["0.1094", "1.1094", "+2.1094", "+3.1094", "+4.1094", "5.109"]
+    assert found["C a/b"][-4:] == ["12.109", "13.109", "14.1", "15"]
+
+
+@pytest.mark.parametrize("place", ["cells/base/seed_0", "cells/C_a/b/seed_0", "without_a/b"])
+def test_what_makes_a_part_optimistic_is_said_wherever_it_is(workdir, place):
+    write_ablation(workdir)
+    (workdir / place / "eval" / "faces").mkdir(parents=True)
+    found = {"checkpoint_picked_here": True}
+    (workdir / place / "eval" / "faces" / "metrics.json").write_text(json.dumps(found))
+    text = write_report(workdir, {}).read_text(encoding="utf-8")
+    assert "These figures are optimistic:" in text
 
 
 @pytest.mark.slow
 def test_a_browser_shows_it_at_every_width_light_and_dark(workdir, tmp_path_factory):
     """Nothing is cut off, the page as a whole does not scroll sideways, and print is light."""
     add_evaluation(workdir, "faces", predictions(videos=8, frames=2))
-    titles = ["Cell", "Seeds", *(f"{kind} {what}" for kind in "abcd" for what in METRICS)]
-    values = ["symmetry off, C tenfold", "1", *["+0.1094"] * (len(titles) - 2)]
-    rows = (titles, ["---"] * len(titles), values)
-    (workdir / "ablation.md").write_text("".join(f"| {' | '.join(row)} |\n" for row in rows))
+    write_ablation(workdir, "symmetry off, C tenfold")
     methods = ("reenactment", "resynthesis", "warped_swap", "whole_face", "part_swap", "morph")
     (workdir / "ablation_methods.csv").write_text(
         f"cell,seeds,{','.join(methods)}\nbase,1{',1.0' * len(methods)}\n"

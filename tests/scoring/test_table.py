@@ -119,16 +119,25 @@ def test_columns_must_be_equally_long():
 
 
 def test_the_people_of_a_file_are_as_real_as_the_least_of_them():
-    two = table([1, 1, 0, 0, 1, 1], [0.9, 0.7, 0.1, 0.3, 0.6, 0.8], ["a", "a", "b", "b", "c", "c"])
-    two = Predictions(**{f.name: getattr(two, f.name) for f in fields(two)} | {
-        "path": ["clip"] * 4 + ["c1", "c2"]
-    })  # fmt: skip
+    two = table([1, 1, 1, 1, 0, 0], [0.9, 0.7, 0.1, 0.3, 0.6, 0.8], ["a", "a", "b", "b", "c", "c"])
+    two = replace(two, path=["clip"] * 4 + ["c1", "c2"])
     videos = group_videos(two, "least_person")
-    assert videos.label.tolist() == [0, 1], "fake if one of them is"
+    assert videos.label.tolist() == [1, 0]
     np.testing.assert_allclose(videos.fidelity, [0.2, 0.7])
-    assert videos.method.tolist() == ["swap", "original"]
+    assert videos.video_id.tolist() == ["b", "c"]
     assert videos.of_frame.tolist() == [0, 0, 0, 0, 1, 1]
-    assert group_videos(two, "median").label.tolist() == [1, 0, 1]
+    assert group_videos(two, "median").label.tolist() == [1, 1, 0]
+
+
+def test_what_was_forged_from_a_file_is_another_file():
+    """As our own forgeries are recorded: under the path of the real file, person by person."""
+    names = [f"{person}{method}" for method in ("", ":swap", ":blend") for person in "ab"]
+    methods = ["original"] * 2 + ["swap"] * 2 + ["blend"] * 2
+    both = table([1, 1, 0, 0, 0, 0], [0.9, 0.8, 0.3, 0.4, 0.2, 0.1], names, methods)
+    videos = group_videos(replace(both, path=["clip"] * 6), "least_person")
+    found = dict(zip(videos.video_id, videos.fidelity, strict=True))
+    assert found == pytest.approx({"b": 0.8, "a:swap": 0.3, "b:blend": 0.1})
+    assert videos.label.tolist() == [1, 0, 0]
 
 
 def test_groups_are_written_beside_the_columns(tmp_path):

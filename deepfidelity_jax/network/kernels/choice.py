@@ -3,7 +3,9 @@
 XLA's form is used unless another was measured to be faster: `benchmarks/accelerator.py`.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import partial
 
 import jax
@@ -17,6 +19,18 @@ IN_USE: set[str] = set()
 # (Compute capability, dtype, with a gradient) where cuDNN's attention was measured to be faster
 # than XLA's: docs/speed.md.
 CUDNN_IS_FASTER = {((9, 0), "bfloat16", False)}  # H100, H200
+
+_for_any_machine = ContextVar("for_any_machine", default=False)
+
+
+@contextlib.contextmanager
+def for_any_machine() -> Iterator[None]:
+    """Functions traced inside have XLA's forms alone, which run on every GPU and can be stored."""
+    token = _for_any_machine.set(True)
+    try:
+        yield
+    finally:
+        _for_any_machine.reset(token)
 
 
 def choose_attention(
@@ -83,8 +97,10 @@ def kernels_run() -> bool:
 def find_capabilities() -> list[tuple[int, int]]:
     """Compute capability of each NVIDIA GPU of the run.
 
-    Empty if programs are compiled for a GPU that is not in this machine.
+    Empty if programs are compiled for a GPU that is not in this machine, or `for_any_machine`.
     """
+    if _for_any_machine.get():
+        return []
     try:
         devices = jax.devices("cuda")
     except RuntimeError:
