@@ -73,7 +73,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
             if untrained and given.is_file() and kept.exists() and not kept.samefile(given):
                 kept.unlink()  # of an earlier command, which named another file
             prepared = (Path(builder.data_path) / "dataset_info.json").exists()
-            timing = provenance.timed(workdir, "prepare", str(builder.data_path))
+            name = str(builder.data_path)
+            timing = provenance.timed(workdir, "prepare", name, on_devices=False)
             with contextlib.nullcontext() if prepared else timing:
                 prepare(config, builder, workdir)
     hosts.wait()

@@ -33,12 +33,15 @@ LIBRARIES = (
 
 
 @contextlib.contextmanager
-def timed(workdir: Path, stage: str, inputs: str = "") -> Iterator[None]:
+def timed(
+    workdir: Path, stage: str, inputs: str = "", *, on_devices: bool = True
+) -> Iterator[None]:
     """Note the seconds of the block, its peak memory, and the versions and hardware it ran on.
 
     They replace those of an earlier time, but are added to a time that was interrupted with the
     same `inputs`. A process that is killed leaves no time. On Linux the peak is that of the block,
-    elsewhere that of the process so far.
+    elsewhere that of the process so far. `on_devices`: whether all processes run the block; only
+    then may JAX be asked for its devices.
     """
     start = time.monotonic()
     ran: dict[str, Any] = {"interrupted": inputs}
@@ -46,7 +49,7 @@ def timed(workdir: Path, stage: str, inputs: str = "") -> Iterator[None]:
         Path("/proc/self/clear_refs").write_text("5")  # reset the peak, see man 5 proc
     try:
         yield
-        ran = {"versions": versions(), "hardware": hardware()}
+        ran = {"versions": versions(), "hardware": hardware(on_devices)}
     finally:
         if hosts.is_first():
             times = read_times(workdir)
@@ -134,15 +137,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, Any]:
-    """What this process runs on."""
-    return {
+def hardware(on_devices: bool = True) -> dict[str, Any]:
+    """What this process runs on; without JAX's devices if it is not `on_devices`."""
+    found = {
         "system": platform.platform(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
-        "backend": jax.default_backend(),
-        "devices": sorted(device.device_kind for device in jax.devices()),
     }
+    if on_devices:
+        found["backend"] = jax.default_backend()
+        found["devices"] = sorted(device.device_kind for device in jax.devices())
+    return found
 
 
 def _numbers(tree: Any, prefix: str = "") -> dict[str, float | int]:
