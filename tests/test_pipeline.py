@@ -362,3 +362,21 @@ def test_a_workdir_is_bound_once_something_is_trained(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file is a file"):
         pipeline.check_place(tiny, tmp_path / "file", "run")
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_another_file_of_the_face_finder_is_taken_before_training(
+    tiny, tmp_path, monkeypatch, trained
+):
+    """The workdir keeps a copy; that of a mistyped option is not what faces are found with."""
+    tiny.faces.detector, tiny.faces.yunet = "yunet", str(tmp_path / "right.onnx")
+    work = tmp_path / "work"
+    work.mkdir()
+    for path in (tmp_path / "right.onnx", work / "yunet.onnx"):
+        path.write_text(path.stem)
+    if trained:
+        mark_trained(work, 0)
+    monkeypatch.setattr(pipeline, "prepare", lambda *_: None)
+    with pytest.raises(InputError, match="no records in"):
+        pipeline.run(tiny, work, "prepare")
+    assert (work / "yunet.onnx").exists() == trained
