@@ -86,7 +86,6 @@ def run(values: flags.FlagValues) -> int:
             raise InputError(f"--mode={values.mode} is not for a config of several")
         return run_several(several, config, folder)
     pipeline.check_place(config, folder, values.mode)
-    checks.require_same(folder, config)
     if several_processes:
         hosts.start(values.coordinator, values.processes, values.process)
     with workdir.held(folder) if hosts.is_first() else contextlib.nullcontext():

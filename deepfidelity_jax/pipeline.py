@@ -14,17 +14,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import hosts, provenance
 from deepfidelity_jax.detector import bundled
-from deepfidelity_jax.detector.load import Detector, load
+from deepfidelity_jax.detector.load import FITTED_TO, Detector, load, require_fitted_to
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.scale import FidelityScale
-from deepfidelity_jax.files import fingerprint
+from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.leaks import shared_sources, training_pictures
 from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.official import convert
@@ -34,9 +35,10 @@ from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import prepare, records_dir
 from deepfidelity_jax.scoring import controls, cross_dataset, evaluate, metrics
-from deepfidelity_jax.scoring.exported_features import Features, export_once
+from deepfidelity_jax.scoring.exported_features import Features, export_once, is_exported
 from deepfidelity_jax.scoring.report import write_card, write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
+from deepfidelity_jax.training.trained import require_bound, require_trained_on, tell_changed
 from deepfidelity_jax.workdir import Stages, claim, read_config
 
 STAGES = ("prepare", "train", "fit", "evaluate")
@@ -63,10 +65,17 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     if hosts.is_first():
         if mode != "prepare":
             require_trained_on(builder, workdir)
+        require_bound(config, workdir)
         claim(workdir, config)
         if "prepare" in stages:
+            given, kept = Path(config.faces.yunet), workdir / "yunet.onnx"
+            untrained = checkpoint.latest_step(workdir / "checkpoints") is None
+            if untrained and given.is_file() and kept.exists() and not kept.samefile(given):
+                kept.unlink()  # of an earlier command, which named another file
             prepared = (Path(builder.data_path) / "dataset_info.json").exists()
-            with contextlib.nullcontext() if prepared else provenance.timed(workdir, "prepare"):
+            name = str(builder.data_path)
+            timing = provenance.timed(workdir, "prepare", name, on_devices=False)
+            with contextlib.nullcontext() if prepared else timing:
                 prepare(config, builder, workdir)
     hosts.wait()
     folder = Path(builder.data_path)
@@ -77,12 +86,15 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
         initial = convert.initial_arrays(config)
     if hosts.is_first() and "train" in schema.splits_of(folder):
         check_leaks(config, folder, workdir, builder.undecided)
-        if "train" in stages:
+        if {"train", "fit"} & {*stages}:
             remember_training_pictures(config, folder, workdir)
+    if hosts.is_first() and mode != "prepare":
+        tell_changed(folder, workdir)
     hosts.wait()
     if "train" in stages:
         finished = checkpoint.latest_step(workdir / "checkpoints") == config.train.steps
-        with contextlib.nullcontext() if finished else provenance.timed(workdir, "train"):
+        timing = provenance.timed(workdir, "train", schema.identity(folder))
+        with contextlib.nullcontext() if finished else timing:
             loop.train(config, folder, workdir, initial, builder.contents)
         hosts.wait()  # the first process finishes writing the checkpoints
     step = checkpoint.best_step(workdir / "checkpoints")
@@ -150,7 +162,7 @@ def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str)
     """Check the records in `folder` for leaks between splits, once."""
     report, stages = workdir / LEAKS, Stages(workdir)
     allow = config.leaks.allow
-    inputs = fingerprint(folder.parent.name, folder.name, sorted(allow), bool(undecided))
+    inputs = fingerprint(schema.identity(folder), sorted(allow), bool(undecided))
     if not stages.done("leaks", inputs, report):
         shared_sources.require_none(folder, allow, report, undecided=undecided)
         stages.finish("leaks", inputs)
@@ -159,7 +171,7 @@ def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str)
 def remember_training_pictures(config: ConfigDict, folder: Path, workdir: Path) -> None:
     """Store the digests of the training pictures in the workdir, once."""
     stages = Stages(workdir)
-    inputs = fingerprint(folder.parent.name, folder.name, config.init_from)
+    inputs = fingerprint(schema.identity(folder), config.init_from)
     if not stages.done("seen", inputs, workdir / training_pictures.SEEN):
         start = config.init_from
         start = str(bundled.folder()) if start == bundled.NAME else start
@@ -182,33 +194,45 @@ class Trained:
 
     @functools.cached_property
     def detector(self) -> Detector:
-        """The trained network, loaded once, and only if a stage needs it."""
-        return load(self.workdir)
+        """The trained network without a regressor, loaded once, and only if a stage needs it."""
+        return load(self.workdir, fitted=False)
+
+    @functools.cached_property
+    def inputs(self) -> tuple[str, str]:
+        """Which records and which weights every later stage starts from."""
+        weights = checkpoint.digest_of_weights(self.workdir / "checkpoints", self.step)
+        return schema.identity(self.folder), weights
 
     def features(self, split: str) -> Features:
         """The features of a split; computed if they have not been exported yet."""
-        return export_once(
-            lambda: self.detector, self.step, self.folder, self.config.data.dataset, split,
-            self.workdir, self.config.fidelity.regressor in HEADS,
+        asked = (
+            self.inputs[1], self.folder, self.config.data.dataset, split, self.workdir,
+            self.config.fidelity.regressor in HEADS,
         )  # fmt: skip
+        if is_exported(*asked):
+            return export_once(lambda: self.detector, *asked)
+        detector = self.detector  # loading is no part of the time
+        with provenance.timed(self.workdir, f"features {split}", fingerprint(self.inputs)):
+            return export_once(lambda: detector, *asked)
 
 
 def fit(trained: Trained) -> None:
     """Export the features of the training and validation splits, and fit the regressor."""
-    config, folder, workdir, step = trained.config, trained.folder, trained.workdir, trained.step
-    inputs = fingerprint(folder.name, folder.parent.name, step, config.fidelity.to_dict())
+    workdir = trained.workdir
+    inputs = fingerprint(trained.inputs, trained.config.fidelity.to_dict())
     stages = Stages(workdir)
     if hosts.told(stages.done("fit", inputs, workdir / "fidelity.npz")):
         return
-    with provenance.timed(workdir, "fit"):
-        _fit(trained)
+    # The features have times of their own, as several runs may share them.
+    needed = trained.detector, trained.features("train"), trained.features("validation")
+    with provenance.timed(workdir, "fit", inputs):
+        _fit(trained, *needed)
         stages.finish("fit", inputs)
     hosts.wait()
 
 
-def _fit(trained: Trained) -> None:
+def _fit(trained: Trained, detector: Detector, training: Features, validation: Features) -> None:
     config, folder, workdir = trained.config, trained.folder, trained.workdir
-    training, validation = trained.features("train"), trained.features("validation")
     for stage in ("fit", "evaluate"):  # the evaluation is of the previous regressor
         Stages(workdir).begin(stage)
     if hosts.is_first():
@@ -219,9 +243,10 @@ def _fit(trained: Trained) -> None:
             config, training.without(left_out), validation.without(left_out), scale
         )
         faces = controls.real_faces(schema.Records(folder, "validation"))
-        calibration = controls.with_limit(trained.detector.fitted(model), faces)
+        calibration = controls.with_limit(detector.fitted(model), faces)
         # Prediction measures quality in the same way, from this note.
-        noted = {"quality": metadata["quality"]} | controls.note_limit(calibration)
+        noted = {"quality": metadata["quality"], FITTED_TO: trained.inputs[1]}
+        noted |= controls.note_limit(calibration)
         model = replace(model, calibration=calibration, provenance=noted)
         stored.save(model, workdir / "fidelity.npz")
 
@@ -231,19 +256,26 @@ def evaluate_and_report(trained: Trained) -> None:
     config, folder, workdir, step = trained.config, trained.folder, trained.workdir, trained.step
     dataset = config.data.dataset
     model = stored.load(workdir / "fidelity.npz")
+    require_fitted_to(trained.inputs[1], model, workdir)
     place = workdir / "eval" / dataset
     results = [place / "metrics.json", place / "predictions.csv", workdir / "report/index.html"]
     results.append(workdir / provenance.RUN)
     alike = shared_sources.count_alike(workdir / LEAKS)
-    inputs = fingerprint(
-        folder.parent.name, step, config.eval.to_dict(), model.regressor.settings, alike,
-        model.calibration.method,
-    )  # fmt: skip
+    fitted = digest(workdir / "fidelity.npz")
+    inputs = fingerprint(trained.inputs, config.eval.to_dict(), fitted, alike)
     stages = Stages(workdir)
     done = hosts.told(stages.done("evaluate", inputs, *results))
     if not done:
-        with provenance.timed(workdir, "evaluate"):
-            _evaluate(trained, model, alike)
+        stages.begin("evaluate")
+        about = {"look_alikes": alike, "records": trained.inputs[0]}
+        if hosts.is_first():
+            about["faces_digest"] = training_pictures.require_test_unseen(
+                folder, workdir, config.leaks.allow
+            )
+        hosts.wait()
+        features = trained.features("test")
+        with provenance.timed(workdir, "evaluate", inputs):
+            _evaluate(trained, model, features, about)
     if hosts.is_first():
         found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
         if not done:
@@ -254,23 +286,17 @@ def evaluate_and_report(trained: Trained) -> None:
     hosts.wait()
 
 
-def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None:
+def _evaluate(
+    trained: Trained, model: stored.FidelityModel, features: Features, about: dict[str, Any]
+) -> None:
     config, folder, workdir = trained.config, trained.folder, trained.workdir
-    dataset = config.data.dataset
-    Stages(workdir).begin("evaluate")
     own = config.data
-    about = {"folder": own.manifest or own.dir or own.manual_dir, "look_alikes": alike}
-    if hosts.is_first():
-        about["faces_digest"] = training_pictures.require_test_unseen(
-            folder, workdir, config.leaks.allow
-        )
-    hosts.wait()
-    features = trained.features("test")
     metadata = schema.metadata_of(folder)
     features = features.with_quality_of(metadata["quality"]["measure"])
     if hosts.is_first():
         test = schema.Records(folder, "test")
         origins = [record["origins"] for record in test]
+        about["folder"] = own.manifest or own.dir or own.manual_dir
         about["controls"] = controls.measure(
             trained.detector.fitted(model), test, seed=config.seed, replicates=config.eval.bootstrap
         )
@@ -279,7 +305,7 @@ def _evaluate(trained: Trained, model: stored.FidelityModel, alike: int) -> None
             model,
             features,
             "test",
-            workdir / "eval" / dataset,
+            workdir / "eval" / own.dataset,
             picked_here=config.train.select_on == "test",
             about=about,
             origins=metrics.original_videos(origins),
@@ -295,9 +321,12 @@ def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
     """Check the files and folders that the options name, before anything is written.
 
     Raises:
-      InputError: one is missing or of the wrong kind, there is nothing to train, or training starts
-        from a detector that was trained on the methods left out.
+      InputError: one is missing or of the wrong kind, the workdir was trained with another config,
+        there is nothing to train, or training starts from a detector that was trained on the
+        methods left out.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"--workdir={workdir} is a file")
     if mode in ("run", "prepare", "train"):
         checkpoint.require_usable(workdir)
     if mode in ("run", "train"):
@@ -318,20 +347,4 @@ def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
             "weights: give a number of steps, or import weights with --mode=convert; to score a "
             "trained workdir, give --mode=evaluate and the steps it was trained for"
         )
-
-
-def require_trained_on(builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
-    """InputError if the detector in `workdir` was trained on other data than the present data."""
-    step = checkpoint.latest_step(workdir / "checkpoints")
-    if not step:
-        return
-    notes = checkpoint.read_notes(workdir / "checkpoints", step)
-    if "converted_from" in notes or notes.get("trained_on", builder.untold) == builder.contents:
-        return
-    raise InputError(
-        f"{workdir} was trained on other pictures or quality scores than are now in the training "
-        "and validation splits: restore the data and the options that divide it "
-        "(config.data.group, splits, seed); or fine-tune on the new data in a new --workdir with "
-        f"--config.init_from={workdir}; or start over in a new --workdir; or only score new "
-        f"pictures with --mode=evaluate --workdir={workdir} --input=FOLDER"
-    )
+    require_bound(config, workdir)

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax import __version__, hosts
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import digest, fingerprint
+from deepfidelity_jax.files import digest
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import checkpoint
@@ -33,24 +33,33 @@ LIBRARIES = (
 
 
 @contextlib.contextmanager
-def timed(workdir: Path, stage: str) -> Iterator[None]:
-    """Add the seconds of the block to those of the stage, and note its peak memory.
+def timed(
+    workdir: Path, stage: str, inputs: str = "", *, on_devices: bool = True
+) -> Iterator[None]:
+    """Note the seconds of the block, its peak memory, and the versions and hardware it ran on.
 
-    A process that is killed leaves no time. On Linux the peak is that of the block, elsewhere that
-    of the process so far.
+    They replace those of an earlier time, but are added to a time that was interrupted with the
+    same `inputs`. A process that is killed leaves no time. On Linux the peak is that of the block,
+    elsewhere that of the process so far. `on_devices`: whether all processes run the block; only
+    then may JAX be asked for its devices.
     """
     start = time.monotonic()
+    ran: dict[str, Any] = {"interrupted": inputs}
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # reset the peak, see man 5 proc
     try:
         yield
+        ran = {"versions": versions(), "hardware": hardware(on_devices)}
     finally:
         if hosts.is_first():
             times = read_times(workdir)
-            before = times.get(stage, {"seconds": 0, "peak_mib": 0})
+            before = times.get(stage, {})
+            if before.get("interrupted") != inputs:
+                before = {"seconds": 0, "peak_mib": 0}
             times[stage] = {
                 "seconds": round(before["seconds"] + time.monotonic() - start, 1),
                 "peak_mib": max(before["peak_mib"], round(_peak_bytes() / 2**20)),
+                **ran,
             }
             write_json(workdir / TIMES, times)
 
@@ -63,8 +72,8 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def read_times(workdir: Path) -> dict[str, dict[str, float]]:
-    """Seconds and peak memory of each stage that ran; empty if unknown."""
+def read_times(workdir: Path) -> dict[str, dict[str, Any]]:
+    """What `timed` noted of each stage that ran; empty if unknown."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads((workdir / TIMES).read_text(encoding="utf-8"))
     return {}
@@ -85,20 +94,14 @@ def write_run(
     place = workdir / "eval" / config.data.dataset
     found = {
         "versions": versions(),
-        "hardware": {
-            "system": platform.platform(),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "backend": jax.default_backend(),
-            "devices": sorted(device.device_kind for device in jax.devices()),
-        },
+        "hardware": hardware(),
         "config": json.loads(config.to_json()),
         "digests": {
             "training and validation pictures": training_pictures.digest_of_faces(
                 training_pictures.seen_by(workdir)
             ),
             "test faces": metrics.get("faces_digest", ""),
-            "weights": digest_of_weights(workdir, step),
+            "weights": checkpoint.digest_of_weights(workdir / "checkpoints", step),
             "regressor": digest(workdir / "fidelity.npz"),
             "predictions": digest(place / "predictions.csv"),
         },
@@ -134,10 +137,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def digest_of_weights(workdir: Path, step: int | None) -> str:
-    """A digest of the weights of a step, from the checksums of their checkpoint."""
-    notes = checkpoint.read_notes(workdir / "checkpoints", step or 0)
-    return fingerprint(step, notes.get("checksums", {}))
+def hardware(on_devices: bool = True) -> dict[str, Any]:
+    """What this process runs on; without JAX's devices if it is not `on_devices`."""
+    found = {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+    if on_devices:
+        found["backend"] = jax.default_backend()
+        found["devices"] = sorted(device.device_kind for device in jax.devices())
+    return found
 
 
 def _numbers(tree: Any, prefix: str = "") -> dict[str, float | int]:

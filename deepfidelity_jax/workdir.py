@@ -68,9 +68,12 @@ def _locked(workdir: Path, wait: bool) -> IO:
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:
-    """Write the config to the workdir: a new one, or new values of options that do not bind."""
+    """Write the config to the workdir: a new one, or new values of options that do not bind yet."""
     path, values = workdir / "config.json", json.loads(config.to_json())
-    if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != values:
+    there = None
+    with contextlib.suppress(OSError, ValueError):  # missing, or damaged before anything is trained
+        there = json.loads(path.read_text(encoding="utf-8"))
+    if there != values:
         write_json(path, values)
 
 

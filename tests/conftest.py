@@ -7,6 +7,7 @@ prepared and trained run, the same run on eight virtual devices. Tests that chan
 import atexit
 import contextlib
 import fcntl
+import json
 import os
 import resource
 import shutil
@@ -260,6 +261,23 @@ def finished():
 def records_folder(finished):
     """The records of the tiny run. Not to be changed."""
     return next((finished / "records" / "synthetic_faces").glob("*/*.*.*"))
+
+
+def change_records(folder):
+    """Change records as a new preparation from repaired files does: another note, the same name."""
+    from deepfidelity_jax.records import schema
+
+    path = folder / "metadata.json"
+    metadata = json.loads(path.read_text()) | {"notes": {"repaired.mp4": "no face"}}
+    path.write_text(json.dumps(metadata | {schema.CHECKSUM: schema.checksum(metadata)}))
+
+
+def mark_trained(workdir, step=1):
+    """Leave what a finished checkpoint is known by."""
+    place = workdir / "checkpoints" / str(step)
+    (place / "state").mkdir(parents=True)
+    for name in ("_CHECKPOINT_METADATA", "state/_METADATA"):
+        (place / name).write_text("{}")
 
 
 @pytest.fixture(scope="session")

@@ -3,18 +3,23 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import trees
-from conftest import DEMO, OPTIONS, TINY, TREE, assert_told
+from conftest import DEMO, OPTIONS, TINY, TREE, assert_told, change_records, mark_trained
 from PIL import Image
 
+import deepfidelity_jax as df
 from deepfidelity_configs import default
-from deepfidelity_jax import pipeline
+from deepfidelity_jax import pipeline, workdir
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.records import schema
+from deepfidelity_jax.scoring import cross_dataset
+from deepfidelity_jax.training import checkpoint
 
 FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
 
@@ -144,9 +149,7 @@ def test_no_steps_are_for_converted_weights(run, tmp_path):
     config.train.steps = 0
     checks.check(config)
     pipeline.check_place(config, work, "prepare")
-    (work / "checkpoints" / "0" / "state").mkdir(parents=True)
-    for name in ("_CHECKPOINT_METADATA", "state/_METADATA"):
-        (work / "checkpoints" / "0" / name).write_text("{}")
+    mark_trained(work, 0)
     pipeline.check_place(config, work, "run")
 
 
@@ -197,16 +200,24 @@ def test_what_a_dataset_does_not_use_is_refused(tmp_path, dataset, name, value):
     assert not (tmp_path / "work").exists()
 
 
-def test_leaks_are_looked_for_once(finished, records_folder, tiny, tmp_path):
-    """Not again for the same records and options; the records need not even be there."""
+def test_leaks_are_looked_for_once(finished, tiny, tmp_path, monkeypatch):
+    """Not again for the same records and options."""
     work = shutil.copytree(finished, tmp_path / "work")
-    gone = tmp_path / records_folder.parent.name / records_folder.name
-    pipeline.check_leaks(tiny, gone, work, "")
-    with pytest.raises(InputError, match="damaged or incomplete"):
-        pipeline.check_leaks(tiny, gone, work, "choose a group")
+    (records,) = (work / "records" / "synthetic_faces").glob("*/*.*.*")
+    looked = []
+    monkeypatch.setattr(
+        pipeline.shared_sources, "require_none", lambda *_, **options: looked.append(options)
+    )
+    pipeline.check_leaks(tiny, records, work, "")
+    assert not looked
+    pipeline.check_leaks(tiny, records, work, "choose a group")
+    assert looked == [{"undecided": "choose a group"}]
     tiny.leaks.allow = ("person:train-test",)
-    with pytest.raises(InputError, match="damaged or incomplete"):
-        pipeline.check_leaks(tiny, gone, work, "")
+    pipeline.check_leaks(tiny, records, work, "")
+    change_records(records)
+    for _ in range(2):
+        pipeline.check_leaks(tiny, records, work, "")
+    assert len(looked) == 3
 
 
 @pytest.mark.parametrize("mode", ["run", "train"])
@@ -246,10 +257,7 @@ def test_a_start_that_has_seen_what_is_left_out_is_refused(tiny, tmp_path, mode)
     (source / "config.json").write_text(json.dumps(seen))
     with pytest.raises(InputError, match="leave_out names swap"):
         check(source, "swap")
-    converted = source / "checkpoints" / "0"
-    (converted / "state").mkdir(parents=True)
-    for name in ("_CHECKPOINT_METADATA", "state/_METADATA"):
-        (converted / name).write_text("{}")
+    mark_trained(source, 0)
     check(source, "swap")
 
 
@@ -292,3 +300,83 @@ def test_another_fit_is_evaluated_anew(run, finished, tmp_path):
     assert run(*options, "--mode=fit")[0] == 0
     assert run(*options, "--mode=evaluate")[0] == 0
     assert metrics.stat().st_mtime_ns > before
+
+
+def test_records_prepared_again_are_fitted_and_scored_anew(run, finished, tmp_path):
+    """Under the same name; and who trained on those before is told."""
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    (records,) = (workdir / "records" / "synthetic_faces").glob("*/*.*.*")
+    metrics = workdir / "eval" / "synthetic_faces" / "metrics.json"
+    written = (workdir / "fidelity.npz", metrics, workdir / "features/synthetic_faces-test.npz")
+    before = [path.stat().st_mtime_ns for path in written]
+    assert list(cross_dataset.pictures_of(workdir)) == ["synthetic_faces"]
+    change_records(records)
+    assert not cross_dataset.pictures_of(workdir), "nothing says that these faces were scored"
+    status, _, error = run(DEMO, f"--workdir={workdir}", *OPTIONS)
+    assert status == 0, error
+    assert error.count(f"the records in {records} were prepared again since step 20") == 1
+    assert "step 20:" not in error
+    after = [path.stat().st_mtime_ns for path in written]
+    assert all(new > old for old, new in zip(before, after, strict=True))
+    assert json.loads(metrics.read_text())["records"] == schema.identity(records)
+    assert list(cross_dataset.pictures_of(workdir)) == ["synthetic_faces"]
+
+
+def test_a_regressor_of_other_weights_is_not_used(run, finished, tmp_path):
+    """Neither by evaluation nor by `load`; --mode=fit mends it, as they say."""
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    path = workdir / "fidelity.npz"
+    model = stored.load(path)
+    step = checkpoint.best_step(workdir / "checkpoints")
+    weights = checkpoint.digest_of_weights(workdir / "checkpoints", step)
+    assert model.provenance["fitted_to"] == weights == df.load(workdir).weights
+    stored.save(replace(model, provenance=model.provenance | {"fitted_to": "others"}), path)
+    told = "was fitted to other weights than those in .*: fit again with --mode=fit"
+    with pytest.raises(InputError, match=told):
+        df.load(workdir)
+    options = [DEMO, f"--workdir={workdir}", *OPTIONS]
+    assert_told(run(*options, "--mode=evaluate"), "fitted to other weights")
+    stages = json.loads((workdir / "stages.json").read_text())
+    (workdir / "stages.json").write_text(json.dumps(stages | {"fit": "of the others"}))
+    status, _, error = run(*options, "--mode=fit")
+    assert status == 0, error
+    assert df.load(workdir).fidelity_model.provenance["fitted_to"] == weights
+    old = replace(model, provenance={"quality": model.provenance["quality"]})
+    stored.save(old, path)
+    assert df.load(workdir).threshold == model.calibration.threshold, "as earlier versions wrote it"
+
+
+def test_a_workdir_is_bound_once_something_is_trained(tiny, tmp_path):
+    """A mistyped option is corrected by the corrected command."""
+    workdir.claim(tmp_path, tiny)
+    tiny.train.learning_rate = 2e-4
+    pipeline.check_place(tiny, tmp_path, "run")
+    workdir.claim(tmp_path, tiny)
+    (tmp_path / "config.json").write_text('{"half')
+    workdir.claim(tmp_path, tiny)
+    mark_trained(tmp_path)
+    pipeline.check_place(tiny, tmp_path, "run")
+    tiny.train.learning_rate = 3e-4
+    with pytest.raises(InputError, match="learning_rate is 0.0002 there and 0.0003 here"):
+        pipeline.check_place(tiny, tmp_path, "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file"):
+        pipeline.check_place(tiny, tmp_path / "file", "run")
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_another_file_of_the_face_finder_is_taken_before_training(
+    tiny, tmp_path, monkeypatch, trained
+):
+    """The workdir keeps a copy; that of a mistyped option is not what faces are found with."""
+    tiny.faces.detector, tiny.faces.yunet = "yunet", str(tmp_path / "right.onnx")
+    work = tmp_path / "work"
+    work.mkdir()
+    for path in (tmp_path / "right.onnx", work / "yunet.onnx"):
+        path.write_text(path.stem)
+    if trained:
+        mark_trained(work, 0)
+    monkeypatch.setattr(pipeline, "prepare", lambda *_: None)
+    with pytest.raises(InputError, match="no records in"):
+        pipeline.run(tiny, work, "prepare")
+    assert (work / "yunet.onnx").exists() == trained

@@ -1,5 +1,6 @@
 """What a run is made of."""
 
+import contextlib
 import json
 import sys
 import time
@@ -12,17 +13,31 @@ from deepfidelity_jax import provenance
 from deepfidelity_jax.errors import InputError
 
 
-def test_times_add_up(tmp_path):
+def spend(workdir, inputs, interrupted=False):
+    """A stage of 0.2 s; the seconds that are noted for it then."""
+    with contextlib.suppress(RuntimeError), provenance.timed(workdir, "train", inputs):
+        time.sleep(0.2)
+        if interrupted:
+            raise RuntimeError("a stage that fails took time, too")
+    return provenance.read_times(workdir)["train"]["seconds"]
+
+
+def test_times_of_an_interrupted_stage_add_up(tmp_path):
     assert provenance.read_times(tmp_path) == {}
-    for _ in range(2):
-        with provenance.timed(tmp_path, "train"):
-            time.sleep(0.2)
-    with pytest.raises(RuntimeError), provenance.timed(tmp_path, "fit"):
-        raise RuntimeError("a stage that fails took time, too")
-    times = provenance.read_times(tmp_path)
-    assert times["train"]["seconds"] == pytest.approx(0.4, abs=0.15)
-    assert set(times) == {"train", "fit"}
-    assert 10 < times["train"]["peak_mib"] < 100_000
+    assert spend(tmp_path, "a", interrupted=True) == pytest.approx(0.2, abs=0.1)
+    assert spend(tmp_path, "a", interrupted=True) == pytest.approx(0.4, abs=0.15)
+    assert spend(tmp_path, "a") == pytest.approx(0.6, abs=0.2)
+    assert 10 < provenance.read_times(tmp_path)["train"]["peak_mib"] < 100_000
+
+
+def test_a_stage_done_again_takes_its_own_time_alone(tmp_path):
+    spend(tmp_path, "a")
+    assert spend(tmp_path, "a") == pytest.approx(0.2, abs=0.1), "it was finished before"
+    spend(tmp_path, "b", interrupted=True)
+    assert spend(tmp_path, "c") == pytest.approx(0.2, abs=0.1), "it was begun from other inputs"
+    earlier = {"train": {"seconds": 9.0, "peak_mib": 9}}  # as an earlier version wrote it
+    (tmp_path / provenance.TIMES).write_text(json.dumps(earlier))
+    assert spend(tmp_path, "a") == pytest.approx(0.2, abs=0.1)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="where peaks can be forgotten")
@@ -54,5 +69,10 @@ def test_a_finished_run_says_what_it_was_made_of(finished):
     assert found["metrics"]["frame_auc"] == metrics["frame_auc"]
     assert found["digests"]["test faces"] == metrics["faces_digest"]
     assert len(set(found["digests"].values())) == 5
-    assert {"prepare", "train", "fit", "evaluate"} == set(found["times"])
+    features = {f"features {split}" for split in ("train", "validation", "test")}
+    assert {"prepare", "train", "fit", "evaluate", *features} == set(found["times"])
+    for stage in found["times"].values():
+        assert stage["versions"] == found["versions"]
+        assert stage["hardware"].items() <= found["hardware"].items()
+    assert found["times"]["train"]["hardware"]["backend"] == jax.default_backend()
     assert found["faces"]["test"] == metrics["n_frames"]

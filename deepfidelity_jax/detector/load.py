@@ -34,6 +34,7 @@ from deepfidelity_jax.quality.measure import BY_NETWORK, NO_EYES, Measure, find_
 from deepfidelity_jax.training import checkpoint, sharding
 from deepfidelity_jax.weight_files import packed
 
+FITTED_TO = "fitted_to"  # in the provenance of fidelity.npz: the digest of the weights
 # Every batch is padded to one of these sizes, so that only these are ever compiled.
 BATCH_SIZES = (1, 8, 64)
 
@@ -49,6 +50,7 @@ class Detector:
       faces: how faces are found and cropped.
       fidelity_model: regressor and calibration; None before the fit stage.
       folder: where it was loaded from; None if it was made in memory.
+      weights: a digest of its weights; empty if it was made in memory.
       network, variables: the network in its inference form.
     """
 
@@ -62,9 +64,10 @@ class Detector:
         arcface: Path | None = None,
         origin: str = "",
         folder: Path | None = None,
+        weights: str = "",
     ):
         self.config, self.step, self.fidelity_model = config, step, fidelity_model
-        self.folder, self._origin = folder, origin
+        self.folder, self.weights, self._origin = folder, weights, origin
         self.faces = FaceSettings(**config.faces)
         if yunet is not None:
             self.faces = replace(self.faces, yunet=str(yunet))
@@ -250,12 +253,13 @@ def _score(network: ssaaformer.SSAAFormer, variables, regressor, images):
 _fold = jax.jit(fold, static_argnames="config")
 
 
-def load(workdir: str | Path | None = None) -> Detector:
+def load(workdir: str | Path | None = None, *, fitted: bool = True) -> Detector:
     """The detector in a workdir, with the weights that did best on validation.
 
     Also takes a folder that `--mode=export` wrote; without a folder, loads the detector that comes
-    with the package. Works on any platform and needs no dataset. Raises InputError if the folder is
-    not a workdir, is not trained, or is damaged.
+    with the package. Works on any platform and needs no dataset. `fitted=False` leaves its
+    regressor out. Raises InputError if the folder is not a workdir, is not trained, or is damaged,
+    or if its regressor belongs to other weights.
     """
     workdir = bundled.folder() if workdir is None else Path(workdir)
     path, yunet = workdir / bundled.FITTED, workdir / bundled.FINDER
@@ -263,23 +267,38 @@ def load(workdir: str | Path | None = None) -> Detector:
     if bundled.holds(workdir):
         files = filter(Path.exists, (workdir / packed.WEIGHTS, path))
         origin = fingerprint(config.model.to_dict(), *map(digest, files))
+        weights = digest(workdir / packed.WEIGHTS)
     else:
         notes = checkpoint.read_notes(workdir / "checkpoints", step)
         origin = fingerprint(
             config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
         )
-    fitted = stored.load(path) if path.exists() else None
-    _require_head(config, fitted, workdir)
+        weights = checkpoint.digest_of_weights(workdir / "checkpoints", step)
+    model = stored.load(path) if fitted and path.exists() else None
+    _require_head(config, model, workdir)
+    if model and not bundled.holds(workdir):  # packing gives weights another digest
+        require_fitted_to(weights, model, workdir)
     return Detector(
         config,
         variables,
         step,
-        fitted,
+        model,
         yunet if yunet.exists() else None,
         find_weights(config.quality.get("weights", ""), workdir),
         origin,
         workdir,
+        weights,
     )
+
+
+def require_fitted_to(weights: str, model: stored.FidelityModel, folder: Path) -> None:
+    """InputError if fidelity.npz was fitted to other weights than those beside it."""
+    # Those of earlier versions and converted ones do not say.
+    if model.provenance.get(FITTED_TO, weights) != weights:
+        raise InputError(
+            f"{folder / bundled.FITTED} was fitted to other weights than those in "
+            f"{folder / 'checkpoints'}: fit again with --mode=fit"
+        )
 
 
 def _require_head(config: ConfigDict, fitted: stored.FidelityModel | None, folder: Path) -> None:

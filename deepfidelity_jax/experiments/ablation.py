@@ -71,7 +71,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
     cells = plan(config, workdir)
     for cell in cells:  # check before hours of training
         pipeline.check_place(cell.config, cell.place, "run")
-        checks.require_same(cell.place, cell.config)
     keep_programs(workdir)
     trained: dict[str, Cell] = {}
     for number, cell in enumerate(cells, start=1):
@@ -167,10 +166,10 @@ def share_training(source: Path, place: Path) -> None:
             shutil.copy(source / name, place / name)
     stages = json.loads((source / "stages.json").read_text(encoding="utf-8"))
     for name, inputs in stages.items():
-        if name not in ("fit", "evaluate") and not name.endswith(" test"):
+        if name not in ("fit", "evaluate"):
             Stages(place).finish(name, inputs)
-    times = provenance.read_times(source)
-    shared = {name: figures for name, figures in times.items() if name == "train"}
+    times = provenance.read_times(source).items()
+    shared = {name: own for name, own in times if name.startswith(("train", "features "))}
     write_json(place / provenance.TIMES, shared)
     # Last, because it marks the workdir as complete.
     shutil.copytree(source / "checkpoints", partial, copy_function=_link)

@@ -71,10 +71,10 @@ class Result:
 def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]]:
     """One row per cell, the base first; a value that cannot be computed is None.
 
-    Minutes are the mean total of training, fit and evaluation, and memory is the peak in these. A
-    shared training counts in every cell that shares it; the preparation of shared records counts in
-    none. `± 95%` is half of Student's interval over seeds, for two seeds or more. p values are
-    corrected by Holm's method for the number of cells.
+    Minutes are the mean total of training, features, fit and evaluation, and memory is the peak in
+    these. Training and features count in every cell that shares them; the preparation of shared
+    records counts in none. `± 95%` is half of Student's interval over seeds, for two seeds or
+    more. p values are corrected by Holm's method for the number of cells.
 
     Raises:
       InputError: two runs of a seed were tested on different faces.

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 from deepfidelity_jax import pipeline
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
-from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring.controls import CONTROLS, DEGRADATIONS, UNTOUCHED
@@ -48,9 +47,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
         raise InputError(f"config.leave_one_out is {groups}: name at least two methods, each once")
     plans = {group: plan(config, workdir, group) for group in groups}
     for group, own in plans.items():  # check before hours of training
-        place = workdir / f"without_{group}"
-        pipeline.check_place(own, place, "run")
-        checks.require_same(place, own)
+        pipeline.check_place(own, workdir / f"without_{group}", "run")
     keep_programs(workdir)
     found = {}
     for number, (group, own) in enumerate(plans.items(), start=1):

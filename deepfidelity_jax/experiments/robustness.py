@@ -30,6 +30,7 @@ from deepfidelity_jax.progress import Progress, say
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring import controls, cross_dataset, metrics
+from deepfidelity_jax.scoring.exported_features import find_test_records
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.workdir import read_config, write_json, write_text
@@ -64,15 +65,15 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     dataset = own.data.dataset
     if given:
         dataset = cross_dataset.evaluate_folder(workdir, *given)["dataset"]
-    folder = cross_dataset.find_test_records(workdir, dataset)
+    folder = find_test_records(workdir, dataset)
     if folder is None:
-        raise InputError(f"the records of {dataset} are gone: run --mode=prepare, then evaluate")
+        raise InputError(f"the records of {dataset} are gone or changed: run --mode=run again")
     records = choose(schema.Records(folder, "test"))
     faces = [decode_image(record["image"]) for record in records]
     place = workdir / PLACE / dataset
     stamp = {
         "detector": detector.fingerprint,
-        "records": folder.parent.name,
+        "records": schema.identity(folder),
         "faces": len(records),
         "frames": "in order",  # earlier versions took them as recorded, which is shuffled
     }

@@ -12,6 +12,7 @@ from deepfidelity_jax import pipeline, provenance
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
+from deepfidelity_jax.training import checkpoint
 from deepfidelity_jax.workdir import flatten, read_config, write_json
 
 # Entries whose differences are only noted.
@@ -33,9 +34,10 @@ def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
       Whether nothing differs.
 
     Raises:
-      InputError: the run is not finished, or its data is gone.
+      InputError: the run is not finished, its data is gone, or its weights were converted.
     """
     recorded = provenance.read_run(workdir)
+    require_training(workdir)
     own = checks.complete(read_config(workdir))
     place = workdir / "verify"
     again = plan(config or own, place)
@@ -49,9 +51,8 @@ def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
     found = provenance.read_run(place)
     differing = compare(recorded, found)
     write_json(workdir / REPORT, {"same": not differing, "differing": differing})
-    for name in CIRCUMSTANCES:
-        for key, there, here in list_differing(recorded[name], found[name]):
-            say(f"note: {name} differ: {key} was {there}, is {here}")
+    for line in list_notes(recorded, found):
+        say(f"note: {line}")
     if differing:
         say(f"{len(differing)} differences:")
         for line in differing:
@@ -64,6 +65,17 @@ def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
     return not differing
 
 
+def require_training(workdir: Path) -> None:
+    """InputError if the weights in `workdir` were converted from a file."""
+    folder = workdir / "checkpoints"
+    step = checkpoint.latest_step(folder)
+    if step is not None and "converted_from" in (notes := checkpoint.read_notes(folder, step)):
+        raise InputError(
+            f"the weights in {workdir} were converted from {notes['converted_from']}: there is no "
+            "training to repeat; --mode=evaluate scores them again"
+        )
+
+
 def plan(config: ConfigDict, place: Path) -> ConfigDict:
     """The configuration of the repetition: everything is written below `place`."""
     own = copy.deepcopy(config).unlock()
@@ -73,7 +85,9 @@ def plan(config: ConfigDict, place: Path) -> ConfigDict:
 
 def compare(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """One line for each option, digest, count or number that differs between two runs."""
-    before, after = (flatten(run["config"]) for run in (recorded, found))
+    before, after = (
+        flatten(checks.complete(ConfigDict(run["config"])).to_dict()) for run in (recorded, found)
+    )
     lines = [
         f"config.{key} is {json.dumps(here)}, was {json.dumps(there)}"
         for key, there, here in list_differing(before, after)
@@ -85,8 +99,28 @@ def compare(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
     if recorded["step"] != found["step"]:
         lines.append(f"best step: {found['step']}, was {recorded['step']}")
     for key, there, here in list_differing(recorded["metrics"], found["metrics"]):
-        lines.append(f"{key}: {here}, was {there}")
+        if not _is_new(recorded, found, there, here):
+            lines.append(f"{key}: {here}, was {there}")
     return lines
+
+
+def list_notes(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """One line for each difference that does not count: in versions, hardware, and what is new."""
+    lines = []
+    for name in CIRCUMSTANCES:
+        # Those of the training, which runs of earlier versions do not tell from the evaluation's.
+        both = (run["times"].get("train", {}).get(name, run[name]) for run in (recorded, found))
+        for key, there, here in list_differing(*both):
+            lines.append(f"{name} differ: {key} was {there}, is {here}")
+    for key, there, here in list_differing(recorded["metrics"], found["metrics"]):
+        if _is_new(recorded, found, there, here):
+            lines.append(f"{key} is in {'this' if there is None else 'that'} version only")
+    return lines
+
+
+def _is_new(recorded: dict[str, Any], found: dict[str, Any], there: Any, here: Any) -> bool:
+    """Whether a number differs because one of two versions does not compute it."""
+    return recorded.get("versions") != found.get("versions") and None in (there, here)
 
 
 def list_differing(before: dict, after: dict) -> list[tuple[str, Any, Any]]:

@@ -31,7 +31,6 @@ from deepfidelity_jax.official.network import (
     variant_of,
 )
 from deepfidelity_jax.official.regressor import read
-from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality import iresnet
 from deepfidelity_jax.training import step
@@ -65,11 +64,12 @@ def import_official(
         made, variables, lines = _as_trained(weights, config)
     width = build_model(made).config.widths[-1]
     model = None if svr is None else _read_regressor(svr, width, {"weights": path.name})
-    checks.require_same(folder, made)
 
     # The checkpoint comes last, because it makes the folder a detector.
     if model:
         stored.save(model, folder / "fidelity.npz")
+    else:  # left by a conversion that was killed, or of weights that were deleted
+        (folder / "fidelity.npz").unlink(missing_ok=True)
     workdir.claim(folder, made)
     notes = {"config": made.to_json(), "converted_from": path.name}
     with Checkpoints(folder / "checkpoints", 1) as checkpoints:

@@ -188,7 +188,7 @@ OPTIONS: Mapping[str, Option] = {
     #
     "data.dataset": _choice(*schema.datasets()),
     # The paths and shares themselves do not bind: a workdir is bound to the content of its training
-    # data, see pipeline.require_trained_on. So it is with the table in quality.csv.
+    # data, see trained.require_trained_on. So it is with the table in quality.csv.
     "data.dir": _free(_path()),
     "data.manifest": _free(_path()),
     "data.real_label": _free(_real_label()),

@@ -187,9 +187,7 @@ def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
         if weights.is_file():
             digests.append(("Weights, SHA-256", digest(weights)))
         else:
-            digests.append(
-                ("Weights", provenance.digest_of_weights(detector.folder, detector.step))
-            )
+            digests.append(("Weights", detector.weights))
         digests.append(("Regressor, SHA-256", digest(detector.folder / "fidelity.npz")))
     faces = asdict(detector.faces)
     usual: Mapping[str, Any] = detector.config.faces.to_dict()

@@ -20,6 +20,7 @@ import tensorflow_datasets as tfds
 from deepfidelity_jax.console import raise_unless_damaged
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import scale
+from deepfidelity_jax.files import fingerprint
 
 FAKE, REAL, LABELS = scale.FAKE, scale.REAL, scale.LABELS
 ORIGINAL = "original"  # the method of a real face
@@ -147,6 +148,20 @@ def splits_of(folder: str | Path) -> dict[str, int]:
     with _read_whole(folder):
         info = tfds.builder_from_directory(str(folder)).info
         return {name: split.num_examples for name, split in info.splits.items()}
+
+
+def identity(folder: Path) -> str:
+    """Which records these are: `DATASET/NAME/VERSION`, a space, and a digest of what they hold.
+
+    Records that were deleted and prepared again from other files have another digest under the same
+    name. InputError if they are damaged.
+    """
+    metadata = metadata_of(folder)
+    with _read_whole(folder):
+        splits = tfds.builder_from_directory(str(folder)).info.splits
+        sizes = {name: (split.num_examples, split.num_bytes) for name, split in splits.items()}
+    held = fingerprint(metadata.get(CHECKSUM, checksum(metadata)), sizes)
+    return f"{'/'.join(folder.parts[-3:])} {held}"
 
 
 def metadata_of(folder: str | Path) -> Mapping[str, Any]:

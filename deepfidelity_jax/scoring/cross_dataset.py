@@ -31,9 +31,13 @@ from deepfidelity_jax.records.own_files import OwnFilesBuilder
 from deepfidelity_jax.records.write import prepare, records_dir
 from deepfidelity_jax.scoring import evaluate, metrics
 from deepfidelity_jax.scoring.charts import Pictures
-from deepfidelity_jax.scoring.exported_features import Features, export_once, find_records
+from deepfidelity_jax.scoring.exported_features import (
+    Features,
+    export_once,
+    find_earlier,
+    find_test_records,
+)
 from deepfidelity_jax.scoring.report import write_report
-from deepfidelity_jax.training import checkpoint
 from deepfidelity_jax.workdir import read_config
 
 COLUMNS = ("dataset", "videos", "frames", "frame_auc", "video_auc", "video_acc", "video_eer")
@@ -222,9 +226,10 @@ def score(
     if is_own:
         about["notes"] = schema.metadata_of(folder)["notes"]
     about["faces_digest"] = training_pictures.digest_of_faces(crops)
-    about["faces"] = changed.faces.to_dict()
+    about |= {"faces": changed.faces.to_dict(), "records": schema.identity(folder)}
     by_head = isinstance(detector.fidelity_model.regressor.arrays, Head)
-    features = export_once(lambda: detector, detector.step, folder, name, "test", workdir, by_head)
+    weights = detector.weights
+    features = export_once(lambda: detector, weights, folder, name, "test", workdir, by_head)
     features = retarget(features, detector, folder)
     origins = [record["origins"] for record in schema.Records(folder, "test")]
     people = metrics.people_of(changed, origins)
@@ -262,7 +267,7 @@ def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
         return seen
     inside = (workdir / "records" / own.data.dataset).glob("*/*/dataset_info.json")
     folders = {info.parent for info in inside if "train" in schema.splits_of(info.parent)}
-    exported = _records_behind(own, workdir, own.data.dataset, "train")
+    exported = find_earlier(workdir, own.data.dataset, "train")
     for folder in folders | ({exported} if exported else set()):
         seen |= training_pictures.digests_of_training(folder)
     return seen
@@ -270,24 +275,13 @@ def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
 
 def pictures_of(workdir: Path) -> dict[str, Pictures]:
     """A function from rows to face crops, for each evaluation whose records are available."""
-    own, found = read_config(workdir), {}
+    found = {}
     for path in sorted(workdir.glob("eval/*/metrics.json")):
-        folder = _records_behind(own, workdir, path.parent.name, "test")
+        folder = find_test_records(workdir, path.parent.name)
         if folder:
             test = schema.Records(folder, "test")
             found[path.parent.name] = lambda rows, test=test: [test[row]["image"] for row in rows]
     return found
-
-
-def find_test_records(workdir: Path, name: str) -> Path | None:
-    """The records whose test split was evaluated under this name; None if they are gone."""
-    return _records_behind(read_config(workdir), workdir, name, "test")
-
-
-def _records_behind(own: ConfigDict, workdir: Path, name: str, split: str) -> Path | None:
-    places = {workdir / "records", records_dir(own, workdir)}
-    step = checkpoint.best_step(workdir / "checkpoints")
-    return find_records(workdir, places, step, name, split)
 
 
 def retarget(features: Features, detector: Detector, folder: Path) -> Features:

@@ -208,6 +208,7 @@ def evaluate(
             )
             for name, label in (("real", REAL), ("fake", FAKE))
         }
+    (folder / "metrics.json").unlink(missing_ok=True)  # it says whose rows the predictions are
     table.write_csv(folder / "predictions.csv", groups)
     write_json(folder / "metrics.json", found)
     return found

@@ -3,7 +3,8 @@
 Rows are in the order of the records. With several processes, each computes a contiguous part.
 """
 
-from collections.abc import Callable, Collection, Iterable
+import json
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.files import fingerprint, written_whole
 from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.progress import say
-from deepfidelity_jax.records.schema import Records
+from deepfidelity_jax.records.schema import Records, identity
+from deepfidelity_jax.records.write import records_dir
+from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.training.batches import evaluation_batches
-from deepfidelity_jax.workdir import Stages
+from deepfidelity_jax.training.checkpoint import best_step
+from deepfidelity_jax.workdir import Stages, read_config
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +66,7 @@ class Features:
 
 def export_once(
     load: Callable[[], Detector],
-    step: int,
+    weights: str,
     folder: Path,
     dataset: str,
     split: str,
@@ -73,42 +77,78 @@ def export_once(
 
     Args:
       load: returns the detector; called only when it is needed.
-      step: the training step of its weights.
+      weights: the digest of its weights.
       folder: the records.
       dataset: the name of the dataset in the workdir.
       split: the split.
       workdir: where the features are kept.
       with_answers: compute them again if an earlier version kept them without the heads' answers.
     """
-    path = workdir / "features" / f"{dataset}-{split}.npz"
-    name, inputs = _stage(folder, step, dataset, split)
     stages = Stages(workdir)
-    done = stages.done(name, inputs, path)
-    if done and with_answers:
-        with np.load(path, allow_pickle=False) as file:
-            done = "answers" in file.files
-    if not hosts.told(done):
+    name, inputs, path = _stage(weights, folder, dataset, split, workdir)
+    if not hosts.told(is_exported(weights, folder, dataset, split, workdir, with_answers)):
         stages.begin(name)
         export(load(), folder, split, path)
         stages.finish(name, inputs)
     return Features.load(path)
 
 
-def find_records(
-    workdir: Path, places: Iterable[Path], step: int, dataset: str, split: str
-) -> Path | None:
-    """The records that a split's features were computed from; None if they are not in `places`."""
-    stages = Stages(workdir)
-    for place in places:
+def is_exported(
+    weights: str, folder: Path, dataset: str, split: str, workdir: Path, with_answers: bool = False
+) -> bool:
+    """Whether `export_once` would find the features in `workdir`."""
+    name, inputs, path = _stage(weights, folder, dataset, split, workdir)
+    done = Stages(workdir).done(name, inputs, path)
+    if done and with_answers:
+        with np.load(path, allow_pickle=False) as file:
+            done = "answers" in file.files
+    return done
+
+
+def _stage(
+    weights: str, folder: Path, dataset: str, split: str, workdir: Path
+) -> tuple[str, str, Path]:
+    """Name, inputs and result of the stage that exports one split."""
+    path = workdir / "features" / f"{dataset}-{split}.npz"
+    return f"features {dataset} {split}", fingerprint(identity(folder), weights, split), path
+
+
+def find_test_records(workdir: Path, name: str) -> Path | None:
+    """The records whose test split was evaluated under this name; None if gone or changed."""
+    place = workdir / "eval" / name
+    if not (place / "metrics.json").exists():
+        return None
+    noted = json.loads((place / "metrics.json").read_text(encoding="utf-8")).get("records")
+    if noted is None:  # by an earlier version
+        folder = find_earlier(workdir, name, "test")
+        return folder if folder and _are_of(place / "predictions.csv", folder) else None
+    for records in _places(workdir):
+        folder = records / noted.rpartition(" ")[0]
+        if (folder / "dataset_info.json").exists() and identity(folder) == noted:
+            return folder
+    return None
+
+
+def _are_of(predictions: Path, folder: Path) -> bool:
+    """Whether the rows of predictions.csv are, in order, the faces of these records' test split."""
+    table = Predictions.read_csv(predictions)
+    faces = [(face["path"], face["frame"]) for face in Records(folder, "test")]
+    return faces == list(zip(table.path, table.frame, strict=True))
+
+
+def find_earlier(workdir: Path, dataset: str, split: str) -> Path | None:
+    """The records from which an earlier version exported a split; None if they are gone."""
+    stages, step = Stages(workdir), best_step(workdir / "checkpoints")
+    for place in _places(workdir):
         for info in sorted(place.glob("*/*/*/dataset_info.json"), reverse=True):
-            if stages.done(*_stage(info.parent, step, dataset, split)):
+            named = fingerprint(info.parent.parent.name, step, split)
+            if stages.done(f"features {dataset} {split}", named):
                 return info.parent
     return None
 
 
-def _stage(folder: Path, step: int, dataset: str, split: str) -> tuple[str, str]:
-    """Name and inputs of the stage that exports one split."""
-    return f"features {dataset} {split}", fingerprint(folder.parent.name, step, split)
+def _places(workdir: Path) -> set[Path]:
+    return {workdir.absolute() / "records", records_dir(read_config(workdir), workdir)}
 
 
 def export(detector: Detector, folder: Path, split: str, path: Path) -> None:

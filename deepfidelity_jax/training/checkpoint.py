@@ -20,6 +20,7 @@ from orbax.checkpoint import v1 as ocp
 from deepfidelity_jax import hosts
 from deepfidelity_jax.console import raise_unless_damaged
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.training.sharding import gather
 
 # Orbax logs every array it writes, and quotes at length what it cannot read.
@@ -171,6 +172,11 @@ def _read_notes(path: Path, version: tuple[int, ...]) -> dict[str, Any]:
     if not notes:  # Orbax gives {} for what it could not read, and not why
         (path / "_CHECKPOINT_METADATA").read_bytes()
     return notes
+
+
+def digest_of_weights(folder: Path, step: int | None) -> str:
+    """A digest of the weights of a step, from the checksums in its notes."""
+    return fingerprint(step, read_notes(folder, step or 0).get("checksums", {}))
 
 
 def restore(folder: Path, step: int, abstract_state):

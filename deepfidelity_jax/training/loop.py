@@ -55,7 +55,7 @@ def train(
     own = config.train
     if hosts.told(latest_step(workdir / "checkpoints") == own.steps):
         return
-    model = build_model(config)
+    model, records = build_model(config), schema.identity(folder)
     feed = Feed(config, folder, workdir, model)
     mesh = sharding.data_mesh(own.batch_size)
     places = _places_of(model, config, mesh)
@@ -97,7 +97,7 @@ def train(
             if saving:
                 # `data` is read by earlier versions; this one goes on by the step's number.
                 notes = {"config": config.to_json(), "data": json.dumps({"next_index": step})}
-                notes["trained_on"] = contents
+                notes |= {"trained_on": contents, "records": records}
                 checkpoints.save(step, state, notes, scores)
             if stopping:
                 say(f"stopped at step {step}, saved: the same command continues from there")

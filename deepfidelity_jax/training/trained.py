@@ -1,16 +1,25 @@
-"""The weights of a trained workdir, on one device."""
+"""A trained workdir: its weights on one device, and the config and the data it is bound to."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import jax
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.options import checks
-from deepfidelity_jax.training.checkpoint import best_step, on_one_device, read_notes, restore
+from deepfidelity_jax.progress import say
+from deepfidelity_jax.records import schema
+from deepfidelity_jax.training.checkpoint import (
+    best_step,
+    latest_step,
+    on_one_device,
+    read_notes,
+    restore,
+)
 from deepfidelity_jax.training.step import create_state
 
 
@@ -36,3 +45,38 @@ def config_from_notes(notes: dict[str, Any], path: Path) -> ConfigDict:
         return checks.complete(ConfigDict(json.loads(notes["config"])))
     except (KeyError, TypeError, ValueError):
         raise InputError(f"checkpoint {path} is damaged: it holds no configuration") from None
+
+
+def require_bound(config: ConfigDict, workdir: Path) -> None:
+    """InputError if the weights in `workdir` come from another config; without any, all pass."""
+    if latest_step(workdir / "checkpoints") is not None:
+        checks.require_same(workdir, config)
+
+
+def require_trained_on(builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
+    """InputError if the detector in `workdir` was trained on other data than the present data."""
+    step = latest_step(workdir / "checkpoints")
+    if not step:
+        return
+    notes = read_notes(workdir / "checkpoints", step)
+    if "converted_from" in notes or notes.get("trained_on", builder.untold) == builder.contents:
+        return
+    raise InputError(
+        f"{workdir} was trained on other pictures or quality scores than are now in the training "
+        "and validation splits: restore the data and the options that divide it "
+        "(config.data.group, splits, seed); or fine-tune on the new data in a new --workdir with "
+        f"--config.init_from={workdir}; or start over in a new --workdir; or only score new "
+        f"pictures with --mode=evaluate --workdir={workdir} --input=FOLDER"
+    )
+
+
+def tell_changed(folder: Path, workdir: Path) -> None:
+    """Say so if the records in `folder` were prepared again since the last checkpoint."""
+    step, now = latest_step(workdir / "checkpoints"), schema.identity(folder)
+    noted = read_notes(workdir / "checkpoints", step).get("records", now) if step else now
+    if noted != now and noted.rpartition(" ")[0] == now.rpartition(" ")[0]:
+        say(
+            f"the records in {folder} were prepared again since step {step} was saved, and hold "
+            "something else: what is done from here on uses them; to train on them alone, take "
+            "a new --workdir"
+        )

@@ -14,9 +14,11 @@ from conftest import OPTIONS, TREE, assert_told
 from ml_collections import ConfigDict
 
 from deepfidelity_configs import ablate
+from deepfidelity_jax import provenance
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import ablation
-from deepfidelity_jax.workdir import held
+from deepfidelity_jax.records import schema
+from deepfidelity_jax.workdir import Stages, held
 
 FACTORS = (
     ("symmetry", (("on", {}), ("off", {"model.symmetric": (0, 0, 0, 0)}))),
@@ -149,6 +151,11 @@ def test_a_sharing_that_was_killed_is_done_again(finished, tmp_path):
     first = next((finished / "features").iterdir())
     os.link(first, features / first.name)
     ablation.share_training(finished, tmp_path / "cell")
+    assert Stages(tmp_path / "cell")._read().keys() == set(
+        Stages(finished)._read().keys() - {"fit", "evaluate"}
+    )
+    times = provenance.read_times(tmp_path / "cell")
+    assert set(times) == {"train", *(f"features {split}" for split in schema.SPLITS)}
     for name in ("features", "checkpoints"):
         there = {p.relative_to(finished / name) for p in (finished / name).rglob("*")}
         assert {p.relative_to(tmp_path / "cell" / name)

@@ -4,11 +4,15 @@ import copy
 import json
 import shutil
 
+import jax.numpy as jnp
 import pytest
 from conftest import assert_told
 
+from deepfidelity_configs import default
 from deepfidelity_jax import provenance
-from deepfidelity_jax.experiments.verification import compare
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.experiments.verification import compare, list_notes, verify
+from deepfidelity_jax.training.checkpoint import Checkpoints
 
 
 @pytest.fixture
@@ -45,6 +49,45 @@ def test_what_changes_no_result_is_no_difference(recorded):
     found["config"]["data"]["records_dir"] = "b"
     found["config"]["train"]["log_every"] = 7
     assert compare(recorded, found) == []
+
+
+def test_an_option_added_since_had_its_default(recorded):
+    found = copy.deepcopy(recorded)
+    found["config"]["train"]["balance"] = default.get_config().train.balance
+    assert compare(recorded, found) == compare(found, recorded) == []
+    found["config"]["train"]["balance"] = "method"
+    assert compare(recorded, found) == ['config.train.balance is "method", was "none"']
+
+
+def test_what_another_version_does_not_compute_is_noted(recorded):
+    """And so are the versions and the hardware, those of the training where they are known."""
+    recorded |= {"versions": {"jax": "1"}, "hardware": {"backend": "cpu"}, "times": {}}
+    found = copy.deepcopy(recorded)
+    found["metrics"] = {"eer": 0.1}
+    assert compare(recorded, found) == ["frame_auc: None, was 0.5", "eer: 0.1, was None"]
+    assert list_notes(recorded, found) == []
+    found["versions"] = {"jax": "2"}
+    assert compare(recorded, found) == []
+    notes = list_notes(recorded, found)
+    assert notes == [
+        "versions differ: jax was 1, is 2",
+        "frame_auc is in that version only",
+        "eer is in this version only",
+    ]
+    found["times"]["train"] = {"versions": {"jax": "1"}, "hardware": {"backend": "gpu"}}
+    assert list_notes(recorded, found)[0] == "hardware differ: backend was cpu, is gpu"
+    found["metrics"] = {"frame_auc": 0.6}
+    assert compare(recorded, found) == ["frame_auc: 0.6, was 0.5"]
+
+
+def test_converted_weights_have_no_training_to_repeat(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", 1) as checkpoints:
+        checkpoints.save(0, {"ema": jnp.zeros(2)}, {"converted_from": "best.pth"}, None)
+    (tmp_path / "report").mkdir()
+    (tmp_path / provenance.RUN).write_text("{}")
+    with pytest.raises(InputError, match="converted from best.pth: there is no training to repeat"):
+        verify(tmp_path)
+    assert not (tmp_path / "verify").exists()
 
 
 @pytest.mark.slow

@@ -172,6 +172,19 @@ def test_nothing_is_written_where_anything_is_wrong(official, svr, tmp_path):
         convert.import_official(official, svr, work)
 
 
+def test_a_regressor_of_a_conversion_that_was_killed_is_gone(official, svr, tmp_path, monkeypatch):
+    """Killed before the checkpoint; then other weights are converted, without a regressor."""
+    work = tmp_path / "work"
+    with monkeypatch.context() as killed:
+        killed.setattr(convert, "Checkpoints", None)
+        with pytest.raises(TypeError):
+            convert.import_official(official, svr, work)
+    assert (work / "fidelity.npz").exists()
+    other = write_checkpoint(tmp_path / "other.pth", draw(TINY, 3))
+    convert.import_official(other, None, work)
+    assert not (work / "fidelity.npz").exists()
+
+
 def test_a_config_must_name_the_same_network(official, tiny, tmp_path):
     for group, values, told in (
         ("model", {"variant": "small"}, "variant is small in the config and tiny in the file"),
@@ -195,10 +208,10 @@ def test_with_its_config_it_is_evaluated_as_if_trained(finished, command, tmp_pa
     convert.export_official(finished, path)
     done = command(work, "--mode=convert", f"--input={path}").finish()
     assert done.returncode == 0, done.stderr
-    shutil.copy(finished / "fidelity.npz", work)
     shutil.copytree(finished / "records", work / "records")
-    done = command(work, "--mode=evaluate").finish()
-    assert done.returncode == 0, done.stderr
+    for mode in ("fit", "evaluate"):
+        done = command(work, f"--mode={mode}").finish()
+        assert done.returncode == 0, done.stderr
     found, expected = (
         json.loads((folder / "eval/synthetic_faces/metrics.json").read_text())
         for folder in (work, finished)

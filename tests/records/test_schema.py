@@ -5,7 +5,7 @@ import pickle
 import shutil
 
 import pytest
-from conftest import no_more_files
+from conftest import change_records, no_more_files
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records import schema
@@ -42,6 +42,22 @@ def test_metadata_that_changed_is_refused(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match="damaged or incomplete"):
         schema.metadata_of(tmp_path)
+
+
+def test_records_are_told_from_others_of_their_name(records_folder, tmp_path):
+    """Wherever they lie; also from those that an earlier preparation left there."""
+    place = tmp_path.joinpath(*records_folder.parts[-3:])
+    shutil.copytree(records_folder, place)
+    assert schema.identity(place) == schema.identity(records_folder)
+    change_records(place)
+    whole, before = schema.identity(place), schema.identity(records_folder)
+    assert whole.split(" ")[0] == before.split(" ")[0] == "/".join(records_folder.parts[-3:])
+    assert whole != before
+    info = place / "dataset_info.json"
+    written = json.loads(info.read_text())
+    written["splits"][0]["numBytes"] = "1"
+    info.write_text(json.dumps(written))
+    assert schema.identity(place) != whole, "the same counts of other pictures"
 
 
 def test_records_travel_to_other_processes(records_folder):

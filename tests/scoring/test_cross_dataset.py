@@ -328,7 +328,7 @@ def test_a_table_is_scored_as_its_folder_is(two_folders, finished, tmp_path, cap
     (place,) = (workdir / "eval").glob("set.csv-*")
     found = json.loads((place / "metrics.json").read_text())
     assert found["folder"] == str(table)
-    same = before.keys() - {"dataset", "folder", "notes"}
+    same = before.keys() - {"dataset", "folder", "notes", "records"}
     assert {key: found[key] for key in same} == {key: before[key] for key in same}
     assert set(Predictions.read_csv(place / "predictions.csv").path) == files_of(folder)
 

@@ -1,13 +1,23 @@
 """Features are kept row by row, whoever computed which part."""
 
+import json
 import shutil
 from dataclasses import fields, replace
 
 import numpy as np
+import pytest
 
 import deepfidelity_jax as df
-from deepfidelity_jax.scoring.exported_features import Features, export_once, join
-from deepfidelity_jax.training.checkpoint import best_step
+from deepfidelity_jax.files import fingerprint
+from deepfidelity_jax.scoring.exported_features import (
+    Features,
+    export_once,
+    find_test_records,
+    is_exported,
+    join,
+)
+from deepfidelity_jax.training.checkpoint import best_step, digest_of_weights
+from deepfidelity_jax.workdir import Stages
 
 
 def features(n, seed=0):
@@ -64,14 +74,42 @@ def test_answers_are_computed_where_a_head_needs_them(finished, records_folder, 
         loaded.append(df.load(work))
         return loaded[-1]
 
-    step = best_step(work / "checkpoints")
-    asked = (load, step, records_folder, "synthetic_faces", "test", work)
+    weights = digest_of_weights(work / "checkpoints", best_step(work / "checkpoints"))
+    asked = (load, weights, records_folder, "synthetic_faces", "test", work)
     assert np.isnan(export_once(*asked).answers).all()
     assert not loaded
     for _ in range(2):
         found = export_once(*asked, with_answers=True)
         np.testing.assert_allclose(found.answers, before.answers, atol=1e-5)
         assert len(loaded) == 1
+    assert not is_exported("those of another training", *asked[2:]), "at the same step"
+
+
+@pytest.mark.parametrize("changed", ["nothing", "the order", "a frame", "the number"])
+def test_records_behind_an_earlier_evaluation_are_those_of_its_rows(finished, tmp_path, changed):
+    """Where neither metrics.json nor the stages say what the records held."""
+    work = shutil.copytree(finished, tmp_path / "work")
+    place = work / "eval" / "synthetic_faces"
+    (records,) = (work / "records" / "synthetic_faces").glob("*/*.*.*")
+    assert find_test_records(work, "synthetic_faces") == records
+    metrics = json.loads((place / "metrics.json").read_text())
+    del metrics["records"]
+    (place / "metrics.json").write_text(json.dumps(metrics))
+    assert find_test_records(work, "synthetic_faces") is None
+    named = fingerprint(records.parent.name, best_step(work / "checkpoints"), "test")
+    Stages(work).finish("features synthetic_faces test", named)
+    lines = (place / "predictions.csv").read_text().splitlines(keepends=True)
+    if changed == "the order":
+        lines[1:] = lines[:0:-1]
+    elif changed == "the number":
+        del lines[-1]
+    elif changed == "a frame":
+        path, number = lines[1].split(",")[0], lines[1].split(",")[5]
+        lines[1] = lines[1].replace(f",{number},", f",{int(number) + 100},", 1)
+        assert path in lines[1]
+    (place / "predictions.csv").write_text("".join(lines))
+    found = find_test_records(work, "synthetic_faces")
+    assert found == (records if changed == "nothing" else None)
 
 
 def test_parts_are_joined_in_order():

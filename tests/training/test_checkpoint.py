@@ -52,6 +52,14 @@ def test_keeps_the_newest_and_the_best(tmp_path):
     assert NOTES.items() <= notes.items()
 
 
+def test_weights_of_one_step_are_told_apart(tmp_path):
+    for name, seed in (("a", 1), ("again", 1), ("b", 2)):
+        with Checkpoints(tmp_path / name, 1) as checkpoints:
+            checkpoints.save(4, make_state(seed), NOTES, None)
+    a, again, b = (checkpoint.digest_of_weights(tmp_path / x, 4) for x in ("a", "again", "b"))
+    assert a == again != b
+
+
 def test_of_equals_the_later_and_without_scores_the_newest(tmp_path):
     save(tmp_path / "a", [0.9, 0.9])
     assert best_step(tmp_path / "a") == 2
