@@ -55,11 +55,11 @@ class OwnFiles(tfds.core.BuilderConfig):
     """What was found, how it is split, and the recipe of the records.
 
     notes: why files were left out, by name. made: whether forgeries are to be made. produce: turns
-    a source into faces. splits: those to prepare. asked: the place (`folder`) and the options that
-    decide the splits, by which the records are found if the files are gone. contents: digest of the
-    training data; empty for records of an earlier version. choice: what the user must decide if
-    videos look alike across splits. groups: further columns of a table, `{column: {name: value}}`.
-    remarks: lines to print before the preparation.
+    a source into faces. splits: those to prepare. asked: the place (`folder`), the options that
+    decide the splits and what a table says (`rows`), by which the records are found if the files
+    are gone. contents: digest of the training data; empty for records of an earlier version.
+    choice: what the user must decide if videos look alike across splits. groups: further columns of
+    a table, `{column: {name: value}}`. remarks: lines to print before the preparation.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
@@ -215,14 +215,14 @@ def prepared(
 def find_prepared(
     place: Path, own: OwnFiles, versions: Sequence[tfds.core.Version], option: str, wrong: str
 ) -> OwnFiles:
-    """The records prepared from files that no longer exist.
+    """The records prepared earlier from a place that is gone, or whose files are.
 
     Args:
       place: the folder of all records of the dataset.
-      own: its `asked` is what the records must match.
+      own: its `asked` is what the records must match; without `rows`, in any rows of a table.
       versions: the versions of records that can be read.
       option: the option that names the folder or table of the files.
-      wrong: what is wrong with that folder or table, as the end of a sentence.
+      wrong: what is wrong with that folder or table, to follow its name.
 
     Raises:
       InputError: there are no such records.
@@ -232,11 +232,13 @@ def find_prepared(
     for path, metadata in prepared(place, versions):
         asked = dict(metadata.get("asked", {}))
         source = asked.pop("folder", "")
+        if "rows" not in options:  # of a table that is gone nobody knows what it held
+            asked.pop("rows", None)
         # Fingerprints are compared because JSON turns tuples into lists.
         if fingerprint(asked) != fingerprint(options):
             continue
         if folder in (source, *_other_folders(path.parent)):
-            say(f"{folder} is gone: using its records in {path}")
+            say(f"{option} is {folder!r}, {wrong}: using its records in {path}")
             return replace(own, name=path.parent.name, contents=metadata["contents"])
         others.add(source)
     hint = ""

@@ -89,7 +89,7 @@ def test_records_serve_without_their_folder_and_elsewhere(folder, tmp_path, caps
     shutil.rmtree(folder)
     again = Builder.configured(configured(folder), tmp_path / "records")
     assert (again.data_path, again.contents) == (first.data_path, first.contents)
-    assert "is gone: using its records in" in capsys.readouterr().err
+    assert "which is empty or not a folder: using its records in" in capsys.readouterr().err
     folder.mkdir()  # as where a disk is not mounted
     shutil.copytree(tmp_path / "records", tmp_path / "elsewhere")
     again = Builder.configured(configured(folder), tmp_path / "elsewhere")
@@ -274,7 +274,7 @@ def test_moved_data_is_the_same_data(place, trained):
     shutil.rmtree(place / "in")
     status, said = command(place / "run", place / "in")
     assert status == 0, said
-    assert "is gone: using its records" in said
+    assert "which is empty or not a folder: using its records" in said
     assert "frame_auc" in said
     status, said = command(place / "run", place / "never")
     assert status == 2, "these records were made of another folder"
