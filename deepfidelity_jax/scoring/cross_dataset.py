@@ -25,7 +25,7 @@ from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.options.arguments import OF_FOLDER, OF_TABLE
 from deepfidelity_jax.progress import say
-from deepfidelity_jax.quality.measure import find_weights
+from deepfidelity_jax.quality.measure import Measure, find_weights
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.own_files import OwnFilesBuilder
 from deepfidelity_jax.records.write import prepare, records_dir
@@ -296,13 +296,13 @@ def retarget(features: Features, detector: Detector, folder: Path) -> Features:
     Targets are NaN where quality was measured differently than for training. Quality is NaN where
     it was not measured.
     """
-    measure = schema.metadata_of(folder)["quality"]["measure"]
+    measure = Measure.from_note(schema.metadata_of(folder)["quality"])
     fitted = detector.fidelity_model.scale
     unknown = np.full_like(features.fidelity, np.nan)
     targets = unknown
-    if fitted is not None and measure == detector.config.quality.measure:
+    if fitted is not None and measure == detector.noted_measure:
         targets = scale(fitted, features.quality.astype(np.float64), features.label)
-    return replace(features.with_quality_of(measure), fidelity=targets)
+    return replace(features.with_quality_of(measure.name), fidelity=targets)
 
 
 def write_table(found: dict[str, dict], path: Path) -> None:
