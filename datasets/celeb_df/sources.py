@@ -41,8 +41,8 @@ def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Ho
     root = find_root(inside if inside.is_dir() else manual_dir, tuple(LABELS), "celeb_df")
     tested = read_test_list(root / TEST_LIST)
     if bench_json:
-        held, form, suffix = read_listed(Path(bench_json).expanduser()), "/frames", ""
-        left_out = {}
+        held = deepfakebench.keep_present(read_listed(Path(bench_json).expanduser()), root)
+        form, suffix, left_out = "/frames", "", {}
     else:
         held, left_out = read_folders(root)
         form, suffix = "", ".mp4"

@@ -54,7 +54,8 @@ def list_videos(
         # Paths in the list begin with the dataset's name, so users may give either folder.
         inside = manual_dir / "FaceForensics++"
         root = find_root(inside if inside.is_dir() else manual_dir, TOP, "ffpp")
-        held, notes = read_listed(Path(bench_json).expanduser(), compression, folders), {}
+        listed = read_listed(Path(bench_json).expanduser(), compression, folders)
+        held, notes = deepfakebench.keep_present(listed, root), {}
         form, suffix = "frames", ""
     else:
         root = find_root(manual_dir, TOP, "ffpp")
