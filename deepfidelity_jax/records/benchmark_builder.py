@@ -228,9 +228,10 @@ def plan_benchmark(
         labels = {source.label for source in there if source.split == split}
         lacking = [name for label, name in enumerate(LABELS) if label not in labels]
         if lacking:
+            others = ", or choose other splits with config.data.prepare"
             raise InputError(
                 f"{folder} holds no {' and no '.join(lacking)} {unit} for the {split} split: add "
-                "some, or choose other splits with config.data.prepare"
+                f"some{'' if splits == ('test',) else others}"
             )
     if missing:
         names = sorted((source.name, source.split) for source in there)

@@ -172,7 +172,7 @@ def split_generators(
         say(f"notes on inputs: {count_reasons(notes)}")
         say(describe(notes))
     if unscored and not scored.rows:
-        raise InputError(_explain_no_quality(unscored, recipe.measure))
+        raise InputError(_explain_no_quality(unscored, recipe.measure, splits))
     tally, listed = sum_tallies(seen)
     for split, counted in tally.items():
         say(f"{split}: {', '.join(f'{count} {what}' for what, count in counted.items() if count)}")
@@ -257,15 +257,14 @@ def fit_targets(
     return fitted, clipped
 
 
-def _explain_no_quality(unscored: dict[str, str], measure: Measure) -> str:
+def _explain_no_quality(unscored: dict[str, str], measure: Measure, splits: Sequence[str]) -> str:
     reason = next(iter(unscored.values()))
     if measure.scores:
         reason += f"; the table has {', '.join([*measure.scores][:3])}, and faces are of "
         reason += ", ".join([*unscored][:3])
-    return (
-        f"no face got a quality ({reason}): choose another config.faces.detector or another "
-        "config.quality.measure"
-    )
+    # Other data is scored by the measure of the training.
+    other = "" if set(splits) == {"test"} else " or another config.quality.measure"
+    return f"no face got a quality ({reason}): choose another config.faces.detector{other}"
 
 
 def record(face: Face, fitted: FidelityScale | None) -> dict[str, Any]:

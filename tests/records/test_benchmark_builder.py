@@ -148,6 +148,11 @@ def test_a_split_without_a_class_is_refused_before_anything_is_read(tmp_path):
         Builder.configured(config, tmp_path / "out")
     config.data.prepare = ("train", "test")
     Builder.configured(config, tmp_path / "out")
+    for path in trees.some_pairs()["test"][0]:
+        (root / f"original_sequences/youtube/c23/videos/{path}.mp4").unlink()
+    config.data.prepare = ("test",)
+    with pytest.raises(InputError, match="for the test split: add some$"):
+        Builder.configured(config, tmp_path / "out")
 
 
 def touch(path, seed):

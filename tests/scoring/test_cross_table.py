@@ -9,10 +9,17 @@ import pytest
 from ml_collections import ConfigDict
 from score_tables import predictions, simulated
 
+from deepfidelity_configs import cross as cross_config
 from deepfidelity_jax.detector.load import Detector
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FidelityScale, scale
-from deepfidelity_jax.scoring.cross_dataset import COLUMNS, retarget, write_table
-from deepfidelity_jax.scoring.exported_features import Features
+from deepfidelity_jax.scoring.cross_dataset import (
+    COLUMNS,
+    adapt_config,
+    rename_options,
+    write_table,
+)
+from deepfidelity_jax.scoring.exported_features import Features, retarget
 from deepfidelity_jax.scoring.metrics import summarize
 
 ISO, OLD_ISO = {"measure": "iso", "landmarks": True}, {"measure": "iso"}
@@ -65,3 +72,22 @@ def test_targets_are_known_where_quality_is_measured_as_for_training(
     np.testing.assert_array_equal(found.quality, quality if has_quality else unknown)
     detector.fidelity_model.scale = None
     assert np.isnan(retarget(features, detector, tmp_path).fidelity).all()
+
+
+def test_errors_name_the_options_that_there_are():
+    text = "config.data.bench_json lists crops: add --config.faces.detector=none"
+    with pytest.raises(InputError) as error, rename_options("wild"):
+        raise InputError(text)
+    assert str(error.value) == "config.wild.bench_json lists crops: add --config.wild.detector=none"
+
+
+def test_a_cluster_is_used_for_the_dataset_that_names_it(tiny, tmp_path):
+    tiny.data.beam = "--runner=FlinkRunner"
+    for name, group in cross_config.get_config().items():
+        if name not in ("cross", "folder"):
+            group.beam = "--runner=DirectRunner"
+            assert (
+                adapt_config(tiny, tmp_path, group.to_dict(), {}).data.beam
+                == "--runner=DirectRunner"
+            )
+    assert adapt_config(tiny, tmp_path, {"dir": str(tmp_path)}, {}).data.beam == ""
