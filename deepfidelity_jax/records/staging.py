@@ -153,7 +153,7 @@ def rate(
         waiting.append((source, _read_staged(folder, source).faces))
         if sum(len(own) for _, own in waiting) < FACES_AT_ONCE and number < len(todo):
             continue
-        # The same picture may be in two splits, `train` and `sources`: it is measured once.
+        # The same picture, as in a video of a photograph, is measured once.
         landmarks = {face.image: face.landmarks for _, own in waiting for face in own}
         found = measure(list(landmarks), list(landmarks.values()))
         qualities = dict(zip(landmarks, found, strict=True))

@@ -139,6 +139,23 @@ def test_incomplete_copies_are_told_apart_by_what_they_hold(dataset, tmp_path, t
             planned()
 
 
+def test_the_order_of_options_makes_no_other_records(tmp_path):
+    root = trees.ffpp(tmp_path / "in", METHODS, write=touch)
+
+    def name(methods, prepare):
+        config = trees.set_up(ffpp.get_config(), "ffpp", root, methods=methods, prepare=prepare)
+        return Builder.configured(config, tmp_path / "out").builder_config
+
+    plan = name(METHODS, schema.SPLITS)
+    assert plan.name == plan.earlier
+    assert name(METHODS[::-1], schema.SPLITS[::-1] * 2).name == plan.name
+    # Earlier versions did: what they recorded is used.
+    reverse = name(METHODS[::-1], schema.SPLITS).earlier
+    (tmp_path / "out" / "ffpp" / reverse).mkdir(parents=True)
+    assert name(METHODS[::-1], schema.SPLITS).name == reverse
+    assert name(METHODS, schema.SPLITS).name == plan.name != reverse
+
+
 def test_a_split_without_a_class_is_refused_before_anything_is_read(tmp_path):
     root = trees.ffpp(tmp_path / "in", METHODS, write=touch)
     config = trees.set_up(ffpp.get_config(), "ffpp", root, methods=METHODS)

@@ -176,7 +176,7 @@ def test_rating_goes_on_where_it_stopped(tmp_path):
 def test_the_same_picture_is_rated_once(tmp_path):
     def twice(source):
         (face,) = produce(source).faces
-        return Produced([face, replace(face, split="sources")])
+        return Produced([face, replace(face, frame=1)])
 
     measure = Counted()
     stage([Number("a", 1)], twice, tmp_path, unit="numbers", workers=1)
