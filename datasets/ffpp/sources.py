@@ -8,7 +8,7 @@ from deepfidelity_datasets.ffpp.splits import PAIRS
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records import deepfakebench
 from deepfidelity_jax.records.benchmark_builder import Holding, find_root, name_some
-from deepfidelity_jax.records.benchmark_video import Video, list_folder
+from deepfidelity_jax.records.benchmark_video import Video, list_folder, size_of
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL
 
 CLASSIC = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
@@ -88,6 +88,7 @@ def list_videos(
             split=split,
             origins=origins,
             frames=frames,
+            size=0 if frames else size_of(root / place),
         )
         videos.append(video)
     notes |= {placed(*one): "not in the official list" for one in sorted(unlisted)}

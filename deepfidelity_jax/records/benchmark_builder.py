@@ -79,8 +79,8 @@ class Plan(tfds.core.BuilderConfig):
     name: folder of the records. sources: in the splits asked for. produce: turns a source into
     faces. unit: what a source is called in messages. options: the dataset's own choices, for the
     metadata. earlier: the name that earlier versions gave, by the order of options. notes: why
-    inputs were left out, by name. beam: as in `staging.stage`. absent: why there are no sources;
-    existing records can still be read.
+    inputs were left out, by name. beam: as in `staging.stage`. staging: the name for staged faces,
+    whatever the copy holds. absent: why there are no sources; existing records can still be read.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
@@ -93,6 +93,7 @@ class Plan(tfds.core.BuilderConfig):
     earlier: str
     notes: dict[str, str] = field(default_factory=dict, repr=False)
     beam: str = ""
+    staging: str = ""
     absent: str = ""
 
 
@@ -207,6 +208,7 @@ def plan_benchmark(
         options=options,
         splits=splits,
         beam=own.beam,
+        staging=name,
     )
     if not own.manual_dir:
         plan.absent = (

@@ -59,7 +59,8 @@ class OwnFiles(tfds.core.BuilderConfig):
     decide the splits and what a table says (`rows`), by which the records are found if the files
     are gone. contents: digest of the training data; empty for records of an earlier version.
     choice: what the user must decide if videos look alike across splits. groups: further columns of
-    a table, `{column: {name: value}}`. remarks: lines to print before the preparation.
+    a table, `{column: {name: value}}`. remarks: lines to print before the preparation. staging: the
+    name for staged faces, if they do not depend on other files.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
@@ -74,6 +75,7 @@ class OwnFiles(tfds.core.BuilderConfig):
     choice: str = ""
     groups: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
     remarks: tuple[str, ...] = ()
+    staging: str = ""
 
 
 def splits_asked(config: ConfigDict) -> tuple[str, ...]:
@@ -109,7 +111,9 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
         measure = own.recipe.measure
         scores = measure.scores if measure.name == "csv" else None
         contents = digest_contents(own.sources, made=own.made, scores=scores)
-        own = replace(own, name=f"{kind}-{named}", contents=contents)
+        # A forgery takes its donor from the other files.
+        staging = "" if own.made else f"recipe-{fingerprint(own.recipe.to_json())}"
+        own = replace(own, name=f"{kind}-{named}", contents=contents, staging=staging)
         _remember_folder(records_dir / cls.name / own.name, own.asked["folder"])
         return cls.read(records_dir, own)
 

@@ -122,13 +122,18 @@ def test_incomplete_copies_are_told_apart_by_what_they_hold(dataset, tmp_path, t
 
     whole = planned()
     assert planned().name == whole.name
-    names = [whole.name]
+    names, staging = [whole.name], {whole.staging}
     for split in schema.SPLITS:
         for source in [one for one in whole.sources if one.split == split][:2]:
             away = shutil.move(source.path, tmp_path / "away")
             names.append(planned().name)
+            staging.add(planned().staging)
             shutil.move(away, source.path)
     assert len(set(names)) == len(names) == 7
+    assert len(staging) == 1, "what was staged before the copy grew still serves"
+    with open(whole.sources[0].path, "ab") as file:
+        file.write(b"more")
+    assert planned().sources[0] != whole.sources[0], "a file that grows is another"
     shutil.move(root, tmp_path / "moved")
     config.data.manual_dir = str(tmp_path / "moved")
     assert planned().name == whole.name
