@@ -60,7 +60,7 @@ class OwnFiles(tfds.core.BuilderConfig):
     are gone. contents: digest of the training data; empty for records of an earlier version.
     choice: what the user must decide if videos look alike across splits. groups: further columns of
     a table, `{column: {name: value}}`. remarks: lines to print before the preparation. staging: the
-    name for staged faces, if they do not depend on other files.
+    folder for staged faces, if not that of the records.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
@@ -111,8 +111,9 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
         measure = own.recipe.measure
         scores = measure.scores if measure.name == "csv" else None
         contents = digest_contents(own.sources, made=own.made, scores=scores)
-        # A forgery takes its donor from the other files.
-        staging = "" if own.made else f"recipe-{fingerprint(own.recipe.to_json())}"
+        # What is staged serves after files are added, unless forgeries took donors from the others.
+        place = fingerprint(own.asked["folder"], own.recipe.to_json())
+        staging = "" if own.made else f"staging-{place}"
         own = replace(own, name=f"{kind}-{named}", contents=contents, staging=staging)
         _remember_folder(records_dir / cls.name / own.name, own.asked["folder"])
         return cls.read(records_dir, own)
