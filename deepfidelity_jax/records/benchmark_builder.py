@@ -79,8 +79,9 @@ class Plan(tfds.core.BuilderConfig):
     name: folder of the records. sources: in the splits asked for. produce: turns a source into
     faces. unit: what a source is called in messages. options: the dataset's own choices, for the
     metadata. earlier: the name that earlier versions gave, by the order of options. notes: why
-    inputs were left out, by name. beam: as in `staging.stage`. staging: the folder for staged faces,
-    whatever the copy holds. absent: why there are no sources; existing records can still be read.
+    inputs were left out, by name. beam: as in `staging.stage`. staging: the folder for staged
+    faces, whatever the copy holds. absent: why there are no sources; existing records can still be
+    read.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
