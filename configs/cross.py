@@ -25,7 +25,8 @@ def get_config() -> ConfigDict:
     config.dfd = _dataset("ffpp", bench_json="", compression="c23", methods=dfd)
     config.celeb_df_v2 = _dataset("celeb_df", bench_json="")
     config.wild = _dataset("wild_deepfake", detector="none")
-    config.folder = ConfigDict({"dataset": "face_folder", "detector": "", "dir": ""})
+    places = {"dir": "", "group": "", "real_folder": "", "fake_folder": ""}
+    config.folder = ConfigDict({"dataset": "face_folder", "detector": ""} | places)
     return config
 
 
@@ -35,7 +36,7 @@ CLASSIC = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 def _dataset(dataset: str, detector: str = "", **options) -> ConfigDict:
     """A builder in datasets/, the user's copy of its data, and the face detector.
 
-    detector: empty for the one used in training.
+    detector: empty for the one used in training. beam: as for `config.data.beam`.
     """
-    common = {"manual_dir": "", "incomplete": False}
+    common = {"manual_dir": "", "incomplete": False, "beam": ""}
     return ConfigDict({"dataset": dataset, "detector": detector} | common | options)

@@ -12,7 +12,7 @@ from pathlib import Path
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records import deepfakebench
 from deepfidelity_jax.records.benchmark_builder import Holding, find_root, name_some
-from deepfidelity_jax.records.benchmark_video import Video, list_folder
+from deepfidelity_jax.records.benchmark_video import Video, list_folder, size_of
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL
 
 TEST_LIST = "List_of_testing_videos.txt"
@@ -41,8 +41,8 @@ def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Ho
     root = find_root(inside if inside.is_dir() else manual_dir, tuple(LABELS), "celeb_df")
     tested = read_test_list(root / TEST_LIST)
     if bench_json:
-        held, form, suffix = read_listed(Path(bench_json).expanduser()), "/frames", ""
-        left_out = {}
+        held = deepfakebench.keep_present(read_listed(Path(bench_json).expanduser()), root)
+        form, suffix, left_out = "/frames", "", {}
     else:
         held, left_out = read_folders(root)
         form, suffix = "", ".mp4"
@@ -65,6 +65,7 @@ def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Ho
             split=splits[folder, name],
             origins=tuple(f"person/id{person}" for person in people_of(folder, name)),
             frames=frames,
+            size=0 if frames else size_of(root / place),
         )
         videos.append(video)
 

@@ -199,7 +199,7 @@ def _ask(folder: Path, frames: list[Path], *, test_only: bool) -> None:
         raise InputError(f"{message}; choose what must stay in one split: {CHOICE}")
     say(
         f"{message}: each picture is scored alone, and intervals are over pictures, not videos; "
-        "config.data.group=folder makes each folder a video"
+        "the option group=folder makes each folder a video"
     )
 
 

@@ -27,13 +27,14 @@ class Builder(BenchmarkBuilder):
     def plan(cls, config: ConfigDict) -> Plan:
         """The videos of the chosen methods, compression and splits."""
         own = config.data
-        methods = tuple(own.methods)
+        given = tuple(own.methods)
         if own.compression not in COMPRESSIONS:
             raise InputError(
                 f"config.data.compression is {own.compression!r}: one of {', '.join(COMPRESSIONS)}"
             )
-        if not methods or set(methods) - set(METHODS):
-            raise InputError(f"config.data.methods is {methods}: choose from {', '.join(METHODS)}")
+        if not given or set(given) - set(METHODS):
+            raise InputError(f"config.data.methods is {given}: choose from {', '.join(METHODS)}")
+        methods = tuple(method for method in METHODS if method in given)
         if methods == (DFD,) and tuple(own.prepare) != ("test",):
             raise InputError(
                 f"{DFD} has only a test split: add other methods to train on, or prepare that "

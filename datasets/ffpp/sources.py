@@ -8,7 +8,7 @@ from deepfidelity_datasets.ffpp.splits import PAIRS
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records import deepfakebench
 from deepfidelity_jax.records.benchmark_builder import Holding, find_root, name_some
-from deepfidelity_jax.records.benchmark_video import Video, list_folder
+from deepfidelity_jax.records.benchmark_video import Video, list_folder, size_of
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL
 
 CLASSIC = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
@@ -54,7 +54,8 @@ def list_videos(
         # Paths in the list begin with the dataset's name, so users may give either folder.
         inside = manual_dir / "FaceForensics++"
         root = find_root(inside if inside.is_dir() else manual_dir, TOP, "ffpp")
-        held, notes = read_listed(Path(bench_json).expanduser(), compression, folders), {}
+        listed = read_listed(Path(bench_json).expanduser(), compression, folders)
+        held, notes = deepfakebench.keep_present(listed, root), {}
         form, suffix = "frames", ""
     else:
         root = find_root(manual_dir, TOP, "ffpp")
@@ -87,6 +88,7 @@ def list_videos(
             split=split,
             origins=origins,
             frames=frames,
+            size=0 if frames else size_of(root / place),
         )
         videos.append(video)
     notes |= {placed(*one): "not in the official list" for one in sorted(unlisted)}

@@ -61,20 +61,20 @@ class Builder(OwnFilesBuilder):
         place = records_dir / "manifest"
         versions, option = (cls.VERSION,), "config.data.manifest"
         if not given.exists():
-            gone = find_prepared(place, found, versions, option, "which does not exist")
-            return cls.read(records_dir, gone)
+            earlier = find_prepared(place, found, versions, option, "which does not exist")
+            return cls.read(records_dir, earlier)
         table = read_table(given, own.real_label)
+        asked["rows"] = _fingerprint_rows(table, "" if folder == given.parent else str(folder))
         if own.dir and not folder.is_dir():
             raise InputError(f"config.data.dir is {own.dir!r}, which is not a folder")
         _require_one_quality(config, table)
         files = find_files(given, table, folder, test_only=test_only)
         if not files.rows:
-            gone = find_prepared(place, found, versions, option, _explain_none(files, folder))
-            return cls.read(records_dir, gone)
+            wrong = _explain_none(files, folder)
+            return cls.read(records_dir, find_prepared(place, found, versions, option, wrong))
         listed = list_sources(
             given,
             files,
-            table.columns,
             shares,
             recipe.seed,
             allow=config.leaks.allow,
@@ -82,7 +82,7 @@ class Builder(OwnFilesBuilder):
             inventory=Inventory(place / "inventory.json"),
         )
         recipe = replace(recipe, measure=_measure(recipe.measure, listed, folder))
-        if {"split", "person", "video_id"} & set(table.columns):
+        if {"person", "video_id"} & set(table.columns) or any(row.split for row in table.rows):
             found.choice = ""
         found = replace(
             found,
@@ -103,6 +103,12 @@ def _recipe(config: ConfigDict) -> Recipe:
     unmeasured = copy.deepcopy(config).unlock()
     unmeasured.quality.measure = "none"
     return replace(Recipe.from_config(unmeasured), measure=Measure("csv"))
+
+
+def _fingerprint_rows(table: Table, folder: str) -> str:
+    """Of what the rows say, in any order. folder: of relative paths, if not the table's own."""
+    rows = [vars(row) | {"number": 0} for row in table.rows]
+    return fingerprint(sorted(rows, key=lambda row: row["path"]), folder)
 
 
 def _require_one_quality(config: ConfigDict, table: Table) -> None:

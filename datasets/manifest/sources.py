@@ -60,9 +60,10 @@ def find_files(given: Path, table: Table, folder: Path, *, test_only: bool = Fal
       test_only: if the table gives splits, use only the test split.
 
     Raises:
-      InputError: a path leaves the folder, or two rows have the same file.
+      InputError: a path leaves the folder, two rows have the same file, or only some have a split.
     """
     found, numbers = Files(), {}
+    divided = any(row.split for row in table.rows)
     for row in table.rows:
         where = f"{given}, line {row.number}"
         path = _find(where, row.path, folder)
@@ -76,6 +77,8 @@ def find_files(given: Path, table: Table, folder: Path, *, test_only: bool = Fal
             found.notes[name] = f"in the split {row.split}"
         elif not os.path.exists(path):  # false for a name that is too long, too
             found.notes[name] = NO_FILE
+        elif divided and not row.split:
+            raise InputError(f"{where} ({name}): no split, but other rows have one")
         else:
             found.rows[name], found.paths[name] = row, path
     return found
@@ -103,7 +106,6 @@ def _find(where: str, text: str, folder: Path) -> Path:
 def list_sources(
     given: Path,
     files: Files,
-    columns: Collection[str],
     shares: Sequence[float],
     seed: int,
     *,
@@ -119,7 +121,6 @@ def list_sources(
     Args:
       given: the table, for messages.
       files: what it lists.
-      columns: those of the table.
       shares: of training, validation and test.
       seed: for drawing the splits.
       allow: `config.leaks.allow`; the pairs of splits that may share a person.
@@ -131,10 +132,6 @@ def list_sources(
     """
     inventory = inventory or Inventory()
     rows, notes = files.rows, dict(files.notes)
-    if "split" in columns and not test_only:
-        for name, row in rows.items():
-            if not row.split:
-                raise InputError(f"{given}, {files.where(name)}: no split, but other rows have one")
     kinds = {}
     for name, path in files.paths.items():
         try:

@@ -12,7 +12,13 @@ from deepfidelity_jax.faces import detection, tracking
 from deepfidelity_jax.images import formats, pictures, videos
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.benchmark_builder import Holding, find_root, name_some
-from deepfidelity_jax.records.benchmark_video import Video, list_folder, recorded, unreadable
+from deepfidelity_jax.records.benchmark_video import (
+    Video,
+    list_folder,
+    recorded,
+    size_of,
+    unreadable,
+)
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, SPLITS
 from deepfidelity_jax.records.source import Produced
 
@@ -30,13 +36,14 @@ METHOD = "wild"  # found on the web, forged by unknown methods
 
 @dataclass(frozen=True)
 class Archive:
-    """One archive. name: its path inside the dataset. number: from its file name."""
+    """One archive. name: its path inside the dataset. number: from its name. size: in bytes."""
 
     name: str
     path: str
     number: str
     label: int
     split: str
+    size: int = 0
 
 
 def list_archives(manual_dir: Path, validation: float) -> Holding:
@@ -74,7 +81,8 @@ def list_archives(manual_dir: Path, validation: float) -> Holding:
             number = number_of(name)
             own = "validation" if split == "train" and number in held_out else split
             place = f"{folder}/{name}"
-            archives.append(Archive(place, str(root / place), number, label, own))
+            path = root / place
+            archives.append(Archive(place, str(path), number, label, own, size_of(path)))
     # How many of them each folder has is not published.
     lacking = ARCHIVES - len(archives) - len(missing)
     missing += [(f"an archive of the {ARCHIVES}", SPLITS)] * lacking

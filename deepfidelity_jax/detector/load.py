@@ -30,7 +30,7 @@ from deepfidelity_jax.network import ssaaformer
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.fold import fold
 from deepfidelity_jax.quality import ser_fiq
-from deepfidelity_jax.quality.measure import BY_NETWORK, NO_EYES, Measure, find_weights
+from deepfidelity_jax.quality.measure import BY_NETWORK, CHANGED, NO_EYES, Measure, find_weights
 from deepfidelity_jax.training import checkpoint, sharding
 from deepfidelity_jax.weight_files import packed
 
@@ -141,7 +141,7 @@ class Detector:
         Returns:
           Raw quality of each crop, NaN where it cannot be measured; and the reason for any NaN.
         """
-        own = self._noted_measure
+        own = self.noted_measure
         if self.measure:
             pairs = zip(images, landmarks, strict=True)
             return np.array([self.measure(image, points) for image, points in pairs]), ""
@@ -152,6 +152,8 @@ class Detector:
                 return found, "" if np.isfinite(found).all() else NO_EYES
         elif own.name == "csv":
             reason = "the quality of the training faces came from a table"
+        elif own.name == "learned":
+            reason = CHANGED.format(own.name)
         else:
             reason = "the quality of the training faces was not measured"
         return np.full(len(images), np.nan), reason
@@ -159,25 +161,25 @@ class Detector:
     @property
     def measure(self) -> Measure | None:
         """The quality measure of the training faces, if it needs only the picture."""
-        return self._noted_measure if self._noted_measure.can_remeasure else None
+        return self.noted_measure if self.noted_measure.can_remeasure else None
 
     @property
-    def _noted_measure(self) -> Measure:
-        """The quality measure of the training faces."""
+    def noted_measure(self) -> Measure:
+        """The quality measure of the training faces, whether or not it is to be had here."""
         noted = self.fidelity_model.provenance if self.fidelity_model else {}
         return Measure.from_note(noted.get("quality", {"measure": self.config.quality.measure}))
 
     @cached_property
     def _network_measure(self) -> tuple[Callable | None, str]:
         """The measure that needs a network, loaded on first use; or None and the reason."""
-        if self._noted_measure.name == "trace":
+        if self.noted_measure.name == "trace":
             try:
-                return self._noted_measure.load_network(), ""
+                return self.noted_measure.load_network(), ""
             except InputError as error:
                 return None, str(error)
         if self._arcface is None:
             return None, f"{self.config.quality.weights} is not here"
-        if digest(self._arcface) != self._noted_measure.digest:
+        if digest(self._arcface) != self.noted_measure.digest:
             return None, f"{self._arcface} is not what the training faces were measured with"
         return ser_fiq.load(self._arcface), ""
 

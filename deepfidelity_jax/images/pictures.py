@@ -33,6 +33,8 @@ MAX_PIXELS = 178_000_000  # half a gigabyte of RGB; also Pillow's own limit
 HUNGRY = {"JPEG2000": 4}  # formats whose decoders need this many times as much memory
 MIN_SIDE = 16  # pixels
 STRIP = 256  # rows converted at once
+# Bits that the grey in an integer type may have. A TIFF has no type for what many cameras give.
+DEPTHS = (8, 10, 12, 14, 16)
 ORIENTATION = 0x0112  # an EXIF tag
 # Some camera RAW files are TIFF files that begin with a thumbnail.
 DNG_VERSION, SUBFILE, THUMBNAIL = 50706, 254, 1
@@ -49,10 +51,11 @@ def read_image(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Read a photograph, or an open file of one, as upright RGB, whatever its format and mode.
 
-    Transparent parts become white. Harmless defects, such as damaged metadata, are added to
-    `notes`. Raises MediaError for a file that is not an image or is damaged, for a side below
-    MIN_SIDE and for more than MAX_PIXELS; the size is taken from the header, before memory is
-    allocated.
+    Transparent parts become white. Grey in an integer type is taken to be as deep as its brightest
+    pixel needs: 8 or 16 bits, in a TIFF any of DEPTHS. Harmless defects, such as damaged metadata,
+    are added to `notes`, and that only the first of several pages was read. Raises MediaError for a
+    file that is not an image or is damaged, for a side below MIN_SIDE and for more than MAX_PIXELS;
+    the size is taken from the header, before memory is allocated.
     """
     if not isinstance(path, (str, os.PathLike)):
         return _read_image(path, "", notes)
@@ -67,7 +70,13 @@ def _read_image(
     if kind in VIDEOS:
         raise MediaError(f"a video ({kind}), not a photograph")
     with safe_pillow(notes):
-        return decode(open_picture(file, kind), kind)
+        picture = open_picture(file, kind)
+        pixels = decode(picture, kind)
+        if kind == "TIFF" and notes is not None:
+            with suppress(Exception):  # a damaged page that is not read does no harm
+                if (pages := getattr(picture, "n_frames", 1)) > 1:
+                    notes.append(f"the first of {pages} pages")
+        return pixels
 
 
 # ------------------------------------------------------------------ the JPEG encoder
@@ -191,11 +200,15 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     with suppress(Exception):  # a damaged EXIF block must not make an intact picture unreadable
         if image.getexif().get(ORIENTATION, 1) != 1:  # otherwise it would be copied
             image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits: take the high byte, as Pillow does for RGB48
+    if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
-        if deep.min() < 0 or deep.max() > 65535:
+        top = int(deep.max())
+        if deep.min() < 0 or top > 65535:
             raise MediaError("pixels of more than 16 bits")
-        return np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        depths = DEPTHS if kind == "TIFF" else (8, 16)
+        bits = next(depth for depth in depths if top < 1 << depth)
+        # Take the highest 8 bits, as Pillow does for RGB48.
+        return np.repeat((deep >> bits - 8).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
         raise MediaError("floating-point pixels")
     if image.has_transparency_data:

@@ -25,6 +25,7 @@ from deepfidelity_jax.weight_files import packed
 
 MEASURES = ("iso", "learned", "trace", "ser_fiq", "csv", "none")
 BY_NETWORK = ("trace", "ser_fiq")  # these want many faces at once
+CHANGED = "the quality measure `{}` was that of another version"
 NO_EYES = "no eyes known to align a face by"  # why ser_fiq gives a face no quality
 
 Landmarks = Float32[ndarray, "5 2"]  # as in `faces.detection.Face`, in pixels of the crop
@@ -64,7 +65,7 @@ class Measure:
         if own.measure == "csv":
             return cls("csv", scores=table.read_scores(own.csv))
         if own.measure == "learned":
-            return cls("learned", digest=digest(learned.PLACE))
+            return cls("learned", digest=learned.digest_order())
         if own.measure == "trace":
             return cls("trace", digest=digest(packed.BUNDLED / packed.WEIGHTS))
         if own.measure != "ser_fiq":
@@ -100,14 +101,15 @@ class Measure:
     def __call__(self, image: bytes, landmarks: Landmarks, path: str = "") -> float:
         """Raw quality of an encoded face, high is good; `path` is its source, for `csv`.
 
-        NaN where `csv` has no row for the path. NaN for those BY_NETWORK too, which want many faces
-        at once: `records.staging.rate` measures them once they are staged.
+        NaN where `csv` has no row for the path, for `learned` of another version, and for those
+        BY_NETWORK, which want many faces at once: `records.staging.rate` measures them once they
+        are staged.
         """
         if self.can_remeasure:
             return self.of_pixels(pictures.decode_image(image), landmarks)
         if self.name == "csv":
             return self.scores.get(path, float("nan"))
-        return float("nan") if self.name in BY_NETWORK else 0.0
+        return 0.0 if self.name == "none" else float("nan")
 
     def load_network(self) -> Callable[[Sequence[bytes], Sequence[Landmarks]], ndarray] | None:
         """What measures many encoded faces at once; None for a measure without a network.
@@ -118,7 +120,7 @@ class Measure:
             from deepfidelity_jax.quality import trace
 
             if self.digest != digest(packed.BUNDLED / packed.WEIGHTS):
-                raise InputError("the quality measure `trace` was that of another version")
+                raise InputError(CHANGED.format(self.name))
             return trace.load()
         if self.name == "ser_fiq":
             from deepfidelity_jax.quality import ser_fiq
@@ -129,7 +131,8 @@ class Measure:
     @property
     def can_remeasure(self) -> bool:
         """Whether an altered picture can be measured anew, by `of_pixels`."""
-        return self.name in ("iso", "learned")
+        known = self.name == "learned" and self.digest == learned.digest_order()
+        return known or self.name == "iso"
 
     def of_pixels(self, image: UInt8[ndarray, "h w 3"], landmarks: Landmarks) -> float:
         """Raw quality of a picture that is not encoded; where `can_remeasure`."""

@@ -78,8 +78,10 @@ class Plan(tfds.core.BuilderConfig):
 
     name: folder of the records. sources: in the splits asked for. produce: turns a source into
     faces. unit: what a source is called in messages. options: the dataset's own choices, for the
-    metadata. notes: why inputs were left out, by name. beam: as in `staging.stage`. absent: why
-    there are no sources; existing records can still be read.
+    metadata. earlier: the name that earlier versions gave, by the order of options. notes: why
+    inputs were left out, by name. beam: as in `staging.stage`. staging: the folder for staged
+    faces, whatever the copy holds. absent: why there are no sources; existing records can still be
+    read.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
@@ -89,8 +91,10 @@ class Plan(tfds.core.BuilderConfig):
     unit: str
     options: dict[str, Any]
     splits: tuple[str, ...]
+    earlier: str
     notes: dict[str, str] = field(default_factory=dict, repr=False)
     beam: str = ""
+    staging: str = ""
     absent: str = ""
 
 
@@ -106,6 +110,8 @@ class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
     def configured(cls, config: ConfigDict, records_dir: Path) -> "BenchmarkBuilder":
         """The builder for a configuration; it writes below `records_dir`."""
         plan = cls.plan(config)
+        if (records_dir / cls.name / plan.earlier).exists():
+            plan.name = plan.earlier
         version = cls.version_in(records_dir / cls.name / plan.name)
         own = cls(data_dir=records_dir, config=plan, version=version, file_format="array_record")
         if not plan.absent:
@@ -167,7 +173,8 @@ def plan_benchmark(
     Args:
       config: of the run.
       label: first part of the name of the records' folder.
-      options: the dataset's own choices, whatever changes its records besides the recipe.
+      options: the dataset's own choices, whatever changes its records besides the recipe; what
+        has no order is in that of the dataset.
       list_sources: lists what a copy holds.
       extractor: makes `produce` from the face settings and the quality measure.
       unit: what a source is called in messages.
@@ -177,9 +184,10 @@ def plan_benchmark(
         has no source of a class.
     """
     own = config.data
-    splits = tuple(own.prepare)
-    if not splits or set(splits) - set(SPLITS):
-        raise InputError(f"config.data.prepare is {splits}: choose from {', '.join(SPLITS)}")
+    given = tuple(own.prepare)
+    if not given or set(given) - set(SPLITS):
+        raise InputError(f"config.data.prepare is {given}: choose from {', '.join(SPLITS)}")
+    splits = tuple(split for split in SPLITS if split in given)
     if own.bench_json and config.faces.detector != "none":
         raise InputError(
             "config.data.bench_json lists crops that are already aligned: add "
@@ -188,13 +196,20 @@ def plan_benchmark(
     # Nothing is drawn here, so runs with different seeds share their records.
     recipe = replace(Recipe.from_config(config), seed=0)
     options = {"splits": splits, "incomplete": own.incomplete} | options
+    as_given = {"splits": given} | ({"methods": tuple(own.methods)} if "methods" in options else {})
+    name, earlier = (
+        f"{label}-{fingerprint(chosen, recipe.to_json())}"
+        for chosen in (options, options | as_given)
+    )
     plan = Plan(
-        name=f"{label}-{fingerprint(options, recipe.to_json())}",
+        name=name,
+        earlier=earlier,
         recipe=recipe,
         unit=unit,
         options=options,
         splits=splits,
         beam=own.beam,
+        staging=name,
     )
     if not own.manual_dir:
         plan.absent = (
@@ -228,13 +243,15 @@ def plan_benchmark(
         labels = {source.label for source in there if source.split == split}
         lacking = [name for label, name in enumerate(LABELS) if label not in labels]
         if lacking:
+            others = ", or choose other splits with config.data.prepare"
             raise InputError(
                 f"{folder} holds no {' and no '.join(lacking)} {unit} for the {split} split: add "
-                "some, or choose other splits with config.data.prepare"
+                f"some{'' if splits == ('test',) else others}"
             )
     if missing:
         names = sorted((source.name, source.split) for source in there)
-        plan.name += f"-of-{fingerprint(names)}"
+        held = f"-of-{fingerprint(names)}"
+        plan.name, plan.earlier = plan.name + held, plan.earlier + held
         plan.notes |= dict.fromkeys(missing, "missing")
     return plan
 

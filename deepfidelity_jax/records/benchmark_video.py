@@ -3,6 +3,7 @@
 A video that cannot be read gives no faces and the reason (`Extractor`, `unreadable`).
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,7 @@ class Video:
     name: its path inside the dataset, with forward slashes. path: the file, or the folder that
     `frames` are relative to. label, method, video_id, split: as in `schema.features`, the same for
     all frames. origins: `kind/name` of the people shown and of the videos it was made from. frames:
-    files of ready face crops, in order; empty for a video file.
+    files of ready face crops, in order; empty for a video file. size: of such a file, in bytes.
     """
 
     name: str
@@ -38,11 +39,19 @@ class Video:
     split: str
     origins: tuple[str, ...] = ()
     frames: tuple[str, ...] = ()
+    size: int = 0
 
     @property
     def files(self) -> tuple[str, ...]:
         """The paths named in its records."""
         return self.frames or (self.name,)
+
+
+def size_of(path: Path) -> int:
+    """Size of a file in bytes, which grows while it is downloaded; 0 if there is none."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0
 
 
 def list_folder(

@@ -5,7 +5,7 @@ Celeb-DF contains the test videos, and its validation lists are its test lists.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -49,6 +49,18 @@ def read(path: Path, anchors: Sequence[str]) -> list[Listed]:
     if not found:
         raise InputError(f"config.data.bench_json is {path}: it lists no video with frames")
     return list(found.values())
+
+
+def keep_present(
+    listed: Mapping[str, Mapping[str, tuple[str, ...]]], root: Path
+) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The videos, by folder and name, whose first frame has its folder in the copy at `root`."""
+    return {
+        folder: {
+            name: frames for name, frames in videos.items() if (root / frames[0]).parent.is_dir()
+        }
+        for folder, videos in listed.items()
+    }
 
 
 def read_splits(path: Path, option: str, placed: Callable[[str], str]) -> list[Listed]:

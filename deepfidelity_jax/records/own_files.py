@@ -55,11 +55,12 @@ class OwnFiles(tfds.core.BuilderConfig):
     """What was found, how it is split, and the recipe of the records.
 
     notes: why files were left out, by name. made: whether forgeries are to be made. produce: turns
-    a source into faces. splits: those to prepare. asked: the place (`folder`) and the options that
-    decide the splits, by which the records are found if the files are gone. contents: digest of the
-    training data; empty for records of an earlier version. choice: what the user must decide if
-    videos look alike across splits. groups: further columns of a table, `{column: {name: value}}`.
-    remarks: lines to print before the preparation.
+    a source into faces. splits: those to prepare. asked: the place (`folder`), the options that
+    decide the splits and what a table says (`rows`), by which the records are found if the files
+    are gone. contents: digest of the training data; empty for records of an earlier version.
+    choice: what the user must decide if videos look alike across splits. groups: further columns of
+    a table, `{column: {name: value}}`. remarks: lines to print before the preparation. staging: the
+    folder for staged faces, if not that of the records.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
@@ -74,6 +75,7 @@ class OwnFiles(tfds.core.BuilderConfig):
     choice: str = ""
     groups: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
     remarks: tuple[str, ...] = ()
+    staging: str = ""
 
 
 def splits_asked(config: ConfigDict) -> tuple[str, ...]:
@@ -109,7 +111,10 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
         measure = own.recipe.measure
         scores = measure.scores if measure.name == "csv" else None
         contents = digest_contents(own.sources, made=own.made, scores=scores)
-        own = replace(own, name=f"{kind}-{named}", contents=contents)
+        # What is staged serves after files are added, unless forgeries took donors from the others.
+        place = fingerprint(own.asked["folder"], own.recipe.to_json())
+        staging = "" if own.made else f"staging-{place}"
+        own = replace(own, name=f"{kind}-{named}", contents=contents, staging=staging)
         _remember_folder(records_dir / cls.name / own.name, own.asked["folder"])
         return cls.read(records_dir, own)
 
@@ -215,14 +220,14 @@ def prepared(
 def find_prepared(
     place: Path, own: OwnFiles, versions: Sequence[tfds.core.Version], option: str, wrong: str
 ) -> OwnFiles:
-    """The records prepared from files that no longer exist.
+    """The records prepared earlier from a place that is gone, or whose files are.
 
     Args:
       place: the folder of all records of the dataset.
-      own: its `asked` is what the records must match.
+      own: its `asked` is what the records must match; without `rows`, in any rows of a table.
       versions: the versions of records that can be read.
       option: the option that names the folder or table of the files.
-      wrong: what is wrong with that folder or table, as the end of a sentence.
+      wrong: what is wrong with that folder or table, to follow its name.
 
     Raises:
       InputError: there are no such records.
@@ -232,11 +237,13 @@ def find_prepared(
     for path, metadata in prepared(place, versions):
         asked = dict(metadata.get("asked", {}))
         source = asked.pop("folder", "")
+        if "rows" not in options:  # of a table that is gone nobody knows what it held
+            asked.pop("rows", None)
         # Fingerprints are compared because JSON turns tuples into lists.
         if fingerprint(asked) != fingerprint(options):
             continue
         if folder in (source, *_other_folders(path.parent)):
-            say(f"{folder} is gone: using its records in {path}")
+            say(f"{option} is {folder!r}, {wrong}: using its records in {path}")
             return replace(own, name=path.parent.name, contents=metadata["contents"])
         others.add(source)
     hint = ""

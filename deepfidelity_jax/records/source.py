@@ -100,9 +100,10 @@ def require_both_classes(found: dict[str, dict[str, int]], splits: Sequence[str]
         real = methods.get(ORIGINAL, 0)
         for name, count in (("real", real), ("fake", sum(methods.values()) - real)):
             if count == 0:
+                others = "" if set(splits) == {"test"} else ", config.data.splits or config.seed"
                 raise InputError(
                     f"no {name} face was found for the {split} split: add data, or change "
-                    "config.faces.detector, config.data.splits or config.seed"
+                    f"config.faces.detector{others}"
                 )
 
 

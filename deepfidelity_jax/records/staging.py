@@ -1,9 +1,9 @@
 """Sources to staged faces, in parallel and resumable.
 
 The faces of each source are kept in one file until the records are written. A killed preparation
-continues with the sources that have no file yet, or no faces in it but a note, and ends with the
-same records. A source that crashes its process (a decoder on a damaged file, say) is staged without
-faces and with a note.
+continues with the sources that have no file yet, or one that lacks what could not be read, and ends
+with the same records, whatever other sources there are by then. A source that crashes its process
+(a decoder on a damaged file, say) is staged without faces and with a note.
 """
 
 import json
@@ -74,7 +74,7 @@ def stage(
 
 
 def _forget_failed(sources: Sequence[Source], folder: Path) -> bool:
-    """Drop sources that gave a note and no faces, to retry them. Returns whether any crashed."""
+    """Drop sources that lack faces or frames, to retry them. Returns whether any crashed."""
     crashed = False
     for source in sources:
         path = staged_path(folder, source)
@@ -82,7 +82,8 @@ def _forget_failed(sources: Sequence[Source], folder: Path) -> bool:
             continue
         with np.load(path, allow_pickle=False) as file:
             note, empty = str(file["note"]), not file["image_sizes"].size
-        if note and empty:
+            tally = json.loads(str(file["tally"]))
+        if (note and empty) or any(own.get("unreadable frames") for own in tally.values()):
             crashed |= note == CRASHED
             path.unlink()
             _quality_path(folder, source).unlink(missing_ok=True)
@@ -153,7 +154,7 @@ def rate(
         waiting.append((source, _read_staged(folder, source).faces))
         if sum(len(own) for _, own in waiting) < FACES_AT_ONCE and number < len(todo):
             continue
-        # The same picture may be in two splits, `train` and `sources`: it is measured once.
+        # The same picture, as in a video of a photograph, is measured once.
         landmarks = {face.image: face.landmarks for _, own in waiting for face in own}
         found = measure(list(landmarks), list(landmarks.values()))
         qualities = dict(zip(landmarks, found, strict=True))
@@ -192,8 +193,9 @@ def produce_one(produce: Callable[[Any], Produced], source: Source, folder: Path
 
 
 def staged_path(folder: Path, source: Source) -> Path:
-    """The file of a source's staged faces."""
-    return folder / f"{sha256(source.name.encode()).hexdigest()[:24]}.npz"
+    """The file of a source's staged faces, named by all that is known of it but where it lies."""
+    told = repr(sorted((name, value) for name, value in vars(source).items() if name != "path"))
+    return folder / f"{sha256(told.encode()).hexdigest()[:24]}.npz"
 
 
 def _begun_path(folder: Path, source: Source) -> Path:

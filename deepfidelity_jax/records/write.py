@@ -48,35 +48,49 @@ def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path
         with open(config.faces.yunet, "rb") as file, written_whole(workdir / "yunet.onnx") as copy:
             shutil.copyfileobj(file, copy)
     written = Path(builder.data_path) / "dataset_info.json"
-    place = written.parents[1]
+    place, staging = written.parents[1], staging_folder(builder)
     if written.exists() and not (_unfinished(builder) and os.access(place, os.W_OK)):
         return
-    with _alone(place):
+    with _alone(staging.parent):
         if not written.exists():
+            _tell_abandoned(staging)
             tfds.disable_progress_bar()
             # TFDS prints messages about downloads to stdout, which is reserved for results.
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare()
             say(f"records in {builder.data_path}")
+            shutil.rmtree(staging, ignore_errors=True)
         for folder in _unfinished(builder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """Lock a folder of records for this process."""
+    """Lock a folder of staged faces for this process."""
     place.mkdir(parents=True, exist_ok=True)
     with (place / LOCK).open("wb") as file:
         if not lock(file):
-            say(f"another process prepares the records in {place}: waiting until it ends")
+            say(f"another process prepares such records in {place.parent}: waiting until it ends")
             lock(file, wait=True)
         yield
 
 
 def _unfinished(builder: tfds.core.DatasetBuilder) -> list[Path]:
     """The temporary folders of a preparation, which remain if it is killed."""
-    by_tfds = Path(builder.data_path).parent.glob(f"incomplete.*_{builder.version}")
-    return [path for path in (staging_folder(builder), *by_tfds) if path.exists()]
+    place = Path(builder.data_path).parent
+    kinds = f"{builder.version}.staging", f"incomplete.*_{builder.version}"
+    return [path for kind in kinds for path in place.glob(kind)]
+
+
+def _tell_abandoned(staging: Path) -> None:
+    """Say where other preparations, which were killed or are under way, keep faces."""
+    others = sorted(path for path in staging.parents[1].glob("*/*.staging") if path != staging)
+    if others:
+        shown = ", ".join(map(str, others[:5]))
+        say(
+            f"{len(others)} other preparations have not ended; delete what nobody will go on with, "
+            f"to free the disk: {shown}"
+        )
 
 
 def records_dir(config: ConfigDict, workdir: Path) -> Path:
@@ -172,7 +186,7 @@ def split_generators(
         say(f"notes on inputs: {count_reasons(notes)}")
         say(describe(notes))
     if unscored and not scored.rows:
-        raise InputError(_explain_no_quality(unscored, recipe.measure))
+        raise InputError(_explain_no_quality(unscored, recipe.measure, splits))
     tally, listed = sum_tallies(seen)
     for split, counted in tally.items():
         say(f"{split}: {', '.join(f'{count} {what}' for what, count in counted.items() if count)}")
@@ -257,15 +271,14 @@ def fit_targets(
     return fitted, clipped
 
 
-def _explain_no_quality(unscored: dict[str, str], measure: Measure) -> str:
+def _explain_no_quality(unscored: dict[str, str], measure: Measure, splits: Sequence[str]) -> str:
     reason = next(iter(unscored.values()))
     if measure.scores:
         reason += f"; the table has {', '.join([*measure.scores][:3])}, and faces are of "
         reason += ", ".join([*unscored][:3])
-    return (
-        f"no face got a quality ({reason}): choose another config.faces.detector or another "
-        "config.quality.measure"
-    )
+    # Other data is scored by the measure of the training.
+    other = "" if set(splits) == {"test"} else " or another config.quality.measure"
+    return f"no face got a quality ({reason}): choose another config.faces.detector{other}"
 
 
 def record(face: Face, fitted: FidelityScale | None) -> dict[str, Any]:
@@ -278,6 +291,11 @@ def record(face: Face, fitted: FidelityScale | None) -> dict[str, Any]:
 
 
 def staging_folder(builder: tfds.core.DatasetBuilder) -> Path:
-    """Where staged faces are kept until the records are written: beside the records."""
+    """Where staged faces are kept until the records are written: beside the records.
+
+    Records of other sources share it, if their faces are made in the same way.
+    """
     # Not inside `data_path`: while TFDS writes, that has a new temporary name on every attempt.
-    return Path(builder.data_path).with_name(f"{builder.version}.staging")
+    own = builder.builder_config
+    shared = getattr(own, "staging", "") or own.name
+    return Path(builder.data_path).parents[1] / shared / f"{builder.version}.staging"

@@ -4,22 +4,20 @@ Only test splits are prepared. Faces are found and cropped as they were for trai
 option says otherwise.
 """
 
+import contextlib
 import copy
 import csv
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.detector.load import Detector, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.arrays import Head
-from deepfidelity_jax.fidelity.scale import scale
 from deepfidelity_jax.files import fingerprint, locate, written_whole
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.options import checks
@@ -32,10 +30,10 @@ from deepfidelity_jax.records.write import prepare, records_dir
 from deepfidelity_jax.scoring import evaluate, metrics
 from deepfidelity_jax.scoring.charts import Pictures
 from deepfidelity_jax.scoring.exported_features import (
-    Features,
     export_once,
     find_earlier,
     find_test_records,
+    retarget,
 )
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.workdir import read_config
@@ -139,27 +137,37 @@ def run(config: ConfigDict, workdir: Path) -> None:
     for name, group in given.items():
         if name == own.data.dataset:
             raise InputError(f"{name} is the run's own dataset: give the other one another name")
-        builder_class = schema.builder_class(group.dataset)
-        require_used(name, group, builder_class)
-        data = {key: value for key, value in group.items() if key != "detector"}
-        faces = {"detector": group.detector} if group.get("detector") else {}
-        changed = adapt_config(own, workdir, data, faces)
-        try:
+        with rename_options(name):
+            builder_class = schema.builder_class(group.dataset)
+            require_used(name, group, builder_class)
+            data = {key: value for key, value in group.items() if value != ""}
+            faces = {"detector": data.pop("detector")} if "detector" in data else {}
+            changed = adapt_config(own, workdir, data, faces)
             builders[name] = changed, builder_class.configured(changed, records_dir(own, workdir))
-        except InputError as error:  # by the names that the options have here
-            raise InputError(str(error).replace("config.data.", f"config.{name}.")) from None
     detector = load_fitted(workdir)
 
     found = {}
     before = workdir / "eval" / own.data.dataset / "metrics.json"
     for name, (changed, builder) in builders.items():
-        found[name] = score(detector, own, changed, builder, name, workdir)
+        with rename_options(name):
+            found[name] = score(detector, own, changed, builder, name, workdir)
         say(evaluate.describe(found[name], name, "test"))
     if before.exists():
         found = {own.data.dataset: json.loads(before.read_text(encoding="utf-8"))} | found
     write_table(found, workdir / "eval" / "cross.csv")
     write_report(workdir, pictures_of(workdir))
     say(f"{describe(found)}\ntable: {workdir / 'eval' / 'cross.csv'}")
+
+
+@contextlib.contextmanager
+def rename_options(name: str) -> Iterator[None]:
+    """Errors give a dataset's options the names that they have in a config of several."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error).replace("config.data.", f"config.{name}.")
+        text = text.replace("config.faces.detector", f"config.{name}.detector")
+        raise InputError(text) from None
 
 
 def require_used(name: str, group: ConfigDict, builder_class) -> None:
@@ -179,10 +187,10 @@ def adapt_config(
 ) -> ConfigDict:
     """The config of the trained run, changed to the test split of other data."""
     changed = copy.deepcopy(own).unlock()
-    # Clear the locations of the run's own data, which would be scored instead.
-    others = ("real_folder", "fake_folder", "bench_json", "real_label")
+    # Clear the locations of the run's own data, which would be scored instead, and its cluster.
+    others = ("real_folder", "fake_folder", "bench_json", "real_label", "beam")
     nowhere = dict.fromkeys((*PLACES, *others), "")
-    changed.data = own.data.to_dict() | nowhere | dict(data) | {"prepare": ("test",), "beam": ""}
+    changed.data = own.data.to_dict() | nowhere | dict(data) | {"prepare": ("test",)}
     changed.faces.update(faces)
     if changed.faces.detector == "yunet":
         changed.faces.yunet = faces.get("yunet") or str(workdir / "yunet.onnx")
@@ -282,21 +290,6 @@ def pictures_of(workdir: Path) -> dict[str, Pictures]:
             test = schema.Records(folder, "test")
             found[path.parent.name] = lambda rows, test=test: [test[row]["image"] for row in rows]
     return found
-
-
-def retarget(features: Features, detector: Detector, folder: Path) -> Features:
-    """The features with targets from the detector's own scale.
-
-    Targets are NaN where quality was measured differently than for training. Quality is NaN where
-    it was not measured.
-    """
-    measure = schema.metadata_of(folder)["quality"]["measure"]
-    fitted = detector.fidelity_model.scale
-    unknown = np.full_like(features.fidelity, np.nan)
-    targets = unknown
-    if fitted is not None and measure == detector.config.quality.measure:
-        targets = scale(fitted, features.quality.astype(np.float64), features.label)
-    return replace(features.with_quality_of(measure), fidelity=targets)
 
 
 def write_table(found: dict[str, dict], path: Path) -> None:

@@ -13,10 +13,12 @@ from jaxtyping import Float32, Int32
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.detector.load import Detector
+from deepfidelity_jax.fidelity.scale import scale
 from deepfidelity_jax.files import fingerprint, written_whole
 from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.progress import say
-from deepfidelity_jax.records.schema import Records, identity
+from deepfidelity_jax.quality.measure import Measure
+from deepfidelity_jax.records.schema import Records, identity, metadata_of
 from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.training.batches import evaluation_batches
@@ -62,6 +64,21 @@ class Features:
             columns = {name: file[name] for name in file.files}
         unknown = np.full((len(columns["label"]), len(HEADS)), np.nan, np.float32)
         return cls(**{"answers": unknown, **columns})
+
+
+def retarget(features: Features, detector: Detector, folder: Path) -> Features:
+    """The features with targets from the detector's own scale.
+
+    Targets are NaN where quality was measured differently than for training. Quality is NaN where
+    it was not measured.
+    """
+    measure = Measure.from_note(metadata_of(folder)["quality"])
+    fitted = detector.fidelity_model.scale
+    unknown = np.full_like(features.fidelity, np.nan)
+    targets = unknown
+    if fitted is not None and measure == detector.noted_measure:
+        targets = scale(fitted, features.quality.astype(np.float64), features.label)
+    return replace(features.with_quality_of(measure.name), fidelity=targets)
 
 
 def export_once(

@@ -1,6 +1,7 @@
 """Celeb-DF v2: the polarity of its list, a validation split by person, DeepfakeBench's traps."""
 
 import copy
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -173,6 +174,21 @@ def test_deepfakebench_frames_keep_to_the_official_list(tmp_path, tiny):
         folder, name = row["video_id"].split("/")
         assert row["path"] == f"{folder}/frames/{name}/{row['frame']:03d}.png"
         assert np.isfinite(row["landmarks"]).all()
+
+
+def test_frames_that_are_listed_and_not_there_are_missing(tmp_path):
+    path = trees.bench_celeb_df(tmp_path)
+    before = list_videos(tmp_path, SHARE, str(path))
+    gone = {"Celeb-real/frames/id0_0001", "YouTube-real/frames/00000"}  # the first is for testing
+    for place in gone:
+        shutil.rmtree(tmp_path / "Celeb-DF-v2" / place)
+    after = list_videos(tmp_path, SHARE, str(path))
+    assert {v.name for v in before.sources} - {v.name for v in after.sources} >= gone
+    more = Counter(after.missing) - Counter(before.missing)
+    assert more == {
+        ("Celeb-real/id0_0001", ("test",)): 1,
+        ("YouTube-real (one of it)", ("train", "validation")): 1,
+    }
 
 
 def test_a_table_of_qualities_meets_its_frames(tmp_path, tiny):

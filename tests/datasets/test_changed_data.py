@@ -21,7 +21,8 @@ from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.records.schema import SPLITS, Records, metadata_of, splits_of
-from deepfidelity_jax.records.write import Recipe
+from deepfidelity_jax.records.staging import stage, staged_path
+from deepfidelity_jax.records.write import Recipe, prepare, staging_folder
 from deepfidelity_jax.scoring import cross_dataset
 from deepfidelity_jax.scoring.table import Predictions
 from deepfidelity_jax.training import checkpoint
@@ -89,7 +90,7 @@ def test_records_serve_without_their_folder_and_elsewhere(folder, tmp_path, caps
     shutil.rmtree(folder)
     again = Builder.configured(configured(folder), tmp_path / "records")
     assert (again.data_path, again.contents) == (first.data_path, first.contents)
-    assert "is gone: using its records in" in capsys.readouterr().err
+    assert "which is empty or not a folder: using its records in" in capsys.readouterr().err
     folder.mkdir()  # as where a disk is not mounted
     shutil.copytree(tmp_path / "records", tmp_path / "elsewhere")
     again = Builder.configured(configured(folder), tmp_path / "elsewhere")
@@ -100,6 +101,34 @@ def test_records_serve_without_their_folder_and_elsewhere(folder, tmp_path, caps
         Builder.configured(configured(tmp_path / "nowhere"), tmp_path / "records")
     with pytest.raises(InputError, match="no records made from it with these options$"):
         Builder.configured(configured(folder, seed=1), tmp_path / "records")
+
+
+def test_what_was_staged_serves_after_the_folder_has_grown(folder, tmp_path, capsys):
+    """A killed preparation, one more photograph, and what a killed one by other options left."""
+    place = tmp_path / "records"
+    before = Builder.configured(configured(folder), place)
+    plan, staging = before.builder_config, staging_folder(before)
+    stage(plan.sources[:40], plan.produce, staging, unit="files")
+    kept = set(staging.glob("*.npz"))
+    fill(folder, "real/one_more.png", seed=99)
+    after = Builder.configured(configured(folder), place)
+    assert after.data_path != before.data_path
+    sources = after.builder_config.sources
+    assert kept < {staged_path(staging_folder(after), source) for source in sources}
+    abandoned = staging_folder(Builder.configured(configured(folder, **{"faces.size": 48}), place))
+    abandoned.mkdir(parents=True)
+    prepare(configured(folder), after, tmp_path)
+    said = f"delete what nobody will go on with, to free the disk: {abandoned}\n"
+    assert said in capsys.readouterr().err
+    assert sum(map(len, rows(after).values())) == 49
+    assert not staging.exists()
+
+
+def test_what_was_staged_with_donors_serves_for_the_same_files_alone(tmp_path):
+    folder = fill(tmp_path / "in", *many("a", 24))
+    before = staging_folder(Builder.configured(configured(folder), tmp_path))
+    fill(folder, "a/one_more.png", seed=99)
+    assert before != staging_folder(Builder.configured(configured(folder), tmp_path))
 
 
 def test_records_of_earlier_versions_keep_their_splits(folder, tmp_path, capsys):
@@ -274,7 +303,7 @@ def test_moved_data_is_the_same_data(place, trained):
     shutil.rmtree(place / "in")
     status, said = command(place / "run", place / "in")
     assert status == 0, said
-    assert "is gone: using its records" in said
+    assert "which is empty or not a folder: using its records" in said
     assert "frame_auc" in said
     status, said = command(place / "run", place / "never")
     assert status == 2, "these records were made of another folder"

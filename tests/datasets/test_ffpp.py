@@ -1,6 +1,7 @@
 """FaceForensics++: the official split, four fakes of one name, compressions, DeepFakeDetection."""
 
 import copy
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -137,6 +138,8 @@ def test_videos_that_are_not_in_the_official_list_are_noted(tmp_path):
     methods = ("Deepfakes", "FaceSwap")
     path = trees.bench_ffpp(tmp_path / "bench", methods)
     path.write_text(path.read_text().replace("071_054", "071_055"))
+    for place in (tmp_path / "bench").rglob("frames/071_054"):
+        place.rename(place.with_name("071_055"))
     notes = list_videos(tmp_path / "bench", "c23", methods, str(path)).notes
     assert notes == {
         f"manipulated_sequences/{method}/c23/frames/071_055": "not in the official list"
@@ -241,6 +244,22 @@ def test_deepfakebench_frames(tmp_path, tiny, separator):
             own = [row["frame"] for row in rows[split] if row["video_id"] == video_id]
             assert sorted(own) == [0, 10, 30, 111]
     assert metadata["options"]["held"] == "DeepfakeBench frames"
+
+
+def test_frames_that_are_listed_and_not_there_are_missing(tmp_path):
+    methods = ("Deepfakes",)
+    path = trees.bench_ffpp(tmp_path, methods)
+    root = tmp_path / "FaceForensics++"
+    before = list_videos(tmp_path, "c23", methods, str(path))
+    gone = {
+        "original_sequences/youtube/c23/frames/071": ("train",),
+        "manipulated_sequences/Deepfakes/c23/frames/974_953": ("test",),
+    }
+    for place in gone:
+        shutil.rmtree(root / place)
+    after = list_videos(tmp_path, "c23", methods, str(path))
+    assert {v.name for v in before.sources} - {v.name for v in after.sources} == set(gone)
+    assert {*after.missing} - {*before.missing} == set(gone.items())
 
 
 def test_what_a_copy_lacks_is_said(tmp_path, tiny, whole):

@@ -20,7 +20,15 @@ from deepfidelity_datasets.manifest.table import read_table
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.leaks import shared_sources
 from deepfidelity_jax.records.own_files import groups_of
-from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, SPLITS, Records, metadata_of
+from deepfidelity_jax.records.schema import (
+    CHECKSUM,
+    FAKE,
+    ORIGINAL,
+    REAL,
+    SPLITS,
+    Records,
+    metadata_of,
+)
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -318,6 +326,46 @@ def test_every_row_is_a_record_or_has_its_reason(pictures, tmp_path, capsys):
         assert (Path(again.data_path), again.contents) == (folder, metadata_of(folder)["contents"])
 
 
+def test_records_of_another_table_do_not_serve_for_files_that_are_gone(pictures, tmp_path, capsys):
+    """The table is the same, or gone; else nobody asked for what it said before."""
+    place = shutil.copytree(pictures, tmp_path / "in")
+    table, records = place / "t.csv", tmp_path / "records"
+    rows = [row | {"quality": n} for n, row in enumerate(rows_of())]
+    text = text_of(rows)
+    options = {"quality.measure": "csv"}
+    _, folder = prepared(configured(write(table, text), **options), records)
+    shutil.move(place / "r", tmp_path / "aside")
+    shutil.rmtree(place / "f")
+    for changed_text in (
+        text.replace(",real,7", ",real,8"),
+        text.replace("r/7.png,real", "r/7.png,fake"),
+        text.replace("/", "/other"),
+    ):
+        write(table, changed_text)
+        with pytest.raises(InputError, match="none of which is there .* has no records made from"):
+            Builder.configured(configured(table, **options), records)
+    with pytest.raises(InputError, match="none of which is there"):
+        Builder.configured(configured(write(table, text), tmp_path, **options), records)
+    header, *lines = text.splitlines(keepends=True)
+    capsys.readouterr()
+    for same in (text, header + "\n" + "".join(reversed(lines))):
+        again = Builder.configured(configured(write(table, same), **options), records)
+        assert Path(again.data_path) == folder
+        assert "none of which is there" in capsys.readouterr().err
+    table.unlink()
+    again = Builder.configured(configured(table, **options), records)
+    assert Path(again.data_path) == folder
+    assert "t.csv', which does not exist: using its records in" in capsys.readouterr().err
+    # Records of earlier versions do not say what the table held.
+    info = folder / "metadata.json"
+    metadata = json.loads(info.read_text())
+    del metadata["asked"]["rows"], metadata[CHECKSUM]
+    info.write_text(json.dumps(metadata))
+    assert Path(Builder.configured(configured(table, **options), records).data_path) == folder
+    with pytest.raises(InputError, match="none of which is there"):
+        Builder.configured(configured(write(table, text), **options), records)
+
+
 def test_people_are_in_the_records_and_in_one_split(pictures, tmp_path):
     rows = [row | {"person": f"A {n % COUNT // 3}"} for n, row in enumerate(rows_of())]
     found, folder = prepared(
@@ -375,9 +423,14 @@ def test_only_the_test_rows_are_scored(pictures, tmp_path):
     assert {one.split for one in found.sources} == {"test"}
     assert len(found.sources) == 2 * COUNT // 3
     assert set(found.notes.values()) == {"in the split train", "in the split validation"}
-    table = write(tmp_path / "u.csv", PLAIN)
-    whole = listed(table, pictures, tmp_path, **{"data.prepare": ("test",)})
-    assert len(whole.sources) == 2 * COUNT
+    for text in (PLAIN, text_of(rows_of("split"))):
+        table = write(tmp_path / "u.csv", text)
+        whole = listed(table, pictures, tmp_path, **{"data.prepare": ("test",)})
+        assert len(whole.sources) == 2 * COUNT
+    partly = with_column("split", lambda n: ("train", "")[n % 2])
+    table = write(tmp_path / "v.csv", text_of(partly))
+    with pytest.raises(InputError, match=r"line 3 \(r/1.png\): no split, but other rows have one"):
+        listed(table, pictures, tmp_path, **{"data.prepare": ("test",)})
 
 
 def test_rows_of_other_splits_are_not_counted_as_gone(pictures, tmp_path):
@@ -453,7 +506,7 @@ def test_any_table(pictures, tmp_path, start):
             read = read_table(table)
             files = find_files(table, read, pictures)
             try:
-                found = list_sources(table, files, read.columns, SHARES, seed)
+                found = list_sources(table, files, SHARES, seed)
             except InputError as error:
                 assert re.search(
                     "split gets none of|photographs or videos that are there", str(error)

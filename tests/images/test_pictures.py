@@ -76,6 +76,32 @@ def test_sixteen_bits_keep_the_high_byte(tmp_path):
     np.testing.assert_array_equal(pictures.read_image(tmp_path / "rgb48.png"), expected)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_grey_that_does_not_fill_its_type_is_not_dark(tmp_path, bits, kind):
+    deep = np.linspace(0, (1 << bits) - 1, 40 * 64).reshape(40, 64).astype(kind)
+    Image.fromarray(deep).save(tmp_path / "a.tif")
+    expected = np.repeat((deep >> bits - 8).astype(np.uint8)[..., None], 3, 2)
+    np.testing.assert_array_equal(pictures.read_image(tmp_path / "a.tif"), expected)
+    if kind is np.uint16:  # the type of a PNG says how deep it is, unless it holds bytes
+        Image.fromarray(deep).save(tmp_path / "a.png")
+        shift = 0 if bits == 8 else 8
+        image = pictures.read_image(tmp_path / "a.png")
+        np.testing.assert_array_equal(image[..., 0], deep >> shift)
+
+
+def test_pages_that_are_not_read_are_noted(tmp_path):
+    pages = [Image.fromarray(np.roll(gradient(), 9 * n, 1)) for n in range(3)]
+    for compression in ("raw", "tiff_lzw"):
+        path, notes = tmp_path / f"{compression}.tif", []
+        pages[0].save(path, save_all=True, append_images=pages[1:], compression=compression)
+        np.testing.assert_array_equal(pictures.read_image(path, notes), gradient())
+        assert notes == ["the first of 3 pages"]
+    pages[0].save(tmp_path / "one.tif")
+    pictures.read_image(tmp_path / "one.tif", notes := [])
+    assert notes == []
+
+
 def test_what_is_transparent_is_white(tmp_path):
     alpha = np.full((40, 64, 1), 255, np.uint8)
     alpha[:, :32] = 0

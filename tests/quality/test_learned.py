@@ -5,6 +5,7 @@ import pytest
 
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax.forgeries.degrade import DEGRADATIONS, degrade
+from deepfidelity_jax.images.pictures import encode_image
 from deepfidelity_jax.quality import learned
 from deepfidelity_jax.quality.measure import Measure
 
@@ -73,3 +74,6 @@ def test_records_say_what_measured_them():
     again = Measure.from_note(note)
     assert again.digest == own.digest
     assert again.of_pixels(FACES[0], NOWHERE) == learned.measure(FACES[0])
+    earlier = Measure.from_note(note | {"weights": "0" * 64})
+    assert not earlier.can_remeasure, "another order would be on another scale"
+    assert np.isnan(earlier(encode_image(FACES[0]), NOWHERE))

@@ -122,13 +122,18 @@ def test_incomplete_copies_are_told_apart_by_what_they_hold(dataset, tmp_path, t
 
     whole = planned()
     assert planned().name == whole.name
-    names = [whole.name]
+    names, staging = [whole.name], {whole.staging}
     for split in schema.SPLITS:
         for source in [one for one in whole.sources if one.split == split][:2]:
             away = shutil.move(source.path, tmp_path / "away")
             names.append(planned().name)
+            staging.add(planned().staging)
             shutil.move(away, source.path)
     assert len(set(names)) == len(names) == 7
+    assert len(staging) == 1, "what was staged before the copy grew still serves"
+    with open(whole.sources[0].path, "ab") as file:
+        file.write(b"more")
+    assert planned().sources[0] != whole.sources[0], "a file that grows is another"
     shutil.move(root, tmp_path / "moved")
     config.data.manual_dir = str(tmp_path / "moved")
     assert planned().name == whole.name
@@ -137,6 +142,23 @@ def test_incomplete_copies_are_told_apart_by_what_they_hold(dataset, tmp_path, t
         config.data.prepare = (split,)
         with pytest.raises(InputError, match=r"lacks \d+ .*--config\.data\.incomplete=true"):
             planned()
+
+
+def test_the_order_of_options_makes_no_other_records(tmp_path):
+    root = trees.ffpp(tmp_path / "in", METHODS, write=touch)
+
+    def name(methods, prepare):
+        config = trees.set_up(ffpp.get_config(), "ffpp", root, methods=methods, prepare=prepare)
+        return Builder.configured(config, tmp_path / "out").builder_config
+
+    plan = name(METHODS, schema.SPLITS)
+    assert plan.name == plan.earlier
+    assert name(METHODS[::-1], schema.SPLITS[::-1] * 2).name == plan.name
+    # Earlier versions did: what they recorded is used.
+    reverse = name(METHODS[::-1], schema.SPLITS).earlier
+    (tmp_path / "out" / "ffpp" / reverse).mkdir(parents=True)
+    assert name(METHODS[::-1], schema.SPLITS).name == reverse
+    assert name(METHODS, schema.SPLITS).name == plan.name != reverse
 
 
 def test_a_split_without_a_class_is_refused_before_anything_is_read(tmp_path):
@@ -148,6 +170,11 @@ def test_a_split_without_a_class_is_refused_before_anything_is_read(tmp_path):
         Builder.configured(config, tmp_path / "out")
     config.data.prepare = ("train", "test")
     Builder.configured(config, tmp_path / "out")
+    for path in trees.some_pairs()["test"][0]:
+        (root / f"original_sequences/youtube/c23/videos/{path}.mp4").unlink()
+    config.data.prepare = ("test",)
+    with pytest.raises(InputError, match="for the test split: add some$"):
+        Builder.configured(config, tmp_path / "out")
 
 
 def touch(path, seed):

@@ -19,8 +19,10 @@ def test_each_split_needs_both_classes():
         name = "real" if missing == "original" else "fake"
         with pytest.raises(InputError, match=f"no {name} face was found for the test split"):
             require_both_classes(found)
-    with pytest.raises(InputError, match="validation"):
+    with pytest.raises(InputError, match="validation.*config.data.splits or config.seed"):
         require_both_classes({"train": full, "test": full})
+    with pytest.raises(InputError, match="or change config.faces.detector$"):
+        require_both_classes({"test": {"swap": 1}}, ("test",))
 
 
 def test_long_lists_of_notes_are_cut():

@@ -85,6 +85,23 @@ def test_what_is_staged_is_not_produced_again(tmp_path):
     assert_same_faces(list(staged(sources, tmp_path)), expected)
 
 
+def test_what_is_staged_serves_among_other_sources(tmp_path):
+    """More of them, or others of the same name, as when a copy grows or a label is corrected."""
+    first = [Number("a"), Number("b"), Number("c")]
+    stage(first, produce, tmp_path, unit="numbers", workers=1)
+    asked = []
+
+    def watched(source):
+        asked.append(source)
+        return produce(source)
+
+    now = [first[0], replace(first[1], split="test"), replace(first[2], count=3), Number("d")]
+    stage(now, watched, tmp_path, unit="numbers", workers=1)
+    assert asked == now[1:]
+    expected = [face for source in now for face in produce(source).faces]
+    assert_same_faces(list(staged(now, tmp_path)), expected)
+
+
 def test_an_error_keeps_what_was_done(tmp_path):
     def fails(source):
         if source.name == "c":
@@ -176,7 +193,7 @@ def test_rating_goes_on_where_it_stopped(tmp_path):
 def test_the_same_picture_is_rated_once(tmp_path):
     def twice(source):
         (face,) = produce(source).faces
-        return Produced([face, replace(face, split="sources")])
+        return Produced([face, replace(face, frame=1)])
 
     measure = Counted()
     stage([Number("a", 1)], twice, tmp_path, unit="numbers", workers=1)
@@ -251,15 +268,22 @@ def test_workers_that_never_begin_end_the_preparation(tmp_path):
 
 def test_what_gave_nothing_is_produced_again(tmp_path):
     """A damaged file may have been replaced."""
-    sources = [Number("a"), Number("none"), Number("b")]
-    stage(sources, produce, tmp_path, unit="numbers", workers=1)
+    sources = [Number("a"), Number("none"), Number("b"), Number("half")]
+
+    def half(source):
+        told = {source.name: {"frames": 2, "unreadable frames": int(source.name == "half")}}
+        return replace(produce(source), tally=told)
+
+    stage(sources, half, tmp_path, unit="numbers", workers=1)
     rate(sources, tmp_path, lambda images, eyes: np.ones(len(images)), unit="numbers")
 
     def mended(source):
-        assert source.name == "none", "what has faces is kept"
-        return Produced([make_face("none", 0)])
+        assert source.name in ("none", "half"), "what is whole is kept"
+        return Produced([make_face(source.name, 0)])
 
     seen = stage(sources, mended, tmp_path, unit="numbers", workers=1)
-    assert [produced.note for _, produced in seen] == [""] * 3
+    assert [produced.note for _, produced in seen] == [""] * 4
     rate(sources, tmp_path, lambda images, eyes: np.ones(len(images)), unit="numbers")
-    assert [face.video_id for face in staged(sources, tmp_path)] == ["a", "a", "none", "b", "b"]
+    assert [face.video_id for face in staged(sources, tmp_path)] == [
+        "a", "a", "none", "b", "b", "half",
+    ]  # fmt: skip

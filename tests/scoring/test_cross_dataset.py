@@ -121,7 +121,12 @@ def test_what_is_wrong_is_said_first(tmp_path, finished, evaluated):
         cross_dataset.run(config, tmp_path)
     with pytest.raises(InputError, match=r"lacks 1104 archives .* --config\.wild\.incomplete=true"):
         cross_dataset.run(config, finished)
-    config.celeb_df_v2.manual_dir = str(tmp_path / "nowhere")
+    config.ffpp_c23.manual_dir, config.ffpp_c23.bench_json = str(tmp_path), "list.json"
+    with pytest.raises(
+        InputError, match=r"config\.ffpp_c23\.bench_json .* --config\.ffpp_c23\.detector=none"
+    ):
+        cross_dataset.run(config, finished)
+    config.celeb_df_v2.manual_dir, config.ffpp_c23.manual_dir = str(tmp_path / "nowhere"), ""
     with pytest.raises(
         InputError, match=r"config\.celeb_df_v2\.manual_dir is .*nowhere, which is not a folder"
     ):

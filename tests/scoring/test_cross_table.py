@@ -9,11 +9,21 @@ import pytest
 from ml_collections import ConfigDict
 from score_tables import predictions, simulated
 
+from deepfidelity_configs import cross as cross_config
 from deepfidelity_jax.detector.load import Detector
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FidelityScale, scale
-from deepfidelity_jax.scoring.cross_dataset import COLUMNS, retarget, write_table
-from deepfidelity_jax.scoring.exported_features import Features
+from deepfidelity_jax.scoring.cross_dataset import (
+    COLUMNS,
+    adapt_config,
+    rename_options,
+    write_table,
+)
+from deepfidelity_jax.scoring.exported_features import Features, retarget
 from deepfidelity_jax.scoring.metrics import summarize
+
+ISO, OLD_ISO = {"measure": "iso", "landmarks": True}, {"measure": "iso"}
+SER_FIQ = {"measure": "ser_fiq", "weights": "a"}
 
 
 def test_the_table_has_the_bounds_of_each_value(tmp_path):
@@ -33,11 +43,15 @@ def test_the_table_has_the_bounds_of_each_value(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("measure", "has_target", "has_quality"),
-    [("iso29794", True, True), ("ser_fiq", False, True), ("none", False, False)],
-)
+    ("own", "note", "has_target", "has_quality"),
+    [
+        (ISO, ISO, True, True), (ISO, OLD_ISO, False, True), (OLD_ISO, OLD_ISO, True, True),
+        (SER_FIQ, SER_FIQ, True, True), (SER_FIQ, SER_FIQ | {"weights": "b"}, False, True),
+        (ISO, SER_FIQ, False, True), (ISO, {"measure": "none"}, False, False),
+    ],
+)  # fmt: skip
 def test_targets_are_known_where_quality_is_measured_as_for_training(
-    tmp_path, measure, has_target, has_quality
+    tmp_path, own, note, has_target, has_quality
 ):
     quality, label = np.float32([0.2, 0.5, 0.6, 0.9]), np.int32([0, 0, 1, 1])
     names = np.array(["a", "b", "c", "d"])
@@ -46,15 +60,34 @@ def test_targets_are_known_where_quality_is_measured_as_for_training(
         fidelity=np.float32([0.1, 0.2, 0.7, 0.8]), quality=quality, known_quality=quality,
         frame=np.arange(4, dtype=np.int32), method=names, video_id=names, path=names,
     )  # fmt: skip
-    own = FidelityScale((0.1, 0.6), (0.5, 1.0))
+    fitted = FidelityScale((0.1, 0.6), (0.5, 1.0))
     detector = Detector.__new__(Detector)  # what a scale needs of it, without a network
-    detector.fidelity_model = SimpleNamespace(scale=own)
-    detector.config = ConfigDict({"quality": {"measure": "iso29794"}})
-    (tmp_path / "metadata.json").write_text(json.dumps({"quality": {"measure": measure}}))
+    detector.fidelity_model = SimpleNamespace(scale=fitted, provenance={"quality": own})
+    detector.config = ConfigDict({"quality": {"measure": own["measure"]}})
+    (tmp_path / "metadata.json").write_text(json.dumps({"quality": note}))
     found = retarget(features, detector, tmp_path)
     unknown = np.full(4, np.nan)
-    expected = scale(own, quality.astype(np.float64), label) if has_target else unknown
+    expected = scale(fitted, quality.astype(np.float64), label) if has_target else unknown
     np.testing.assert_allclose(found.fidelity, expected, atol=1e-6)
     np.testing.assert_array_equal(found.quality, quality if has_quality else unknown)
     detector.fidelity_model.scale = None
     assert np.isnan(retarget(features, detector, tmp_path).fidelity).all()
+
+
+def test_errors_name_the_options_that_there_are():
+    text = "config.data.bench_json lists crops: add --config.faces.detector=none"
+    with pytest.raises(InputError) as error, rename_options("wild"):
+        raise InputError(text)
+    assert str(error.value) == "config.wild.bench_json lists crops: add --config.wild.detector=none"
+
+
+def test_a_cluster_is_used_for_the_dataset_that_names_it(tiny, tmp_path):
+    tiny.data.beam = "--runner=FlinkRunner"
+    for name, group in cross_config.get_config().items():
+        if name not in ("cross", "folder"):
+            group.beam = "--runner=DirectRunner"
+            assert (
+                adapt_config(tiny, tmp_path, group.to_dict(), {}).data.beam
+                == "--runner=DirectRunner"
+            )
+    assert adapt_config(tiny, tmp_path, {"dir": str(tmp_path)}, {}).data.beam == ""
