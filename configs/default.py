@@ -140,8 +140,8 @@ def get_config() -> ConfigDict:
     # families of forgeries, or a benchmark's methods. The scale of fidelity targets is fitted to
     # all fakes of the training split.
     config.train.leave_out = ()
-    # Curriculum: none, quality (the best pictures first) or loss (the lowest losses first); all
-    # records take part after curriculum_steps.
+    # Curriculum, within each class: none, quality (the best pictures first) or loss (the lowest
+    # losses first); all records take part after curriculum_steps.
     config.train.curriculum = "none"
     config.train.curriculum_steps = 0
     # Draw records by their fidelity error, or without a fidelity head by their loss, to this power.
