@@ -128,7 +128,8 @@ def get_config() -> ConfigDict:
     config.train.clip_norm = 1.0  # 0: no clipping
     config.train.label_smoothing = 0.1
     config.train.token_weight = 3.0  # loss of the token head, with labels from the forged area
-    # Swap a box of patches between images: none, labelled (labels follow) or unlabelled.
+    # Swap a box of patches between images: none, labelled (labels follow) or unlabelled. Mixed
+    # images have no ranking and no mask loss.
     config.train.token_mixing = "none"
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no head
     # Loss of a head that predicts fidelity in grades (the regressor ordinal_head); 0: no head.
