@@ -2,9 +2,8 @@
 
 python run.py --mode=ablate --config=configs/ablate_curriculum.py --workdir=DIR
 
-All records take part after 300 steps, half of the 600, whatever --config.train.steps is. Losses are
-measured every hundred steps.
-docs/experiments.md explains the options.
+All records take part after 300 steps, half of the 600, whatever --config.train.steps is. Losses
+are measured every hundred steps. docs/experiments.md explains the options.
 """
 
 from ml_collections import ConfigDict

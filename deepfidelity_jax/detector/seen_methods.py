@@ -34,22 +34,27 @@ def require_unseen(config: ConfigDict) -> None:
             )
 
 
-def has_seen(place: Path, method: str) -> bool | None:
+def has_seen(place: Path | None, method: str) -> bool | None:
     """Whether a detector was trained on a method; None if its folder does not tell.
 
-    What the detector itself started from counts as well.
+    What the detector itself started from counts as well, back to the first.
     """
-    if not place.exists():
-        return None
-    if latest_step(place / "checkpoints") == 0 or not (place / "config.json").is_file():
-        return False  # official weights
-    source = read_config(place)
-    if method in source.get("train", {}).get("leave_out", ()):
-        return False  # so what it started from had not seen it either
-    methods, start = _trained_on(place, source), source.get("init_from", "")
-    answers = [None if methods is None else method in methods]
-    if start:
-        answers.append(has_seen(_locate(start), method))
+    answers: list[bool | None] = []
+    passed: set[Path] = set()
+    while place:
+        if not place.exists() or place in passed:  # it has gone, or another took its place
+            answers.append(None)
+            break
+        passed.add(place)
+        if latest_step(place / "checkpoints") == 0 or not (place / "config.json").is_file():
+            break  # official weights
+        source = read_config(place)
+        if method in source.get("train", {}).get("leave_out", ()):
+            break  # so what it started from had not seen it either
+        methods = _trained_on(place, source)
+        answers.append(None if methods is None else method in methods)
+        start = source.get("init_from", "")
+        place = _locate(start) if start else None
     return True if True in answers else None if None in answers else False
 
 

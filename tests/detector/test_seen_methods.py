@@ -52,6 +52,8 @@ def test_what_a_detector_started_from_counts(tmp_path):
     lost = trained(tmp_path / "lost", "ffpp", ("Deepfakes",), start=tmp_path / "gone")
     assert has_seen(lost, "swap") is None
     assert has_seen(lost, "Deepfakes") is True
+    moved = trained(tmp_path / "moved", "ffpp", ("Deepfakes",), start=tmp_path / "moved")
+    assert has_seen(moved, "swap") is None, "it took the place of what it started from"
 
 
 def test_only_what_is_known_is_claimed(tmp_path):
