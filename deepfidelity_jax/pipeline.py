@@ -134,17 +134,24 @@ def prepare_records(config: ConfigDict, workdir: Path) -> Path:
 
 
 def require_methods(config: ConfigDict, folder: Path) -> None:
-    """InputError if `config.train.leave_out` names a method that the records do not hold."""
+    """InputError if `config.train.leave_out` names a method that is not there, or all that are."""
     found = schema.metadata_of(folder).get("faces_found", {})
     there = {method for counts in found.values() for method in counts} - {schema.ORIGINAL}
     if forges(config, folder):
         there |= FAMILIES.keys()
-    unknown = set(config.train.get("leave_out", ())) - there
-    if unknown:
+    left_out = set(config.train.get("leave_out", ()))
+    if unknown := left_out - there:
         raise InputError(
             f"config.train.leave_out names {', '.join(sorted(unknown))}, but the methods of the "
             f"fakes are {', '.join(sorted(there))}"
         )
+    for split in ("train", "validation"):
+        fakes = found.get(split, {}).keys() - {schema.ORIGINAL}
+        if fakes and fakes <= left_out:
+            raise InputError(
+                f"config.train.leave_out is {tuple(config.train.leave_out)}, which leaves no fake "
+                f"in the {split} split: it holds {', '.join(sorted(fakes))}"
+            )
 
 
 def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str) -> None:
