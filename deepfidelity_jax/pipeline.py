@@ -25,7 +25,6 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.files import fingerprint
-from deepfidelity_jax.forgeries.families import FAMILIES
 from deepfidelity_jax.leaks import shared_sources, training_pictures
 from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.official import convert
@@ -38,8 +37,8 @@ from deepfidelity_jax.scoring import controls, cross_dataset, evaluate, metrics
 from deepfidelity_jax.scoring.exported_features import Features, export_once
 from deepfidelity_jax.scoring.report import write_card, write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
-from deepfidelity_jax.training.batches import forges, require_divisible
-from deepfidelity_jax.training.order.feed import require_batches
+from deepfidelity_jax.training.batches import require_divisible
+from deepfidelity_jax.training.order.checks import require_batches, require_methods
 from deepfidelity_jax.workdir import Stages, claim, held
 
 STAGES = ("prepare", "train", "fit", "evaluate")
@@ -131,27 +130,6 @@ def prepare_records(config: ConfigDict, workdir: Path) -> Path:
     require_methods(config, folder)
     require_batches(config, folder)
     return folder
-
-
-def require_methods(config: ConfigDict, folder: Path) -> None:
-    """InputError if `config.train.leave_out` names a method that is not there, or all that are."""
-    found = schema.metadata_of(folder).get("faces_found", {})
-    there = {method for counts in found.values() for method in counts} - {schema.ORIGINAL}
-    if forges(config, folder):
-        there |= FAMILIES.keys()
-    left_out = set(config.train.get("leave_out", ()))
-    if unknown := left_out - there:
-        raise InputError(
-            f"config.train.leave_out names {', '.join(sorted(unknown))}, but the methods of the "
-            f"fakes are {', '.join(sorted(there))}"
-        )
-    for split in ("train", "validation"):
-        fakes = found.get(split, {}).keys() - {schema.ORIGINAL}
-        if fakes and fakes <= left_out:
-            raise InputError(
-                f"config.train.leave_out is {tuple(config.train.leave_out)}, which leaves no fake "
-                f"in the {split} split: it holds {', '.join(sorted(fakes))}"
-            )
 
 
 def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str) -> None:

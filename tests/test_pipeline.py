@@ -16,6 +16,7 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.forgeries.families import FAMILIES
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.records import schema
+from deepfidelity_jax.training.order.checks import require_methods
 
 FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
 
@@ -302,13 +303,13 @@ def test_a_method_that_is_not_there_cannot_be_left_out(records_folder, tiny):
     metadata = schema.metadata_of(records_folder)
     methods = {method for counts in metadata["faces_found"].values() for method in counts}
     tiny.train.leave_out = tuple(sorted(methods - {"original"}))[:1]
-    pipeline.require_methods(tiny, records_folder)
+    require_methods(tiny, records_folder)
     tiny.train.leave_out = ("cartoon",)
     with pytest.raises(InputError, match="names cartoon, but the methods of the fakes are"):
-        pipeline.require_methods(tiny, records_folder)
+        require_methods(tiny, records_folder)
     tiny.train.leave_out = tuple(FAMILIES)  # training may draw some that no record holds
     with pytest.raises(InputError, match="leaves no fake in the train split: it holds"):
-        pipeline.require_methods(tiny, records_folder)
+        require_methods(tiny, records_folder)
 
 
 def test_another_fit_is_evaluated_anew(run, finished, tmp_path):

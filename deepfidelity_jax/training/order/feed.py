@@ -9,23 +9,8 @@ from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
 from deepfidelity_jax.records import schema
-from deepfidelity_jax.training.batches import (
-    ForgedPair,
-    forges,
-    require_divisible,
-    training_batches,
-    training_input,
-)
-from deepfidelity_jax.training.order import difficulty, sampling
-
-
-def require_batches(config: ConfigDict, folder: Path) -> None:
-    """InputError if training cannot make its batches from the records in `folder`."""
-    forged = forges(config, folder)
-    require_divisible(config.train.batch_size, hosts.count(), forged=forged)
-    if forged:
-        records = schema.Records(folder, schema.SOURCES)
-        ForgedPair(records, training_input(config, folder)).require_families()
+from deepfidelity_jax.training.batches import forges, training_batches, training_input
+from deepfidelity_jax.training.order import checks, difficulty, sampling
 
 
 class Feed:
@@ -33,7 +18,7 @@ class Feed:
 
     def __init__(self, config: ConfigDict, folder: Path, workdir: Path, model: SSAAFormer):
         self.config, self.workdir = config, workdir
-        require_batches(config, folder)
+        checks.require_batches(config, folder)
         self.forged = forges(config, folder)
         if self.forged:
             self.records = schema.Records(folder, schema.SOURCES)

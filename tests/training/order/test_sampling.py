@@ -89,13 +89,13 @@ def test_both_classes_are_drawn_whatever_is_combined(balance, curriculum, mining
     for first in (0, 3000, 9000):
         found = np.array(rows(drawn, range(first, first + 20)))
         for name in np.unique(groups):
-            own = groups == name
-            share = own.mean() if balance == "none" else 1 / len(np.unique(groups))
+            here = groups == name
+            share = here.mean() if balance == "none" else 1 / len(np.unique(groups))
             if balance != "none" or not mining:  # mining alone draws the harder class more often
-                assert own[found].mean() == pytest.approx(share, abs=0.05)
+                assert here[found].mean() == pytest.approx(share, abs=0.05)
             if steps:
-                easy = np.sort(hard[own])[: round((START + 0.7 * first / steps) * own.sum()) + 1]
-                assert hard[found[own[found]]].max() <= easy[-1]
+                easy = np.sort(hard[here])[: round((START + 0.7 * first / steps) * here.sum()) + 1]
+                assert hard[found[here[found]]].max() <= easy[-1]
 
 
 def test_mining_draws_in_proportion_to_the_error():
