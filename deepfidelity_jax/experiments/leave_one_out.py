@@ -75,11 +75,12 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
 
 
 def plan(config: ConfigDict, workdir: Path, group: str) -> ConfigDict:
-    """The configuration of the run without the methods of a group."""
+    """The configuration of the run without the methods of a group; InputError if they are none."""
     own = copy.deepcopy(config).unlock()
     del own.leave_one_out
     own.data.records_dir = str(records_dir(config, workdir))
     own.train.leave_out = (*own.train.leave_out, *group.split("+"))
+    checks.check(own)
     return own.lock()
 
 

@@ -107,6 +107,7 @@ def test_what_cannot_be_left_out_is_told_at_once(run, people, tmp_path):
         ("('swap','swap')", "each once"),
         ("()", "at least two methods"),
         ("('swap+morph','morph')", "each once"),
+        ("('swap','fake/morph')", "config.train.leave_out is ('fake/morph',)"),
     ):
         assert_told(run(*options(people, tmp_path / "proof", methods)), words)
     asked = options(people, tmp_path / "proof")
