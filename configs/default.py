@@ -128,7 +128,8 @@ def get_config() -> ConfigDict:
     config.train.clip_norm = 1.0  # 0: no clipping
     config.train.label_smoothing = 0.1
     config.train.token_weight = 3.0  # loss of the token head, with labels from the forged area
-    # Swap a box of patches between images: none, labelled (labels follow) or unlabelled.
+    # Swap a box of patches between images: none, labelled (labels follow) or unlabelled. Mixed
+    # images have no ranking and no mask loss.
     config.train.token_mixing = "none"
     config.train.fidelity_weight = 5.0  # loss of the auxiliary fidelity head; 0: no head
     # Loss of a head that predicts fidelity in grades (the regressor ordinal_head); 0: no head.
@@ -140,8 +141,8 @@ def get_config() -> ConfigDict:
     # families of forgeries, or a benchmark's methods. The scale of fidelity targets is fitted to
     # all fakes of the training split.
     config.train.leave_out = ()
-    # Curriculum: none, quality (the best pictures first) or loss (the lowest losses first); all
-    # records take part after curriculum_steps.
+    # Curriculum, within each class: none, quality (the best pictures first) or loss (the lowest
+    # losses first); all records take part after curriculum_steps.
     config.train.curriculum = "none"
     config.train.curriculum_steps = 0
     # Draw records by their fidelity error, or without a fidelity head by their loss, to this power.

@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         values = parse(arguments)
         modes = {
             "predict": predict, "convert": convert, "compare": compare, "robustness": robustness,
-            "ablate": ablate, "verify": verify, "export": export, "serve": serve,
+            "ablate": lambda values: ablate(values, _program(arguments[0])), "verify": verify,
+            "export": export, "serve": serve,
         }  # fmt: skip
         return modes.get(values.mode, run)(values)
 
@@ -52,6 +53,14 @@ def _tell(arguments: list[str]) -> str:
     if given == ["--version"]:
         return f"deepfidelity_jax {__version__}\n"
     return completion.script(*given[1:]) if given[:1] == ["completion"] else ""
+
+
+def _program(first: str) -> list[str]:
+    """The words that start this program from any folder; `first` is the first of its arguments."""
+    if first.endswith(".py"):
+        return [sys.executable, str(Path(first).absolute())]
+    found = shutil.which(first)
+    return [str(Path(found).absolute()) if found else first]
 
 
 def _unfinished(values: flags.FlagValues | None) -> str:
@@ -143,8 +152,8 @@ def robustness(values: flags.FlagValues) -> int:
     return DONE
 
 
-def ablate(values: flags.FlagValues) -> int:
-    """Mode ablate: a grid of runs and its table, or their commands (--list)."""
+def ablate(values: flags.FlagValues, program: list[str]) -> int:
+    """Mode ablate: a grid of runs and its table, or their commands (--list) of this program."""
     from ml_collections import config_flags
 
     from deepfidelity_jax import workdir
@@ -158,7 +167,7 @@ def ablate(values: flags.FlagValues) -> int:
     if values.list:
         given = config_flags.get_override_values(values["config"])
         file = config_flags.get_config_filename(values["config"])
-        print("\n".join(ablation.list_commands(config, folder, file, given)))
+        print("\n".join(ablation.list_commands(config, folder, file, given, program)))
         return DONE
     with workdir.held(folder):
         ablation.run(config, folder)

@@ -57,6 +57,8 @@ def end(command: Callable[[], int], unfinished: Callable[[], str]) -> int:
         return _fail(FAILED, f"interrupted: {unfinished()}")
     except BrokenPipeError:
         return _fail(FAILED)
+    except FloatingPointError as error:  # a training that diverged
+        return _fail(FAILED, f"failed: {one_line(error)}")
     except Exception as error:
         if _interrupts:  # a library turned the interrupt into an error of its own
             return _fail(FAILED, f"interrupted: {unfinished()}")

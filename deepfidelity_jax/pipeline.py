@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import hosts, provenance
-from deepfidelity_jax.detector import bundled
+from deepfidelity_jax.detector import bundled, seen_methods
 from deepfidelity_jax.detector.load import FITTED_TO, Detector, load, require_fitted_to
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
@@ -38,8 +38,10 @@ from deepfidelity_jax.scoring import controls, cross_dataset, evaluate, metrics
 from deepfidelity_jax.scoring.exported_features import Features, export_once, is_exported
 from deepfidelity_jax.scoring.report import write_card, write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
+from deepfidelity_jax.training.batches import require_divisible
+from deepfidelity_jax.training.order.checks import require_batches, require_methods
 from deepfidelity_jax.training.trained import require_bound, require_trained_on, tell_changed
-from deepfidelity_jax.workdir import Stages, claim, read_config
+from deepfidelity_jax.workdir import Stages, claim, held
 
 STAGES = ("prepare", "train", "fit", "evaluate")
 LEAKS = "leaks.json"  # in the workdir
@@ -121,41 +123,25 @@ def plan_records(
     if here := find_weights(config.quality.weights, workdir):
         config = copy.deepcopy(config)  # the workdir is bound to the path as it was given
         config.quality.weights = str(here)
-    return builder_class.configured(config, records_dir(config, workdir))
+    builder = builder_class.configured(config, records_dir(config, workdir))
+    if "train" in stages:  # fail now if batches cannot be divided
+        forged = builder.forges and config.data.fresh_forgeries
+        require_divisible(config.train.batch_size, hosts.count(), forged=forged)
+    return builder
 
 
-def require_methods(config: ConfigDict, folder: Path) -> None:
-    """InputError if `config.train.leave_out` names a method that the records do not hold."""
-    found = schema.metadata_of(folder).get("faces_found", {})
-    there = {method for counts in found.values() for method in counts} - {schema.ORIGINAL}
-    unknown = set(config.train.get("leave_out", ())) - there
-    if unknown:
-        raise InputError(
-            f"config.train.leave_out names {', '.join(sorted(unknown))}, but the methods of the "
-            f"fakes are {', '.join(sorted(there))}"
-        )
+def prepare_records(config: ConfigDict, workdir: Path) -> Path:
+    """Prepare the records of one of several runs, before any of them trains; their folder.
 
-
-def require_unseen_by_start(config: ConfigDict) -> None:
-    """InputError if training starts from a detector that was trained on a method to leave out.
-
-    Official weights, converted or not, pass, because no config says what they were trained on.
+    InputError if the run cannot be trained on them.
     """
-    left_out, start = set(config.train.get("leave_out", ())), config.get("init_from", "")
-    if not left_out or not start:
-        return
-    place = bundled.folder() if start == bundled.NAME else Path(start)
-    converted = checkpoint.latest_step(place / "checkpoints") == 0
-    if converted or not (place / "config.json").is_file():
-        return
-    source = read_config(place)
-    seen = sorted(left_out - set(source.get("train", {}).get("leave_out", ())))
-    if seen:
-        raise InputError(
-            f"config.train.leave_out names {', '.join(seen)}, but config.init_from={start} was "
-            f"trained with {'them' if len(seen) > 1 else 'it'}: start from a detector that was "
-            "trained without, or from none (--config.init_from=)"
-        )
+    folder = Path(plan_records(config, workdir, STAGES).data_path)
+    if not (folder / "dataset_info.json").exists():
+        with held(workdir, wait=True):
+            run(config, workdir, "prepare")
+    require_methods(config, folder)
+    require_batches(config, folder)
+    return folder
 
 
 def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str) -> None:
@@ -330,7 +316,7 @@ def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
     if mode in ("run", "prepare", "train"):
         checkpoint.require_usable(workdir)
     if mode in ("run", "train"):
-        require_unseen_by_start(config)
+        seen_methods.require_unseen(config)
     own, preparing = config.faces, mode in ("run", "prepare")
     needed = preparing and own.detector == "yunet" and not (workdir / "yunet.onnx").exists()
     if needed and not Path(own.yunet).is_file():

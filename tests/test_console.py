@@ -28,6 +28,7 @@ def fails(error):
         (InputError("two\n  lines"), 2, "two lines"),
         (KeyboardInterrupt(), 1, "interrupted: more to do"),
         (BrokenPipeError(), 1, ""),
+        (FloatingPointError("the loss is nan at step 5"), 1, "failed: the loss is nan at step 5"),
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.npz"),
             1,

@@ -16,10 +16,12 @@ from deepfidelity_configs import default
 from deepfidelity_jax import pipeline, workdir
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.forgeries.families import FAMILIES
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.scoring import cross_dataset
 from deepfidelity_jax.training import checkpoint
+from deepfidelity_jax.training.order.checks import require_methods
 
 FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
 
@@ -179,6 +181,30 @@ def test_intervals_and_workers_of_a_finished_run_may_change(run, finished, tmp_p
     assert "step " not in error
 
 
+def test_only_who_forges_needs_pairs(tiny, tmp_path):
+    """Told before the preparation, where an odd batch cannot be of faces beside their forgeries."""
+
+    def plan(dataset="", **data):
+        config = default.get_config() if dataset else tiny
+        config.train.batch_size = 33
+        config.data.update({"dataset": dataset or tiny.data.dataset} | data)
+        pipeline.plan_records(config, tmp_path / "work", pipeline.STAGES)
+
+    for dataset in ("ffpp", "celeb_df", "wild_deepfake"):
+        plan(dataset)
+    for label in ("real", "fake"):
+        (tmp_path / "two" / label).mkdir(parents=True)
+        for number in range(20):
+            noise = np.random.default_rng([number, label == "real"]).integers(0, 256, (48, 48, 3))
+            Image.fromarray(noise.astype(np.uint8)).save(tmp_path / f"two/{label}/{number}.png")
+    plan("face_folder", dir=str(tmp_path / "two"))
+    shutil.copytree(tmp_path / "two" / "real", tmp_path / "one")
+    plan("face_folder", dir=str(tmp_path / "one"), fresh_forgeries=False)
+    for options in ({"dataset": "face_folder", "dir": str(tmp_path / "one")}, {}):
+        with pytest.raises(InputError, match="batch_size is 33: give a multiple of 2, for 1 proc"):
+            plan(**options)
+
+
 @pytest.mark.parametrize(
     ("dataset", "name", "value"),
     [
@@ -243,7 +269,7 @@ def test_a_start_that_has_seen_what_is_left_out_is_refused(tiny, tmp_path, mode)
             check(source, *ours)
             continue
         with pytest.raises(
-            InputError, match=f"leave_out names {refused}, but .*source was"
+            InputError, match=f"leave_out names {refused}, but .*source may have been"
         ) as told:
             check(source, *ours)
         assert "\n" not in str(told.value)
@@ -253,6 +279,7 @@ def test_a_start_that_has_seen_what_is_left_out_is_refused(tiny, tmp_path, mode)
     check("", "swap")
     (tmp_path / "official.pth").write_bytes(b"")
     check(tmp_path / "official.pth", "swap")
+    check(tmp_path / "gone.pth", "swap")  # whoever reads it says that it is not there
     del seen["train"]["leave_out"]  # as an earlier version wrote it, which left nothing out
     (source / "config.json").write_text(json.dumps(seen))
     with pytest.raises(InputError, match="leave_out names swap"):
@@ -284,10 +311,13 @@ def test_a_method_that_is_not_there_cannot_be_left_out(records_folder, tiny):
     metadata = schema.metadata_of(records_folder)
     methods = {method for counts in metadata["faces_found"].values() for method in counts}
     tiny.train.leave_out = tuple(sorted(methods - {"original"}))[:1]
-    pipeline.require_methods(tiny, records_folder)
+    require_methods(tiny, records_folder)
     tiny.train.leave_out = ("cartoon",)
     with pytest.raises(InputError, match="names cartoon, but the methods of the fakes are"):
-        pipeline.require_methods(tiny, records_folder)
+        require_methods(tiny, records_folder)
+    tiny.train.leave_out = tuple(FAMILIES)  # training may draw some that no record holds
+    with pytest.raises(InputError, match="leaves no fake in the train split: it holds"):
+        require_methods(tiny, records_folder)
 
 
 def test_another_fit_is_evaluated_anew(run, finished, tmp_path):

@@ -56,6 +56,11 @@ class Builder(RecordsBuilder):
         version = cls.version_in(records_dir / cls.name / name)
         return cls(data_dir=records_dir, config=own, version=version, file_format="array_record")
 
+    @property
+    def forges(self) -> bool:
+        """True: every person is also recorded clean."""
+        return True
+
     def _split_generators(self, dl_manager):
         own = self.builder_config
         held = [max(2, round(own.identities * share / sum(own.shares))) for share in own.shares[1:]]

@@ -19,6 +19,8 @@ SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "–": "--",
 }
 
 
@@ -147,7 +149,7 @@ def to_latex(comparison: Comparison) -> str:
     lines = []
     for caption, header, rows in tables(comparison):
         lines += [
-            "\\begin{table}", "\\centering", f"\\caption{{{_escape(caption)}}}",
+            "\\begin{table}", "\\centering", f"\\caption{{{escape(caption)}}}",
             f"\\begin{{tabular}}{{{'l' * len(header)}}}", "\\toprule", _row(header), "\\midrule",
             *(_row(row) for row in rows), "\\bottomrule", "\\end{tabular}", "\\end{table}", "",
         ]  # fmt: skip
@@ -155,10 +157,11 @@ def to_latex(comparison: Comparison) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return " & ".join(_escape(cell) for cell in cells) + r" \\"
+    return " & ".join(escape(cell) for cell in cells) + r" \\"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text for a cell of a LaTeX table."""
     return "".join(SPECIAL.get(c, c) for c in text.replace("\n", " "))
 
 
@@ -172,6 +175,8 @@ def to_csv(comparison: Comparison) -> str:
             writer.writerow(
                 {"table": "rows", "file": entry["file"], "figure": figure, "value": entry[figure]}
             )
+    for note in comparison.notes:
+        writer.writerow({"table": "notes", "from": note})
     for name, level in comparison.levels.items():
         for row in _csv_rows(level):
             writer.writerow(

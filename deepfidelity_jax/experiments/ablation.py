@@ -10,9 +10,10 @@ import copy
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,8 @@ AFTER_TRAINING = (
     "eval.", "fidelity.C", "fidelity.epsilon", "fidelity.gamma", "fidelity.balance",
     "fidelity.tune", "fidelity.regressor", "fidelity.calibration",
 )  # fmt: skip
+# Names of factors and levels become folders and cells of tables.
+UNFIT = re.compile(r"[/|\\\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
       InputError: the grid is wrong, or a cell cannot be run.
     """
     cells = plan(config, workdir)
-    for cell in cells:  # check before hours of training
+    for cell in cells:  # check before hours of preparation
         pipeline.check_place(cell.config, cell.place, "run")
     keep_programs(workdir)
+    for cell in cells:  # and before hours of training
+        pipeline.prepare_records(cell.config, cell.place)
     trained: dict[str, Cell] = {}
     for number, cell in enumerate(cells, start=1):
         say(f"run {number} of {len(cells)}: {cell.name}, seed {cell.seed}")
@@ -94,12 +99,17 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def list_commands(
-    config: ConfigDict, workdir: Path, config_file: str, given: dict[str, object]
+    config: ConfigDict,
+    workdir: Path,
+    config_file: str,
+    given: dict[str, object],
+    program: Sequence[str],
 ) -> Iterator[str]:
     """One shell command for each training of the grid, for any scheduler.
 
     The other cells share these training runs; the command for the whole grid runs those cells and
-    writes the table. `given`: options from the command line, by dotted name.
+    writes the table. `given`: options from the command line, by dotted name. `program`: the words
+    that start the command line.
     """
     seen = set()
     for cell in plan(config, workdir):
@@ -112,7 +122,7 @@ def list_commands(
                 for key, value in changed.items()
                 if not key.startswith("ablate.")
             ]
-            words = ["python", "run.py", f"--config={config_file}", *options]
+            words = [*program, f"--config={config_file}", *options]
             yield shlex.join([*words, f"--workdir={cell.place}"])
 
 
@@ -121,9 +131,7 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
     factors, seeds = config.ablate.factors, tuple(config.ablate.seeds)
     if not factors or not seeds or len(set(seeds)) < len(seeds):
         raise InputError("config.ablate needs at least one factor and one seed, each seed once")
-    for name, levels in factors:
-        if len({level for level, _ in levels}) < max(2, len(levels)):
-            raise InputError(f"factor {name!r} of config.ablate needs two levels, each name once")
+    _require_clear(factors)
     cells = []
     for seed in seeds:
         for levels in itertools.product(*(levels for _, levels in factors)):
@@ -149,6 +157,27 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
     if len({cell.place for cell in cells}) < len(cells):
         raise InputError("two cells of config.ablate have the same name")
     return cells
+
+
+def _require_clear(factors: Sequence) -> None:
+    """InputError if levels or options are named twice, or a name fits no folder or table."""
+    setters = {"seed": "the seeds"}
+    for name, levels in factors:
+        if len({level for level, _ in levels}) < max(2, len(levels)):
+            raise InputError(f"factor {name!r} of config.ablate needs two levels, each name once")
+        for word in (name, *(level for level, _ in levels)):
+            if unfit := UNFIT.search(str(word)):
+                raise InputError(
+                    f"config.ablate has the name {word!r}, which becomes a folder and a cell of a "
+                    f"table: give one without {unfit[0]!r}"
+                )
+        for option in dict.fromkeys(option for _, options in levels for option in options):
+            if option in setters:
+                raise InputError(
+                    f"config.ablate sets {option} by {setters[option]} and by factor {name!r}, of "
+                    "which one would undo the other: set it by one"
+                )
+            setters[option] = f"factor {name!r}"
 
 
 def share_training(source: Path, place: Path) -> None:

@@ -18,11 +18,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from deepfidelity_jax.comparison.tables import escape
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
 from deepfidelity_jax.statistics.aggregation import cluster_sources
-from deepfidelity_jax.statistics.intervals import Sample, draw_clusters, kinds_of
+from deepfidelity_jax.statistics.intervals import Level, draw_clusters, kinds_of, resample
 from deepfidelity_jax.statistics.paired import bootstrap_p, holm
 from deepfidelity_jax.statistics.ranking import auc
 
@@ -158,13 +159,14 @@ def paired_difference(
     )
     for (base, other), grouped, draws in zip(pairs, videos, drawn_together, strict=True):
         if level == "frame":
-            label, weights = base.label, draws[:, grouped[0].of_frame]
+            label, video = base.label, grouped[0].of_frame
             scores = base.fidelity, other.fidelity
         else:
-            label, weights = grouped[0].label, draws
+            label, video = grouped[0].label, np.arange(len(grouped[0].label))
             scores = grouped[0].fidelity, grouped[1].fidelity
-        with np.errstate(invalid="ignore"):  # a replicate without one class is NaN
-            before, after = (auc(Sample(label, score, weights)) for score in scores)
+        before, after = (
+            resample(Level(label, score, video), draws, {"auc": auc})["auc"] for score in scores
+        )
         differences.append(after - before)
     drawn: Float[np.ndarray, "pairs r"] = np.stack(differences)
     if not np.isfinite(drawn[:, 0]).all():
@@ -227,7 +229,7 @@ def summarize_methods(results: Sequence[Result]) -> tuple[list[str], list[dict[s
 def write_methods(methods: Sequence[str], rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write `summarize_methods` as CSV."""
     with written_whole(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["cell", "seeds", *methods])
+        writer = csv.DictWriter(file, ["cell", "seeds", *methods], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -235,7 +237,7 @@ def write_methods(methods: Sequence[str], rows: Sequence[dict[str, Any]], path: 
 def write(rows: Sequence[dict[str, Any]], stem: Path) -> None:
     """Write STEM.csv with full precision, and STEM.md and STEM.tex (booktabs) with rounding."""
     with written_whole(stem.with_suffix(".csv"), "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     titles = [title for title, _ in COLUMNS.values()]
@@ -244,7 +246,7 @@ def write(rows: Sequence[dict[str, Any]], stem: Path) -> None:
     lines = [f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *marked)]
     with written_whole(stem.with_suffix(".md"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
-    ends = [" & ".join(map(_escape, line)) + r" \\" for line in (titles, *cells)]
+    ends = [" & ".join(map(escape, line)) + r" \\" for line in (titles, *cells)]
     table = [
         rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", r"\toprule", ends[0], r"\midrule",
         *ends[1:], r"\bottomrule", r"\end{tabular}",
@@ -275,12 +277,6 @@ def _show(key: str, value: Any) -> str:
 
 def _mean(values: Sequence[float | None]) -> float | None:
     return None if None in values else float(np.mean(np.array(values, float)))
-
-
-def _escape(text: str) -> str:
-    for sign in "&%$#_{}":
-        text = text.replace(sign, f"\\{sign}")
-    return text.replace("±", r"$\pm$").replace(NONE, "--")
 
 
 def _require_same_faces(base: Predictions, other: Predictions) -> None:

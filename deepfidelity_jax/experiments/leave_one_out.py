@@ -19,6 +19,7 @@ from deepfidelity_jax import pipeline
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.progress import say
+from deepfidelity_jax.records.schema import ORIGINAL, metadata_of
 from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring.controls import CONTROLS, DEGRADATIONS, UNTOUCHED
 from deepfidelity_jax.scoring.metrics import biases
@@ -46,9 +47,12 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
     if len(methods) < 2 or len(set(methods)) < len(methods):
         raise InputError(f"config.leave_one_out is {groups}: name at least two methods, each once")
     plans = {group: plan(config, workdir, group) for group in groups}
-    for group, own in plans.items():  # check before hours of training
+    for group, own in plans.items():  # check before hours of preparation
         pipeline.check_place(own, workdir / f"without_{group}", "run")
     keep_programs(workdir)
+    for group, own in plans.items():  # and before hours of training
+        folder = pipeline.prepare_records(own, workdir / f"without_{group}")
+        require_tested(group, folder)
     found = {}
     for number, (group, own) in enumerate(plans.items(), start=1):
         say(f"training {number} of {len(plans)}, without {group}")
@@ -58,9 +62,6 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
         path = place / "eval" / own.data.dataset / "metrics.json"
         metrics = json.loads(path.read_text(encoding="utf-8"))
         for method in group.split("+"):
-            if method not in metrics["by_method"]:
-                there = ", ".join(metrics["by_method"])
-                raise InputError(f"the test split has no {method}: it holds {there}")
             found[method] = metrics
         write_table(found, workdir / TABLE)
     report = write_report(workdir, {})
@@ -71,12 +72,23 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
 
 
 def plan(config: ConfigDict, workdir: Path, group: str) -> ConfigDict:
-    """The configuration of the run without the methods of a group."""
+    """The configuration of the run without the methods of a group; InputError if they are none."""
     own = copy.deepcopy(config).unlock()
     del own.leave_one_out
     own.data.records_dir = str(records_dir(config, workdir))
     own.train.leave_out = (*own.train.leave_out, *group.split("+"))
+    checks.check(own)
     return own.lock()
+
+
+def require_tested(group: str, folder: Path) -> None:
+    """InputError if the test split of the records does not hold the methods of a group."""
+    there = metadata_of(folder).get("faces_found", {}).get("test", {}).keys() - {ORIGINAL}
+    if absent := set(group.split("+")) - there:
+        raise InputError(
+            f"config.leave_one_out names {', '.join(sorted(absent))}, but the test split holds "
+            f"{', '.join(sorted(there))}"
+        )
 
 
 def write_table(found: dict[str, dict[str, Any]], path: Path) -> None:
@@ -84,7 +96,7 @@ def write_table(found: dict[str, dict[str, Any]], path: Path) -> None:
     columns = ("left_out", "n_frames", "n_videos", "frame_auc", "low", "high", "video_auc",
                "video_low", "video_high", "fake_frame_acc")  # fmt: skip
     with written_whole(path, "w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
+        table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
         for method, metrics in found.items():
             entry = metrics["by_method"][method]

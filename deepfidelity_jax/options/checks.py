@@ -111,15 +111,6 @@ def _within_depth(symmetric, variant: str) -> str:
     )
 
 
-def _in_pairs(batch_size: int, fresh_forgeries: bool) -> str:
-    if batch_size % 2 == 0 or not fresh_forgeries:
-        return ""
-    return (
-        f"config.train.batch_size is {batch_size}: give an even number, since "
-        "config.data.fresh_forgeries puts each face beside its forgery"
-    )
-
-
 def _in_parts(accumulate: int, batch_size: int) -> str:
     if accumulate == 1 or batch_size % (2 * accumulate) == 0:
         return ""
@@ -140,6 +131,15 @@ def _to_its_end(curriculum: str, steps: int, eval_every: int) -> str:
     return (
         f"config.train.curriculum is {curriculum} and config.train.curriculum_steps {steps}: a "
         "curriculum needs steps above 0, after which all records take part; without one, give 0"
+    )
+
+
+def _by_quality(curriculum: str, measure: str) -> str:
+    if curriculum != "quality" or measure != "none":
+        return ""
+    return (
+        "config.train.curriculum is quality and config.quality.measure none, which is the same for "
+        "all pictures: name a measure, or another curriculum"
     )
 
 
@@ -176,9 +176,9 @@ def _not_above(name: str) -> Callable[..., str]:
 RELATIONS: Mapping[tuple[str, ...], Callable[..., str]] = {
     ("fidelity.fake", "fidelity.real"): _apart,
     ("model.symmetric", "model.variant"): _within_depth,
-    ("train.batch_size", "data.fresh_forgeries"): _in_pairs,
     ("train.accumulate", "train.batch_size"): _in_parts,
     ("train.curriculum", "train.curriculum_steps", "train.eval_every"): _to_its_end,
+    ("train.curriculum", "quality.measure"): _by_quality,
     ("train.curriculum", "train.mining", "train.steps", "train.eval_every"): _measured,
     ("fidelity.regressor", "train.fidelity_weight", "train.ordinal_weight"): _with_its_head,
     ("train.end_learning_rate", "train.learning_rate"): _not_above("train.end_learning_rate"),

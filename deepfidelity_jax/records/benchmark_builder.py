@@ -60,6 +60,11 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """What the user must decide if videos look alike across splits; empty for a fixed split."""
         return ""
 
+    @property
+    def forges(self) -> bool:
+        """Whether it records clean real faces, from which training draws new forgeries."""
+        return False
+
     def _info(self) -> tfds.core.DatasetInfo:
         info = self.dataset_info_from_configs(
             features=schema.features(), metadata=tfds.core.MetadataDict()

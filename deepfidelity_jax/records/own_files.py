@@ -134,6 +134,11 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
         own = self.builder_config
         return own.choice if own.contents else ""
 
+    @property
+    def forges(self) -> bool:
+        """Whether no file is a fake; False if the files are gone."""
+        return self.builder_config.made
+
     def _split_generators(self, dl_manager):
         own = self.builder_config
         for line in (*own.remarks, *describe(own.sources, made=own.made)):

@@ -5,6 +5,7 @@ picture of the same face are in the same batch and degraded alike, so that only 
 them apart. Evaluation reads records in order, unchanged.
 """
 
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from deepfidelity_jax.fidelity.scale import FidelityScale, scale
 from deepfidelity_jax.forgeries import augment, families
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.quality.measure import Measure
-from deepfidelity_jax.records.schema import FAKE, REAL, metadata_of
+from deepfidelity_jax.records.schema import FAKE, REAL, SOURCES, metadata_of, splits_of
 
 Example = dict[str, Any]
 
@@ -68,6 +69,23 @@ def training_input(config: ConfigDict, folder: Path) -> TrainingInput:
     )
 
 
+def forges(config: ConfigDict, folder: Path) -> bool:
+    """Whether training forges the records in `folder`, which have clean real faces for it."""
+    return config.data.fresh_forgeries and splits_of(folder).get(SOURCES, 0) > 0
+
+
+def require_divisible(batch_size: int, count: int, *, forged: bool) -> int:
+    """The rows of each of `count` processes, pairs if `forged`; InputError if there is a rest."""
+    shares = count * (2 if forged else 1)
+    if batch_size % shares:
+        raise InputError(
+            f"config.train.batch_size is {batch_size}: give a multiple of {shares}, for {count} "
+            f"process{'es' if count > 1 else ''}"
+            f"{' and faces beside their forgeries' if forged else ''}"
+        )
+    return batch_size // shares
+
+
 def training_batches(
     records: Sequence[Example],
     made_from: TrainingInput,
@@ -105,13 +123,7 @@ def training_batches(
       InputError: the batch cannot be divided among the processes, or into pairs.
     """
     index, count = process
-    shares = count * (2 if forged else 1)
-    if batch_size % shares:
-        raise InputError(
-            f"config.train.batch_size is {batch_size}: give a multiple of {shares}, for {count} "
-            f"processes{' and faces beside their forgeries' if forged else ''}"
-        )
-    per_process = batch_size // shares
+    per_process = require_divisible(batch_size, count, forged=forged)
     if drawn is None:
         dataset = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
     else:
@@ -190,17 +202,7 @@ class ForgedPair(grain.transforms.RandomMap):
         face = families.retake(_face(record), rng)
         record = record | {"landmarks": face.points}
         donor = self._find_donor(record, rng)
-        shares = {
-            family: 1.0 if self.made_from.evenly else share
-            for family, share in families.SHARES.items()
-            if family not in self.made_from.leave_out
-            and (donor is not None or family not in families.NEED_DONOR)
-        }
-        if not shares:
-            raise InputError(
-                "config.train.leave_out leaves no family of forgeries to train on"
-                f"{'' if donor else ' without the face of another person'}"
-            )
+        shares = self._shares(with_donor=donor is not None)
         weights = np.array(list(shares.values()))
         family = str(rng.choice(list(shares), p=weights / weights.sum()))
         other = families.retake(_face(donor), rng) if family in families.NEED_DONOR else face
@@ -220,15 +222,51 @@ class ForgedPair(grain.transforms.RandomMap):
         )
         return {key: np.stack([example[key] for example in made]) for key in made[0]}
 
+    def require_families(self) -> None:
+        """InputError if no family of forgeries can be drawn for one of the records."""
+        if self._shares(with_donor=True).keys() <= {*families.NEED_DONOR}:
+            for own in self._videos:
+                if not any(own.isdisjoint(other) for other in self._videos):
+                    self._shares(with_donor=False)
+
+    def _shares(self, *, with_donor: bool) -> dict[str, float]:
+        """How often each family is drawn, with a donor or without; InputError if none is left."""
+        shares = {
+            family: 1.0 if self.made_from.evenly else share
+            for family, share in families.SHARES.items()
+            if family not in self.made_from.leave_out
+            and (with_donor or family not in families.NEED_DONOR)
+        }
+        if not shares:
+            raise InputError(
+                "config.train.leave_out leaves no family of forgeries to train on"
+                f"{'' if with_donor else ' without the face of another person'}"
+            )
+        return shares
+
     def _find_donor(self, record: Example, rng: np.random.Generator) -> Example | None:
-        """A record of another video and other people; None if a few draws find none."""
-        own = {record["video_id"], *record["origins"].split()}
+        """A record of another video and other people; None if there is none."""
+        own = _shown(record)
         for index in rng.integers(len(self.records), size=5):
             other = self.records[index]
-            # One's own face would forge nothing.
-            if own.isdisjoint((other["video_id"], *other["origins"].split())):
+            if own.isdisjoint(_shown(other)):
                 return other
-        return None
+        # Few others: all are listed, which has to read every record once.
+        rows = [rows for shown, rows in self._videos.items() if own.isdisjoint(shown)]
+        return self.records[int(rng.choice(np.concatenate(rows)))] if rows else None
+
+    @functools.cached_property
+    def _videos(self) -> dict[frozenset[str], list[int]]:
+        """The rows of the records that show the same video and people."""
+        found: dict[frozenset[str], list[int]] = {}
+        for row in range(len(self.records)):
+            found.setdefault(_shown(self.records[row]), []).append(row)
+        return found
+
+
+def _shown(record: Example) -> frozenset[str]:
+    """The video and the people of a record; with one in common, a donor would forge nothing."""
+    return frozenset((record["video_id"], *record["origins"].split()))
 
 
 def _face(record: Example) -> families.Face:

@@ -31,7 +31,13 @@ from deepfidelity_jax.training.batches import evaluation_batches
 from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step, restore
 from deepfidelity_jax.training.optimizer import learning_rate
 from deepfidelity_jax.training.order.feed import Feed
-from deepfidelity_jax.training.step import TrainState, create_state, start_from, train_step
+from deepfidelity_jax.training.step import (
+    TrainState,
+    create_state,
+    find_idle,
+    start_from,
+    train_step,
+)
 from deepfidelity_jax.training.validation import Validation
 from deepfidelity_jax.workdir import MetricsLog
 
@@ -74,6 +80,8 @@ def train(
         else:
             state = _saved_state(model, config, places, workdir / "checkpoints", start)
             say(f"resuming from step {start} of {own.steps}")
+        if idle := find_idle(own):
+            say(idle)
         batches = feed.open(start)
         log, vote = StepLog(config, MetricsLog(workdir, after=start), start), hosts.Vote()
 

@@ -25,6 +25,10 @@ from deepfidelity_jax.training.optimizer import average, optimizer
 DROP_PATH, TOKEN_MIXING = 1, 2
 
 
+# Not of mixed images, which belong to no single class and whose masks are not mixed.
+WITHOUT_MIXING = ("mask_weight", "ranking_weight")
+
+
 @flax.struct.dataclass
 class TrainState:
     """Everything that changes from step to step; `variables` and `ema` hold params and batch_stats.
@@ -67,9 +71,11 @@ def train_step(
     """One optimizer step: the new state, and the losses, accuracy and gradient norm by name."""
     own = config.train
     box, params = None, state.variables["params"]
+    weights = {name: own.get(name, 0) for name in WITHOUT_MIXING}
     if own.token_mixing != "none":
         key = step_key(config, TOKEN_MIXING, state.step)
         box = token_mixing.draw_box(key, math.isqrt(batch["forged"].shape[1]))
+        weights = dict.fromkeys(WITHOUT_MIXING, 0.0)
 
     def loss_of(params, batch_stats, batch, dropout):
         images = normalise(batch["image"])
@@ -89,9 +95,7 @@ def train_step(
             token_weight=own.token_weight,
             fidelity_weight=own.fidelity_weight,
             ordinal_weight=own.get("ordinal_weight", 0),
-            # Mixed images belong to no single class, and their masks are not mixed.
-            mask_weight=own.get("mask_weight", 0) if box is None else 0.0,
-            ranking_weight=own.ranking_weight if box is None else 0.0,
+            **weights,
             box=box if own.token_mixing == "labelled" else None,
         )
         accuracy = (outputs.class_logits.argmax(-1) == batch["label"]).mean()
@@ -124,6 +128,17 @@ def train_step(
         opt_state=opt_state,
     )
     return new, metrics | {"grad_norm": optax.global_norm(gradients)}
+
+
+def find_idle(own: ConfigDict) -> str:
+    """Which options of losses have no effect beside `own.token_mixing`; empty if all have."""
+    named = [f"config.train.{name}={own[name]}" for name in WITHOUT_MIXING if own.get(name, 0)]
+    if own.token_mixing == "none" or not named:
+        return ""
+    return (
+        f"config.train.token_mixing={own.token_mixing} mixes images, which have no mask and belong "
+        f"to no single class: no effect of {' and '.join(named)}"
+    )
 
 
 def step_key(config: ConfigDict, stream: int, step: Int[Array, ""]) -> PRNGKeyArray:

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,17 @@ def test_csv_holds_all_digits(comparison):
             }
             assert float(found["bootstrap_p_holm"]) == pair["bootstrap_p_holm"]
             assert (found["delong_p"] == "") == (name == "frame")
+
+
+def test_every_format_holds_the_notes():
+    files = [replace(own, video=None) for own in three(videos=40, frames=1)]
+    found = compare(files)
+    assert found.notes
+    rows = list(csv.DictReader(io.StringIO(tables.to_csv(found))))
+    assert [row["from"] for row in rows if row["table"] == "notes"] == found.notes
+    for note in found.notes:
+        assert note in tables.to_markdown(found)
+        assert note in tables.to_latex(found)
 
 
 def test_markdown_and_latex_hold_the_same_cells(comparison):

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from deepfidelity_configs import ablate
 from deepfidelity_jax import provenance
+from deepfidelity_jax.cli import main
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import ablation
 from deepfidelity_jax.records import schema
@@ -99,6 +100,19 @@ def test_the_base_of_the_grids_has_no_factor_yet(tmp_path):
         ((("a", (("on", {}), ("off", {"model.nothing": 1}))),), (0,), "model.nothing"),
         ((("a", (("on", {}), ("off", {"nothing.at.all": 1}))),), (0,), "nothing.at.all"),
         ((("a", (("on", {}), ("off", {"fidelity.C": -1.0}))),), (0,), "config.fidelity.C is -1.0"),
+        ((("a/b", (("on", {}), ("off", {}))),), (0,), "name 'a/b', .* without '/'"),
+        ((("a", (("on", {}), ("x|y", {}))),), (0,), r"without '\|'"),
+        ((("a", (("on", {}), ("x\\y", {}))),), (0,), "without "),
+        ((("a", (("on\n", {}), ("off", {}))),), (0,), "without "),
+        (
+            (
+                ("a", (("on", {}), ("off", {"fidelity.C": 1.0}))),
+                ("b", (("on", {"fidelity.C": 2.0}), ("off", {}))),
+            ),
+            (0,),
+            "sets fidelity.C by factor 'a' and by factor 'b'",
+        ),
+        ((("a", (("on", {}), ("off", {"seed": 7}))),), (0,), "sets seed by the seeds and"),
     ],
 )
 def test_what_is_no_grid_is_told(grid, tmp_path, factors, seeds, words):
@@ -115,7 +129,8 @@ def test_each_training_is_one_ordinary_command(run, tmp_path):
     assert status == 0, error
     commands = [shlex.split(line) for line in out.splitlines()]
     assert len(commands) == 4
-    assert all(words[:2] == ["python", "run.py"] for words in commands)
+    program = [sys.executable, str(Path("run.py").absolute())]
+    assert all(words[:2] == program for words in commands), "from any folder"
     assert all("--config.train.steps=20" in words for words in commands), "the user's own options"
     assert [words[-1] for words in commands][1].endswith("a run/cells/symmetry_off/seed_0")
     assert "--config.model.symmetric=(0, 0, 0, 0)" in commands[1]
@@ -123,6 +138,26 @@ def test_each_training_is_one_ordinary_command(run, tmp_path):
     assert_told(run("--mode=ablate", f"--workdir={tmp_path}", f"--config={TREE}/configs/demo.py"),
                 "no `ablate`")  # fmt: skip
     assert_told(run("--mode=train", *options, "--list"), "--list is not for --mode=train")
+
+
+def test_the_installed_command_lists_itself(capsys, tmp_path):
+    file, installed = tmp_path / "grid.py", tmp_path / "deepfidelity"
+    file.write_text(CONFIG)
+    installed.touch(0o755)
+    options = [f"--config={file}", f"--workdir={tmp_path / 'a'}", "--list"]
+    assert main([str(installed), "--mode=ablate", *options]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        assert shlex.split(line)[:2] == [str(installed), f"--config={file}"]
+
+
+def test_wrong_methods_are_told_before_any_training(grid, finished, tmp_path):
+    """The level comes last, and all records are there."""
+    levels = (("all", {}), ("none", {"train.leave_out": ("swap", "sawp")}))
+    grid.ablate = ConfigDict({"factors": (("forgeries", levels),), "seeds": (0,)})
+    grid.data.records_dir = str(finished / "records")
+    with pytest.raises(InputError, match="leave_out names sawp, but the methods of the fakes are"):
+        ablation.run(grid, tmp_path)
+    assert not (tmp_path / "cells").exists()
 
 
 @pytest.mark.slow

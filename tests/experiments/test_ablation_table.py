@@ -9,6 +9,7 @@ import pytest
 from score_tables import simulated, table
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.experiments import ablation_table
 from deepfidelity_jax.experiments.ablation_table import (
     COLUMNS,
     NONE,
@@ -24,6 +25,8 @@ from deepfidelity_jax.experiments.ablation_table import (
 )
 from deepfidelity_jax.scoring import metrics
 from deepfidelity_jax.scoring.table import group_videos
+from deepfidelity_jax.statistics import intervals, ranking
+from deepfidelity_jax.statistics.paired import bootstrap_p
 
 
 def shifted(predictions, by):
@@ -160,6 +163,43 @@ def test_other_faces_are_refused():
         paired_difference([(base, other)], "frame", 10)
 
 
+@pytest.mark.parametrize("level", ["frame", "video"])
+def test_memory_does_not_grow_with_replicates(level, monkeypatch):
+    """Draws are weighed a chunk at a time, and give what all at once gives."""
+    rng, sizes = np.random.default_rng(0), []
+    base = simulated(rng, videos=40, frames=3)
+    other = replace(base, fidelity=base.fidelity + rng.normal(0, 0.5, len(base)))
+    videos = group_videos(base), group_videos(other)
+
+    def noted(sample):
+        sizes.append(sample.weights.size)
+        return ranking.auc(sample)
+
+    monkeypatch.setattr(ablation_table, "auc", noted)
+    monkeypatch.setattr(intervals, "CHUNK", 1000)
+    difference, low, high, p = paired_difference([(base, other)], level, 300)
+    assert max(sizes) <= 1000
+
+    (draws,) = draw_videos([base], videos[:1], 0, 300)
+    scores, label = (base.fidelity, other.fidelity), base.label
+    if level == "frame":
+        draws = draws[:, videos[0].of_frame]
+    else:
+        scores, label = [own.fidelity for own in videos], videos[0].label
+    before, after = (ranking.auc(intervals.Sample(label, score, draws)) for score in scores)
+    drawn = after - before
+    assert difference == drawn[0]
+    assert (low, high) == tuple(np.percentile(drawn[1:], [2.5, 97.5]))
+    assert p == bootstrap_p(drawn[1:])
+
+
+def test_names_cannot_break_the_latex_table(tmp_path):
+    row = dict.fromkeys(COLUMNS) | {"cell": "a^b ~ c_d & 5%", "seeds": 1}
+    write([row], tmp_path / "ablation")
+    latex = (tmp_path / "ablation.tex").read_text()
+    assert r"a\textasciicircum{}b \textasciitilde{} c\_d \& 5\% & 1 & -- &" in latex
+
+
 def test_half_an_interval_over_seeds():
     # Student's t for two degrees of freedom is 4.3027; the standard error of 1, 2, 3 is 1/sqrt(3).
     assert half_interval([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / 3**0.5)
@@ -197,6 +237,7 @@ def test_the_table_is_written_in_three_formats(tmp_path):
     assert len({line.count("|") for line in markdown}) == 1
     assert NONE in markdown[2]
     latex = (tmp_path / "ablation.tex").read_text()
+    assert r"$\pm$ 95\%" in latex
     assert r"quality\_mapping off & 2 &" in latex
     assert latex.count(r"\\") == 3
     methods, by_method = summarize_methods(results)
@@ -204,6 +245,8 @@ def test_the_table_is_written_in_three_formats(tmp_path):
     entry = np.mean([own.metrics["by_method"][method]["frame_auc"] for own in results[:2]])
     assert by_method[0][method] == pytest.approx(entry)
     write_methods(methods, by_method, tmp_path / "methods.csv")
+    for name in ("ablation.csv", "methods.csv"):
+        assert b"\r" not in (tmp_path / name).read_bytes()
     with (tmp_path / "methods.csv").open() as file:
         assert float(next(csv.DictReader(file))[method]) == by_method[0][method]
     said = describe(rows)

@@ -15,6 +15,7 @@ from deepfidelity_jax.experiments import leave_one_out
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.forgeries.families import FAMILIES
 from deepfidelity_jax.options import checks
+from deepfidelity_jax.records.schema import CHECKSUM
 from deepfidelity_jax.scoring.exported_features import Features
 
 
@@ -46,11 +47,32 @@ def options(people, workdir, methods="('swap','inpainted')"):
     ]
 
 
+def test_a_method_that_is_not_tested_is_told_before_any_training(finished, tiny, tmp_path):
+    tiny.init_from, tiny.data.records_dir = "", str(finished / "records")
+    for groups, words in (
+        (("swap", "sawp"), "leave_out names sawp"),
+        (("swap", "inpainted+morf"), "leave_out names morf"),
+    ):
+        tiny.leave_one_out = groups
+        with pytest.raises(InputError, match=words):
+            leave_one_out.run(tiny, tmp_path)
+        assert not list(tmp_path.iterdir())
+    (folder,) = (finished / "records" / "synthetic_faces").glob("*/*.*.*")
+    leave_one_out.require_tested("swap+inpainted", folder)
+    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata["faces_found"]["test"].pop("swap")
+    metadata.pop(CHECKSUM)
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(InputError, match="names swap, but the test split holds .*inpainted"):
+        leave_one_out.require_tested("swap+inpainted", tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_each_run_has_not_seen_what_it_is_tested_on(run, people, tmp_path):
     status, _, said = run(*options(people, tmp_path / "proof"))
     assert status == 0, said
+    assert b"\r" not in (tmp_path / "proof/leave_one_out.csv").read_bytes()
     rows = list(csv.DictReader((tmp_path / "proof/leave_one_out.csv").open()))
     assert [row["left_out"] for row in rows] == ["swap", "inpainted"]
     for row in rows:
@@ -85,6 +107,7 @@ def test_what_cannot_be_left_out_is_told_at_once(run, people, tmp_path):
         ("('swap','swap')", "each once"),
         ("()", "at least two methods"),
         ("('swap+morph','morph')", "each once"),
+        ("('swap','fake/morph')", "config.train.leave_out is ('fake/morph',)"),
     ):
         assert_told(run(*options(people, tmp_path / "proof", methods)), words)
     asked = options(people, tmp_path / "proof")
@@ -101,7 +124,7 @@ def test_no_training_starts_from_what_has_seen_the_method(people, run, tmp_path,
     def begin(*args):
         raise Begun
 
-    monkeypatch.setattr(leave_one_out.pipeline, "run", begin)
+    monkeypatch.setattr(leave_one_out.pipeline, "prepare_records", begin)
     asked = options(people, tmp_path / "proof")
     told = run(*asked, "--config.init_from=bundled")
     assert_told(told, "leave_out names swap, but config.init_from=bundled was trained with it")
@@ -110,12 +133,13 @@ def test_no_training_starts_from_what_has_seen_the_method(people, run, tmp_path,
     source = tmp_path / "source"
     source.mkdir()
     config = checks.checked(proof.get_config()).unlock()
+    values = config.to_dict()
     config.init_from = str(source)
     for left_out, ends in (
         (("swap",), InputError),  # the start has seen the other one
         (("swap", "inpainted"), Begun),
     ):
-        values = config.to_dict() | {"train": {"leave_out": left_out}}
+        values["train"] = {"leave_out": left_out}
         (source / "config.json").write_text(json.dumps(values))
         config.leave_one_out = ("swap", "inpainted")
         with pytest.raises(ends):

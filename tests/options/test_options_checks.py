@@ -38,7 +38,14 @@ def test_all_that_is_wrong_is_told_together():
         ({"fidelity.fake": (0.6, 1.0), "fidelity.real": (0.0, 0.4)}, ["fake below real"]),
         ({"fidelity.fake": (0.5, 0.5), "fidelity.real": (0.5, 0.5)}, ["fake below real"]),
         ({"model.symmetric": (6, 0, 0, 0)}, ["model.symmetric", "of base have (5, 8, 20, 7)"]),
-        ({"train.batch_size": 33}, ["batch_size is 33", "even", "fresh_forgeries"]),
+        (
+            {
+                "train.curriculum": "quality",
+                "train.curriculum_steps": 9,
+                "quality.measure": "none",
+            },
+            ["curriculum is quality", "config.quality.measure none", "the same for all pictures"],
+        ),
         (
             {"train.mining": 0.5, "train.steps": 10, "train.eval_every": 10},
             ["mining is 0.5, which would have no effect", "eval_every=10", "steps is 10"],
@@ -68,7 +75,7 @@ def test_options_that_do_not_go_together(changes, parts):
     [
         {"fidelity.fake": (0.0, 0.5), "fidelity.real": (0.5, 1.0)},
         {"fidelity.fake": [0, 0], "fidelity.real": [1, 1]},
-        {"train.batch_size": 33, "data.fresh_forgeries": False},
+        {"train.batch_size": 33},
         {"train.batch_size": 12, "train.accumulate": 6},
         {"train.mining": 0.5, "train.steps": 11, "train.eval_every": 10},
         {"train.curriculum": "quality", "train.curriculum_steps": 5, "train.steps": 5},
@@ -123,7 +130,7 @@ def test_a_config_file_of_ones_own(run, tmp_path, body, parts):
 def test_a_process_tells_it_before_any_work(command, tmp_path):
     wrong = {
         "train.log_every=0": "log_every is 0",
-        "train.batch_size=1": "batch_size is 1: give an even number",
+        "train.batch_size=1": "batch_size is 1: give a multiple of 2",
         "train.steps=8000.0": "config.train.steps is '8000.0': give a whole number from 0",
     }
     for option, part in wrong.items():

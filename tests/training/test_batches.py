@@ -198,11 +198,37 @@ def test_a_donor_is_of_another_video_and_other_people():
 
     def donors(records):
         pair = ForgedPair(records, made_from)
-        return [pair._find_donor(records[0], np.random.default_rng(seed)) for seed in range(50)]
+        found = [pair._find_donor(records[0], np.random.default_rng(seed)) for seed in range(50)]
+        return [donor and donor["video_id"] for donor in found]
 
-    found = donors(records)
-    assert {donor["video_id"] for donor in found if donor} == {"b", "c"}
+    assert set(donors(records)) == {"b", "c"}
     assert donors(records[:3]) == [None] * 50
+    few = [*records[:3] * 50, *records[3:9], *records[9:] * 50]  # hardly met by chance
+    found = donors(few)
+    assert None not in found
+    assert set(found) == {"b", "c"}
+    assert found == donors(few), "the generator decides"
+
+
+def test_a_face_without_a_donor_is_told_before_training():
+    """Where only families that need one are left: of three videos one shares people with both."""
+    people = {"a": "person/1", "b": "person/2", "c": "person/1 person/2"}
+    records = [{"video_id": name, "origins": origins} for name, origins in people.items()]
+
+    def require(records, left_out):
+        made_from = TrainingInput(
+            32, augment.AugmentSettings.off(), FidelityScale((0.0, 1.0), (0.0, 1.0)),
+            Measure("iso"), leave_out=left_out,
+        )  # fmt: skip
+        ForgedPair(records, made_from).require_families()
+
+    alone = tuple(set(families.FAMILIES) - set(families.NEED_DONOR))
+    require(records[:2], alone)
+    require(records, alone[1:])
+    with pytest.raises(InputError, match="leaves no family .* without the face of another person"):
+        require(records, alone)
+    with pytest.raises(InputError, match="leaves no family of forgeries to train on$"):
+        require(records, tuple(families.FAMILIES))
 
 
 def test_balance_by_method_draws_every_family_equally_often(records_folder, tiny, monkeypatch):

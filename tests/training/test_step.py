@@ -70,6 +70,19 @@ def test_bfloat16_learns_a_batch_by_heart(batch, tiny):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.variables)} == {"float32"}
 
 
+def test_losses_that_mixing_turns_off_are_told(tiny):
+    tiny.train.ranking_weight, tiny.train.mask_weight = 3.0, 1.0
+    assert not step.find_idle(tiny.train)
+    tiny.train.token_mixing = "labelled"
+    line = step.find_idle(tiny.train)
+    assert "token_mixing=labelled" in line
+    assert line.endswith("of config.train.mask_weight=1.0 and config.train.ranking_weight=3.0")
+    tiny.train.mask_weight = 0.0
+    assert step.find_idle(tiny.train).endswith("no effect of config.train.ranking_weight=3.0")
+    tiny.train.ranking_weight = 0.0
+    assert not step.find_idle(tiny.train)
+
+
 @pytest.mark.slow
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, tiny):
     """Where BatchNorm cannot tell the parts apart, as all hold the same pair."""

@@ -15,6 +15,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from deepfidelity_jax.console import raise_unless_damaged
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, normalise
 from deepfidelity_jax.training.batches import ForgedPair, LabelledFace, TrainingInput
@@ -91,9 +93,20 @@ def save(difficulty: Difficulty, workdir: Path, step: int) -> None:
 
 
 def read_latest(workdir: Path, step: int, config: ConfigDict) -> Difficulty | None:
-    """The difficulties measured at the last evaluation up to a step; None before the first."""
+    """The difficulties measured at the last evaluation up to a step; None before the first.
+
+    InputError if their file is missing or damaged.
+    """
     last = step // config.train.eval_every * config.train.eval_every
     if last == 0:
         return None
-    with np.load(workdir / PLACE / f"{last}.npz", allow_pickle=False) as file:
-        return Difficulty(file["loss"], file["error"])
+    path = workdir / PLACE / f"{last}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Difficulty(file["loss"], file["error"])
+    except Exception as error:
+        raise_unless_damaged(str(path), error)
+        raise InputError(
+            f"{path} is missing or damaged, and training cannot go on without it from step {step}: "
+            "restore it, or start over in a new --workdir"
+        ) from None

@@ -9,8 +9,8 @@ from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
 from deepfidelity_jax.records import schema
-from deepfidelity_jax.training.batches import training_batches, training_input
-from deepfidelity_jax.training.order import difficulty, sampling
+from deepfidelity_jax.training.batches import forges, training_batches, training_input
+from deepfidelity_jax.training.order import checks, difficulty, sampling
 
 
 class Feed:
@@ -18,8 +18,8 @@ class Feed:
 
     def __init__(self, config: ConfigDict, folder: Path, workdir: Path, model: SSAAFormer):
         self.config, self.workdir = config, workdir
-        splits = schema.splits_of(folder)
-        self.forged = config.data.fresh_forgeries and splits.get(schema.SOURCES, 0) > 0
+        checks.require_batches(config, folder)
+        self.forged = forges(config, folder)
         if self.forged:
             self.records = schema.Records(folder, schema.SOURCES)
         else:

@@ -4,10 +4,10 @@ Records are drawn with replacement. A draw depends on the seed, on its index in 
 the difficulties measured last, which are on disk; so a run that resumes draws the same records.
 
 A curriculum starts with the easiest START of the records and adds the others evenly over
-`config.train.curriculum_steps`. Easy means a high quality within the class, or a low loss (Bengio
+`config.train.curriculum_steps`. Easy means a high quality or a low loss within the class (Bengio
 et al., "Curriculum learning", 2009). Mining draws a record in proportion to its fidelity error, to
 the power of `config.train.mining`. Balance gives each class, or each method of forgery and the real
-faces, the same share.
+faces, the same share: a group is drawn first, then a record of it.
 """
 
 from collections.abc import Sequence
@@ -69,8 +69,8 @@ class Drawn(Sequence[dict[str, Any]]):
 
     Attributes:
       records: what is drawn from.
-      order: the rows of the records, the easiest first.
-      cumulative: sum of the weights in that order.
+      groups: the rows of each group, the easiest first; groups are drawn equally often.
+      cumulative: of each group, the sum of the weights in that order.
       rows_per_step: records of one step, over all processes.
       curriculum_steps: steps until all records take part; 0: from the first step.
       seed: of the draws.
@@ -78,8 +78,8 @@ class Drawn(Sequence[dict[str, Any]]):
     """
 
     records: Sequence[dict[str, Any]]
-    order: Int[np.ndarray, "n"]
-    cumulative: Float[np.ndarray, "n"]
+    groups: Sequence[Int[np.ndarray, "_"]]
+    cumulative: Sequence[Float[np.ndarray, "_"]]
     rows_per_step: int
     curriculum_steps: int
     seed: int
@@ -93,18 +93,19 @@ class Drawn(Sequence[dict[str, Any]]):
 
     def row(self, index: int) -> int:
         """The row of the record at this index of the stream."""
-        count = self.count(index // self.rows_per_step)
-        at = np.random.default_rng([self.seed, index]).random() * self.cumulative[count - 1]
-        place = np.searchsorted(self.cumulative[:count], at, side="right")
-        return int(self.order[min(place, count - 1)])
+        at = np.random.default_rng([self.seed, index]).random() * len(self.groups)
+        group = int(at)
+        rows, cumulative = self.groups[group], self.cumulative[group]
+        count = max(1, round(self.share(index // self.rows_per_step) * len(rows)))
+        at = (at - group) * cumulative[count - 1]
+        place = np.searchsorted(cumulative[:count], at, side="right")
+        return int(rows[min(place, count - 1)])
 
-    def count(self, step: int) -> int:
-        """How many records take part in a step, the easiest ones."""
-        n = len(self.order)
+    def share(self, step: int) -> float:
+        """The share of each group that takes part in a step, the easiest records."""
         if not self.curriculum_steps:
-            return n
-        share = START + (1 - START) * min(1.0, step / self.curriculum_steps)
-        return max(1, round(share * n))
+            return 1.0
+        return START + (1 - START) * min(1.0, step / self.curriculum_steps)
 
 
 def draw(
@@ -116,18 +117,20 @@ def draw(
 ) -> Drawn:
     """The stream for a configuration; what needs a difficulty is off until one is measured."""
     own = config.train
-    weights = balance(about, own.balance)
-    if own.mining > 0 and difficulty is not None:
-        weights = weights * mine(difficulty.error, own.mining)
-    order, steps = np.arange(len(weights)), 0
+    order, steps = np.arange(len(about.label)), 0
     if own.curriculum == "quality":
-        order, steps = rank_by_quality(about), own.curriculum_steps
+        unknown_last = np.nan_to_num(-about.quality, nan=np.inf)
+        order, steps = rank(unknown_last, about.label), own.curriculum_steps
     elif own.curriculum == "loss" and difficulty is not None:
-        order, steps = np.argsort(difficulty.loss, kind="stable"), own.curriculum_steps
+        order, steps = rank(difficulty.loss, about.label), own.curriculum_steps
+    groups = divide(order, about, own.balance)
+    weights = [np.ones(len(rows)) for rows in groups]
+    if own.mining > 0 and difficulty is not None:
+        weights = [mine(difficulty.error[rows], own.mining) for rows in groups]
     return Drawn(
         records=records,
-        order=order,
-        cumulative=np.cumsum(weights[order]),
+        groups=groups,
+        cumulative=[np.cumsum(each) for each in weights],
         rows_per_step=rows_per_step,
         curriculum_steps=steps,
         seed=config.seed,
@@ -135,17 +138,25 @@ def draw(
     )
 
 
-def rank_by_quality(about: About) -> Int[np.ndarray, "n"]:
-    """Rows from the best picture of each class to the worst; unknown quality comes last.
+def rank(hardness: Float[np.ndarray, "n"], label: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+    """Rows from the easiest record of each class to the hardest.
 
     Classes are ranked separately, so that each share of the order holds both in proportion.
     """
-    place = np.zeros(len(about.label))
-    for label in np.unique(about.label):
-        (rows,) = np.nonzero(about.label == label)
-        quality = np.nan_to_num(about.quality[rows], nan=-np.inf)
-        place[rows[np.argsort(-quality, kind="stable")]] = (np.arange(len(rows)) + 0.5) / len(rows)
+    place = np.zeros(len(label))
+    for kind in np.unique(label):
+        (rows,) = np.nonzero(label == kind)
+        easy_first = np.argsort(hardness[rows], kind="stable")
+        place[rows[easy_first]] = (np.arange(len(rows)) + 0.5) / len(rows)
     return np.argsort(place, kind="stable")
+
+
+def divide(order: Int[np.ndarray, "n"], about: About, by: str) -> list[Int[np.ndarray, "_"]]:
+    """The rows in this order, apart for each class, or for each method and the real faces."""
+    if by == "none":
+        return [order]
+    group = (about.label if by == "class" else about.method)[order]
+    return [order[group == name] for name in np.unique(group)]
 
 
 def mine(error: Float[np.ndarray, "n"], power: float) -> Float[np.ndarray, "n"]:
@@ -154,12 +165,3 @@ def mine(error: Float[np.ndarray, "n"], power: float) -> Float[np.ndarray, "n"]:
     if mean <= 0:
         return np.ones(len(error))
     return np.clip((error / mean) ** power, LEAST, MOST)
-
-
-def balance(about: About, by: str) -> Float[np.ndarray, "n"]:
-    """Weights that give each class, or each method and the real faces, the same total."""
-    if by == "none":
-        return np.ones(len(about.label))
-    groups = about.label if by == "class" else about.method
-    _, group, count = np.unique(groups, return_inverse=True, return_counts=True)
-    return 1.0 / count[group]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, normalise
 from deepfidelity_jax.records.schema import SOURCES, Records
@@ -30,6 +31,16 @@ def test_the_file_of_the_last_evaluation_holds(tmp_path):
     assert difficulty.read_latest(tmp_path, 10, config).loss[0] == 10
     assert difficulty.read_latest(tmp_path, 19, config).loss[0] == 10
     assert difficulty.read_latest(tmp_path, 25, config).error[0] == 20
+
+
+def test_a_missing_or_damaged_file_is_told_in_one_line(tmp_path):
+    config = ConfigDict({"train": {"eval_every": 10}})
+    difficulty.save(Difficulty(np.ones(3), np.ones(3)), tmp_path, 10)
+    path = tmp_path / "difficulty" / "10.npz"
+    for damage in (lambda: path.write_bytes(path.read_bytes()[:-30]), path.unlink):
+        damage()
+        with pytest.raises(InputError, match=r"10.npz is missing or damaged, .* from step 15"):
+            difficulty.read_latest(tmp_path, 15, config)
 
 
 @pytest.mark.parametrize("fidelity_head", [True, False])

@@ -5,7 +5,11 @@ import shutil
 import pytest
 from conftest import DEMO, assert_told
 
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.forgeries.families import FAMILIES
+from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.training import checkpoint
+from deepfidelity_jax.training.order.feed import Feed
 
 MINING = (
     "--config.train.mining=1.0", "--config.train.curriculum=loss",
@@ -34,6 +38,20 @@ def test_mining_goes_on_where_it_was(command, finished, tmp_path):
         assert done.returncode == 0, done.stderr
         assert f"resuming from step {kept} of 8" in done.stderr
         assert checkpoint.read_notes(again / "checkpoints", 8)["checksums"] == whole
+
+
+def test_batches_that_cannot_be_made_are_told_first(records_folder, tiny, tmp_path):
+    """Before a network is made or the first record is read for a batch."""
+    model = build_model(tiny)
+    tiny.train.batch_size = 7
+    with pytest.raises(InputError, match="batch_size is 7: give a multiple of 2"):
+        Feed(tiny, records_folder, tmp_path, model)
+    tiny.data.fresh_forgeries = False
+    Feed(tiny, records_folder, tmp_path, model)
+    tiny.data.fresh_forgeries, tiny.train.batch_size = True, 8
+    tiny.train.leave_out = tuple(FAMILIES)
+    with pytest.raises(InputError, match="leaves no family of forgeries"):
+        Feed(tiny, records_folder, tmp_path, model)
 
 
 def test_a_curriculum_needs_its_end(run, tmp_path):

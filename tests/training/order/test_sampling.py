@@ -8,11 +8,10 @@ from deepfidelity_jax.training.order.sampling import (
     START,
     About,
     Difficulty,
-    balance,
     draw,
     is_uniform,
     mine,
-    rank_by_quality,
+    rank,
 )
 
 
@@ -53,15 +52,16 @@ def test_a_curriculum_by_quality_starts_with_the_best_of_each_class():
         of_class = np.flatnonzero(own.label == label)
         best = of_class[np.argsort(-own.quality[of_class])][: round(START * 25) + 1]
         assert {row for row in early if own.label[row] == label} <= set(best)
-    assert [drawn.count(step) for step in (0, 50, 100, 1000)] == [15, 32, 50, 50]
+    assert np.allclose([drawn.share(step) for step in (0, 50, 100, 1000)], [0.3, 0.65, 1, 1])
     assert set(rows(drawn, range(100, 200))) == set(range(50)), "all, in the end"
 
 
 def test_unknown_quality_comes_last():
-    own = About(
-        np.zeros(4, np.int64), np.array(["a"] * 4, object), np.array([0.1, np.nan, 0.9, 0.5])
-    )
-    assert rank_by_quality(own).tolist() == [2, 3, 0, 1]
+    quality = np.array([0.1, np.nan, 0.9, 0.5] * 10)
+    own = About(np.zeros(40, np.int64), np.array(["a"] * 40, object), quality)
+    drawn = draw(records(40), own, config(curriculum="quality", curriculum_steps=100), 8)
+    assert set(rows(drawn, range(3))) <= set(np.flatnonzero(quality > 0.4))
+    assert rank(np.array([2.0, 3.0, 0.0, 1.0]), np.zeros(4, np.int64)).tolist() == [2, 3, 0, 1]
 
 
 def test_a_curriculum_by_loss_waits_for_the_first_measurement():
@@ -69,6 +69,33 @@ def test_a_curriculum_by_loss_waits_for_the_first_measurement():
     by_loss = config(curriculum="loss", curriculum_steps=100)
     assert set(rows(draw(records(), own, by_loss, 8), range(60))) == set(range(50))
     assert set(rows(draw(records(), own, by_loss, 8, hard), range(2))) <= set(range(34, 50))
+
+
+@pytest.mark.parametrize("mining", [0.0, 1.0])
+@pytest.mark.parametrize("curriculum", ["none", "quality", "loss"])
+@pytest.mark.parametrize("balance", ["none", "class", "method"])
+def test_both_classes_are_drawn_whatever_is_combined(balance, curriculum, mining):
+    """One real face among four fakes, whose loss and error are far lower; from the first step on,
+    each class as often as it occurs, and with balance each group equally often."""
+    n = 500
+    label = (np.arange(n) % 5 == 0).astype(np.int64)
+    method = np.where(label == 1, "original", np.where(np.arange(n) % 2, "swap", "blend"))
+    hard = np.random.default_rng(0).random(n) + 9 * label
+    own = About(label, method.astype(object), 1 / hard)
+    steps = 0 if curriculum == "none" else 10_000
+    options = config(curriculum=curriculum, curriculum_steps=steps, mining=mining, balance=balance)
+    drawn = draw(records(n), own, options, 64, Difficulty(hard, hard))
+    groups = method if balance == "method" else label
+    for first in (0, 3000, 9000):
+        found = np.array(rows(drawn, range(first, first + 20)))
+        for name in np.unique(groups):
+            here = groups == name
+            share = here.mean() if balance == "none" else 1 / len(np.unique(groups))
+            if balance != "none" or not mining:  # mining alone draws the harder class more often
+                assert here[found].mean() == pytest.approx(share, abs=0.05)
+            if steps:
+                easy = np.sort(hard[here])[: round((START + 0.7 * first / steps) * here.sum()) + 1]
+                assert hard[found[here[found]]].max() <= easy[-1]
 
 
 def test_mining_draws_in_proportion_to_the_error():
@@ -88,13 +115,11 @@ def test_mining_draws_in_proportion_to_the_error():
 def test_groups_are_drawn_alike(by):
     own = about()
     groups = own.label if by == "class" else own.method
-    weights = balance(own, by)
-    totals = {name: weights[groups == name].sum() for name in set(groups.tolist())}
-    assert np.allclose(list(totals.values()), 1)
     drawn = draw(records(), own, config(balance=by), 8)
     counts = np.bincount(rows(drawn, range(400)), minlength=50)
-    shares = [counts[groups == name].sum() / counts.sum() for name in totals]
-    assert np.allclose(shares, 1 / len(totals), atol=0.03)
+    names = set(groups.tolist())
+    shares = [counts[groups == name].sum() / counts.sum() for name in names]
+    assert np.allclose(shares, 1 / len(names), atol=0.03)
 
 
 def test_a_draw_depends_on_its_place_alone():

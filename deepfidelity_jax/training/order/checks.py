@@ -1,0 +1,46 @@
+"""Whether a run can be trained on its records, told before any training."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from deepfidelity_jax import hosts
+from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.forgeries.families import FAMILIES
+from deepfidelity_jax.records import schema
+from deepfidelity_jax.training.batches import (
+    ForgedPair,
+    forges,
+    require_divisible,
+    training_input,
+)
+
+
+def require_methods(config: ConfigDict, folder: Path) -> None:
+    """InputError if `config.train.leave_out` names a method that is not there, or all that are."""
+    found = schema.metadata_of(folder).get("faces_found", {})
+    there = {method for counts in found.values() for method in counts} - {schema.ORIGINAL}
+    if forges(config, folder):
+        there |= FAMILIES.keys()
+    left_out = set(config.train.get("leave_out", ()))
+    if unknown := left_out - there:
+        raise InputError(
+            f"config.train.leave_out names {', '.join(sorted(unknown))}, but the methods of the "
+            f"fakes are {', '.join(sorted(there))}"
+        )
+    for split in ("train", "validation"):
+        fakes = found.get(split, {}).keys() - {schema.ORIGINAL}
+        if fakes and fakes <= left_out:
+            raise InputError(
+                f"config.train.leave_out is {tuple(config.train.leave_out)}, which leaves no fake "
+                f"in the {split} split: it holds {', '.join(sorted(fakes))}"
+            )
+
+
+def require_batches(config: ConfigDict, folder: Path) -> None:
+    """InputError if training cannot make its batches from the records in `folder`."""
+    forged = forges(config, folder)
+    require_divisible(config.train.batch_size, hosts.count(), forged=forged)
+    if forged:
+        records = schema.Records(folder, schema.SOURCES)
+        ForgedPair(records, training_input(config, folder)).require_families()
