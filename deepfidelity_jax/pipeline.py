@@ -60,18 +60,22 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
         starting = bool(config.init_from) and untrained
     # Read before hours of preparation, so that an error shows at once.
     initial = convert.initial_arrays(config) if starting and "prepare" in stages else None
+    folder = Path(builder.data_path)
+    no_records = f"no records in {folder}: run --mode=prepare first"
     if hosts.is_first():
         if mode != "prepare":
             require_trained_on(builder, workdir)
+        prepared = (folder / "dataset_info.json").exists()
+        # A command that is refused leaves nothing behind.
+        if not prepared and (why := builder.absent if "prepare" in stages else no_records):
+            raise InputError(why)
         claim(workdir, config)
         if "prepare" in stages:
-            prepared = (Path(builder.data_path) / "dataset_info.json").exists()
             with contextlib.nullcontext() if prepared else provenance.timed(workdir, "prepare"):
                 prepare(config, builder, workdir)
     hosts.wait()
-    folder = Path(builder.data_path)
     if not (folder / "dataset_info.json").exists():
-        raise InputError(f"no records in {folder}: run --mode=prepare first")
+        raise InputError(no_records)
     require_methods(config, folder)
     if starting and initial is None:
         initial = convert.initial_arrays(config)

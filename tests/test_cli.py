@@ -116,6 +116,15 @@ def test_stages_out_of_order(run, tmp_path):
     work = f"--workdir={tmp_path / 'work'}"
     assert_told(run(DEMO, work, "--mode=train"), "--mode=prepare first")
     assert_told(run(DEMO, work, "--mode=evaluate"), "--mode=prepare first")
+    assert not (tmp_path / "work").exists(), "refused, so nothing is left"
+
+
+@pytest.mark.parametrize("mode", ["prepare", "run"])
+def test_a_benchmark_without_a_copy_leaves_nothing(run, tmp_path, mode):
+    ffpp = f"--config={TREE / 'configs' / 'ffpp.py'}"
+    told = run(ffpp, f"--workdir={tmp_path / 'work'}", f"--mode={mode}")
+    assert_told(told, "config.data.manual_dir is empty", "datasets/ffpp/README.md")
+    assert not (tmp_path / "work").exists()
 
 
 def test_convert_that_will_not_do(run, tmp_path):
