@@ -64,7 +64,7 @@ def test_a_time_is_told_in_the_units_people_use(seconds, told):
 def test_a_pace_is_never_nothing():
     assert describe_pace(124794, 0.3, "images/s") == "0.3 images/s, 115 h 33 min left"
     assert describe_pace(1, 0.004, "per second") == "0.004 per second, 4 min 10 s left"
-    assert describe_pace(2400, 1234.5, "images/s") == "1234 images/s, 1 s left"
+    assert describe_pace(2469, 1234.5, "images/s") == "1234 images/s, 2 s left"
 
 
 def test_a_note_on_the_current_item_is_shown_as_seldom(monkeypatch):
