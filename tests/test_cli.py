@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.svm import SVR
 
 import deepfidelity_jax
+from deepfidelity_configs import default
 from deepfidelity_jax.options import help
 from deepfidelity_jax.workdir import held
 
@@ -146,6 +147,25 @@ def test_folders_that_will_not_do(run, tmp_path):
     (tmp_path / "empty").mkdir()
     empty = f"--config.data.dir={tmp_path / 'empty'}"
     assert_told(run(FOLDER, work, empty), tmp_path / "empty", "empty or not a folder")
+
+
+def test_a_labelled_input_is_told_by_its_name(run, tmp_path, monkeypatch):
+    """Not by the option of --config that it stands for, which nobody gave."""
+    monkeypatch.chdir(tmp_path)
+    Path("w").mkdir()
+    Path("w/config.json").write_text(default.get_config().to_json())
+    Path("t.csv").write_text("path,label\nlab/real/a.jpg,real\nlab/fake/b.jpg,fake\n")
+    Path("empty").mkdir()
+    told = run("evaluate", "t.csv", "--workdir=w")
+    assert_told(told, "--input=t.csv lists 2 files, such as 'lab/real/a.jpg', none of which is")
+    assert_told(told, f"relative paths are relative to {tmp_path}; --config.data.dir=FOLDER gives")
+    assert "manifest" not in told[2]
+    told = run("evaluate", "t.csv", "--workdir=w", "--config.data.dir=nowhere")
+    assert_told(told, "config.data.dir is 'nowhere', which is not a folder")
+    told = run("evaluate", "empty", "--workdir=w")
+    assert told[2] == "deepfidelity: --input=empty is empty or not a folder\n"
+    Path("t.csv").write_text("path,label\nlab/real/a.jpg,real\n")
+    assert_told(run("evaluate", "t.csv", "--workdir=w"), "lists 1 file, such as")
 
 
 def test_another_config(run, finished):

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
@@ -222,6 +223,18 @@ def read_config(values: flags.FlagValues):
     if "data.dataset" in given:
         checks.drop_unused(config, [key.removeprefix("data.") for key in given])
     return checks.checked(config)
+
+
+@contextlib.contextmanager
+def told_by_input(values: flags.FlagValues) -> Iterator[None]:
+    """Tell what is wrong with a labelled --input by that name, not by the option it stands for."""
+    try:
+        yield
+    except InputError as error:
+        option = r"config\.data\.(?:dir|manifest) is .*?, which (.*), and .* has no records made .*"
+        if values.input and (found := re.fullmatch(option, str(error))):
+            raise InputError(f"--input={values.input[0]} {found[1]}") from None
+        raise
 
 
 def changed_options(values: flags.FlagValues, group: str) -> dict:
