@@ -291,12 +291,13 @@ UNREAD = "Configuration is not available because of an earlier failure to load: 
 def explain(error: object) -> str:
     """An error of the command line parser in our words, for an option in those of the table."""
     text = str(error).removeprefix(UNREAD)
-    given = re.match(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL)
-    if given and given[1].removeprefix("config.") in OPTIONS:
-        return _refuse(given[1].removeprefix("config."), given[2])
-    for theirs, ours in WORDS.items() if given else ():
-        if found := re.fullmatch(theirs, given[3]):
-            return f"--{given[1]}={given[2]}: {found.expand(ours).replace('|', ', ')}"
+    if given := re.match(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL):
+        name, value, reason = given.groups()
+        if (option := name.removeprefix("config.")) in OPTIONS:
+            return _refuse(option, value)
+        for theirs, ours in WORDS.items():
+            if found := re.fullmatch(theirs, reason):
+                return f"--{name}={value}: {found.expand(ours).replace('|', ', ')}"
     if "Traceback (most recent call last)" in text:  # raised by a config file
         text = f"{text.split(': ')[0].removeprefix('flag ')}: {text.strip().splitlines()[-1]}"
     return text
