@@ -13,7 +13,13 @@ from deepfidelity_jax.console import DONE, FAILED
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import STDIN, require_writable
 from deepfidelity_jax.options import completion, help
-from deepfidelity_jax.options.arguments import changed_options, mode_given, parse, read_config
+from deepfidelity_jax.options.arguments import (
+    changed_options,
+    mode_given,
+    parse,
+    read_config,
+    told_by_input,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -121,7 +127,7 @@ def evaluate_folder(values: flags.FlagValues) -> int:
 
     folder = Path(values.workdir)
     read_config(folder)  # before `held`, which would create a missing workdir
-    with held(folder):
+    with held(folder), told_by_input(values):
         keep_programs(folder)
         cross_dataset.evaluate_folder(folder, *_labelled_input(values))
     return DONE
@@ -146,7 +152,7 @@ def robustness(values: flags.FlagValues) -> int:
     if not values.input and values["config"].present:
         raise InputError("--mode=robustness takes --config only with --input")
     workdir.read_config(folder)  # before `held`, which would create a missing workdir
-    with workdir.held(folder):
+    with workdir.held(folder), told_by_input(values):
         workdir.keep_programs(folder)
         robustness.run(folder, _labelled_input(values) if values.input else None)
     return DONE

@@ -22,6 +22,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 READ_ERRORS = (
     errno.EACCES, errno.EPERM, errno.ENFILE, errno.EMFILE, errno.ESTALE, errno.ENOMEM,
 )  # fmt: skip
+# What is wrong with a path that the user gave.
+PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 IMPORT_RETRY_S, CALLBACK_RETRY_S = 0.1, 0.01
 
 _interrupts: list[int] = []  # signals received so far
@@ -46,8 +48,9 @@ def end(command: Callable[[], int], unfinished: Callable[[], str]) -> int:
       unfinished: says what happens to the work of an interrupted command.
 
     Returns:
-      What `command` returns; WRONG for an InputError and a file without permission; FAILED for any
-      other error. The traceback is printed only for an error nobody expected.
+      What `command` returns; WRONG for an InputError, and a file without permission or with too
+      long a name; FAILED for any other error. The traceback is printed only for an error nobody
+      expected.
     """
     try:
         return command()
@@ -66,7 +69,7 @@ def end(command: Callable[[], int], unfinished: Callable[[], str]) -> int:
             return _fail(FAILED, f"failed: {hosts.LOST} ({one_line(error)[:200]})")
         if reason := disk_error(error):
             return _fail(FAILED, f"failed: {reason}; once that is fixed, {unfinished()}")
-        if isinstance(error, PermissionError) and error.filename:
+        if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
             return _fail(WRONG, one_line(f"{error.filename}: {os.strerror(error.errno).lower()}"))
         traceback.print_exc()
         return _fail(FAILED, f"failed: {error}")

@@ -25,7 +25,7 @@ def written_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Itera
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(_partial(path))
     try:
         with partial.open(mode, **options) as file:
             yield file
@@ -34,6 +34,10 @@ def written_whole(path: str | os.PathLike, mode: str = "wb", **options) -> Itera
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> str:
+    return f".{path.name}.{os.getpid()}.partial"
 
 
 def expand(name: str, path: str) -> str:
@@ -53,14 +57,21 @@ def locate(path: str | os.PathLike) -> Path:
 
 def require_writable(path: str | os.PathLike, name: str) -> None:
     """InputError if `written_whole` could not write `path`. `name`: the flag that gave the path."""
-    place = next(parent for parent in Path(path).absolute().parents if parent.exists())
-    for where, wrong, why in (
-        (path, Path(path).is_dir(), "is a folder"),
-        (place, not place.is_dir(), "is not a folder"),
-        (place, not os.access(place, os.W_OK), "is not writable"),
-    ):
-        if wrong:
-            raise InputError(f"{name}={path} cannot be written: {where} {why}")
+    path = Path(path)
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    why = f"{path} is a folder" if path.is_dir() else ""
+    if not place.is_dir():
+        why = f"{place} is not a folder"
+    if not why:
+        # Tried, because to root every folder looks writable, and a name may be too long.
+        partial = place / _partial(path)
+        try:
+            partial.touch()
+            partial.unlink()
+        except OSError as error:
+            why = f"no file can be created in {place}: {(error.strerror or str(error)).lower()}"
+    if why:
+        raise InputError(f"{name}={path} cannot be written: {why}")
 
 
 def remove_partial(folder: Path) -> None:

@@ -64,25 +64,28 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
         starting = bool(config.init_from) and untrained
     # Read before hours of preparation, so that an error shows at once.
     initial = convert.initial_arrays(config) if starting and "prepare" in stages else None
+    folder = Path(builder.data_path)
+    no_records = f"no records in {folder}: run --mode=prepare first"
     if hosts.is_first():
         if mode != "prepare":
             require_trained_on(builder, workdir)
         require_bound(config, workdir)
+        prepared = (folder / "dataset_info.json").exists()
+        # A command that is refused leaves nothing behind.
+        if not prepared and (why := builder.absent if "prepare" in stages else no_records):
+            raise InputError(why)
         claim(workdir, config)
         if "prepare" in stages:
             given, kept = Path(config.faces.yunet), workdir / "yunet.onnx"
             untrained = checkpoint.latest_step(workdir / "checkpoints") is None
             if untrained and given.is_file() and kept.exists() and not kept.samefile(given):
                 kept.unlink()  # of an earlier command, which named another file
-            prepared = (Path(builder.data_path) / "dataset_info.json").exists()
-            name = str(builder.data_path)
-            timing = provenance.timed(workdir, "prepare", name, on_devices=False)
+            timing = provenance.timed(workdir, "prepare", str(folder), on_devices=False)
             with contextlib.nullcontext() if prepared else timing:
                 prepare(config, builder, workdir)
     hosts.wait()
-    folder = Path(builder.data_path)
     if not (folder / "dataset_info.json").exists():
-        raise InputError(f"no records in {folder}: run --mode=prepare first")
+        raise InputError(no_records)
     require_methods(config, folder)
     if starting and initial is None:
         initial = convert.initial_arrays(config)

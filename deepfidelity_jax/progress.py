@@ -18,6 +18,21 @@ def _write(text: str) -> None:
         print(text, end="", file=sys.stderr, flush=True)
 
 
+def describe_time(seconds: float) -> str:
+    """A time to read: 9 s, 1 min 34 s, 115 h 33 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def describe_pace(left: int, rate: float, unit: str) -> str:
+    """How fast things are done, and how long the rest takes: 0.3 images/s, 115 h 33 min left."""
+    shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}" if rate >= 0.1 else f"{rate:.1g}"
+    return f"{shown} {unit}, {describe_time(left / rate)} left"
+
+
 class Progress:
     """A line that shows how much is done, how fast, and how much time is left.
 
@@ -48,9 +63,7 @@ class Progress:
         if now - self.shown >= (1 if self.in_place else 10):
             self.shown = now
             rate = (self.done - self.start) / (now - self.began)
-            minutes, seconds = divmod(int((self.total - self.done) / rate), 60)
-            shown = f"{rate:.1f}" if rate >= 0.1 else f"{rate:.1g}"
-            self._tell(f": {shown} per second, {minutes}:{seconds:02d} left")
+            self._tell(f": {describe_pace(self.total - self.done, rate, 'per second')}")
 
     def note(self, text: str) -> None:
         """Show what is being done with the current item, as often as `advance` would."""
@@ -69,7 +82,7 @@ class Progress:
         """Print a last line with the total time, if anything was done."""
         self.clear()
         if self.done > self.start and not self.quiet:
-            say(self._line(f" in {time.monotonic() - self.began:.0f} s"))
+            say(self._line(f" in {describe_time(time.monotonic() - self.began)}"))
 
     def _tell(self, text: str) -> None:
         if self.quiet:

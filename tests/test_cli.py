@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.svm import SVR
 
 import deepfidelity_jax
+from deepfidelity_configs import default
 from deepfidelity_jax.options import help
 from deepfidelity_jax.workdir import held
 
@@ -30,7 +31,6 @@ def test_wrong_usage(run, tmp_path):
     assert_told(run(DEMO, work, "--colour=red"), "colour")
     assert_told(run(DEMO, work, "--config.train.step=3"), "'step'", "'steps'")
     assert_told(run(DEMO, work, "--config.train.steps=many"), "many")
-    assert_told(run("--config=configs/missing.py", work), "configs/missing.py")
     assert_told(run(DEMO, work, "--processes=2"), "--coordinator=HOST:PORT", "go together")
     three = ["--coordinator=127.0.0.1:1", "--processes=2", "--process=2"]
     assert_told(run(DEMO, work, *three), "--process=2 with --processes=2", "from 0 to 1")
@@ -38,6 +38,48 @@ def test_wrong_usage(run, tmp_path):
     assert_told(run("--mode=predict", work, *three), "predict", "runs in one process")
     assert_told(run(DEMO, work, "--config.train.accumulate=3"), "accumulate is 3", "batch_size")
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--config.train.steps=3",)], ids=["alone", "changed"])
+def test_a_config_that_is_not_there(run, tmp_path, monkeypatch, options):
+    """Told in the same way whether or not an option is changed."""
+    monkeypatch.chdir(tmp_path)
+    work = "--workdir=work"
+    told = run("--config=configs/missing.py:x", work, *options)
+    hint = (
+        "--config=configs/missing.py: no such file; the configs are in configs/ of the repository"
+    )
+    assert told[1:] == ("", f"deepfidelity: {hint}\n")
+    near = TREE / "configs" / "foldr.py"
+    told = run(f"--config={near}", work, *options)
+    assert_told(told, f"--config={near}: no such file; did you mean {near.parent}/folder.py?")
+    told = run("--config", str(near.parent), work, *options)
+    assert_told(told, f"--config={near.parent}: is a directory")
+    assert_told(run("--config=", work, *options), "--config is empty: give a path")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--quiet=maybe", "give true or false"),
+        ("--workers=many", "give a whole number"),
+        ("--workers=0", "give a whole number from 1"),
+        ("--port=99999", "give a whole number from 0 to 65535"),
+        ("--threshold=half", "give a number"),
+        ("--high=top", "give one of fake, real"),
+    ],
+)
+def test_a_wrong_value_of_a_flag(run, flag, words):
+    assert run("predict", "a.jpg", flag) == (2, "", f"deepfidelity: {flag}: {words}\n")
+
+
+def test_a_file_without_a_mode_can_be_scored(run, tmp_path):
+    photo = tmp_path / "a photo.jpg"
+    photo.touch()
+    hint = f"to score it: deepfidelity predict '{photo}'"
+    assert_told(run(photo), f"unexpected argument '{photo}'; {hint}")
+    assert_told(run("nowhere.jpg"), "unexpected argument 'nowhere.jpg': write options as")
 
 
 def test_flags_that_a_mode_has_no_use_for(run, tmp_path):
@@ -107,6 +149,25 @@ def test_folders_that_will_not_do(run, tmp_path):
     assert_told(run(FOLDER, work, empty), tmp_path / "empty", "empty or not a folder")
 
 
+def test_a_labelled_input_is_told_by_its_name(run, tmp_path, monkeypatch):
+    """Not by the option of --config that it stands for, which nobody gave."""
+    monkeypatch.chdir(tmp_path)
+    Path("w").mkdir()
+    Path("w/config.json").write_text(default.get_config().to_json())
+    Path("t.csv").write_text("path,label\nlab/real/a.jpg,real\nlab/fake/b.jpg,fake\n")
+    Path("empty").mkdir()
+    told = run("evaluate", "t.csv", "--workdir=w")
+    assert_told(told, "--input=t.csv lists 2 files, such as 'lab/real/a.jpg', none of which is")
+    assert_told(told, f"relative paths are relative to {tmp_path}; --config.data.dir=FOLDER gives")
+    assert "manifest" not in told[2]
+    told = run("evaluate", "t.csv", "--workdir=w", "--config.data.dir=nowhere")
+    assert_told(told, "config.data.dir is 'nowhere', which is not a folder")
+    told = run("evaluate", "empty", "--workdir=w")
+    assert told[2] == "deepfidelity: --input=empty is empty or not a folder\n"
+    Path("t.csv").write_text("path,label\nlab/real/a.jpg,real\n")
+    assert_told(run("evaluate", "t.csv", "--workdir=w"), "lists 1 file, such as")
+
+
 def test_another_config(run, finished):
     result = run(DEMO, f"--workdir={finished}", *OPTIONS, "--config.train.steps=21")
     assert_told(result, finished, "train.steps is 20 there and 21 here")
@@ -116,6 +177,15 @@ def test_stages_out_of_order(run, tmp_path):
     work = f"--workdir={tmp_path / 'work'}"
     assert_told(run(DEMO, work, "--mode=train"), "--mode=prepare first")
     assert_told(run(DEMO, work, "--mode=evaluate"), "--mode=prepare first")
+    assert not (tmp_path / "work").exists(), "refused, so nothing is left"
+
+
+@pytest.mark.parametrize("mode", ["prepare", "run"])
+def test_a_benchmark_without_a_copy_leaves_nothing(run, tmp_path, mode):
+    ffpp = f"--config={TREE / 'configs' / 'ffpp.py'}"
+    told = run(ffpp, f"--workdir={tmp_path / 'work'}", f"--mode={mode}")
+    assert_told(told, "config.data.manual_dir is empty", "datasets/ffpp/README.md")
+    assert not (tmp_path / "work").exists()
 
 
 def test_convert_that_will_not_do(run, tmp_path):

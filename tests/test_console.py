@@ -101,6 +101,14 @@ def test_a_place_without_permission_is_one_line(tmp_path):
     assert done.stderr == f"deepfidelity: {path}: permission denied\n"
 
 
+def test_a_name_that_no_file_can_have_is_one_line(run):
+    name = "x" * 300
+    for argv in (("predict", name), ("predict", __file__, f"--report={name}")):
+        status, _, error = run(*argv)
+        assert (status, error.count("\n")) == (2, 1), error
+        assert name in error
+
+
 def test_a_refusal_that_names_no_file_is_unexpected(capfd):
     assert console.end(fails(PermissionError(errno.EPERM, "not yours")), str) == 1
     assert capfd.readouterr().err.startswith("Traceback")

@@ -64,6 +64,15 @@ def test_places_that_cannot_be_written(tmp_path):
             files.require_writable(path, "--output")
 
 
+def test_a_place_that_takes_no_file_is_told(tmp_path):
+    """By trying, as to root every folder looks writable."""
+    for path in ("/proc/x", "/proc/x/page.html", tmp_path / ("x" * 250)):
+        with pytest.raises(InputError, match=f"^--output={path} cannot be written: no file can be"):
+            files.require_writable(path, "--output")
+    files.require_writable(tmp_path / "new" / "a.txt", "--output")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lock_is_one_process_s(tmp_path):
     path = tmp_path / "lock"
     code = "import sys; from deepfidelity_jax import files; "

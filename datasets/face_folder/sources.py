@@ -222,10 +222,10 @@ def _require_one(
         ]
         if both:
             shown = "; ".join(f"{first} and {path}" for first, path in both[:5])
-            raise InputError(
-                f"{len(both)} files are in two {what} with the same content: {shown}; keep one of "
-                "each"
-            )
+            count, kept = f"{len(both)} files are", "one copy of each"
+            if len(both) == 1:
+                count, kept = "1 file is", "one copy"
+            raise InputError(f"{count} in two {what} with the same content: {shown}; keep {kept}")
 
 
 def _divide(

@@ -141,8 +141,9 @@ def _explain_none(files: Files, folder: Path) -> str:
     if not gone:
         return "which lists no file for the split test"
     split = " for the split test" if len(gone) < len(files.notes) else ""
+    count = "1 file" if len(gone) == 1 else f"{len(gone)} files"
     return (
-        f"which lists {len(gone)} files{split}, such as {gone[0][:120]!r}, none of which is there "
+        f"which lists {count}{split}, such as {gone[0][:120]!r}, none of which is there "
         f"(relative paths are relative to {folder}; --config.data.dir=FOLDER gives another)"
     )
 

@@ -29,8 +29,7 @@ from deepfidelity_jax.forgeries import augment
 from deepfidelity_jax.network import ssaaformer
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.fold import fold
-from deepfidelity_jax.quality import ser_fiq
-from deepfidelity_jax.quality.measure import BY_NETWORK, CHANGED, NO_EYES, Measure, find_weights
+from deepfidelity_jax.quality.measure import CHANGED, NO_EYES, Measure, find_weights
 from deepfidelity_jax.training import checkpoint, sharding
 from deepfidelity_jax.weight_files import packed
 
@@ -145,7 +144,7 @@ class Detector:
         if self.measure:
             pairs = zip(images, landmarks, strict=True)
             return np.array([self.measure(image, points) for image, points in pairs]), ""
-        if own.name in BY_NETWORK:
+        if own.by_network:
             measure, reason = self._network_measure
             if measure:
                 found = measure(images, landmarks)
@@ -172,16 +171,11 @@ class Detector:
     @cached_property
     def _network_measure(self) -> tuple[Callable | None, str]:
         """The measure that needs a network, loaded on first use; or None and the reason."""
-        if self.noted_measure.name == "trace":
-            try:
-                return self.noted_measure.load_network(), ""
-            except InputError as error:
-                return None, str(error)
-        if self._arcface is None:
-            return None, f"{self.config.quality.weights} is not here"
-        if digest(self._arcface) != self.noted_measure.digest:
-            return None, f"{self._arcface} is not what the training faces were measured with"
-        return ser_fiq.load(self._arcface), ""
+        weights = str(self._arcface or self.config.quality.get("weights", ""))
+        try:
+            return replace(self.noted_measure, weights=weights).load_network(), ""
+        except InputError as error:
+            return None, str(error)
 
     @property
     def fingerprint(self) -> str:

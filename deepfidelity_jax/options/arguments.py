@@ -3,6 +3,9 @@
 import contextlib
 import difflib
 import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
 
 from absl import flags
 
@@ -14,6 +17,7 @@ from deepfidelity_jax.options.help import FLAGS
 # The options of config.data for evaluate with a table, or with a folder, as --input.
 OF_TABLE = ("dir", "real_label")
 OF_FOLDER = ("group",)
+CONFIGS = "the configs are in configs/ of the repository"
 
 
 def parse(argv: list[str]) -> flags.FlagValues:
@@ -85,6 +89,8 @@ def mode_given(argv: list[str]) -> str | None:
 
 def _meant(word: str) -> str:
     """A hint for an argument that is neither a mode nor a flag."""
+    if Path(word).exists():
+        return f"; to score it: deepfidelity predict {shlex.quote(word)}"
     close = difflib.get_close_matches(word, FLAGS, 1)
     return f"; did you mean {close[0]!r}?" if close else ": write options as --name=value"
 
@@ -98,7 +104,8 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     from ml_collections import ConfigDict, config_flags
 
     common = {"lock_config": True, "flag_values": values, "sys_argv": argv}
-    if mode := _mode_with_input(argv):
+    mode, file = _read_ahead(argv)
+    if mode:
         from deepfidelity_configs import default
 
         usual = default.get_config()
@@ -116,6 +123,8 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
             )
         config_flags.DEFINE_config_dict("config", ConfigDict(settable), **common)
     else:
+        if file is not None:
+            _require_config(file)
         config_flags.DEFINE_config_file("config", None, **common)
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     flags.DEFINE_enum("mode", "run", tuple(FLAGS), "", flag_values=values)
@@ -140,21 +149,45 @@ def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_integer("process", None, "", 0, flag_values=values)
 
 
-def _mode_with_input(argv: list[str]) -> str:
-    """The mode, if it scores --input with a workdir; else empty. Reads `argv` before the parser."""
+def _read_ahead(argv: list[str]) -> tuple[str, str | None]:
+    """What must be known before the flags are defined.
+
+    Returns:
+      The mode, if it scores --input with a workdir, else empty; and the file of --config.
+    """
     values = flags.FlagValues()
     values.set_gnu_getopt()
     flags.DEFINE_string("mode", None, "", flag_values=values)
     flags.DEFINE_multi_string("input", [], "", flag_values=values)
-    # Only to tell `--config FILE`, a flag and its value, from a file to score.
-    flags.DEFINE_string("config", None, "", flag_values=values)
+    # Only to tell `--workdir DIR`, a flag and its value, from a file to score.
     flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_string("config", None, "", flag_values=values)
     with contextlib.suppress(flags.Error):  # the full parse reports it
         rest = values(argv, known_only=True)[1:]
         files = values.input or any(not argument.startswith("-") for argument in rest)
         if values.mode == "predict" or (values.mode in ("evaluate", "robustness") and files):
-            return values.mode
-    return ""
+            return values.mode, values.config
+        return "", values.config
+    return "", None
+
+
+def _require_config(given: str) -> None:
+    """InputError unless the file of --config=FILE or FILE:ARGUMENT can be read.
+
+    ml_collections would quote its own attempts, and tell them apart by whether options follow.
+    """
+    path = given.split(":")[0]
+    if not path:
+        raise InputError("--config is empty: give a path")
+    try:
+        open(path, "rb").close()
+    except FileNotFoundError:
+        there = [str(file) for file in Path(path).parent.glob("*.py")]
+        meant = difflib.get_close_matches(path, there, 1)
+        hint = f"did you mean {meant[0]}?" if meant else CONFIGS
+        raise InputError(f"--config={path}: no such file; {hint}") from None
+    except OSError as error:
+        raise InputError(f"--config={path}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _check_processes(values: flags.FlagValues) -> None:
@@ -185,12 +218,23 @@ def read_config(values: flags.FlagValues):
         config = values.config
         getattr(config, "lock", None)  # ml_collections reads the file on first use
     except OSError as error:
-        reason = one_line(error).split("config_config ")[-1]
-        raise InputError(f"--config cannot be read: {reason}") from None
+        raise InputError(f"--config cannot be read: {one_line(checks.explain(error))}") from None
     given = config_flags.get_override_values(values["config"])
     if "data.dataset" in given:
         checks.drop_unused(config, [key.removeprefix("data.") for key in given])
     return checks.checked(config)
+
+
+@contextlib.contextmanager
+def told_by_input(values: flags.FlagValues) -> Iterator[None]:
+    """Tell what is wrong with a labelled --input by that name, not by the option it stands for."""
+    try:
+        yield
+    except InputError as error:
+        option = r"config\.data\.(?:dir|manifest) is .*?, which (.*), and .* has no records made .*"
+        if values.input and (found := re.fullmatch(option, str(error))):
+            raise InputError(f"--input={values.input[0]} {found[1]}") from None
+        raise
 
 
 def changed_options(values: flags.FlagValues, group: str) -> dict:

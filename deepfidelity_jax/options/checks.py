@@ -275,12 +275,29 @@ def complete(config: ConfigDict) -> ConfigDict:
     return config
 
 
+# What absl says of a wrong value, and what we say.
+WORDS = {
+    r".*Non-boolean argument.*": "give true or false",
+    r"invalid literal for int.*": "give a whole number",
+    r"could not convert string to float.*": "give a number",
+    r".* is not a positive integer": "give a whole number from 1",
+    r".* is not a non-negative integer": "give a whole number from 0",
+    r".* is not an integer in the range \[(\d+), (\d+)\]": r"give a whole number from \1 to \2",
+    r"value should be one of <(.*)>": r"give one of \1",
+}
+UNREAD = "Configuration is not available because of an earlier failure to load: "
+
+
 def explain(error: object) -> str:
-    """An error of the command line parser; for one of our options in the words of the table."""
-    text = str(error)
-    given = re.match(r"flag --config\.([\w.]+)=(.*?): ", text, re.DOTALL)
-    if given and given[1] in OPTIONS:
-        return _refuse(given[1], given[2])
+    """An error of the command line parser in our words, for an option in those of the table."""
+    text = str(error).removeprefix(UNREAD)
+    if given := re.match(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL):
+        name, value, reason = given.groups()
+        if (option := name.removeprefix("config.")) in OPTIONS:
+            return _refuse(option, value)
+        for theirs, ours in WORDS.items():
+            if found := re.fullmatch(theirs, reason):
+                return f"--{name}={value}: {found.expand(ours).replace('|', ', ')}"
     if "Traceback (most recent call last)" in text:  # raised by a config file
         text = f"{text.split(': ')[0].removeprefix('flag ')}: {text.strip().splitlines()[-1]}"
     return text

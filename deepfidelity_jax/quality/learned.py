@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.special import expit
 
-from deepfidelity_jax.files import digest, written_whole
+from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.forgeries.degrade import DEGRADATIONS, degrade
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 
@@ -58,12 +58,6 @@ def read() -> Order:
     """The function that comes with the package."""
     with np.load(PLACE, allow_pickle=False) as file:
         return Order(*(file[name] for name in Order._fields))
-
-
-@cache
-def digest_order() -> str:
-    """Digest of the function that comes with the package."""
-    return digest(PLACE)
 
 
 def describe(image: Picture) -> Float[np.ndarray, "k"]:

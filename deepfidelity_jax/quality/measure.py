@@ -9,9 +9,10 @@ none      the same for every face
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
@@ -23,12 +24,51 @@ from deepfidelity_jax.images import pictures
 from deepfidelity_jax.quality import iso29794, learned, table
 from deepfidelity_jax.weight_files import packed
 
-MEASURES = ("iso", "learned", "trace", "ser_fiq", "csv", "none")
-BY_NETWORK = ("trace", "ser_fiq")  # these want many faces at once
 CHANGED = "the quality measure `{}` was that of another version"
 NO_EYES = "no eyes known to align a face by"  # why ser_fiq gives a face no quality
 
 Landmarks = Float32[ndarray, "5 2"]  # as in `faces.detection.Face`, in pixels of the crop
+Network = Callable[[Sequence[bytes], Sequence[Landmarks]], ndarray]  # of many encoded faces at once
+
+
+class How(NamedTuple):
+    """How a measure works: by one of the two functions, or by neither.
+
+    of_pixels: quality of a picture with the face's landmarks, None if they are not used. network:
+    from the path of the user's weights to what measures. file: what the measure goes by, if that
+    comes with the package; a network without it needs the user's weights.
+    """
+
+    of_pixels: Callable[[ndarray, Landmarks | None], float] | None = None
+    network: Callable[[str], Network] | None = None
+    file: Path | None = None
+
+
+def _trace(weights: str) -> Network:
+    from deepfidelity_jax.quality import trace
+
+    return trace.load()
+
+
+def _ser_fiq(weights: str) -> Network:
+    from deepfidelity_jax.quality import ser_fiq
+
+    return ser_fiq.load(weights)
+
+
+MEASURES = {
+    "iso": How(of_pixels=iso29794.measure),
+    "learned": How(of_pixels=lambda image, _: learned.measure(image), file=learned.PLACE),
+    "trace": How(network=_trace, file=packed.BUNDLED / packed.WEIGHTS),
+    "ser_fiq": How(network=_ser_fiq),
+    "csv": How(),
+    "none": How(),
+}
+
+
+@cache
+def _digest_once(path: Path) -> str:
+    return digest(path)
 
 
 def find_weights(given: str, workdir: Path) -> Path | None:
@@ -44,10 +84,9 @@ def find_weights(given: str, workdir: Path) -> Path | None:
 class Measure:
     """A quality measure, as a picklable function of an encoded face.
 
-    name: one of MEASURES. scores: for `csv`, quality by path. weights: for `ser_fiq`, the path of
-    the ArcFace checkpoint. digest: of that file, or of what `learned` or `trace` goes by.
-    uses_landmarks: whether `iso` looks for the face where its landmarks are; records of earlier
-    versions were measured without them.
+    name: one of MEASURES; InputError for another. scores: for `csv`, quality by path. weights: the
+    path of the user's weights. digest: of the file that the measure goes by. uses_landmarks:
+    whether a picture is measured with the face's landmarks; `iso` was not in earlier versions.
     """
 
     name: str
@@ -56,27 +95,28 @@ class Measure:
     digest: str = ""
     uses_landmarks: bool = True
 
+    def __post_init__(self):
+        if self.name not in MEASURES:
+            choices = ", ".join(MEASURES)
+            raise InputError(f"the quality measure is {self.name!r}: one of {choices}")
+
     @classmethod
     def from_config(cls, own: ConfigDict) -> "Measure":
         """The measure of `config.quality`; InputError for values that cannot be."""
-        if own.measure not in MEASURES:
-            choices = ", ".join(MEASURES)
-            raise InputError(f"config.quality.measure is {own.measure!r}: one of {choices}")
-        if own.measure == "csv":
-            return cls("csv", scores=table.read_scores(own.csv))
-        if own.measure == "learned":
-            return cls("learned", digest=learned.digest_order())
-        if own.measure == "trace":
-            return cls("trace", digest=digest(packed.BUNDLED / packed.WEIGHTS))
-        if own.measure != "ser_fiq":
-            return cls(own.measure)
-        if not Path(own.weights).is_file():
-            raise InputError(
-                f"config.quality.weights is {own.weights!r}, which is no file: ser_fiq needs your "
-                "ArcFace checkpoint, an iResNet-50 or -100 of insightface's PyTorch code, there or "
-                "in the workdir"
-            )
-        return cls("ser_fiq", weights=own.weights, digest=digest(own.weights))
+        measure = cls(own.measure)
+        if measure.name == "csv":
+            return replace(measure, scores=table.read_scores(own.csv))
+        how = MEASURES[measure.name]
+        if how.network and not how.file:
+            measure = replace(measure, weights=own.weights)
+            if not Path(own.weights).is_file():
+                raise InputError(
+                    f"config.quality.weights is {own.weights!r}, which is no file: {measure.name} "
+                    "needs your ArcFace checkpoint, an iResNet-50 or -100 of insightface's PyTorch "
+                    "code, there or in the workdir"
+                )
+        file = how.file or measure.weights
+        return replace(measure, digest=digest(file)) if file else measure
 
     @classmethod
     def from_note(cls, note: Mapping[str, Any]) -> "Measure":
@@ -84,7 +124,7 @@ class Measure:
         return cls(
             note["measure"],
             digest=note.get("weights", ""),
-            uses_landmarks=note.get("landmarks", False),
+            uses_landmarks=note.get("landmarks", note["measure"] != "iso"),
         )
 
     def to_json(self) -> dict[str, str]:
@@ -101,9 +141,9 @@ class Measure:
     def __call__(self, image: bytes, landmarks: Landmarks, path: str = "") -> float:
         """Raw quality of an encoded face, high is good; `path` is its source, for `csv`.
 
-        NaN where `csv` has no row for the path, for `learned` of another version, and for those
-        BY_NETWORK, which want many faces at once: `records.staging.rate` measures them once they
-        are staged.
+        NaN where `csv` has no row for the path, for `learned` of another version, and for a
+        network, which wants many faces at once: `records.staging.rate` measures them once they are
+        staged.
         """
         if self.can_remeasure:
             return self.of_pixels(pictures.decode_image(image), landmarks)
@@ -111,31 +151,37 @@ class Measure:
             return self.scores.get(path, float("nan"))
         return 0.0 if self.name == "none" else float("nan")
 
-    def load_network(self) -> Callable[[Sequence[bytes], Sequence[Landmarks]], ndarray] | None:
+    @property
+    def by_network(self) -> bool:
+        """Whether `load_network` gives what measures."""
+        return MEASURES[self.name].network is not None
+
+    def load_network(self) -> Network | None:
         """What measures many encoded faces at once; None for a measure without a network.
 
         InputError if its weights are not what they should be.
         """
-        if self.name == "trace":
-            from deepfidelity_jax.quality import trace
-
-            if self.digest != digest(packed.BUNDLED / packed.WEIGHTS):
-                raise InputError(CHANGED.format(self.name))
-            return trace.load()
-        if self.name == "ser_fiq":
-            from deepfidelity_jax.quality import ser_fiq
-
-            return ser_fiq.load(self.weights)
-        return None
+        how = MEASURES[self.name]
+        if how.network is None:
+            return None
+        file = how.file or Path(self.weights)
+        if not file.is_file():
+            raise InputError(f"{file} is not here")
+        if digest(file) != self.digest:
+            other = f"{file} is not what the training faces were measured with"
+            raise InputError(CHANGED.format(self.name) if how.file else other)
+        return how.network(self.weights)
 
     @property
     def can_remeasure(self) -> bool:
         """Whether an altered picture can be measured anew, by `of_pixels`."""
-        known = self.name == "learned" and self.digest == learned.digest_order()
-        return known or self.name == "iso"
+        how = MEASURES[self.name]
+        changed = how.file is not None and self.digest != _digest_once(how.file)
+        return how.of_pixels is not None and not changed
 
     def of_pixels(self, image: UInt8[ndarray, "h w 3"], landmarks: Landmarks) -> float:
         """Raw quality of a picture that is not encoded; where `can_remeasure`."""
-        if self.name == "learned":
-            return learned.measure(image)
-        return iso29794.measure(image, landmarks if self.uses_landmarks else None)
+        measure = MEASURES[self.name].of_pixels
+        if measure is None:
+            raise ValueError(f"{self.name} does not measure a picture by its pixels")
+        return measure(image, landmarks if self.uses_landmarks else None)

@@ -65,6 +65,11 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Whether it records clean real faces, from which training draws new forgeries."""
         return False
 
+    @property
+    def absent(self) -> str:
+        """Why no records can be made, though existing ones can be read; empty if they can."""
+        return ""
+
     def _info(self) -> tfds.core.DatasetInfo:
         info = self.dataset_info_from_configs(
             features=schema.features(), metadata=tfds.core.MetadataDict()
@@ -122,6 +127,11 @@ class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
         if not plan.absent:
             tell_left_out(Path(own.data_path), plan.notes)
         return own
+
+    @property
+    def absent(self) -> str:
+        """Why there is no copy to read."""
+        return self.builder_config.absent
 
     def _split_generators(self, dl_manager):
         own = self.builder_config

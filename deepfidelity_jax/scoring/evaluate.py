@@ -188,6 +188,14 @@ def evaluate(
             wanted,
         ),
     }  # fmt: skip
+    if of_videos.fake_below is not None:
+        found["verdicts"] = {
+            "level": "video",
+            **metrics.count_classes("n_videos", levels.videos.label),
+            **operating.describe_verdicts(
+                levels.videos, levels.draws, of_videos.threshold, of_videos.fake_below
+            ),
+        }
     if groups:
         found["by_group"] = {
             name: _groups(
@@ -272,6 +280,16 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(spearmanr(a, b).statistic) if len(set(a)) > 1 and len(set(b)) > 1 else None
 
 
+def _describe_verdicts(verdicts: dict) -> str:
+    shown = [
+        f"{name} called fake {verdicts[f'{kind}_called_fake']:.1%}, "
+        f"uncertain {verdicts[f'{kind}_uncertain']:.1%}"
+        for name, kind in (("real", "real"), ("fakes", "fake"))
+        if verdicts[f"{kind}_called_fake"] is not None
+    ]
+    return f"  by predict's rule: {'; '.join(shown)} ({verdicts['n_videos']} videos)"
+
+
 def _describe_controls(controls: dict) -> list[str]:
     shown = [
         f"{name} {entry['called_fake']:.1%}"
@@ -304,6 +322,8 @@ def describe(found: dict, dataset: str, split: str) -> str:
         f"{'fixed' if found['threshold_from'] == 'fixed' else 'from ' + found['threshold_from']}"
         + (f", videos at {found['video_threshold']:.4f}" if "video_threshold" in found else ""),
     ]
+    if "verdicts" in found:
+        lines.append(_describe_verdicts(found["verdicts"]))
     lines += [f"  these figures are optimistic: {why}" for why in metrics.biases(found)]
     if found.get("training_checked") is False:
         lines.append("  not checked against the training pictures: their records are not available")

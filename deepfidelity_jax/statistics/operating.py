@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from deepfidelity_jax.fidelity.scale import FAKE, REAL
+from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.statistics.intervals import Level, Sample, add_statistics
 from deepfidelity_jax.statistics.ranking import accuracy
 
@@ -88,6 +88,36 @@ def rates(threshold: float, wanted: Wanted) -> dict:
         "precision": precision,
         "cost": lambda sample: expected_cost(1 - caught(sample), 1 - right(sample), wanted),
     }
+
+
+def describe_verdicts(
+    level: Level, draws: Float[np.ndarray, "r c"], threshold: float, fake_below: float
+) -> dict:
+    """The entry `verdicts` of metrics.json, for one level: the shares by the rule of predict.
+
+    Returns:
+      For each class the share called fake, below `fake_below`, and the share that is uncertain,
+      from there to the threshold, with intervals.
+    """
+    entry = {"threshold": threshold, "fake_below": fake_below, "ci": {}, "note": {}}
+    for kind in (REAL, FAKE):
+        add_statistics(entry, level, draws, {
+            f"{LABELS[kind]}_called_fake": partial(_below, limit=fake_below, kind=kind),
+            f"{LABELS[kind]}_uncertain": partial(
+                _between, low=fake_below, high=threshold, kind=kind
+            ),
+        })  # fmt: skip
+    return entry
+
+
+def _below(sample: Sample, limit: float, kind: int) -> Float[np.ndarray, "r"]:
+    """Share of a class that scores below a limit."""
+    right = accuracy(sample, limit, kind)
+    return 1 - right if kind == REAL else right
+
+
+def _between(sample: Sample, low: float, high: float, kind: int) -> Float[np.ndarray, "r"]:
+    return _below(sample, high, kind) - _below(sample, low, kind)
 
 
 def risk_coverage(

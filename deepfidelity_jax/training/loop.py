@@ -24,7 +24,7 @@ from deepfidelity_jax import hosts
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.patch_whitening import start_whitened
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
-from deepfidelity_jax.progress import say
+from deepfidelity_jax.progress import describe_pace, say
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import sharding
 from deepfidelity_jax.training.batches import evaluation_batches
@@ -186,10 +186,10 @@ class StepLog:
         self.step, self.since = step, now
         values |= {"learning_rate": float(self.schedule(step - 1)), "images_per_s": rate}
         self.log.write(step, values)
-        minutes, seconds = divmod(int((self.own.steps - step) * self.own.batch_size / rate), 60)
+        left = (self.own.steps - step) * self.own.batch_size
         say(
             f"step {step}/{self.own.steps}  loss {values['loss']:.4f}  "
-            f"accuracy {values['accuracy']:.3f}  {rate:.0f} images/s  {minutes}:{seconds:02d} left"
+            f"accuracy {values['accuracy']:.3f}  {describe_pace(left, rate, 'images/s')}"
         )
 
     def evaluated(self, step: int, scores: dict[str, float]) -> None:

@@ -111,7 +111,12 @@ def test_the_same_bytes_are_taken_once(tmp_path):
     assert notes == {"real/again.png": "the same bytes as real/003.png"}
     assert len(sources) == 40
     shutil.copy(tmp_path / "real" / "004.png", tmp_path / "fake" / "lie.png")
-    with pytest.raises(InputError, match=r"1 files are in two classes .* real/004.png"):
+    with pytest.raises(
+        InputError, match=r"^1 file is in two classes .* real/004.png; keep one copy$"
+    ):
+        list_sources(tmp_path, SHARES, 0)
+    shutil.copy(tmp_path / "real" / "005.png", tmp_path / "fake" / "other.png")
+    with pytest.raises(InputError, match=r"^2 files are in two classes .*; keep one copy of each$"):
         list_sources(tmp_path, SHARES, 0)
 
 

@@ -120,10 +120,12 @@ def test_options_that_are_missing_or_not_ours():
 def test_a_config_file_of_ones_own(run, tmp_path, body, parts):
     file = tmp_path / "own.py"
     file.write_text(f"from deepfidelity_configs import default\ndef get_config():\n    {body}\n")
-    status, out, error = run(f"--config={file}", f"--workdir={tmp_path / 'work'}")
-    assert (status, out, error.count("\n")) == (2, "", 1), error
-    assert all(part in error for part in parts), error
-    assert "Traceback" not in error
+    for options in ((), ("--config.seed=3",)):
+        status, out, error = run(f"--config={file}", f"--workdir={tmp_path / 'work'}", *options)
+        assert (status, out, error.count("\n")) == (2, "", 1), error
+        assert options or all(part in error for part in parts), error
+        assert "Traceback" not in error
+        assert "earlier failure to load" not in error
     assert not (tmp_path / "work").exists()
 
 

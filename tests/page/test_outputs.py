@@ -111,6 +111,10 @@ def test_wrong_places_are_told_before_any_work(run, tmp_path):
     trees.write_numbered(clip, 0, 4)
     assert_told(run(*CROPS, f"--input={clip}", f"--annotate={clip}"), "the input itself")
     assert_told(run("--mode=fit", "--workdir=w", page), "--report is not for --mode=fit")
+    for place in ("/proc/x", "/proc/x.html"):
+        assert_told(run(*CROPS, photo, f"--report={place}"), "cannot be written", "/proc")
+    told = run(*CROPS, f"--input={clip}", "--annotate=/proc/x.mp4")
+    assert_told(told, "--annotate=/proc/x.mp4 cannot be written", "/proc")
 
 
 def test_what_an_annotated_video_lacks_is_noted(tmp_path, monkeypatch):

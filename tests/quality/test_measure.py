@@ -15,14 +15,15 @@ from deepfidelity_datasets.face_folder.extractor import Extractor as FolderExtra
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_datasets.synthetic_faces.clips import Clip, Renderer
+from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.scale import FidelityScale
-from deepfidelity_jax.files import fingerprint
+from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.forgeries.augment import AugmentSettings, lose_quality
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.quality import iso29794
-from deepfidelity_jax.quality.measure import Measure
+from deepfidelity_jax.quality.measure import MEASURES, How, Measure
 from deepfidelity_jax.records.benchmark_video import Extractor, Video
 from deepfidelity_jax.records.own_files import Source
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, Records
@@ -67,6 +68,44 @@ def test_the_others_need_no_pixels():
     ser_fiq = Measure("ser_fiq", weights="a.pth")
     assert np.isnan(ser_fiq(b"", UNKNOWN, "a")), "later, many at once"
     assert [m.can_remeasure for m in (Measure("iso"), csv, ser_fiq)] == [True, False, False]
+
+
+def test_an_unknown_measure_is_no_measure():
+    with pytest.raises(InputError, match="'mine': one of iso, learned, trace, ser_fiq, csv, none"):
+        Measure("mine")
+    with pytest.raises(InputError, match="'mine'"):
+        Measure.from_note({"measure": "mine"})
+    for name in ("trace", "ser_fiq", "csv", "none"):
+        with pytest.raises(ValueError, match=name):
+            Measure(name).of_pixels(np.zeros((8, 8, 3), np.uint8), UNKNOWN)
+
+
+def test_a_row_of_the_table_is_a_measure(off_centre, tmp_path, monkeypatch):
+    """Of pixels, or by a network; predicted as the training faces were measured."""
+    image, points = off_centre
+    monkeypatch.setitem(MEASURES, "mine", How(of_pixels=lambda image, points: float(points[0, 0])))
+    mine = Measure("mine")
+    assert mine.can_remeasure
+    again = Measure.from_note(mine.note())
+    assert mine(image, points) == again(image, points) == points[0, 0]
+
+    def measure_sizes(images, landmarks):
+        return np.array([*map(len, images)], np.float32)
+
+    file = tmp_path / "weights"
+    file.write_text("own")
+    sizes = How(network=lambda _: measure_sizes, file=file)
+    monkeypatch.setitem(MEASURES, "sizes", sizes)
+    own = Measure("sizes", digest=digest(file))
+    assert np.isnan(own(image, points)), "later, many at once"
+    detector = df.load()
+    detector.fidelity_model = replace(detector.fidelity_model, provenance={"quality": own.note()})
+    assert detector.quality([image], [points]) == (np.array([len(image)]), "")
+    file.write_text("other")
+    del detector._network_measure
+    (found,), reason = detector.quality([image], [points])
+    assert np.isnan(found)
+    assert "`sizes` was that of another version" in reason
 
 
 def test_records_tell_how_they_were_measured():

@@ -189,6 +189,27 @@ def test_calibration_and_operating_points_come_from_validation(fitted, tmp_path)
     assert read_groups(tmp_path / "predictions.csv") == groups
 
 
+def test_verdicts_are_told_where_there_is_a_limit(fitted, tmp_path):
+    config, model, _ = fitted
+    test = features(seed=2)[1]
+    assert "verdicts" not in evaluate.evaluate(config, model, test, "test", tmp_path)
+    limit = float(np.median(evaluate.score(model.regressor, test)[test.label == 0]))
+    model = replace(model, calibration=replace(model.calibration, fake_below=limit))
+    found = evaluate.evaluate(config, model, test, "test", tmp_path)
+    own = found["verdicts"]
+    assert 0 < own["fake_called_fake"] < 1
+    assert own["real_called_fake"] == 0
+    told = f"fakes called fake {own['fake_called_fake']:.1%}, uncertain {own['fake_uncertain']:.1%}"
+    text = evaluate.describe(found, "mine", "test")
+    assert f"by predict's rule: real called fake 0.0%, uncertain 0.0%; {told} (20 videos)" in text
+    real = replace(test, label=np.ones_like(test.label))
+    text = evaluate.describe(evaluate.evaluate(config, model, real, "t", tmp_path), "mine", "t")
+    assert "fakes called fake" not in text
+    config = copy.deepcopy(config)
+    config.eval.aggregate = "median"  # whose scores the limit is not for
+    assert "verdicts" not in evaluate.evaluate(config, model, test, "test", tmp_path)
+
+
 def test_an_aggregate_needs_a_threshold_of_its_own(fitted, tmp_path):
     config, model, _ = fitted
     config = copy.deepcopy(config)

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.statistics.intervals import Level, Sample, draw_clusters
 from deepfidelity_jax.statistics.operating import (
     Wanted,
     describe,
+    describe_verdicts,
     expected_cost,
     risk_area,
     risk_coverage,
@@ -92,6 +94,24 @@ def test_rates_by_counting():
         assert low < entry[name] < high
     assert found["wanted_fpr"]["threshold"] == threshold_for_fpr(*scores(), 0.1)
     assert found["wanted"] == WANTED._asdict()
+
+
+def test_verdicts_by_the_rule_of_predict():
+    """Scores are at both limits, too."""
+    label, score = scores(seed=1)
+    limit, threshold = np.sort(score)[[60, 110]].tolist()
+    rule = Calibration(-5.0, threshold, "validation", fake_below=limit)
+    draws = draw_clusters(label, 0, 100)
+    found = describe_verdicts(level_of(label, score), draws, threshold, limit)
+    for kind, name in ((1, "real"), (0, "fake")):
+        told = rule.verdicts(score[label == kind])
+        for key, verdict in (("called_fake", "fake"), ("uncertain", "uncertain")):
+            share = found[f"{name}_{key}"]
+            assert share == pytest.approx(np.mean(told == verdict))
+            low, high = found["ci"][f"{name}_{key}"]
+            assert low < share < high
+    alone = describe_verdicts(level_of(label, score).take(label == 1), draws, threshold, limit)
+    assert alone["fake_called_fake"] is None
 
 
 def test_without_validation_scores_only_the_verdict_has_rates():

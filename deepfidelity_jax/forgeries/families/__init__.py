@@ -10,7 +10,7 @@ forgery comes with its twin, a real picture processed in the same steps without 
   joins       how the inner face is blended into the picture
   colours     light and colour matching
   textures    texture that no camera took
-  kinds       the ten families of forgeries, each with its twin
+  kinds       the families of forgeries, each with its twin
   treatments  degradations shared by real and forged pictures
   shots       other pose, light and colour before a face is forged
 """
@@ -37,8 +37,8 @@ __all__ = [
     "retake",
 ]
 
-# How often each is drawn in training. Hard families are drawn more often, because invented texture
-# is learnt first. With equal shares, training may start to improve sooner.
+# How often each is drawn in training, relative to the others. Hard families are drawn more often,
+# because invented texture is learnt first. With equal shares, training may start to improve sooner.
 SHARES = {
     "self_blend": 0.14,
     "swap": 0.12,
