@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from deepfidelity_jax import pipeline
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.schema import ORIGINAL, metadata_of
 from deepfidelity_jax.records.write import records_dir
