@@ -4,6 +4,7 @@ Landmarks are the two eyes, the nose and the two mouth corners, image left befor
 x, y in pixels; 0 is the centre of the first pixel. A row of NaN is an unknown landmark.
 """
 
+import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
@@ -69,9 +70,18 @@ def cut_patch(
     height, width = image.shape[:2]
     if 0 <= left <= width - side and 0 <= top <= height - side:
         return image[top : top + side, left : left + side]  # a view: no copy
+    rows, above, below = _within(top, side, height)
+    columns, before, after = _within(left, side, width)
+    padded = cv2.copyMakeBorder(
+        image[rows, columns], above, below, before, after, cv2.BORDER_REFLECT_101
+    )
+    y, x = top + above - rows.start, left + before - columns.start
+    return padded[y : y + side, x : x + side]
 
-    def indices(start, length):
-        index = np.abs(np.arange(start, start + side)) % (2 * length - 2)
-        return np.minimum(index, 2 * length - 2 - index)
 
-    return image[np.ix_(indices(top, height), indices(left, width))]
+def _within(start: int, side: int, length: int) -> tuple[slice, int, int]:
+    """The pixels that a span of `side` shows or mirrors; how many it lacks before and after."""
+    before, after = max(0, -start), max(0, start + side - length)
+    first = 0 if before else max(0, min(start, 2 * length - 1 - start - side))
+    last = length if after else min(length, max(start + side, before + 1))
+    return slice(first, last), before, after

@@ -88,7 +88,8 @@ def test_unknown_landmarks_follow_the_known():
 
 
 @pytest.mark.parametrize(
-    ("left", "top", "side"), [(2, 3, 4), (-3, -2, 9), (5, 4, 12), (-20, 30, 7)]
+    ("left", "top", "side"),
+    [(2, 3, 4), (-3, -2, 9), (5, 4, 12), (-20, 30, 7), (-9, 2, 12), (-14, -20, 44), (10, 7, 2)],
 )
 def test_patches_are_mirrored_at_the_border(left, top, side):
     image = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
