@@ -151,7 +151,7 @@ class Detector:
                 return found, "" if np.isfinite(found).all() else NO_EYES
         elif own.name == "csv":
             reason = "the quality of the training faces came from a table"
-        elif own.name == "learned":
+        elif own.has_changed:
             reason = CHANGED.format(own.name)
         else:
             reason = "the quality of the training faces was not measured"

@@ -173,11 +173,15 @@ class Measure:
         return how.network(self.weights)
 
     @property
+    def has_changed(self) -> bool:
+        """Whether this version of the package measures otherwise than the noted one."""
+        file = MEASURES[self.name].file
+        return file is not None and self.digest != _digest_once(file)
+
+    @property
     def can_remeasure(self) -> bool:
         """Whether an altered picture can be measured anew, by `of_pixels`."""
-        how = MEASURES[self.name]
-        changed = how.file is not None and self.digest != _digest_once(how.file)
-        return how.of_pixels is not None and not changed
+        return MEASURES[self.name].of_pixels is not None and not self.has_changed
 
     def of_pixels(self, image: UInt8[ndarray, "h w 3"], landmarks: Landmarks) -> float:
         """Raw quality of a picture that is not encoded; where `can_remeasure`."""
