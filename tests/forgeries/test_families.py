@@ -321,6 +321,21 @@ def test_upsampling_leaves_a_grid_and_its_twin_none():
     assert peaks[1] < 0.1
 
 
+def blockiness(pictures):
+    """How much larger steps are at JPEG's block edges than half a block on, relative to all."""
+    grey = np.stack(pictures).astype(float).mean(-1)
+    steps = np.abs(np.diff(grey, axis=2)).mean((0, 1)), np.abs(np.diff(grey, axis=1)).mean((0, 2))
+    return np.mean([(own[7::8].mean() - own[3::8].mean()) / own.mean() for own in steps])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_family_has_the_blocks_that_jpeg_gives_to_real_pictures_too(family):
+    """A generator's grid of 2 or 4 pixels is at both places; one of 8 is JPEG's."""
+    face, donor = draw_face(6), draw_face(7)
+    fakes = [families.forge(family, face, donor, rng(seed))[0] for seed in range(24)]
+    assert abs(blockiness(fakes) - blockiness([face.pixels])) < 0.06
+
+
 @pytest.mark.parametrize("stride", [2, 3, 4])
 def test_an_even_transposed_convolution_is_linear_interpolation(stride):
     """Up to the border, and without a shift: only the taps tell a generator's from a twin's."""

@@ -87,34 +87,44 @@ def _local_deviation(values: np.ndarray, sigma: float) -> np.ndarray:
     return np.sqrt(cv2.GaussianBlur((values * values).astype(np.float32), (0, 0), sigma))
 
 
-def stitched(
-    image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bool, side: int = 8
-) -> Pixels:
-    """Every patch replaced by the donor's most similar patch nearby, with overlaps averaged.
+def stitched(image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
+    """Every patch with the detail of the donor's most similar patch nearby.
 
     Like an autoencoder with a codebook, this keeps the coarse picture and takes the detail from
-    another face. `donor` is aligned. The twin is averaged with itself moved by less than a pixel.
+    another face. `donor` is aligned. Patches are 5 to 11 pixels wide, on any grid, and fade into
+    each other: edges on a fixed grid would look like JPEG's blocks, which real pictures have too.
+    The twin is averaged with itself moved by less than a pixel.
     """
     shifts = np.round(rng.normal(0, 4, (12, 2))).astype(int)
     corner = rng.uniform(-SUBPIXEL, SUBPIXEL, 2)
-    height, width = image.shape[:2]
+    side, softness = int(rng.integers(5, 12)), rng.uniform(0.6, 1.5)
+    starts = rng.integers(0, side, 2)
+    shape = image.shape[:2]
     if twin:
         matrix = np.array([[1, 0, corner[0]], [0, 1, corner[1]]])
-        return warp_affine(image, matrix, (height, width), cv2.INTER_LINEAR)
-    pixels = image.astype(np.float32)
+        return warp_affine(image, matrix, shape, cv2.INTER_LINEAR)
+    pixels, detail = image.astype(np.float32), donor.astype(np.float32)
     coarse = cv2.GaussianBlur(pixels, (0, 0), side / 4)
-    detail = donor.astype(np.float32)
     detail -= cv2.GaussianBlur(detail, (0, 0), side / 4)
     own = pixels - coarse
-    best, found = np.full((height, width), np.inf, np.float32), np.zeros_like(pixels)
-    for dx, dy in shifts:
-        moved = np.roll(detail, (dy, dx), (0, 1))
-        error = cv2.boxFilter(((moved - own) ** 2).sum(-1), -1, (side, side))
-        better = cv2.resize(
-            error[::side, ::side], (width, height), interpolation=cv2.INTER_NEAREST
-        ) < cv2.resize(best[::side, ::side], (width, height), interpolation=cv2.INTER_NEAREST)
-        found[better], best[better] = moved[better], error[better]
-    return np.clip(np.rint(coarse + found), 0, 255).astype(np.uint8)
+    moved = [np.roll(detail, (dy, dx), (0, 1)) for dx, dy in shifts]
+    # The patch that each row and column of pixels is in, and the middle of each patch.
+    patches = [(np.arange(shape[axis]) + starts[axis]) // side for axis in (0, 1)]
+    middles = [
+        (np.arange(patches[axis][-1] + 1) * side - starts[axis] + side // 2).clip(
+            0, shape[axis] - 1
+        )
+        for axis in (0, 1)
+    ]
+    errors = [
+        cv2.boxFilter((one - own) ** 2, -1, (side, side))[np.ix_(*middles)].sum(-1) for one in moved
+    ]
+    best = np.argmin(errors, axis=0)
+    of_pixels = best[np.ix_(*patches)]
+    for index in np.unique(best):
+        share = cv2.GaussianBlur((of_pixels == index).astype(np.float32), (0, 0), softness)
+        coarse += cv2.merge([share] * 3) * moved[index]
+    return np.clip(np.rint(coarse), 0, 255).astype(np.uint8)
 
 
 def filled(image: Pixels, hole: Mask, frame: Axes, rng: np.random.Generator, *, twin: bool):

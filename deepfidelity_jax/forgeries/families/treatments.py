@@ -52,7 +52,7 @@ def compress(image: Pixels, rng: np.random.Generator) -> Pixels:
     """JPEG of quality 30 to 98, once or twice, on any grid."""
     height, width = image.shape[:2]
     top, left = rng.integers(0, 8, 2)
-    first, second = rng.integers(30, 98, 2)
+    first, second = rng.integers(30, 99, 2)
     padded = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REPLICATE)
     image = recompress(padded, int(first))[top : top + height, left : left + width]
     return recompress(image, int(second)) if rng.random() < 0.3 else image
