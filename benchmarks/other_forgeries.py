@@ -170,10 +170,12 @@ def print_changes(detector, faces: list[families.Face]) -> None:
     print(f"| change | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
     untouched = class_score(detector, np.stack(controls.change_faces(records, None)))
     for name, change in {"untouched": None, **controls.DEGRADATIONS, **controls.CONTROLS}.items():
-        images = np.stack(controls.change_faces(records, change))
+        encoded = controls.encode_changed(records, change)
+        images = np.stack([pictures.decode_image(one) for one in encoded])
         cells = [shown(aucs(untouched, [class_score(detector, images)])) if change else ""]
         if fitted:
-            verdicts = fitted.calibration.verdicts(detector.fidelity(images))
+            poor = detector.is_poor(encoded, [record["landmarks"] for record in records])
+            verdicts = fitted.calibration.verdicts(detector.fidelity(images), poor)
             cells += [f"{np.mean(verdicts == one):.1%}" for one in ("fake", "uncertain")]
         print(f"| {name} | {' | '.join(cells)} |")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from ml_collections import ConfigDict
 
 from deepfidelity_jax import __version__
@@ -156,6 +156,15 @@ class Detector:
         else:
             reason = "the quality of the training faces was not measured"
         return np.full(len(images), np.nan), reason
+
+    def is_poor(
+        self, images: Sequence[bytes], landmarks: Sequence[Float32[np.ndarray, "5 2"]]
+    ) -> Bool[np.ndarray, "n"]:
+        """Whether encoded crops are too poor to be called real; False where that is not known."""
+        scale = self.fidelity_model.scale if self.fidelity_model else None
+        if scale is None:
+            return np.zeros(len(images), bool)
+        return scale.is_poor(self.quality(images, landmarks)[0])
 
     @property
     def measure(self) -> Measure | None:

@@ -302,20 +302,21 @@ class Verdict(NamedTuple):
 def decide(calibration: Calibration, scale: FidelityScale | None, person: PersonScore) -> Verdict:
     """The verdict on a person.
 
-    Only a detector that was fitted with an abstention band is ever uncertain.
+    Only a detector that was fitted with a limit for fakes is ever uncertain. A face of poor quality
+    can be fake but not real, because many forgeries lower the quality themselves.
     """
-    verdict, limit = str(calibration.verdicts(person.fidelity)), calibration.fake_below
-    if limit is None:
-        return Verdict(verdict)
-    side, reason = min(person.bbox[2:]), ""
-    if side < SMALLEST_FACE:
+    limit, side = calibration.fake_below, min(person.bbox[2:])
+    if limit is not None and side < SMALLEST_FACE:
         reason = f"uncertain: the face is {side:.0f} pixels wide, too small to judge"
-    elif person.quality is not None and scale and person.quality < scale.real_quality[0]:
-        reason = "uncertain: the quality is below that of the training faces"
-    if reason:
         return Verdict("uncertain", reason, judged=False)
-    if verdict == "uncertain":
-        reason = f"uncertain: below the threshold, but not below the limit for fakes, {limit:.4f}"
+    poor = bool(scale and person.quality is not None and scale.is_poor(person.quality))
+    verdict = str(calibration.verdicts(person.fidelity, poor))
+    if verdict != "uncertain":
+        return Verdict(verdict)
+    if poor:
+        reason = "uncertain: the quality is below the range of the real training faces"
+        return Verdict(verdict, reason, judged=False)
+    reason = f"uncertain: below the threshold, but not below the limit for fakes, {limit:.4f}"
     return Verdict(verdict, reason)
 
 

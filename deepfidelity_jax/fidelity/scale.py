@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from deepfidelity_jax.errors import InputError
 
@@ -73,6 +73,12 @@ class FidelityScale:
     def middle(self) -> float:
         """The middle of the gap between the classes: the threshold before any calibration."""
         return (self.fake[1] + self.real[0]) / 2
+
+    def is_poor(
+        self, quality: Float[np.ndarray, "*n"] | float
+    ) -> Bool[np.ndarray, "*n"] | np.bool_:
+        """True where quality is below the range of the real training faces; False for NaN."""
+        return np.asarray(quality, np.float64) < self.real_quality[0]
 
     def to_dict(self) -> dict[str, list[float]]:
         """The ranges, and the ranks if there are any, as lists that JSON can hold."""

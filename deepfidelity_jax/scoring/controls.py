@@ -10,11 +10,11 @@ sign of a real face.
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.faces.geometry import complete_landmarks
@@ -110,28 +110,43 @@ def start_random(video_id: str, *more: int) -> np.random.Generator:
     return np.random.default_rng([zlib.crc32(video_id.encode("utf-8", "surrogateescape")), *more])
 
 
+def encode_changed(faces: Sequence[dict[str, Any]], change: Change | None) -> list[bytes]:
+    """The faces after a change, encoded as recorded ones are; None leaves them."""
+    if change is None:
+        return [record["image"] for record in faces]
+
+    def encode(record):
+        rng = start_random(record["video_id"])
+        return encode_image(change(decode_image(record["image"]), record["landmarks"], rng))
+
+    return [encode(record) for record in faces]
+
+
 def change_faces(faces: Sequence[dict[str, Any]], change: Change | None) -> list[Face]:
     """The faces after a change, encoded and decoded as recorded ones are; None leaves them."""
-    changed = []
-    for record in faces:
-        face = decode_image(record["image"])
-        if change is not None:
-            rng = start_random(record["video_id"])
-            face = decode_image(encode_image(change(face, record["landmarks"], rng)))
-        changed.append(face)
-    return changed
+    return [decode_image(encoded) for encoded in encode_changed(faces, change)]
+
+
+class Scores(NamedTuple):
+    """Of changed faces: class score (real minus fake), and the verdict."""
+
+    classes: Float[np.ndarray, "n"]
+    verdicts: Shaped[np.ndarray, "n"]
 
 
 def score_changes(
     detector: Detector, faces: Sequence[dict[str, Any]], changes: dict[str, Change]
-) -> dict[str, tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]]:
-    """Class score (real minus fake) and fidelity of each face: untouched, and after each change."""
+) -> dict[str, Scores]:
+    """Scores of each face: untouched, and after each change."""
+    calibration, points = detector.fidelity_model.calibration, [face["landmarks"] for face in faces]
     found = {}
     for name, change in {UNTOUCHED: None, **changes}.items():
-        images = change_faces(faces, change)
-        logits = compute(detector.class_logits, images)
-        fidelity = compute(detector.fidelity, images)
-        found[name] = (logits[:, 1] - logits[:, 0]).astype(np.float64), fidelity.astype(np.float64)
+        encoded = encode_changed(faces, change)
+        images = [decode_image(one) for one in encoded]
+        logits = compute(detector.class_logits, images).astype(np.float64)
+        fidelity = compute(detector.fidelity, images).astype(np.float64)
+        verdicts = calibration.verdicts(fidelity, detector.is_poor(encoded, points))
+        found[name] = Scores(logits[:, 1] - logits[:, 0], verdicts)
     return found
 
 
@@ -156,19 +171,17 @@ def measure(
     Returns:
       `n` faces, one per video; for each change `class_auc` between untouched and changed faces,
       with its interval over faces in `ci`; `called_fake` and `called_uncertain`, shares of the
-      faces by the verdict of predict. Empty if there is no real face.
+      faces by the verdict of predict on each alone. Empty if there is no real face.
     """
     faces = real_faces(records)
     if not faces:
         return {}
     scores = score_changes(detector, faces, DEGRADATIONS | CONTROLS)
-    n, calibration = len(faces), detector.fidelity_model.calibration
-    untouched = scores[UNTOUCHED][0]
+    n, untouched = len(faces), scores[UNTOUCHED].classes
     label = np.repeat(np.int32([REAL, FAKE]), n)
     draws = draw_clusters(np.full(n, REAL), seed, replicates)
     entry: dict[str, Any] = {"n": n}
-    for name, (score, fidelity) in scores.items():
-        verdicts = calibration.verdicts(fidelity)
+    for name, (score, verdicts) in scores.items():
         own: dict[str, Any] = {"ci": {}, "note": {}}
         if name != UNTOUCHED:
             # The bootstrap draws a face and its changed copy together.

@@ -178,6 +178,8 @@ def decided(fake_below, seen):
         (person(0.4), "uncertain", "limit for fakes, 0.3000"),
         (person(0.2, side=20.0), "uncertain", "20 pixels wide"),
         (person(0.7, quality=0.1), "uncertain", "quality is below"),
+        (person(0.4, quality=0.1), "uncertain", "quality is below"),
+        (person(0.2, quality=0.1), "fake", ""),  # a forgery may have made it poor
         (person(0.7, quality=None), "real", ""),
     ],
 )
@@ -254,7 +256,11 @@ def test_an_input_gets_the_worst_verdict_of_those_who_can_be_judged():
     """Nobody who joins a fake hides it; a face in the background puts nobody in doubt."""
     alone = {person: examined([person]).prediction.status for person in ANYONE}
     assert set(alone.values()) == {"real", "uncertain", "fake"}
-    judged = {person for person in ANYONE if person[1:] == (80.0, 0.5)}
+    judged = {
+        (fidelity, side, quality)
+        for fidelity, side, quality in ANYONE
+        if side == 80.0 and (quality == 0.5 or fidelity < 0.3)  # a poor face can still be fake
+    }
     for people in itertools.product(ANYONE, repeat=2):
         seen = {alone[person] for person in people if person in judged} or {"uncertain"}
         worst = next(status for status in ("fake", "uncertain", "real") if status in seen)
@@ -268,13 +274,15 @@ def test_an_input_gets_the_worst_verdict_of_those_who_can_be_judged():
 
 
 def test_scores_and_reason_are_those_of_whoever_decides():
-    tiny, bad, fake = (0.05, 20.0, 0.5), (0.1, 80.0, 0.1), (0.2, 80.0, 0.5)
+    tiny, bad, fake = (0.05, 20.0, 0.5), (0.45, 80.0, 0.1), (0.2, 80.0, 0.5)
+    poor_fake = (0.1, 80.0, 0.1)
     doubtful = (0.4, 80.0, 0.5)
     for people, decides, words in (
         ([fake, doubtful], 0, ""),
         ([tiny, bad, fake, doubtful], 2, "2 of 4 faces are too small or too poor to judge"),
         ([doubtful, bad, (0.7, 80.0, 0.5)], 0, "limit for fakes"),
         ([(0.7, 80.0, 0.5), tiny], 0, "1 of 2 faces"),
+        ([(0.7, 80.0, 0.5), poor_fake], 1, ""),
         ([(0.7, 20.0, 0.5), bad], 1, "quality is below"),
     ):
         found = examined(people)

@@ -9,8 +9,8 @@ import pytest
 from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.fidelity.calibration import METHODS, Calibration, calibrate
-from deepfidelity_jax.fidelity.scale import FAKE, REAL
-from deepfidelity_jax.images.pictures import encode_image, recompress
+from deepfidelity_jax.fidelity.scale import FAKE, REAL, FidelityScale
+from deepfidelity_jax.images.pictures import decode_image, encode_image, recompress
 from deepfidelity_jax.scoring import controls
 
 
@@ -112,7 +112,7 @@ class Sharpness(Detector):
 
     def __init__(self):
         calibration = Calibration(-10.0, 0.5, "validation", fake_below=0.3)
-        self.fidelity_model = SimpleNamespace(calibration=calibration)
+        self.fidelity_model = SimpleNamespace(calibration=calibration, scale=None)
 
     def class_logits(self, images):
         return np.stack([-self.fidelity(images), self.fidelity(images)], axis=1)
@@ -207,3 +207,24 @@ def test_shares_of_verdicts_are_those_of_the_detector_s_own_scores(records):
         assert found[name]["called_uncertain"] == np.mean(between), name
     assert found["untouched"]["called_fake"] == found["untouched"]["called_uncertain"] == 0.25
     assert found["blur of 3 px"]["called_fake"] > 0.25
+
+
+def test_real_verdicts_of_faces_too_poor_are_uncertain_as_in_predict(records):
+    """Fakes stay fake, however poor: `fake_below` is set on real faces that were made poor."""
+
+    class Dark(Sharpness):
+        def quality(self, images, landmarks):
+            assert len(images) == len(landmarks)
+            return np.array([decode_image(one).mean() / 255 for one in images]), ""
+
+    detector = Dark()
+    untouched = [decode_image(face["image"]) for face in controls.real_faces(records)]
+    lowest = min(face.mean() / 255 for face in untouched)
+    detector.fidelity_model.scale = FidelityScale((0.0, 1.0), (0.9 * lowest, 1.0))
+    before = controls.measure(Sharpness(), records, seed=0, replicates=0)
+    found = controls.measure(detector, records, seed=0, replicates=0)
+    assert found["untouched"] == before["untouched"]
+    assert found["half brightness"]["called_fake"] == before["half brightness"]["called_fake"]
+    assert before["half brightness"]["called_uncertain"] < 1
+    both = found["half brightness"]["called_fake"] + found["half brightness"]["called_uncertain"]
+    assert both == 1
