@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
 
     config.fidelity.percentile = 2.0  # a few outliers do not set the range
     # On validation people, frame AUC 0.814 and Spearman 0.50 with the quality of fakes; with equal
-    # weights for all faces, of which nine in ten are fakes, 0.768 and 0.70.
+    # weights for all faces, of which three in four are fakes, 0.768 and 0.70.
     config.fidelity.C = 1.0
     config.fidelity.gamma = 0.3
 

@@ -89,7 +89,6 @@ def pack(source: Path, place: Path, dtype: str = "float16") -> None:
     weights = Path(config.quality.weights).name
     config.update_from_flattened_dict(dict.fromkeys(paths, ""))
     config.quality.weights = weights  # searched for beside the detector, recognised by its digest
-    config.train.mask_weight = 0.0
     flat = {"/".join(path): np.asarray(x) for path, x in flatten_dict(variables).items()}
     kept = {
         name: np.ascontiguousarray(x if name.startswith("batch_stats") else x.astype(dtype))
