@@ -37,7 +37,7 @@ os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(SHARED / "torch")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(SHARED / "compiled")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as the command line sets it for its process
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.02"
-# Most of the tests' time is spent in compiling, and most of that in what makes programs faster; with
+# Most of the tests' time is spent in compiling, most of that in what makes programs faster; with
 # XLA_FLAGS="" they run as a user's do.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
