@@ -1,4 +1,4 @@
-"""Compare the face finders on your photographs and videos, all upright, with a face in each.
+"""Compare the face detectors on your photographs and videos, all upright, with a face in each.
 
 python benchmarks/face_finders.py --pictures FOLDER ... --videos FOLDER --yunet ONNX
     [--finders NAME ...] [--most N] [--json FILE]
@@ -92,7 +92,7 @@ def read_folder(folder: Path, most: int) -> Iterator[np.ndarray]:
 def compare_pictures(
     folder: Path, finders: list[detection.FaceSettings], yunet: detection.FaceSettings, most: int
 ) -> dict[str, dict[str, float]]:
-    """Share of a folder's pictures with a face found, by kind of picture and finder."""
+    """Share of a folder's pictures with a face found, by kind of picture and detector."""
     found: dict[str, dict[str, list[bool]]] = {}
     for image in read_folder(folder, most):
         views = {"": image, ", tight": cut_tight(image, yunet)}
@@ -116,7 +116,7 @@ def time_finder(settings: detection.FaceSettings, images: list[np.ndarray]) -> f
 
 
 def main() -> None:
-    """Print a table: what was searched, and a column for each finder."""
+    """Print a table: what was searched, and a column for each detector."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", nargs="*", type=Path, default=[])
     parser.add_argument("--videos", type=Path)

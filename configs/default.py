@@ -1,6 +1,7 @@
 """Every option with its default. The other configs are this one plus the lines that differ.
 
-python run.py --config=configs/default.py --workdir=DIR [--config.group.option=value ...]
+python run.py --config=configs/default.py --config.data.dir=FOLDER --workdir=DIR
+    [--config.group.option=value ...]
 
 deepfidelity_jax/options/table.py says what each option may be; values are checked before any work
 starts. Write several values in brackets, --config.augment.crop_scale="(0.6, 1.0)". `~` is expanded
@@ -14,7 +15,8 @@ def get_config() -> ConfigDict:
     """The default configuration: our own recipe, sized for a small accelerator."""
     config = ConfigDict()
     config.seed = 0
-    config.init_from = ""  # weights to start from: a workdir, or a file with official names
+    # Weights to start from: bundled, a workdir, a folder for a hub, or a file with official names.
+    config.init_from = ""
 
     # The data. `dataset` names a builder in datasets/.
     config.data = ConfigDict()

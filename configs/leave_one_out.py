@@ -1,4 +1,4 @@
-"""Train without each family of forgeries in turn, and test on it: results on unseen forgeries.
+"""Train once without each forgery family, and test on the family left out.
 
 python run.py --config=configs/leave_one_out.py --config.data.dir=FOLDER --workdir=DIR
 

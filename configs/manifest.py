@@ -1,6 +1,6 @@
 """Photographs, videos or ready crops that a table lists with their labels.
 
-python run.py --config=configs/manifest.py --config.data.manifest=TABLE --workdir=/tmp/faces
+python run.py --config=configs/manifest.py --config.data.manifest=TABLE --workdir=runs/table
 
 TABLE is a .csv, .parquet or .jsonl with the columns path and label; datasets/manifest/README.md has
 the others.

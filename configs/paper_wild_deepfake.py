@@ -16,5 +16,5 @@ def get_config() -> ConfigDict:
     config = paper.get_config()
     config.data.dataset = "wild_deepfake"
     # The images are face crops, but SER-FIQ needs landmarks, so the face is detected in each crop.
-    config.faces.detector = "cascade"
+    config.faces.detector = "mtcnn"
     return config

@@ -98,7 +98,9 @@ def run(values: flags.FlagValues) -> int:
         if several_processes:
             raise InputError("a config of several datasets or training runs needs a single process")
         if values.mode != "run" and (several, values.mode) != ("cross", "evaluate"):
-            raise InputError(f"--mode={values.mode} is not for a config of several")
+            raise InputError(
+                f"--mode={values.mode} does not take a config of several datasets or runs"
+            )
         return run_several(several, config, folder)
     pipeline.check_place(config, folder, values.mode)
     if several_processes:

@@ -1,4 +1,4 @@
-"""Draw docs/map.svg, the rooms and the way of one picture: `python docs/map.py`."""
+"""Draw docs/map.svg, the packages and the way of one picture: `python docs/map.py`."""
 
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def draw() -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'font-family="Helvetica, Arial, sans-serif">',
-        "<title>The rooms of deepfidelity_jax</title>",
+        "<title>The packages of deepfidelity_jax</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
     ]
     for row, (name, rooms) in enumerate(ROWS.items()):

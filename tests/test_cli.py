@@ -35,7 +35,9 @@ def test_wrong_usage(run, tmp_path):
     three = ["--coordinator=127.0.0.1:1", "--processes=2", "--process=2"]
     assert_told(run(DEMO, work, *three), "--process=2 with --processes=2", "from 0 to 1")
     assert_told(run(DEMO, work, *three, "--distributed"), "leave out --coordinator")
-    assert_told(run("--mode=predict", work, *three), "predict", "runs in one process")
+    assert_told(run("--mode=predict", work, *three), "--mode=predict runs in one process")
+    labelled = run("evaluate", "labelled", work, "--distributed")
+    assert_told(labelled, "--mode=evaluate with --input runs in one process")
     assert_told(run(DEMO, work, "--config.train.accumulate=3"), "accumulate is 3", "batch_size")
     assert not (tmp_path / "work").exists()
 
@@ -79,7 +81,10 @@ def test_a_file_without_a_mode_can_be_scored(run, tmp_path):
     photo.touch()
     hint = f"to score it: deepfidelity predict '{photo}'"
     assert_told(run(photo), f"unexpected argument '{photo}'; {hint}")
-    assert_told(run("nowhere.jpg"), "unexpected argument 'nowhere.jpg': write options as")
+    hint = "no such file; to score a file: deepfidelity predict FILE"
+    assert_told(run("nowhere.jpg"), f"unexpected argument 'nowhere.jpg': {hint}")
+    for word in ("nowhere", "seed=3", "train.steps=3"):
+        assert_told(run(word), f"unexpected argument '{word}': write options as --name=value")
 
 
 def test_flags_that_a_mode_has_no_use_for(run, tmp_path):
@@ -253,6 +258,7 @@ def test_help_of_a_mode_names_its_flags(run, mode):
     workdir = {"workdir"} - ({"workdir"} if mode == "compare" else set())
     named = set(re.findall(r"(?<!\w)--(?:no(?=ema))?([a-z_]+)", listed))
     assert named == {*help.FLAGS[mode], *workdir}
+    assert listed.count("  --workdir=DIR ") == len(workdir)
     assert max(map(len, out.splitlines())) <= 100
 
 

@@ -66,9 +66,7 @@ def test_predict_lists_what_it_cannot_score(run, finished, tmp_path):
     assert {line["status"] for line in notes.values()} == {"unreadable"}
     for name, note in (("fifo", "a FIFO"), ("dangling.jpg", "nothing"), ("circle", "circle")):
         assert note in notes[name]["note"]
-    assert error.endswith(
-        "left out, no photographs or videos: 2 .txt, 1 hidden, 1 without extension\n"
-    )
+    assert error.endswith("; not scored: 2 .txt, 1 hidden, 1 without extension\n")
     assert " uncertain, 0 no face, 4 unreadable;" in error
     # Given by name, each has its line, whatever it is.
     named = [f"--input={folder / name}" for name in ("fifo", "a.txt")]
@@ -132,7 +130,7 @@ def test_predict_goes_on_where_it_was_ended(number, workers, run, command, finis
     assert 0 < before.count(b"\n") < 60
     status, out, error = run(*predict, f"--workdir={finished}", there)
     assert (status, out) == (0, ""), error
-    assert "inputs are already in it" in error
+    assert "there.jsonl: kept: " in error
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 

@@ -186,7 +186,7 @@ def _row(where: str, number: int, cells: Mapping[str, str], real_label: str) -> 
         raise InputError(f"{where}: no path")
     for name, value in cells.items():
         if UNUSABLE.search(value) and (name in COLUMNS or GROUP.fullmatch(name)):
-            raise InputError(f"{where}: {name} has a character that no text has")
+            raise InputError(f"{where}: {name} contains an unusable character")
     label = _label(where, text["label"], real_label)
     split = SPLIT_FOLDERS.get(text["split"].casefold(), "")
     if text["split"] and not split:

@@ -19,7 +19,7 @@ from deepfidelity_jax.files import require_writable, written_whole
 from deepfidelity_jax.progress import say
 
 SEED = 77
-SIZE, AROUND = 224, 40  # the renderer frames a face as a crop; a face finder needs more around it
+SIZE, AROUND = 224, 40  # the renderer frames a face as a crop; a face detector needs more around it
 
 
 def draw(person: int) -> UInt8[np.ndarray, "side side 3"]:

@@ -137,16 +137,14 @@ class Lines:
                 del self._there[name]
             else:
                 self.kept[name] = line.status
-        for count, why in (
-            (other, "were made by another detector"),
-            (changed, "are about files that have changed"),
+        for count, what in (
+            (other, "scored again, line from another detector"),
+            (changed, "scored again, file has changed"),
+            (len(self.kept), "kept"),
+            (len(self._there) - len(self.kept), "kept, about other inputs"),
         ):
             if count:
-                say(f"{self._path}: {count} lines {why}: these inputs are scored again")
-        if self.kept:
-            say(f"{self._path}: {len(self.kept)} inputs are already in it")
-        if others := len(self._there) - len(self.kept):
-            say(f"{self._path}: {others} lines about other inputs stay in it")
+                say(f"{self._path}: {what}: {count}")
         if self._regular:
             self._rewrite()
 

@@ -315,5 +315,5 @@ def _require_head(config: ConfigDict, fitted: stored.FidelityModel | None, folde
     if missing.get(name):
         raise InputError(
             f"{folder / bundled.FITTED} takes its scores from the {name}, which the network there "
-            "was trained without: they are not of one detector; fit again with --mode=fit"
+            "was trained without: they belong to different detectors: fit again with --mode=fit"
         )

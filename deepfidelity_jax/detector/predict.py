@@ -65,7 +65,7 @@ class Prediction:
       threshold: fidelity at and above which a person is real.
       frames: sampled frames that could be read.
       faces: the people.
-      note: why there is no score, or no quality.
+      note: why there is no score, or anything else to know; empty otherwise.
       detector: `Detector.fingerprint`. It and the next two show whether the line is still valid.
       bytes: size of the file when it was read; None if there is no file.
       modified: when the file was last written, in UTC.
@@ -143,7 +143,7 @@ class Counts:
             return seen
         kinds = sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
         left_out = ", ".join(f"{count} {kind}" for kind, count in kinds)
-        return f"{seen}; left out, no photographs or videos: {left_out}"
+        return f"{seen}; not scored: {left_out}"
 
 
 def examine_all(
@@ -302,11 +302,11 @@ class Verdict(NamedTuple):
 def decide(calibration: Calibration, scale: FidelityScale | None, person: PersonScore) -> Verdict:
     """The verdict on a person.
 
-    Only a detector that was fitted with a limit for fakes is ever uncertain. A face of poor quality
+    Only a detector with a lower threshold, `fake_below`, is ever uncertain. A face of poor quality
     can be fake but not real, because many forgeries lower the quality themselves.
     """
-    limit, side = calibration.fake_below, min(person.bbox[2:])
-    if limit is not None and side < SMALLEST_FACE:
+    lower, side = calibration.fake_below, min(person.bbox[2:])
+    if lower is not None and side < SMALLEST_FACE:
         reason = f"uncertain: the face is {side:.0f} pixels wide, too small to judge"
         return Verdict("uncertain", reason, judged=False)
     poor = bool(scale and person.quality is not None and scale.is_poor(person.quality))
@@ -316,7 +316,7 @@ def decide(calibration: Calibration, scale: FidelityScale | None, person: Person
     if poor:
         reason = "uncertain: the quality is below the range of the real training faces"
         return Verdict(verdict, reason, judged=False)
-    reason = f"uncertain: below the threshold, but not below the limit for fakes, {limit:.4f}"
+    reason = f"uncertain: below the threshold, but not below the lower one, {lower:.4f}"
     return Verdict(verdict, reason)
 
 

@@ -111,7 +111,7 @@ def write_table(found: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def describe(found: dict[str, dict[str, Any]]) -> str:
-    """The table as lines of text, with mean and worst, false alarms and controls."""
+    """The table as lines of text, with mean and worst, real faces called fake and controls."""
     lines = ["methods left out of training, each tested by the run without it:"]
     entries = {method: metrics["by_method"][method] for method, metrics in found.items()}
     for method, entry in entries.items():

@@ -1,4 +1,4 @@
-"""A trained detector under graded degradations: AUC and false alarms, grade by grade.
+"""A trained detector under graded degradations: AUC and real faces called fake at each severity.
 
 The test faces are degraded after they have been found and cropped, and judged as in `predict`:
 fake, real or uncertain. The video files that they come from are also encoded again, and the faces
@@ -84,7 +84,7 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     wanted = [(kind, grade) for kind in kinds for grade in range(kind != KIND, 6)]
     wanted.insert(0, (UNTOUCHED, 0))
     done = [cell for cell in wanted if _file(place, *cell).exists()]
-    progress = Progress(len(wanted), len(done), "grades", did="scored")
+    progress = Progress(len(wanted), len(done), "severities", did="scored")
     for kind, grade in wanted:
         if (kind, grade) not in done:
             there = records
@@ -142,11 +142,9 @@ def choose(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _find_clips(
     workdir: Path, given: tuple | None, folder: Path, records: Sequence[dict[str, Any]]
 ) -> tuple[list[Clip], FaceSettings | None]:
-    """The video files of the records, and their face settings; prints what is left out."""
+    """The video files of the records, and their face settings; prints what is skipped."""
     if not h264.is_there():
-        say(
-            "H.264, of faces and of video files, is left out: it needs PyAV, pip install '.[video]'"
-        )
+        say("both H.264 rows are skipped: they need PyAV, pip install 'deepfidelity_jax[video]'")
         return [], None
     try:
         if given:
@@ -156,13 +154,13 @@ def _find_clips(
             builder_class = schema.builder_class(own.data.dataset)
             builder = builder_class.configured(own, records_dir(own, workdir))
     except InputError as error:
-        say(f"{KIND} is left out: {error}")
+        say(f"{KIND} is skipped: {error}")
         return [], None
     clips = []
     if Path(builder.data_path) == folder:
         clips = source_videos.list_clips(getattr(builder.builder_config, "sources", ()), records)
     if not clips:
-        say(f"{KIND} is left out: none of the test faces come from video files that are here")
+        say(f"{KIND} is skipped: none of the test faces come from video files that are here")
         return [], None
     count = sum(len(clip.faces) for clip in clips)
     if count < len(records):
@@ -225,7 +223,7 @@ def summarize(
 ) -> dict[str, Any]:
     """One row of the table, from the predictions of a grade.
 
-    False alarms are real faces whose verdict is fake; caught are fakes whose verdict is fake.
+    `false_alarms` and `caught`: the shares of real faces and of fakes whose verdict is fake.
     """
     table = Predictions.read_csv(path)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
@@ -266,23 +264,22 @@ def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def describe(rows: Sequence[dict[str, Any]], calibration: Calibration) -> str:
-    """The table as lines of text: grades 1 to 5 of each degradation, then mean and worst."""
+    """The table as lines of text: severities 1 to 5 of each degradation, then mean and worst."""
     untouched, *degraded = rows
     lines = [
         f"{untouched['n_frames']} test faces of {untouched['n_videos']} videos or photographs; "
-        f"false alarms: real faces called fake, below {limit_of(calibration):.4f} "
-        f"({calibration.threshold_from})",
+        f"fake: fidelity below {limit_of(calibration):.4f} ({calibration.threshold_from})",
         f"  untouched: frame_auc {_show(untouched['frame_auc'])}  "
-        f"false alarms {_show(untouched['false_alarms'])}  "
-        f"real faces uncertain {_show(untouched['uncertain_real'])}",
+        f"real called fake {_show(untouched['false_alarms'])}  "
+        f"real uncertain {_show(untouched['uncertain_real'])}",
     ]
     degraded = [row for row in degraded if row["grade"]]
     for kind in dict.fromkeys(row["degradation"] for row in degraded):
         own = [row for row in degraded if row["degradation"] == kind]
         aucs = " ".join(_show(row["frame_auc"]) for row in own)
-        alarms = " ".join(_show(row["false_alarms"]) for row in own)
+        wrong = " ".join(_show(row["false_alarms"]) for row in own)
         lines.append(f"  {kind} ({own[0]['strength']} ... {own[-1]['strength']}): "
-                     f"frame_auc {aucs}  false alarms {alarms}")  # fmt: skip
+                     f"frame_auc {aucs}  real called fake {wrong}")  # fmt: skip
         if kind == KIND:
             found, lost = (" ".join(str(row[name]) for row in own) for name in ("n_frames", "lost"))
             lines.append(f"    faces found again {found}, lost {lost}")
@@ -291,8 +288,9 @@ def describe(rows: Sequence[dict[str, Any]], calibration: Calibration) -> str:
         if known:
             mean = np.mean([row[name] for row in known])
             row = worst(known, key=lambda row: row[name])
+            words = name.replace("false_alarms", "real called fake")
             lines.append(
-                f"  {name}: mean {mean:.3f}, worst {row[name]:.3f} "
+                f"  {words}: mean {mean:.3f}, worst {row[name]:.3f} "
                 f"({row['degradation']}, {row['strength']})"
             )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Curves of robustness: AUC and false alarms over the grades of each degradation."""
+"""Curves of robustness: AUC and real faces called fake over the severities of a degradation."""
 
 import io
 from collections.abc import Sequence

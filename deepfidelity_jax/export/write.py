@@ -108,7 +108,7 @@ def compare(detector: Detector, run) -> str:
     words = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
     limits = {name: FAR * max(1, np.abs(array).max()) for name, array in wanted.items()}
     if not all(differences[name] < limit for name, limit in limits.items()):
-        raise RuntimeError(f"the exported detector scores otherwise than this one: {words}")
+        raise RuntimeError(f"the exported detector's scores differ from the original's: {words}")
     return words
 
 

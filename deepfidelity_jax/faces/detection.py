@@ -1,4 +1,4 @@
-"""Find faces in a picture: `detect`, by the finder that FaceSettings names.
+"""Find faces in a picture: `detect`, by the face detector that FaceSettings names.
 
 `mtcnn` is three small networks that come with a package. `yunet` is one network, which is faster;
 the user supplies its ONNX file. `cascade` is OpenCV's own: one cascade proposes squares, others
@@ -94,14 +94,14 @@ def search_bordered(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -
             return _keep_best(_yunet(image, settings.yunet, BORDER))
         case "cascade":
             return _keep_best(_frontal(image, BORDER))
-    raise ValueError(f"{settings.detector!r} is not a face finder")
+    raise ValueError(f"{settings.detector!r} is not a face detector")
 
 
 def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
     """Find the faces in an image, without overlaps, the best first.
 
     Faces below CONFIDENT count only with better ones of the same person: see `tracking.track`. Not
-    thread safe: the threads of a process share the loaded finders.
+    thread safe: the threads of a process share the loaded detectors.
     """
     match settings.detector:
         case "mtcnn":
@@ -113,7 +113,7 @@ def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Fa
         case "none":
             height, width = image.shape[:2]
             return [Face((0.0, 0.0, float(width), float(height)), _unknown(), 1.0)]
-    raise ValueError(f"{settings.detector!r} is not a face finder")
+    raise ValueError(f"{settings.detector!r} is not a face detector")
 
 
 def _keep_best(found: Sequence[Face]) -> list[Face]:

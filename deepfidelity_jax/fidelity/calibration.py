@@ -3,10 +3,10 @@
 High fidelity is real. This is the only module that compares fidelity with a threshold: a face or a
 video is real if its fidelity is at or above it. The threshold comes from Platt scaling of the
 validation videos ('validation'), or is the middle of the gap between the two target ranges where
-validation cannot decide ('fixed'). A face below it is fake. If a lower limit `fake_below` is
-fitted, only a face below that limit is fake, and a face between the two is uncertain, as is a face
+validation cannot decide ('fixed'). A face below it is fake. If a lower threshold `fake_below` is
+fitted, only a face below that is fake, and a face between the two is uncertain, as is a face
 that would be real but is too poor to judge. Poor faces can be fake: a forgery often lowers quality
-itself, and the limit holds for real faces that were made poor.
+itself, and the lower threshold holds for real faces that were made poor.
 
 Other curves can replace Platt's. Each never rises with fidelity, and the threshold is where it
 crosses 0.5.
@@ -69,7 +69,7 @@ class Calibration:
     def verdicts(self, fidelity: Scores, poor: Bool[np.ndarray, "*n"] | bool = False) -> np.ndarray:
         """'real', 'uncertain' or 'fake' for each fidelity; `poor` faces are never real.
 
-        Without a limit for fakes every face is real or fake.
+        Without a lower threshold every face is real or fake.
         """
         if self.fake_below is None:
             return np.where(is_real(fidelity, self.threshold), "real", "fake")

@@ -57,9 +57,9 @@ def require_none(folder: Path, allow: Sequence[str], report: Path, *, undecided:
     Args:
       folder: the folder of the records.
       allow: titles of leaks that do not stop the run.
-      report: JSON file for the allowed leaks and the look-alikes.
+      report: JSON file for the allowed leaks and the near-duplicates.
       undecided: what the user must decide if videos look alike across splits, which then stops the
-        run; if empty, look-alikes are only reported.
+        run; if empty, near-duplicates are only reported.
 
     Raises:
       InputError: something is in two splits, and its title is not in `allow`.
@@ -96,7 +96,7 @@ def _describe_look_alikes(alike: Sequence[Resemblance]) -> str:
     a, b = (f"{video} ({split})" for video, split in zip(first.videos, first.splits, strict=True))
     pairs = "1 pair" if len(alike) == 1 else f"{len(alike)} pairs"
     frames = "" if first.frames == 1 else f", in {first.frames} frames"
-    return f"look-alikes in different splits: {pairs}, such as {a} and {b}{frames}"
+    return f"near-duplicates in different splits: {pairs}, such as {a} and {b}{frames}"
 
 
 def count_alike(report: Path) -> int:

@@ -91,8 +91,11 @@ def _meant(word: str) -> str:
     """A hint for an argument that is neither a mode nor a flag."""
     if Path(word).exists():
         return f"; to score it: deepfidelity predict {shlex.quote(word)}"
-    close = difflib.get_close_matches(word, FLAGS, 1)
-    return f"; did you mean {close[0]!r}?" if close else ": write options as --name=value"
+    if close := difflib.get_close_matches(word, FLAGS, 1):
+        return f"; did you mean {close[0]!r}?"
+    if Path(word).suffix and "=" not in word:
+        return ": no such file; to score a file: deepfidelity predict FILE"
+    return ": write options as --name=value"
 
 
 def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
@@ -195,8 +198,10 @@ def _check_processes(values: flags.FlagValues) -> None:
     given = (values.coordinator, values.processes, values.process)
     if given == (None, None, None) and not values.distributed:
         return
-    if values.mode in ("predict", "serve", "convert", "compare") or values.input:
-        raise InputError(f"--mode={values.mode} runs in one process")
+    alone = values.mode in ("predict", "serve", "convert", "compare")
+    if alone or values.input:
+        with_input = "" if alone else " with --input"
+        raise InputError(f"--mode={values.mode}{with_input} runs in one process")
     if values.distributed and given != (None, None, None):
         raise InputError("--distributed asks the cluster: leave out --coordinator and the rest")
     if not values.distributed and None in given:

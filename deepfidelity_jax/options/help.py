@@ -26,12 +26,12 @@ ABOUT = {
     "train": "train the network on the records",
     "fit": "fit the regressor that turns a feature into a fidelity",
     "evaluate": "score the test split and write the report; with --input, your own labelled files",
-    "robustness": "degrade the test faces in five grades; write AUC and false alarms for each",
+    "robustness": "degrade the test faces at five severities; write AUC and errors for each",
     "ablate": "run a grid of options, and write one table with paired differences",
     "verify": "repeat a finished run from the start, and say what differs",
     "predict": "score photographs and videos, one JSON line each",
     "serve": "score photographs and videos in a browser or over HTTP, on this machine",
-    "convert": "import the official weights into a workdir, or export weights to a file",
+    "convert": "import the official weights into a workdir, or write weights to a file",
     "compare": "test whether the detectors behind several prediction files differ",
     "export": "write a detector as ONNX, as StableHLO, or as a folder for a model hub",
 }
@@ -39,11 +39,13 @@ ABOUT = {
 _WORKDIR = """\
   --workdir=DIR         folder of the run: config, checkpoints, metrics, report
 """
-_CONFIG = """\
-  --config=FILE         a file in configs/ of the repository, such as configs/demo.py
+_OPTION = """\
   --config.GROUP.OPTION=VALUE
                         change an option; configs/default.py lists all of them
 """
+_CONFIG = f"""\
+  --config=FILE         a file in configs/ of the repository, such as configs/demo.py
+{_OPTION}"""
 _PROCESSES = """\
   --distributed         this is one of several processes, started by Cloud TPU, SLURM, Open MPI
                         or Kubernetes
@@ -65,15 +67,16 @@ _OWN = {
                         --config.faces.OPTION=VALUE; video files are also encoded again with
                         H.264, which needs pip install 'deepfidelity_jax[video]'
 """,
-    "ablate": """\
+    "ablate": f"""\
   --config=FILE         a file with config.ablate, such as configs/ablate_paper.py; other modes use
                         only its base configuration
+{_OPTION}\
   --list                print one command per training run instead of running them, for any
                         scheduler; the same command without --list makes the table afterwards
 """,
-    "verify": """\
+    "verify": f"""\
   --config=FILE         repeat with this configuration instead of that of the run
-""",
+{_OPTION}""",
     "predict": """\
   --workdir=DIR         folder of a trained run; without it, the one that comes with the package
   --input=PATH          a photograph, a video, or a folder of them; may be repeated. `-` reads one
@@ -97,12 +100,12 @@ _OWN = {
   --port=NUMBER         port to listen on (8000); 0 takes any free port
   --host=ADDRESS        address to listen on (127.0.0.1: this machine only)
 """,
-    "convert": """\
+    "convert": f"""\
   --input=FILE          official weights; repeat the flag to add an svr_model.pkl; or a workdir
   --output=FILE         write the weights here (.safetensors or .npz) instead of into a workdir
   --noema               use the raw weights if the file also has averaged ones
   --config=FILE         data and face settings for the new workdir
-""",
+{_OPTION}""",
     "compare": """\
   --input=FILE.csv      a predictions.csv, or any CSV with the columns path, label and score, and
                         with video_id and frame if it has them; give two or more
@@ -126,25 +129,25 @@ _EXAMPLES = {
   {program} --config=configs/folder.py --config.data.dir=FOLDER --workdir=/tmp/faces
 """,
     "prepare": """\
-  {program} prepare --config=configs/ffpp.py --config.data.manual_dir=COPY --workdir=/tmp/faces
+  {program} prepare --config=configs/ffpp.py --config.data.manual_dir=COPY --workdir=runs/ffpp
 """,
     "train": """\
-  {program} train --config=configs/ffpp.py --workdir=/tmp/faces
+  {program} train --config=configs/ffpp.py --workdir=runs/ffpp
 """,
     "fit": """\
-  {program} fit --config=configs/ffpp.py --workdir=/tmp/faces
+  {program} fit --config=configs/ffpp.py --workdir=runs/ffpp
 """,
     "evaluate": """\
-  {program} evaluate --config=configs/ffpp.py --workdir=/tmp/faces
-  {program} evaluate labelled/ --workdir=/tmp/faces
+  {program} evaluate --config=configs/ffpp.py --workdir=runs/ffpp
+  {program} evaluate labelled/ --workdir=runs/ffpp
 """,
     "robustness": """\
   {program} robustness --workdir=/tmp/demo
   {program} robustness labelled/ --workdir=/tmp/demo
 """,
     "ablate": """\
-  {program} ablate --config=configs/ablate_paper.py --workdir=/tmp/faces
-  {program} ablate --config=configs/ablate_paper.py --workdir=/tmp/faces --list | parallel
+  {program} ablate --config=configs/ablate_paper.py --workdir=runs/ablation
+  {program} ablate --config=configs/ablate_paper.py --workdir=runs/ablation --list | parallel
 """,
     "verify": """\
   {program} verify --workdir=/tmp/demo
@@ -161,7 +164,7 @@ _EXAMPLES = {
   {program} serve --workdir=/tmp/demo --port=8080
 """,
     "convert": """\
-  {program} convert ssaaformer.pth svr_model.pkl --workdir=/tmp/faces
+  {program} convert ssaaformer.pth svr_model.pkl --workdir=runs/official
   {program} convert /tmp/demo --output=weights.safetensors
 """,
     "compare": """\
@@ -214,7 +217,7 @@ def _of_mode(program: str, mode: str) -> str:
     takes = FLAGS[mode]
     files = " [FILE ...]" if "input" in takes else ""
     own = _OWN.get(mode, "")
-    listed = "" if "--workdir" in own or mode == "compare" else _WORKDIR
+    listed = "" if "  --workdir=" in own or mode == "compare" else _WORKDIR
     listed += _CONFIG if "processes" in takes else ""
     listed += own + (_PROCESSES if "processes" in takes else "")
     also = "A FILE is the same as --input=FILE.\n\n" if files else ""

@@ -45,21 +45,21 @@ def list_grounds(detector, person: PersonScore) -> list[str]:
         source = f"is {calibration.threshold_from}: {calibration.note}"
     grounds.append(f"The threshold {number(calibration.threshold)} {source}.")
     if calibration.fake_below is not None:
-        limit = f"Below {number(calibration.fake_below)}, the limit set on validation, a face is "
-        grounds.append(limit + "called fake." + _tell_allowed(fitted.provenance.get("allowed")))
+        lower = f"Below {number(calibration.fake_below)}, the lower threshold, a face is called "
+        grounds.append(lower + "fake." + _tell_allowed(fitted.provenance.get("allowed")))
     grounds.append(_compare_with_validation(fitted.validation, person.fidelity))
     return grounds
 
 
 def _tell_allowed(allowed: dict[str, float] | None) -> str:
-    """The shares of validation's real faces below the limit, where fidelity.npz holds them."""
+    """The shares of validation's real faces below the lower threshold, if fidelity.npz has them."""
     if allowed is None:
         return ""
     share = {name: f"{100 * value:g}%" for name, value in allowed.items()}
     return (
-        f" On validation, at most {share['untouched']} of unaltered real faces fall below that "
-        f"limit, at most {share['degraded']} after blur, JPEG, darkening, downscaling or noise, "
-        f"and at most {share['other shots']} in other shots of them."
+        f" On validation, at most {share['untouched']} of unaltered real faces fall below it, "
+        f"at most {share['degraded']} after blur, JPEG, darkening, downscaling or noise, "
+        f"and at most {share['other shots']} of simulated retakes of them."
     )
 
 
@@ -123,14 +123,14 @@ def list_doubts(
             )
         )
     doubts.append(_judge_familiarity(fitted.regressor.arrays, features))
-    limit = fitted.calibration.fake_below
-    if limit is not None:
-        between = limit <= person.fidelity < detector.threshold
+    lower = fitted.calibration.fake_below
+    if lower is not None:
+        between = lower <= person.fidelity < detector.threshold
         doubts.append(
             Doubt(
-                "Between the limits",
+                "Between the thresholds",
                 f"fidelity {number(person.fidelity)}",
-                f"below {number(limit)} or at least {number(detector.threshold)}; between the two, "
+                f"below {number(lower)} or at least {number(detector.threshold)}; between the two, "
                 "scores of real and fake faces overlap",
                 "caution" if between else "fine",
             )

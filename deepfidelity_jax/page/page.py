@@ -35,7 +35,7 @@ Report = Callable[[str, float], None]
 VERDICTS = {
     "real": ("Real: no trace of a forgery was found", "That is not proof that nothing was done."),
     "fake": ("Fake: a face here looks forged to the detector", "That is evidence, not proof."),
-    "uncertain": ("Uncertain: the detector gives no verdict", "Neither real nor fake is claimed."),
+    "uncertain": ("Uncertain: the detector cannot tell", "Neither real nor fake is claimed."),
     "no face": ("No verdict: there is no face to score", "Nothing was scored."),
     "unreadable": ("No verdict: the file cannot be read", "Nothing was scored."),
 }

@@ -155,7 +155,7 @@ def tell_left_out(records: Path, known: Collection[str]) -> None:
     if not (records / "dataset_info.json").exists():
         return
     if count := len(schema.metadata_of(records).get("notes", {}).keys() - {*known}):
-        say(f"{count} inputs were left out or are incomplete: delete {records} to read them again")
+        say(f"{count} inputs were skipped or are incomplete: delete {records} to read them again")
 
 
 @dataclass(frozen=True)

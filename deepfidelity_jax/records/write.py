@@ -88,8 +88,8 @@ def _tell_abandoned(staging: Path) -> None:
     if others:
         shown = ", ".join(map(str, others[:5]))
         say(
-            f"{len(others)} other preparations have not ended; delete what nobody will go on with, "
-            f"to free the disk: {shown}"
+            f"{len(others)} other preparations are unfinished; to free disk space, delete those "
+            f"that nobody will resume: {shown}"
         )
 
 

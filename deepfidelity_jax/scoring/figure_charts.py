@@ -75,7 +75,7 @@ def draw_risk_coverage(table: Predictions, metrics: Mapping) -> Chart:
         draw(partial(_paint_risk, levels=levels, metrics=metrics)),
         f"Risk-coverage curve. Area under it: {words}.",
         "From right to left, those closest to the threshold are left out. The curve should fall "
-        "towards the left. It is computed from these same scores, without a limit chosen "
+        "towards the left. It is computed from these same scores, without a threshold chosen "
         f"beforehand. Area under it: {words}.",
     )
 

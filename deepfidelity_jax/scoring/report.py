@@ -265,7 +265,7 @@ def _read_robustness(place: Path) -> dict | None:
     svg = (place / "curves.svg").read_text(encoding="utf-8")
     return {
         "rows": _read_table(place / "table.csv"),
-        "drawing": _inline(svg, "Frame AUC and false alarms over five grades of degradation"),
+        "drawing": _inline(svg, "Frame AUC and real faces called fake over five severities"),
         "examples": to_data_uri((place / "examples.jpg").read_bytes()),
     }
 

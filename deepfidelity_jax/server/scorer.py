@@ -79,7 +79,7 @@ class _Failed(Exception):
 
 
 def _load(workdir: str | None, cache: Path, limits: Limits):
-    """The detector, ready to score. InputError if it or its face finder cannot be used here."""
+    """The detector, ready to score. InputError if it or its face detector cannot be used here."""
     import cv2
 
     from deepfidelity_jax.detector.load import load
@@ -91,7 +91,7 @@ def _load(workdir: str | None, cache: Path, limits: Limits):
     detector = load(workdir)
     if detector.fidelity_model is None:
         raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
-    detection.detect(_blank(), detector.faces)  # loads the face finder
+    detection.detect(_blank(), detector.faces)  # loads the face detector
     return detector
 
 

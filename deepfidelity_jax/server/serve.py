@@ -73,7 +73,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except UnicodeError:  # raised for an empty part of a name, and for a long one
-        raise InputError(f"--host={host}: no name of a host") from None
+        raise InputError(f"--host={host}: not a valid host name") from None
     except OSError as error:
         raise InputError(f"--host={host}: {(error.strerror or str(error)).lower()}") from None
     with listener:

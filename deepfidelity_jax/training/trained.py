@@ -76,7 +76,6 @@ def tell_changed(folder: Path, workdir: Path) -> None:
     noted = read_notes(workdir / "checkpoints", step).get("records", now) if step else now
     if noted != now and noted.rpartition(" ")[0] == now.rpartition(" ")[0]:
         say(
-            f"the records in {folder} were prepared again since step {step} was saved, and hold "
-            "something else: what is done from here on uses them; to train on them alone, take "
-            "a new --workdir"
+            f"the records in {folder} were prepared again since step {step} was saved, and "
+            "differ: later stages use the new ones; to train on them alone, use a new --workdir"
         )

@@ -433,7 +433,7 @@ def test_look_alikes_ask_for_a_choice_and_mark_the_figures(tmp_path):
             (folder / label / name).write_bytes(noisy(clip, number))
     status, said = command(tmp_path / "run", folder, mode="prepare")
     assert status == 2, said
-    assert "look-alikes in different splits" in said
+    assert "near-duplicates in different splits" in said
     for option in ("group=folder", "group='prefix:REGEX'", "group=file"):
         assert f"--config.data.{option}" in said
     # Said: the clip stays together, and nothing is alike any more.
@@ -441,7 +441,7 @@ def test_look_alikes_ask_for_a_choice_and_mark_the_figures(tmp_path):
         tmp_path / "run", folder, "--config.data.group=prefix:clip", mode="prepare"
     )
     assert status == 0, said
-    assert "look-alikes" not in said
+    assert "near-duplicates" not in said
     status, said = command(tmp_path / "marked", folder, "--config.data.group=file")
     assert status == 0, said
     assert "these figures are optimistic" in said

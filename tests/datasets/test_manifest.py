@@ -142,7 +142,7 @@ DAMAGED = {
     "a huge field": (PLAIN + "x" * 200_000 + ",real\n", "field larger than field limit"),
     "not UTF-8": (PLAIN.encode() + b"\xff\xfe.png,real\n", "not UTF-8"),
     "UTF-16": (PLAIN.encode("utf-16"), "not UTF-8"),
-    "a zero byte": (PLAIN + "a\0b.png,real\n", "no text has"),
+    "a zero byte": (PLAIN + "a\0b.png,real\n", "unusable character"),
     "no path": (changed(3, path=" "), "line 5: no path"),
     "no label": (changed(3, label=" "), "line 5: no label"),
     "NaN label": (changed(3, label="nan"), "line 5: the label is 'nan'"),
@@ -191,7 +191,7 @@ OTHER_FORMS = {
     "deep": ("t.jsonl", "[" * 100_000, "line 1: not JSON"),
     "a list for a label": ("t.jsonl", '{"path": "a", "label": ["real"]}', "label is ['real']"),
     "true": ("t.jsonl", '{"path": "a", "label": true}', "label is True"),
-    "half a pair": ("t.jsonl", '{"path": "\\ud800", "label": "real"}', "no text has"),
+    "half a pair": ("t.jsonl", '{"path": "\\ud800", "label": "real"}', "unusable character"),
     "a JSON NaN": ("t.jsonl", '{"path": "r/0.png", "label": NaN}', "line 1: no label"),
     "no Parquet": ("t.parquet", PLAIN, "not a readable Parquet file"),
 }

@@ -75,11 +75,12 @@ def test_what_changed_is_done_again_and_told(output, inputs, capsys):
     write(output, inputs)
     inputs[1].path.write_text("another content")
     assert write(output, inputs) == 1
-    assert "1 lines are about files that have changed" in capsys.readouterr().err
+    assert "scored again, file has changed: 1" in capsys.readouterr().err
     assert write(output, inputs) == 0
     other = SimpleNamespace(**vars(DETECTOR) | {"fingerprint": "two"})
     assert write(output, inputs, other) == len(NAMES)
-    assert f"{len(NAMES)} lines were made by another detector" in capsys.readouterr().err
+    told = f"scored again, line from another detector: {len(NAMES)}"
+    assert told in capsys.readouterr().err
     # The same as of a command that had nothing to go on from.
     content = output.read_bytes()
     output.unlink()
@@ -121,7 +122,7 @@ def test_lines_of_other_inputs_stay(output, inputs, capsys):
     write(output, inputs[:2])
     inputs[2].path.write_text("another content")
     assert write(output, inputs[1:]) == len(NAMES) - 2
-    assert "1 lines about other inputs" in capsys.readouterr().err
+    assert "kept, about other inputs: 1" in capsys.readouterr().err
     before = output.read_bytes()
     assert write(output, inputs) == 0
     assert output.read_bytes() == before

@@ -154,9 +154,7 @@ def test_all_are_counted_and_none_is_scored_twice(tmp_path):
     assert counts.statuses == {"fake": 2, "real": 1, "unreadable": 1}
     assert counts.left_out == {".txt": 1}
     assert steps == [1, 1, 1, 1, "end"]
-    text = (
-        "1 real, 2 fake, 0 uncertain, 0 no face, 1 unreadable; left out, no photographs or videos"
-    )
+    text = "1 real, 2 fake, 0 uncertain, 0 no face, 1 unreadable; not scored"
     assert counts.describe() == f"{text}: 1 .txt"
     assert Counts().describe() == ", ".join(f"0 {status}" for status in STATUSES)
 
@@ -175,7 +173,7 @@ def decided(fake_below, seen):
     [
         (person(0.7), "real", ""),
         (person(0.2), "fake", ""),
-        (person(0.4), "uncertain", "limit for fakes, 0.3000"),
+        (person(0.4), "uncertain", "not below the lower one, 0.3000"),
         (person(0.2, side=20.0), "uncertain", "20 pixels wide"),
         (person(0.7, quality=0.1), "uncertain", "quality is below"),
         (person(0.4, quality=0.1), "uncertain", "quality is below"),
@@ -280,7 +278,7 @@ def test_scores_and_reason_are_those_of_whoever_decides():
     for people, decides, words in (
         ([fake, doubtful], 0, ""),
         ([tiny, bad, fake, doubtful], 2, "2 of 4 faces are too small or too poor to judge"),
-        ([doubtful, bad, (0.7, 80.0, 0.5)], 0, "limit for fakes"),
+        ([doubtful, bad, (0.7, 80.0, 0.5)], 0, "not below the lower one"),
         ([(0.7, 80.0, 0.5), tiny], 0, "1 of 2 faces"),
         ([(0.7, 80.0, 0.5), poor_fake], 1, ""),
         ([(0.7, 20.0, 0.5), bad], 1, "quality is below"),

@@ -111,7 +111,7 @@ def test_what_cannot_be_left_out_is_told_at_once(run, people, tmp_path):
     ):
         assert_told(run(*options(people, tmp_path / "proof", methods)), words)
     asked = options(people, tmp_path / "proof")
-    assert_told(run(*asked, "--mode=train"), "--mode=train is not for a config of several")
+    assert_told(run(*asked, "--mode=train"), "--mode=train does not take a config of several")
     assert not (tmp_path / "proof").exists()
 
 

@@ -66,12 +66,12 @@ def test_the_text_names_the_worst():
     ]  # fmt: skip
     said = describe(rows, Calibration(-5.0, 0.5, "validation", fake_below=0.3))
     assert "frame_auc: mean 0.600, worst 0.400 (a, s5)" in said
-    assert "false_alarms: mean 0.325, worst 0.550 (b, s5)" in said
-    assert "called fake, below 0.3000 (validation)" in said
-    assert "real faces uncertain .200" in said
+    assert "real called fake: mean 0.325, worst 0.550 (b, s5)" in said
+    assert "fake: fidelity below 0.3000 (validation)" in said
+    assert "real uncertain .200" in said
 
 
-def test_false_alarms_and_uncertain_faces_are_those_of_the_verdict(tmp_path):
+def test_faces_called_fake_and_uncertain_are_those_of_the_verdict(tmp_path):
     fidelity = [0.1, 0.4, 0.6, 0.2, 0.4, 0.6, 0.7, 0.8]
     table([0, 0, 0, 1, 1, 1, 1, 1], fidelity).write_csv(tmp_path / "t.csv")
     calibration = Calibration(-5.0, 0.5, "validation", fake_below=0.3)
@@ -206,7 +206,7 @@ def test_video_files_are_recompressed(
 def test_without_pyav_one_line_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(h264, "is_there", lambda: False)
     assert robustness._find_clips(tmp_path, None, tmp_path, []) == ([], None)
-    told = "H.264, of faces and of video files, is left out: it needs PyAV, pip install '.[video]'"
+    told = "both H.264 rows are skipped: they need PyAV, pip install 'deepfidelity_jax[video]'"
     assert capsys.readouterr().err == told + "\n"
     assert "H.264" not in robustness._available()
 

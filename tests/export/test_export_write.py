@@ -95,7 +95,7 @@ def test_an_export_that_scores_otherwise_is_not_written(detector):
         found = write.score(detector, crops)
         return found | {"fidelity": found["fidelity"] + np.float32(0.1)}
 
-    with pytest.raises(RuntimeError, match="scores otherwise"):
+    with pytest.raises(RuntimeError, match="scores differ"):
         write.compare(detector, run)
 
 
@@ -115,7 +115,7 @@ def test_the_steps_of_a_calibration_do_not_stop_an_export():
     before = write.score(detector, write.draw_crops(write.CROPS, 36))["p_fake"]
     assert np.abs(run(write.draw_crops(write.CROPS, 36))["p_fake"] - before).max() > 0.5
     write.compare(detector, run)
-    with pytest.raises(RuntimeError, match="scores otherwise"):
+    with pytest.raises(RuntimeError, match="scores differ"):
         write.compare(detector, lambda crops: run(crops) | {"p_fake": run(crops, -1e-3)["p_fake"]})
 
 
@@ -132,10 +132,10 @@ def test_a_new_repository_of_a_hub_takes_an_export(tmp_path):
 def test_a_folder_that_scores_otherwise_is_not_written(tmp_path, monkeypatch):
     def differ(detector, run):
         run(write.draw_crops(1, 108))
-        raise RuntimeError("scores otherwise")
+        raise RuntimeError("scores differ")
 
     monkeypatch.setattr(write, "compare", differ)
-    with pytest.raises(RuntimeError, match="scores otherwise"):
+    with pytest.raises(RuntimeError, match="scores differ"):
         write.export(None, str(tmp_path / "hub"))
     assert not list(tmp_path.iterdir())
 

@@ -76,7 +76,7 @@ def test_a_name_that_is_no_finder_is_never_the_cascade():
     settings = FaceSettings()
     object.__setattr__(settings, "detector", "hog")
     for search in (detection.detect, detection.search_bordered):
-        with pytest.raises(ValueError, match="'hog' is not a face finder"):
+        with pytest.raises(ValueError, match="'hog' is not a face detector"):
             search(scene(), settings)
 
 

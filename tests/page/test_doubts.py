@@ -58,7 +58,7 @@ def test_a_good_video_raises_no_doubt():
         ("Quality of the pictures", {"quality": 0.3}),
         ("Number of frames", {"frames": 200}),
         ("Frames that disagree", {"fidelity": [0.9] * 20 + [0.5] * 12}),
-        ("Between the limits", {"fidelity": [0.5] * 32}),
+        ("Between the thresholds", {"fidelity": [0.5] * 32}),
     ],
 )
 def test_each_doubt_is_told(what, given):
@@ -94,12 +94,12 @@ def test_grounds_say_what_validation_had_and_when_it_is_not_known():
     assert "4 fake ones, 25% have this fidelity or more" in said[-1]
 
 
-def test_the_shares_below_the_limit_are_those_that_it_was_set_to():
+def test_the_shares_below_the_lower_threshold_are_those_that_it_was_set_to():
     person = PersonScore(0, 0.5, 0.7, None, 0.0, 1, [0.0] * 4, 0.0)
     said = " ".join(list_grounds(detector(allowed=controls.ALLOWED), person))
-    for share in ("at most 1% of unaltered", "at most 2% after", "at most 0.1% in other shots"):
-        assert share in said
+    for share in ("1% of unaltered", "2% after", "0.1% of simulated retakes"):
+        assert f"at most {share}" in said
     earlier = " ".join(list_grounds(detector(), person))
-    assert "Below 0.300, the limit set on validation, a face is called fake." in earlier
+    assert "Below 0.300, the lower threshold, a face is called fake." in earlier
     assert "at most" not in earlier
     assert "called fake" not in " ".join(list_grounds(detector(fake_below=None), person))

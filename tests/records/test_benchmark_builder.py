@@ -87,7 +87,7 @@ def test_records_that_lack_damaged_videos_say_how_to_read_them_again(tmp_path, o
     trees.build(Builder, config, tmp_path / "records")
     assert "read them again" not in capsys.readouterr().err
     again = Builder.configured(config, tmp_path / "records")
-    said = f"1 inputs were left out or are incomplete: delete {again.data_path} to read them again"
+    said = f"1 inputs were skipped or are incomplete: delete {again.data_path} to read them again"
     assert said in capsys.readouterr().err
     config.data.manual_dir = ""  # there is nothing to read
     Builder.configured(config, tmp_path / "records")

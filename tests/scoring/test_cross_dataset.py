@@ -138,7 +138,7 @@ def test_the_command_line_knows_what_it_is(finished, capsys):
     assert cli.main(options) == 2
     assert capsys.readouterr().err.startswith("deepfidelity: no dataset is given")
     assert cli.main([*options, "--mode=train"]) == 2
-    assert "--mode=train is not for a config of several" in capsys.readouterr().err
+    assert "--mode=train does not take a config of several" in capsys.readouterr().err
 
 
 READY = {"detector": "none"}

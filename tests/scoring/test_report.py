@@ -276,7 +276,7 @@ def test_the_card_says_what_the_metrics_hold(workdir):
     card = (workdir / "MODEL_CARD.md").read_text()
     assert "step 10 of 20" in card
     assert "`real` at a fidelity of 0.5000 or more, a threshold from validation" in card
-    assert "`fake` below 0.2500" in card
+    assert "`fake` below a lower threshold, 0.2500" in card
     assert "| train | 4 | 5 |" in card
     assert "Left out of training and validation: swap." in card
     assert "optimistic: 3 of the test videos" in card

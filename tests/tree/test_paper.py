@@ -53,5 +53,6 @@ def test_each_is_the_paper_on_its_dataset(module, dataset):
     assert config.data.dataset == dataset
     assert count_parameters(build_model(config).config) == 98_824_462
     assert AugmentSettings(**config.augment) == AugmentSettings.paper()
+    assert config.faces.detector == "mtcnn", "SER-FIQ aligns by five landmarks"
     # Only options that there are.
     assert flatten(config.to_dict()).keys() <= flatten(default.get_config().to_dict()).keys()

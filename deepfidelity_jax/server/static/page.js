@@ -11,7 +11,7 @@ let chosen = false; // whether somebody asked for that page: no other one takes 
 let line = Promise.resolve(); // until all files that were added before are sent
 
 const VERDICTS = {
-  real: ["Real", "The faces in it score like real ones. Some fakes pass for real."],
+  real: ["Real", "The faces in it score like real ones. Many fakes are not caught."],
   fake: ["Fake", "A face here looks forged to the detector. That is evidence, not proof."],
   uncertain: ["Uncertain", "Neither real nor fake is claimed."],
   "no face": ["No face to score", "Without a face there is no verdict."],
