@@ -35,12 +35,18 @@ from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import prepare, records_dir
 from deepfidelity_jax.scoring import controls, cross_dataset, evaluate, metrics
-from deepfidelity_jax.scoring.exported_features import Features, export_once, is_exported
+from deepfidelity_jax.scoring.exported_features import Features, export_once
 from deepfidelity_jax.scoring.report import write_card, write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
 from deepfidelity_jax.training.batches import require_divisible
 from deepfidelity_jax.training.order.checks import require_batches, require_methods
-from deepfidelity_jax.training.trained import require_bound, require_trained_on, tell_changed
+from deepfidelity_jax.training.trained import (
+    keep_finder,
+    require_bound,
+    require_trained_on,
+    tell_changed,
+)
+from deepfidelity_jax.weight_files import packed
 from deepfidelity_jax.workdir import Stages, claim, held
 
 STAGES = ("prepare", "train", "fit", "evaluate")
@@ -76,13 +82,10 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
             raise InputError(why)
         claim(workdir, config)
         if "prepare" in stages:
-            given, kept = Path(config.faces.yunet), workdir / "yunet.onnx"
-            untrained = checkpoint.latest_step(workdir / "checkpoints") is None
-            if untrained and given.is_file() and kept.exists() and not kept.samefile(given):
-                kept.unlink()  # of an earlier command, which named another file
+            keep_finder(config, workdir)
             timing = provenance.timed(workdir, "prepare", str(folder), on_devices=False)
             with contextlib.nullcontext() if prepared else timing:
-                prepare(config, builder, workdir)
+                prepare(builder)
     hosts.wait()
     if not (folder / "dataset_info.json").exists():
         raise InputError(no_records)
@@ -194,15 +197,16 @@ class Trained:
 
     def features(self, split: str) -> Features:
         """The features of a split; computed if they have not been exported yet."""
-        asked = (
-            self.inputs[1], self.folder, self.config.data.dataset, split, self.workdir,
-            self.config.fidelity.regressor in HEADS,
-        )  # fmt: skip
-        if is_exported(*asked):
-            return export_once(lambda: self.detector, *asked)
-        detector = self.detector  # loading is no part of the time
-        with provenance.timed(self.workdir, f"features {split}", fingerprint(self.inputs)):
-            return export_once(lambda: detector, *asked)
+        return export_once(
+            lambda: self.detector,
+            self.inputs[1],
+            self.folder,
+            self.config.data.dataset,
+            split,
+            self.workdir,
+            with_answers=self.config.fidelity.regressor in HEADS,
+            timing=provenance.timed(self.workdir, f"features {split}", fingerprint(self.inputs)),
+        )
 
 
 def fit(trained: Trained) -> None:
@@ -310,18 +314,23 @@ def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
     """Check the files and folders that the options name, before anything is written.
 
     Raises:
-      InputError: one is missing or of the wrong kind, the workdir was trained with another config,
-        there is nothing to train, or training starts from a detector that was trained on the
-        methods left out.
+      InputError: one is missing or of the wrong kind, the workdir was trained with another config
+        or is a packed detector, there is nothing to train, or training starts from a detector that
+        was trained on the methods left out.
     """
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir} is a file")
+    if bundled.holds(workdir):  # `load` would go on reading it, whatever is trained here
+        raise InputError(
+            f"--workdir={workdir} holds a packed detector, {packed.WEIGHTS}: give a new --workdir; "
+            f"to train from this detector, add --config.init_from={workdir}"
+        )
     if mode in ("run", "prepare", "train"):
         checkpoint.require_usable(workdir)
     if mode in ("run", "train"):
         seen_methods.require_unseen(config)
     own, preparing = config.faces, mode in ("run", "prepare")
-    needed = preparing and own.detector == "yunet" and not (workdir / "yunet.onnx").exists()
+    needed = preparing and own.detector == "yunet" and not (workdir / bundled.FINDER).exists()
     if needed and not Path(own.yunet).is_file():
         raise InputError(
             f"config.faces.yunet is {own.yunet!r}, which is not a file: give YuNet's ONNX file"

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax import __version__, hosts
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.files import digest
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.records import schema
@@ -102,7 +103,10 @@ def write_run(
             ),
             "test faces": metrics.get("faces_digest", ""),
             "weights": checkpoint.digest_of_weights(workdir / "checkpoints", step),
-            "regressor": digest(workdir / "fidelity.npz"),
+            # Not "regressor", under which earlier versions gave the digest of the whole file.
+            "scale, regressor and calibration": stored.digest(
+                stored.load(workdir / "fidelity.npz")
+            ),
             "predictions": digest(place / "predictions.csv"),
         },
         "faces": schema.splits_of(folder),

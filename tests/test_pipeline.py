@@ -14,6 +14,7 @@ from PIL import Image
 import deepfidelity_jax as df
 from deepfidelity_configs import default
 from deepfidelity_jax import pipeline, workdir
+from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.forgeries.families import FAMILIES
@@ -406,7 +407,18 @@ def test_another_file_of_the_face_finder_is_taken_before_training(
         path.write_text(path.stem)
     if trained:
         mark_trained(work, 0)
-    monkeypatch.setattr(pipeline, "prepare", lambda *_: None)
+    monkeypatch.setattr(pipeline, "prepare", lambda _: None)
     with pytest.raises(InputError, match="no records in"):
         pipeline.run(tiny, work, "prepare")
-    assert (work / "yunet.onnx").exists() == trained
+    assert (work / "yunet.onnx").read_text() == ("yunet" if trained else "right")
+
+
+@pytest.mark.parametrize("mode", ["run", "prepare", "train", "fit", "evaluate"])
+def test_a_packed_detector_is_no_workdir(run, tmp_path, mode):
+    """Whatever was trained there, `load` would go on reading the packed weights."""
+    packed = shutil.copytree(bundled.folder(), tmp_path / "packed")
+    before = {path: path.read_bytes() for path in packed.iterdir()}
+    result = run(DEMO, f"--workdir={packed}", f"--mode={mode}", *OPTIONS)
+    told = f"--workdir={packed} holds a packed detector, model.safetensors: give a new --workdir"
+    assert_told(result, told, f"--config.init_from={packed}")
+    assert {path: path.read_bytes() for path in packed.iterdir()} == before

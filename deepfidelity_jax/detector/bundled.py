@@ -33,7 +33,7 @@ from deepfidelity_jax.workdir import write_json
 
 NAME = "bundled"  # what --config.init_from calls it
 LICENCE = "Apache-2.0"
-FITTED, FINDER = "fidelity.npz", "yunet.onnx"
+FITTED, FINDER = "fidelity.npz", trained.FINDER
 CARDS = ("README.md", "MODEL_CARD.md")  # of a folder for a hub, and of a workdir
 
 

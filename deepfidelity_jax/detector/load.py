@@ -269,6 +269,8 @@ def load(workdir: str | Path | None = None, *, fitted: bool = True) -> Detector:
     workdir = bundled.folder() if workdir is None else Path(workdir)
     path, yunet = workdir / bundled.FITTED, workdir / bundled.FINDER
     config, variables, step = bundled.read_detector(workdir)
+    model = stored.load(path) if fitted and path.exists() else None
+    _require_head(config, model, workdir)
     if bundled.holds(workdir):
         files = filter(Path.exists, (workdir / packed.WEIGHTS, path))
         origin = fingerprint(config.model.to_dict(), *map(digest, files))
@@ -279,10 +281,8 @@ def load(workdir: str | Path | None = None, *, fitted: bool = True) -> Detector:
             config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
         )
         weights = checkpoint.digest_of_weights(workdir / "checkpoints", step)
-    model = stored.load(path) if fitted and path.exists() else None
-    _require_head(config, model, workdir)
-    if model and not bundled.holds(workdir):  # packing gives weights another digest
-        require_fitted_to(weights, model, workdir)
+        if model:  # not of a packed detector, as packing gives weights another digest
+            require_fitted_to(weights, model, workdir)
     return Detector(
         config,
         variables,

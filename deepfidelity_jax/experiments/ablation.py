@@ -105,7 +105,7 @@ def list_commands(
     given: dict[str, object],
     program: Sequence[str],
 ) -> Iterator[str]:
-    """One shell command for each training of the grid, for any scheduler.
+    """One shell command for each training of the grid, for any scheduler, in any folder.
 
     The other cells share these training runs; the command for the whole grid runs those cells and
     writes the table. `given`: options from the command line, by dotted name. `program`: the words
@@ -122,8 +122,9 @@ def list_commands(
                 for key, value in changed.items()
                 if not key.startswith("ablate.")
             ]
-            words = [*program, f"--config={config_file}", *options]
-            yield shlex.join([*words, f"--workdir={cell.place}"])
+            words = [*program, f"--config={config_file}", *options, f"--workdir={cell.place}"]
+            # Relative paths, of options too, are relative to this folder.
+            yield f"{shlex.join(['cd', str(Path.cwd())])} && {shlex.join(words)}"
 
 
 def plan(config: ConfigDict, workdir: Path) -> list[Cell]:

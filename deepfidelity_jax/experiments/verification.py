@@ -17,6 +17,8 @@ from deepfidelity_jax.workdir import flatten, read_config, write_json
 
 # Entries whose differences are only noted.
 CIRCUMSTANCES = ("versions", "hardware")
+# Entries whose values are compared where both runs have them: another version may give others.
+VALUES = ("digests", "metrics")
 REPORT = "report/verify.json"  # in the workdir
 
 
@@ -58,9 +60,8 @@ def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
         for line in differing:
             say(f"  {line}")
     else:
-        count = len(found["metrics"])
-        names = ", ".join(found["digests"])
-        say(f"no difference: options, {names} and {count} numbers are the same")
+        names, numbers = ([key for key in found[part] if key in recorded[part]] for part in VALUES)
+        say(f"no difference: options, {', '.join(names)} and {len(numbers)} numbers are the same")
     shutil.rmtree(place)
     return not differing
 
@@ -93,14 +94,14 @@ def compare(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
         for key, there, here in list_differing(before, after)
         if checks.binds(key) and key != "data.records_dir"
     ]
-    for name in ("digests", "faces"):
-        for key, there, here in list_differing(recorded[name], found[name]):
-            lines.append(f"{key}: {str(here)[:12]}, was {str(there)[:12]}")
+    for key, there, here in list_differing(recorded["faces"], found["faces"]):
+        lines.append(f"{key}: {here}, was {there}")
     if recorded["step"] != found["step"]:
         lines.append(f"best step: {found['step']}, was {recorded['step']}")
-    for key, there, here in list_differing(recorded["metrics"], found["metrics"]):
-        if not _is_new(recorded, found, there, here):
-            lines.append(f"{key}: {here}, was {there}")
+    for name in VALUES:
+        for key, there, here in list_differing(recorded[name], found[name]):
+            if None not in (there, here):
+                lines.append(f"{key}: {_shown(here)}, was {_shown(there)}")
     return lines
 
 
@@ -112,15 +113,16 @@ def list_notes(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
         both = (run["times"].get("train", {}).get(name, run[name]) for run in (recorded, found))
         for key, there, here in list_differing(*both):
             lines.append(f"{name} differ: {key} was {there}, is {here}")
-    for key, there, here in list_differing(recorded["metrics"], found["metrics"]):
-        if _is_new(recorded, found, there, here):
-            lines.append(f"{key} is in {'this' if there is None else 'that'} version only")
+    for name in VALUES:
+        for key, there, here in list_differing(recorded[name], found[name]):
+            if None in (there, here):
+                which = "repeated" if there is None else "recorded"
+                lines.append(f"{key} is in the {which} run only")
     return lines
 
 
-def _is_new(recorded: dict[str, Any], found: dict[str, Any], there: Any, here: Any) -> bool:
-    """Whether a number differs because one of two versions does not compute it."""
-    return recorded.get("versions") != found.get("versions") and None in (there, here)
+def _shown(value: str | float) -> str:
+    return value[:12] if isinstance(value, str) else str(value)
 
 
 def list_differing(before: dict, after: dict) -> list[tuple[str, Any, Any]]:

@@ -8,6 +8,7 @@ Entries that a file of an earlier version lacks get their defaults.
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from deepfidelity_jax.fidelity.arrays import FORMS, consistent
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.regressor import Regressor
 from deepfidelity_jax.fidelity.scale import FidelityScale
-from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.files import fingerprint, written_whole
 
 FORMAT = "deepfidelity regressor 1"
 CURVE, VALIDATION = "calibration_", "validation_"  # prefixes of array names
@@ -83,6 +84,13 @@ def save(model: FidelityModel, path: str | os.PathLike[str]) -> None:
     )
     with written_whole(path) as file:
         np.savez(file, meta=np.array(text), **arrays)
+
+
+def digest(model: FidelityModel) -> str:
+    """A digest of what scores and verdicts depend on: scale, regressor and calibration."""
+    arrays = model.regressor.arrays._asdict()
+    held = {name: sha256(np.asarray(array).tobytes()).hexdigest() for name, array in arrays.items()}
+    return fingerprint(model.scale and model.scale.to_dict(), held, asdict(model.calibration))
 
 
 def load(path: str | os.PathLike[str]) -> FidelityModel:

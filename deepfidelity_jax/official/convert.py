@@ -4,9 +4,11 @@
 `config.init_from`. Everything is read and checked before anything is written.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,6 +35,7 @@ from deepfidelity_jax.official.network import (
 from deepfidelity_jax.official.regressor import read
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality import iresnet
+from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.training import step
 from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step
 from deepfidelity_jax.weight_files.named_tensors import Weights, about, read_weights, write_weights
@@ -57,13 +60,12 @@ def import_official(
     Raises:
       InputError: the workdir holds a detector already, or a file does not fit.
     """
-    if latest_step(folder / "checkpoints") is not None:
+    if latest_step(folder / "checkpoints") is not None or bundled.holds(folder):
         raise InputError(f"{folder} holds a detector already: choose another --workdir")
     key, weights = read_weights(path, ema)
     with about(path):
         made, variables, lines = _as_trained(weights, config)
-    width = build_model(made).config.widths[-1]
-    model = None if svr is None else _read_regressor(svr, width, {"weights": path.name})
+    model = None if svr is None else _read_regressor(svr, made, path.name)
 
     # The checkpoint comes last, because it makes the folder a detector.
     if model:
@@ -121,16 +123,18 @@ def _as_trained(weights: Weights, config: ConfigDict | None):
     return made, unflatten_dict(arrays), [f"{told}: a starting point for training", *lines]
 
 
-def _read_regressor(path: Path, width: int, provenance: dict) -> stored.FidelityModel:
-    """The official regressor with a fixed threshold; its features must have this width."""
-    regressor = read(path)
+def _read_regressor(path: Path, config: ConfigDict, weights: str) -> stored.FidelityModel:
+    """The official regressor with a fixed threshold, for the network of a config."""
+    regressor, width = read(path), build_model(config).config.widths[-1]
     if len(regressor.arrays.centre) != width:
         raise InputError(
             f"{path} takes features of {len(regressor.arrays.centre)} numbers, and the network "
             f"has {width}"
         )
     calibration = fixed_calibration("converted, without validation faces")
-    provenance = {**provenance, "regressor": path.name}
+    provenance: dict[str, Any] = {"weights": weights, "regressor": path.name}
+    with contextlib.suppress(InputError):  # a table or weights that are not here are not noted
+        provenance["quality"] = Measure.from_config(config.quality).note()
     return stored.FidelityModel(None, regressor, calibration, provenance)
 
 

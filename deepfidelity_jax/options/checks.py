@@ -188,8 +188,6 @@ RELATIONS: Mapping[tuple[str, ...], Callable[..., str]] = {
 
 def require_same(workdir: Path, config: ConfigDict) -> None:
     """InputError if the workdir belongs to another config; it names what differs."""
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"--workdir={workdir} is a file")
     if not (workdir / "config.json").exists():
         return
     there = flatten(expand_paths(complete(read_config(workdir))).to_dict())

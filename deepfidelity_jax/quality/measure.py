@@ -85,8 +85,9 @@ class Measure:
     """A quality measure, as a picklable function of an encoded face.
 
     name: one of MEASURES; InputError for another. scores: for `csv`, quality by path. weights: the
-    path of the user's weights. digest: of the file that the measure goes by. uses_landmarks:
-    whether a picture is measured with the face's landmarks; `iso` was not in earlier versions.
+    path of the user's weights. digest: of the file that the measure goes by; empty if not noted.
+    uses_landmarks: whether a picture is measured with the face's landmarks; `iso` was not in
+    earlier versions.
     """
 
     name: str
@@ -167,7 +168,7 @@ class Measure:
         file = how.file or Path(self.weights)
         if not file.is_file():
             raise InputError(f"{file} is not here")
-        if digest(file) != self.digest:
+        if self.digest not in ("", digest(file)):
             other = f"{file} is not what the training faces were measured with"
             raise InputError(CHANGED.format(self.name) if how.file else other)
         return how.network(self.weights)
@@ -176,7 +177,7 @@ class Measure:
     def has_changed(self) -> bool:
         """Whether this version of the package measures otherwise than the noted one."""
         file = MEASURES[self.name].file
-        return file is not None and self.digest != _digest_once(file)
+        return file is not None and self.digest not in ("", _digest_once(file))
 
     @property
     def can_remeasure(self) -> bool:

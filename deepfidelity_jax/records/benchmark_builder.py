@@ -51,6 +51,11 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return f"{self.builder_config.name}/{self.version}"
 
     @property
+    def earlier_contents(self) -> str:
+        """The `contents` that earlier versions gave to the same data."""
+        return self.contents
+
+    @property
     def untold(self) -> str:
         """The `contents` assumed for checkpoints of earlier versions, which did not store any."""
         return self.contents
@@ -89,9 +94,9 @@ class Plan(tfds.core.BuilderConfig):
     name: folder of the records. sources: in the splits asked for. produce: turns a source into
     faces. unit: what a source is called in messages. options: the dataset's own choices, for the
     metadata. earlier: the name that earlier versions gave, by the order of options. notes: why
-    inputs were left out, by name. beam: as in `staging.stage`. staging: the folder for staged
-    faces, whatever the copy holds. absent: why there are no sources; existing records can still be
-    read.
+    inputs were left out, by name. beam: as in `staging.stage`. staging: equal for records whose
+    faces are made in the same way, of whatever sources. absent: why there are no sources; existing
+    records can still be read.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
@@ -127,6 +132,11 @@ class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
         if not plan.absent:
             tell_left_out(Path(own.data_path), plan.notes)
         return own
+
+    @property
+    def earlier_contents(self) -> str:
+        """The name by the order of options."""
+        return f"{self.builder_config.earlier}/{self.version}"
 
     @property
     def absent(self) -> str:

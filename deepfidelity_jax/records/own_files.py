@@ -59,8 +59,8 @@ class OwnFiles(tfds.core.BuilderConfig):
     decide the splits and what a table says (`rows`), by which the records are found if the files
     are gone. contents: digest of the training data; empty for records of an earlier version.
     choice: what the user must decide if videos look alike across splits. groups: further columns of
-    a table, `{column: {name: value}}`. remarks: lines to print before the preparation. staging: the
-    folder for staged faces, if not that of the records.
+    a table, `{column: {name: value}}`. remarks: lines to print before the preparation. staging:
+    equal for records whose faces are made in the same way; empty if that depends on other sources.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
@@ -111,9 +111,8 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
         measure = own.recipe.measure
         scores = measure.scores if measure.name == "csv" else None
         contents = digest_contents(own.sources, made=own.made, scores=scores)
-        # What is staged serves after files are added, unless forgeries took donors from the others.
-        place = fingerprint(own.asked["folder"], own.recipe.to_json())
-        staging = "" if own.made else f"staging-{place}"
+        # Forgeries take donors from other sources.
+        staging = "" if own.made else fingerprint(own.recipe.to_json())
         own = replace(own, name=f"{kind}-{named}", contents=contents, staging=staging)
         _remember_folder(records_dir / cls.name / own.name, own.asked["folder"])
         return cls.read(records_dir, own)
@@ -237,22 +236,29 @@ def find_prepared(
     Raises:
       InputError: there are no such records.
     """
-    folder, options = own.asked["folder"], {k: v for k, v in own.asked.items() if k != "folder"}
-    others = set()
+    options = dict(own.asked)
+    folder, wanted = options.pop("folder"), options.pop("rows", None)
+    others, hint = set(), ""
     for path, metadata in prepared(place, versions):
         asked = dict(metadata.get("asked", {}))
-        source = asked.pop("folder", "")
-        if "rows" not in options:  # of a table that is gone nobody knows what it held
-            asked.pop("rows", None)
+        source, rows = asked.pop("folder", ""), asked.pop("rows", None)
         # Fingerprints are compared because JSON turns tuples into lists.
         if fingerprint(asked) != fingerprint(options):
             continue
-        if folder in (source, *_other_folders(path.parent)):
+        # Of a table that is gone nobody knows what it held, nor did earlier versions note it.
+        if rows != wanted and None not in (rows, wanted):
+            continue
+        if folder not in (source, *_other_folders(path.parent)):
+            others.add(source)
+        elif wanted and not rows:
+            hint = (
+                f", unless it said the same when an earlier version made {path}: then move it "
+                "away, and these are used"
+            )
+        else:
             say(f"{option} is {folder!r}, {wrong}: using its records in {path}")
             return replace(own, name=path.parent.name, contents=metadata["contents"])
-        others.add(source)
-    hint = ""
-    if others:
+    if others and not hint:
         shown = " or ".join(f"--{option}={other}" for other in sorted(others)[:3])
         what = option.rpartition(".")[2].replace("dir", "folder")
         hint = f"; there are records of another {what}: {shown}"

@@ -6,7 +6,9 @@ with the same records, whatever other sources there are by then. A source that c
 (a decoder on a damaged file, say) is staged without faces and with a note.
 """
 
+import contextlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +20,7 @@ import numpy as np
 
 from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.files import LOCK, lock, written_whole
 from deepfidelity_jax.hosts import CRASHED, count_cores
 from deepfidelity_jax.progress import Progress
 from deepfidelity_jax.records.source import Face, Produced, Source
@@ -71,6 +73,25 @@ def stage(
         _stage_in_processes(todo, produce, folder, workers, progress)
     progress.end()
     return [(source, _read_staged(folder, source, faces=False)) for source in sources]
+
+
+def take_over(sources: Sequence[Source], folder: Path) -> None:
+    """Move to `folder` what killed preparations of other records have staged of these sources.
+
+    These are the folders of the same name beside other records. One that is under way keeps its.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    own = {staged_path(folder, source).stem for source in sources}
+    for other in {*folder.parents[1].glob(f"*/{folder.name}")} - {folder}:
+        # It may belong to someone else.
+        with contextlib.suppress(OSError), (other.parent / LOCK).open("wb") as file:
+            if not lock(file):
+                continue
+            for path in list(other.iterdir()):
+                if path.name.split(".")[0] in own and not (folder / path.name).exists():
+                    path.replace(folder / path.name)
+            if not any(other.glob("*.npz")):
+                shutil.rmtree(other)
 
 
 def _forget_failed(sources: Sequence[Source], folder: Path) -> bool:

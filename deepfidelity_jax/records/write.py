@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.scale import FidelityScale, fit_scale, outside, scale
-from deepfidelity_jax.files import LOCK, lock, written_whole
+from deepfidelity_jax.files import LOCK, lock
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality.measure import NO_EYES, Measure
 from deepfidelity_jax.records.schema import CHECKSUM, LABELS, SOURCES, SPLITS, checksum
@@ -34,43 +34,35 @@ from deepfidelity_jax.records.source import (
     require_both_classes,
     sum_tallies,
 )
-from deepfidelity_jax.records.staging import rate, stage, staged
+from deepfidelity_jax.records.staging import rate, stage, staged, take_over
 
 NO_SCORE = "no quality score for it"
 
 
-def prepare(config: ConfigDict, builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
-    """Write the records unless they exist. One process writes; others wait for it.
-
-    Also copies the YuNet file into the workdir, so that a workdir can be moved and still predict.
-    """
-    if config.faces.detector == "yunet" and not (workdir / "yunet.onnx").exists():
-        with open(config.faces.yunet, "rb") as file, written_whole(workdir / "yunet.onnx") as copy:
-            shutil.copyfileobj(file, copy)
+def prepare(builder: tfds.core.DatasetBuilder) -> None:
+    """Write the records unless they exist. One process writes; others wait for it."""
     written = Path(builder.data_path) / "dataset_info.json"
-    place, staging = written.parents[1], staging_folder(builder)
+    place = written.parents[1]
     if written.exists() and not (_unfinished(builder) and os.access(place, os.W_OK)):
         return
-    with _alone(staging.parent):
+    with _alone(place):
         if not written.exists():
-            _tell_abandoned(staging)
             tfds.disable_progress_bar()
             # TFDS prints messages about downloads to stdout, which is reserved for results.
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare()
             say(f"records in {builder.data_path}")
-            shutil.rmtree(staging, ignore_errors=True)
         for folder in _unfinished(builder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """Lock a folder of staged faces for this process."""
+    """Lock the folder of some records, and of what is staged for them, for this process."""
     place.mkdir(parents=True, exist_ok=True)
     with (place / LOCK).open("wb") as file:
         if not lock(file):
-            say(f"another process prepares such records in {place.parent}: waiting until it ends")
+            say(f"another process prepares the records in {place}: waiting until it ends")
             lock(file, wait=True)
         yield
 
@@ -78,7 +70,7 @@ def _alone(place: Path) -> Iterator[None]:
 def _unfinished(builder: tfds.core.DatasetBuilder) -> list[Path]:
     """The temporary folders of a preparation, which remain if it is killed."""
     place = Path(builder.data_path).parent
-    kinds = f"{builder.version}.staging", f"incomplete.*_{builder.version}"
+    kinds = f"{builder.version}.*staging", f"incomplete.*_{builder.version}"
     return [path for kind in kinds for path in place.glob(kind)]
 
 
@@ -174,6 +166,8 @@ def split_generators(
       InputError: no face has a quality, or a split lacks a class.
     """
     folder = staging_folder(builder)
+    take_over(sources, folder)
+    _tell_abandoned(folder)
     # Loaded first, so that a bad weights file fails now and not after hours of staging.
     network = recipe.measure.load_network()
     seen = stage(sources, produce, folder, unit=unit, beam=beam)
@@ -293,9 +287,9 @@ def record(face: Face, fitted: FidelityScale | None) -> dict[str, Any]:
 def staging_folder(builder: tfds.core.DatasetBuilder) -> Path:
     """Where staged faces are kept until the records are written: beside the records.
 
-    Records of other sources share it, if their faces are made in the same way.
+    Folders of one name, beside other records, hold faces that are made in the same way.
     """
     # Not inside `data_path`: while TFDS writes, that has a new temporary name on every attempt.
     own = builder.builder_config
-    shared = getattr(own, "staging", "") or own.name
-    return Path(builder.data_path).parents[1] / shared / f"{builder.version}.staging"
+    kind = getattr(own, "staging", "") or own.name
+    return Path(builder.data_path).with_name(f"{builder.version}.{kind}.staging")

@@ -227,7 +227,7 @@ def score(
         # Compare whole files first: this needs no preparation, which can take hours.
         files = {source.digest: source.name for source in builder.builder_config.sources}
         training_pictures.require_unseen(files, seen, Path(about["folder"]))
-    prepare(changed, builder, workdir)
+    prepare(builder)
     folder = Path(builder.data_path)
     crops = training_pictures.digests_of(folder, "test")
     training_pictures.require_unseen(crops, seen, Path(about["folder"]))
@@ -236,8 +236,9 @@ def score(
     about["faces_digest"] = training_pictures.digest_of_faces(crops)
     about |= {"faces": changed.faces.to_dict(), "records": schema.identity(folder)}
     by_head = isinstance(detector.fidelity_model.regressor.arrays, Head)
-    weights = detector.weights
-    features = export_once(lambda: detector, weights, folder, name, "test", workdir, by_head)
+    features = export_once(
+        lambda: detector, detector.weights, folder, name, "test", workdir, with_answers=by_head
+    )
     features = retarget(features, detector, folder)
     origins = [record["origins"] for record in schema.Records(folder, "test")]
     people = metrics.people_of(changed, origins)

@@ -3,6 +3,7 @@
 Rows are in the order of the records. With several processes, each computes a contiguous part.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
@@ -88,7 +89,9 @@ def export_once(
     dataset: str,
     split: str,
     workdir: Path,
+    *,
     with_answers: bool = False,
+    timing: contextlib.AbstractContextManager | None = None,
 ) -> Features:
     """The features of one split, computed only if `workdir` does not have them yet.
 
@@ -100,34 +103,22 @@ def export_once(
       split: the split.
       workdir: where the features are kept.
       with_answers: compute them again if an earlier version kept them without the heads' answers.
+      timing: entered while they are computed, once the detector is loaded.
     """
-    stages = Stages(workdir)
-    name, inputs, path = _stage(weights, folder, dataset, split, workdir)
-    if not hosts.told(is_exported(weights, folder, dataset, split, workdir, with_answers)):
-        stages.begin(name)
-        export(load(), folder, split, path)
-        stages.finish(name, inputs)
-    return Features.load(path)
-
-
-def is_exported(
-    weights: str, folder: Path, dataset: str, split: str, workdir: Path, with_answers: bool = False
-) -> bool:
-    """Whether `export_once` would find the features in `workdir`."""
-    name, inputs, path = _stage(weights, folder, dataset, split, workdir)
-    done = Stages(workdir).done(name, inputs, path)
+    stages, name = Stages(workdir), f"features {dataset} {split}"
+    inputs = fingerprint(identity(folder), weights, split)
+    path = workdir / "features" / f"{dataset}-{split}.npz"
+    done = stages.done(name, inputs, path)
     if done and with_answers:
         with np.load(path, allow_pickle=False) as file:
             done = "answers" in file.files
-    return done
-
-
-def _stage(
-    weights: str, folder: Path, dataset: str, split: str, workdir: Path
-) -> tuple[str, str, Path]:
-    """Name, inputs and result of the stage that exports one split."""
-    path = workdir / "features" / f"{dataset}-{split}.npz"
-    return f"features {dataset} {split}", fingerprint(identity(folder), weights, split), path
+    if not hosts.told(done):
+        detector = load()
+        with timing or contextlib.nullcontext():
+            stages.begin(name)
+            export(detector, folder, split, path)
+            stages.finish(name, inputs)
+    return Features.load(path)
 
 
 def find_test_records(workdir: Path, name: str) -> Path | None:

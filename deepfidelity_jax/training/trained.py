@@ -1,6 +1,7 @@
-"""A trained workdir: its weights on one device, and the config and the data it is bound to."""
+"""A trained workdir: its weights on one device, and the config, finder and data it is bound to."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
@@ -21,6 +23,8 @@ from deepfidelity_jax.training.checkpoint import (
     restore,
 )
 from deepfidelity_jax.training.step import create_state
+
+FINDER = "yunet.onnx"  # YuNet, in the workdir
 
 
 def read_trained(workdir: Path) -> tuple[ConfigDict, dict[str, Any], int]:
@@ -53,13 +57,24 @@ def require_bound(config: ConfigDict, workdir: Path) -> None:
         checks.require_same(workdir, config)
 
 
+def keep_finder(config: ConfigDict, workdir: Path) -> None:
+    """Copy the YuNet file into the workdir, so that a workdir can be moved and still predict."""
+    given, kept = Path(config.faces.yunet), workdir / FINDER
+    # Before training, the one there may be of a command that named another file.
+    bound = kept.exists() and latest_step(workdir / "checkpoints") is not None
+    if config.faces.detector == "yunet" and given.is_file() and not bound:
+        with given.open("rb") as file, written_whole(kept) as copied:
+            shutil.copyfileobj(file, copied)
+
+
 def require_trained_on(builder: tfds.core.DatasetBuilder, workdir: Path) -> None:
     """InputError if the detector in `workdir` was trained on other data than the present data."""
     step = latest_step(workdir / "checkpoints")
     if not step:
         return
     notes = read_notes(workdir / "checkpoints", step)
-    if "converted_from" in notes or notes.get("trained_on", builder.untold) == builder.contents:
+    same = builder.contents, builder.earlier_contents
+    if "converted_from" in notes or notes.get("trained_on", builder.untold) in same:
         return
     raise InputError(
         f"{workdir} was trained on other pictures or quality scores than are now in the training "

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -17,11 +18,11 @@ from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builde
 from deepfidelity_datasets.face_folder.sources import list_sources
 from deepfidelity_jax import cli, workdir
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.files import fingerprint
+from deepfidelity_jax.files import LOCK, fingerprint, lock
 from deepfidelity_jax.leaks import training_pictures
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.records.schema import SPLITS, Records, metadata_of, splits_of
-from deepfidelity_jax.records.staging import stage, staged_path
+from deepfidelity_jax.records.staging import stage, take_over
 from deepfidelity_jax.records.write import Recipe, prepare, staging_folder
 from deepfidelity_jax.scoring import cross_dataset
 from deepfidelity_jax.scoring.table import Predictions
@@ -113,15 +114,50 @@ def test_what_was_staged_serves_after_the_folder_has_grown(folder, tmp_path, cap
     fill(folder, "real/one_more.png", seed=99)
     after = Builder.configured(configured(folder), place)
     assert after.data_path != before.data_path
-    sources = after.builder_config.sources
-    assert kept < {staged_path(staging_folder(after), source) for source in sources}
+    sources, taken = after.builder_config.sources, staging_folder(after)
+    with (staging.parent / LOCK).open("wb") as file:
+        lock(file)
+        take_over(sources, taken)
+        assert set(staging.glob("*.npz")) == kept, "another process is using them"
+    take_over(sources, taken)
+    assert {path.name for path in taken.iterdir()} == {path.name for path in kept}
+    assert not staging.exists()
     abandoned = staging_folder(Builder.configured(configured(folder, **{"faces.size": 48}), place))
     abandoned.mkdir(parents=True)
-    prepare(configured(folder), after, tmp_path)
+    prepare(after)
     said = f"delete what nobody will go on with, to free the disk: {abandoned}\n"
     assert said in capsys.readouterr().err
     assert sum(map(len, rows(after).values())) == 49
-    assert not staging.exists()
+    assert not taken.exists()
+
+
+def test_what_was_staged_serves_wherever_the_folder_lies_now(folder, tmp_path):
+    before = staging_folder(Builder.configured(configured(folder), tmp_path / "records"))
+    shutil.move(folder, tmp_path / "moved")
+    after = Builder.configured(configured(tmp_path / "moved"), tmp_path / "records")
+    assert staging_folder(after) == before
+
+
+def test_copies_of_a_folder_are_prepared_by_one_process(folder, tmp_path, monkeypatch):
+    """The second waits for the first, and then finds its records."""
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    first, second = (
+        Builder.configured(configured(path), tmp_path / "records") for path in (folder, copied)
+    )
+    other, write, begun = Thread(target=prepare, args=(second,)), first.download_and_prepare, []
+
+    def write_while_the_other_waits():
+        other.start()
+        other.join(0.3)
+        write()
+
+    monkeypatch.setattr(first, "download_and_prepare", write_while_the_other_waits)
+    monkeypatch.setattr(second, "download_and_prepare", lambda: begun.append(second))
+    prepare(first)
+    other.join(60)
+    assert not other.is_alive()
+    assert not begun
+    assert first.data_path == second.data_path
 
 
 def test_what_was_staged_with_donors_serves_for_the_same_files_alone(tmp_path):

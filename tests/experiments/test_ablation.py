@@ -129,8 +129,8 @@ def test_each_training_is_one_ordinary_command(run, tmp_path):
     assert status == 0, error
     commands = [shlex.split(line) for line in out.splitlines()]
     assert len(commands) == 4
-    program = [sys.executable, str(Path("run.py").absolute())]
-    assert all(words[:2] == program for words in commands), "from any folder"
+    start = ["cd", os.getcwd(), "&&", sys.executable, str(Path("run.py").absolute())]
+    assert all(words[:5] == start for words in commands), "from any folder"
     assert all("--config.train.steps=20" in words for words in commands), "the user's own options"
     assert [words[-1] for words in commands][1].endswith("a run/cells/symmetry_off/seed_0")
     assert "--config.model.symmetric=(0, 0, 0, 0)" in commands[1]
@@ -147,7 +147,7 @@ def test_the_installed_command_lists_itself(capsys, tmp_path):
     options = [f"--config={file}", f"--workdir={tmp_path / 'a'}", "--list"]
     assert main([str(installed), "--mode=ablate", *options]) == 0
     for line in capsys.readouterr().out.splitlines():
-        assert shlex.split(line)[:2] == [str(installed), f"--config={file}"]
+        assert shlex.split(line)[3:5] == [str(installed), f"--config={file}"]
 
 
 def test_wrong_methods_are_told_before_any_training(grid, finished, tmp_path):
@@ -208,7 +208,7 @@ def test_a_grid_ends_in_a_table(command, tmp_path):
     listed = command(workdir, "--mode=ablate", *options, "--list", tiny=False).finish()
     first = shlex.split(listed.stdout.splitlines()[0])
     own = command(None, tiny=False)
-    own.argv = [sys.executable, str(TREE / "run.py"), *first[2:]]
+    own.argv = [sys.executable, str(TREE / "run.py"), *first[5:]]
     done = own.finish()
     assert done.returncode == 0, done.stderr
 

@@ -15,7 +15,7 @@ from deepfidelity_jax.fidelity.arrays import Head
 from deepfidelity_jax.fidelity.calibration import METHODS, calibrate, fixed_calibration
 from deepfidelity_jax.fidelity.regressor import Regressor, fit_regressor
 from deepfidelity_jax.fidelity.scale import fit_scale
-from deepfidelity_jax.fidelity.stored import FidelityModel, Validation, load, save
+from deepfidelity_jax.fidelity.stored import FidelityModel, Validation, digest, load, save
 from deepfidelity_jax.network.outputs import HEADS
 
 
@@ -31,6 +31,24 @@ def model():
         fixed_calibration("a test"),
         provenance,
     )
+
+
+def test_a_digest_is_of_what_scores_depend_on_alone(model, tmp_path):
+    """Other versions note more beside it, and number the validation files otherwise."""
+    own = digest(model)
+    rows = np.arange(4, dtype=np.int32)
+    noted = replace(
+        model, provenance={}, validation=Validation(np.zeros(4, np.float32), rows % 2, rows, rows)
+    )
+    save(noted, tmp_path / "f.npz")
+    assert digest(load(tmp_path / "f.npz")) == digest(noted) == own
+    arrays = model.regressor.arrays
+    for other in (
+        replace(model, scale=None),
+        replace(model, calibration=replace(model.calibration, threshold=0.25)),
+        replace(model, regressor=Regressor(arrays._replace(coefficients=2 * arrays.coefficients))),
+    ):
+        assert digest(other) != own
 
 
 @pytest.mark.parametrize("method", REGRESSORS)

@@ -15,9 +15,12 @@ from torch_bytes import write_checkpoint
 import deepfidelity_jax as df
 from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import digest
+from deepfidelity_jax.images.pictures import encode_image
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
 from deepfidelity_jax.official import convert, network
+from deepfidelity_jax.quality import learned
 from deepfidelity_jax.training import loop, step, trained
 from deepfidelity_jax.weight_files import named_tensors
 
@@ -168,8 +171,39 @@ def test_nothing_is_written_where_anything_is_wrong(official, svr, tmp_path):
         assert "\n" not in str(raised.value)
         assert not work.exists()
     convert.import_official(official, svr, work)
-    with pytest.raises(InputError, match="already"):
-        convert.import_official(official, svr, work)
+    packed = shutil.copytree(bundled.folder(), tmp_path / "packed")
+    before = {path: path.read_bytes() for path in packed.iterdir()}
+    for place in (work, packed):
+        with pytest.raises(InputError, match="holds a detector already"):
+            convert.import_official(official, svr, place)
+    assert {path: path.read_bytes() for path in packed.iterdir()} == before
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_converted_detector_measures_quality_as_its_config_says(
+    official, svr, tiny, tmp_path, noted
+):
+    """Also one that an earlier version converted, which did not note the measure."""
+    tiny.model.symmetric, tiny.train.fidelity_weight = (1, 0, 2, 0), 0.0
+    tiny.quality.measure = "learned"
+    convert.import_official(official, svr, tmp_path / "work", tiny)
+    detector = df.load(tmp_path / "work")
+    if not noted:
+        detector.fidelity_model.provenance.pop("quality")
+    assert detector.noted_measure.digest == (digest(learned.PLACE) if noted else "")
+    face = faces(1)[0]
+    found, reason = detector.quality(
+        [encode_image(face, quality=100)], [np.full((5, 2), np.nan, np.float32)]
+    )
+    assert np.isfinite(found).all()
+    assert reason == ""
+
+
+def test_a_measure_that_is_not_here_is_not_noted(official, svr, tiny, tmp_path):
+    tiny.model.symmetric, tiny.train.fidelity_weight = (1, 0, 2, 0), 0.0
+    tiny.quality.update(measure="ser_fiq", weights=str(tmp_path / "gone.pth"))
+    convert.import_official(official, svr, tmp_path / "work", tiny)
+    assert "quality" not in df.load(tmp_path / "work").fidelity_model.provenance
 
 
 def test_a_regressor_of_a_conversion_that_was_killed_is_gone(official, svr, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trees
+from conftest import mark_trained
 
 from deepfidelity_configs import celeb_df, ffpp, wild_deepfake
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
@@ -20,6 +21,7 @@ from deepfidelity_jax.records.benchmark_builder import find_root
 from deepfidelity_jax.records.benchmark_video import Video
 from deepfidelity_jax.records.source import Produced, sum_tallies
 from deepfidelity_jax.records.write import Recipe
+from deepfidelity_jax.training import trained
 
 METHODS = ("Deepfakes", "FaceSwap")
 
@@ -159,6 +161,23 @@ def test_the_order_of_options_makes_no_other_records(tmp_path):
     (tmp_path / "out" / "ffpp" / reverse).mkdir(parents=True)
     assert name(METHODS[::-1], schema.SPLITS).name == reverse
     assert name(METHODS, schema.SPLITS).name == plan.name != reverse
+
+
+def test_records_of_an_earlier_name_may_be_made_again(tmp_path, monkeypatch):
+    """The detector that was trained on those before goes on, and on no others."""
+    root = trees.ffpp(tmp_path / "in", METHODS, write=touch)
+    config = trees.set_up(ffpp.get_config(), "ffpp", root, methods=METHODS[::-1])
+    builder = Builder.configured(config, tmp_path / "out")
+    earlier = f"{builder.builder_config.earlier}/{builder.version}"
+    assert earlier != builder.contents
+    mark_trained(tmp_path)
+    for trained_on in (earlier, builder.contents):
+        notes = {"trained_on": trained_on}
+        monkeypatch.setattr(trained, "read_notes", lambda *_, notes=notes: notes)
+        trained.require_trained_on(builder, tmp_path)
+    monkeypatch.setattr(trained, "read_notes", lambda *_: {"trained_on": "ffpp-other/1.0.0"})
+    with pytest.raises(InputError, match="was trained on other pictures"):
+        trained.require_trained_on(builder, tmp_path)
 
 
 def test_a_split_without_a_class_is_refused_before_anything_is_read(tmp_path):
