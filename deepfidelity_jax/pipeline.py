@@ -99,8 +99,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     if "train" in stages:
         finished = checkpoint.latest_step(workdir / "checkpoints") == config.train.steps
         timing = provenance.timed(workdir, "train", schema.identity(folder))
-        with contextlib.nullcontext() if finished else timing:
-            loop.train(config, folder, workdir, initial, builder.contents)
+        with contextlib.nullcontext() if finished else timing as saved:
+            loop.train(config, folder, workdir, initial, builder.contents, saved)
         hosts.wait()  # the first process finishes writing the checkpoints
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
