@@ -240,7 +240,7 @@ def read_single(values: flags.FlagValues):
 
     config = without_grid(read_config(values))
     if checks.experiment(config):
-        raise InputError(f"--mode={values.mode} is not for a config of several")
+        raise InputError(f"--mode={values.mode} does not take a config of several datasets or runs")
     return config
 
 

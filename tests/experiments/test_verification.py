@@ -121,12 +121,12 @@ def test_a_grid_stands_for_its_base_and_several_runs_are_refused(run, tmp_path, 
         base = grid.get_config()
         del base.ablate
         assert config.to_json() == base.to_json()
-    for name in ("cross", "leave_one_out"):
+    for name in ("cross", "protocol_compression", "leave_one_out"):
         result = run(*command, f"--config={TREE}/configs/{name}.py")
-        assert_told(result, "--mode=verify is not for a config of several")
+        assert_told(result, "--mode=verify does not take a config of several")
         result = run("--mode=convert", f"--workdir={tmp_path}", "--input=w.pth",
                      f"--config={TREE}/configs/{name}.py")  # fmt: skip
-        assert_told(result, "--mode=convert is not for a config of several")
+        assert_told(result, "--mode=convert does not take a config of several")
     assert run(*command)[0] == 0
     assert given[2:] == [None]
 
