@@ -1,4 +1,4 @@
-"""One trained detector scored on several datasets, in one table.
+"""From dataset to dataset: one trained detector scored on several, in one table.
 
 python run.py --config=configs/cross.py --workdir=DIR --config.celeb_df_v2.manual_dir=COPY \
     --config.wild.manual_dir=COPY --config.folder.dir=FOLDER
@@ -6,7 +6,7 @@ python run.py --config=configs/cross.py --workdir=DIR --config.celeb_df_v2.manua
 DIR is the workdir of a finished run, FOLDER your own folder with real/ and fake/ inside. A dataset
 without a path is left out. Only test splits are prepared. Faces are found and cropped as for the
 detector's training, unless a dataset consists of crops. The table is DIR/eval/cross.csv; the other
-results of a dataset are in DIR/eval/NAME.
+results of a dataset are in DIR/eval/NAME, and the report shows every dataset by forgery method.
 
 Hardware: any. Time: not measured here; most of it is the preparation of the test splits.
 Result: not measured here. The paper reports no evaluation across datasets.
@@ -19,12 +19,12 @@ def get_config() -> ConfigDict:
     """The datasets in the table, by name; their options replace those of the trained run."""
     config = ConfigDict()
     config.cross = True  # for the command line: no training
-    config.ffpp_c23 = _dataset("ffpp", bench_json="", compression="c23", methods=CLASSIC)
-    config.ffpp_c40 = _dataset("ffpp", bench_json="", compression="c40", methods=CLASSIC)
+    config.ffpp_c23 = dataset("ffpp", bench_json="", compression="c23", methods=CLASSIC)
+    config.ffpp_c40 = dataset("ffpp", bench_json="", compression="c40", methods=CLASSIC)
     dfd = ("DeepFakeDetection",)
-    config.dfd = _dataset("ffpp", bench_json="", compression="c23", methods=dfd)
-    config.celeb_df_v2 = _dataset("celeb_df", bench_json="")
-    config.wild = _dataset("wild_deepfake", detector="none")
+    config.dfd = dataset("ffpp", bench_json="", compression="c23", methods=dfd)
+    config.celeb_df_v2 = dataset("celeb_df", bench_json="")
+    config.wild = dataset("wild_deepfake", detector="none")
     places = {"dir": "", "group": "", "real_folder": "", "fake_folder": ""}
     config.folder = ConfigDict({"dataset": "face_folder", "detector": ""} | places)
     return config
@@ -33,10 +33,10 @@ def get_config() -> ConfigDict:
 CLASSIC = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 
 
-def _dataset(dataset: str, detector: str = "", **options) -> ConfigDict:
+def dataset(builder: str, detector: str = "", **options) -> ConfigDict:
     """A builder in datasets/, the user's copy of its data, and the face detector.
 
     detector: empty for the one used in training. beam: as for `config.data.beam`.
     """
     common = {"manual_dir": "", "incomplete": False, "beam": ""}
-    return ConfigDict({"dataset": dataset, "detector": detector} | common | options)
+    return ConfigDict({"dataset": builder, "detector": detector} | common | options)

@@ -5,8 +5,9 @@ python run.py --mode=ablate --config=configs/protocol_ffpp.py --config.data.manu
 
 The base trains on all four. The report shows every row on every manipulation; the CSV is
 DIR/ablation_methods.csv. `--config.ablate.seeds="(0, 1, 2)"` repeats it. Splits are the official
-ones. For data with other methods, name them in METHODS. configs/cross.py tests a detector of the
-grid on c40 or on other datasets, with --workdir=DIR/cells/NAME/seed_0.
+ones. For data with other methods, name them in METHODS. configs/protocol_compression.py tests a
+detector of the grid on c40, configs/cross.py on other datasets, with
+--workdir=DIR/cells/NAME/seed_0.
 """
 
 from ml_collections import ConfigDict

@@ -18,7 +18,9 @@ from deepfidelity_jax.options.arguments import (
     mode_given,
     parse,
     read_config,
+    read_single,
     told_by_input,
+    without_grid,
 )
 
 
@@ -88,11 +90,7 @@ def run(values: flags.FlagValues) -> int:
         return evaluate_folder(values)
     if values.config is None:
         raise InputError("--config=configs/NAME.py is missing")
-    config, folder = read_config(values), Path(values.workdir)
-    if "ablate" in config:  # only its base
-        config = config.copy_and_resolve_references().unlock()
-        del config.ablate
-        config.lock()
+    config, folder = without_grid(read_config(values)), Path(values.workdir)
     several_processes = values.distributed or values.coordinator
     if several := checks.experiment(config):
         if several_processes:
@@ -187,7 +185,7 @@ def verify(values: flags.FlagValues) -> int:
     from deepfidelity_jax import provenance, workdir
     from deepfidelity_jax.experiments import verification
 
-    config, folder = values.config and read_config(values), Path(values.workdir)
+    config, folder = values.config and read_single(values), Path(values.workdir)
     provenance.read_run(folder)  # before `held`, which would create a missing workdir
     with workdir.held(folder):
         workdir.keep_programs(folder)
@@ -302,7 +300,7 @@ def convert(values: flags.FlagValues) -> int:
         )
     folder = Path(values.workdir)
     require_usable(folder)
-    config = None if values.config is None else read_config(values)
+    config = None if values.config is None else read_single(values)
     svr = regressors[0] if regressors else None
     with workdir.held(folder):
         import_official(weights[0], svr, folder, config, values.ema)

@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax import hosts, provenance
 from deepfidelity_jax.detector import bundled, seen_methods
-from deepfidelity_jax.detector.load import FITTED_TO, Detector, load, require_fitted_to
+from deepfidelity_jax.detector.card import write_card
+from deepfidelity_jax.detector.load import FITTED_TO, Detector, identify, load, require_fitted_to
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.scale import FidelityScale
@@ -36,7 +37,7 @@ from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import prepare, records_dir
 from deepfidelity_jax.scoring import controls, cross_dataset, evaluate, metrics
 from deepfidelity_jax.scoring.exported_features import Features, export_once
-from deepfidelity_jax.scoring.report import write_card, write_report
+from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
 from deepfidelity_jax.training.batches import require_divisible
 from deepfidelity_jax.training.order.checks import require_batches, require_methods
@@ -50,7 +51,7 @@ from deepfidelity_jax.weight_files import packed
 from deepfidelity_jax.workdir import Stages, claim, held
 
 STAGES = ("prepare", "train", "fit", "evaluate")
-LEAKS = "leaks.json"  # in the workdir
+LEAKS, CARD = "leaks.json", "MODEL_CARD.md"  # in the workdir
 
 
 def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
@@ -102,8 +103,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     if "train" in stages:
         finished = checkpoint.latest_step(workdir / "checkpoints") == config.train.steps
         timing = provenance.timed(workdir, "train", schema.identity(folder))
-        with contextlib.nullcontext() if finished else timing:
-            loop.train(config, folder, workdir, initial, builder.contents)
+        with contextlib.nullcontext() if finished else timing as saved:
+            loop.train(config, folder, workdir, initial, builder.contents, saved)
         hosts.wait()  # the first process finishes writing the checkpoints
     step = checkpoint.best_step(workdir / "checkpoints")
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
@@ -229,6 +230,7 @@ def _fit(trained: Trained, detector: Detector, training: Features, validation: F
     for stage in ("fit", "evaluate"):  # the evaluation is of the previous regressor
         Stages(workdir).begin(stage)
     if hosts.is_first():
+        (workdir / CARD).unlink(missing_ok=True)  # and so is the card
         metadata = schema.metadata_of(folder)
         scale = FidelityScale.from_dict(metadata["fidelity_scale"])
         left_out = config.train.get("leave_out", ())
@@ -260,7 +262,7 @@ def evaluate_and_report(trained: Trained) -> None:
     done = hosts.told(stages.done("evaluate", inputs, *results))
     if not done:
         stages.begin("evaluate")
-        about = {"look_alikes": alike, "records": trained.inputs[0]}
+        about = {"look_alikes": alike, "records": trained.inputs[0], "detector": identify(workdir)}
         if hosts.is_first():
             about["faces_digest"] = training_pictures.require_test_unseen(
                 folder, workdir, config.leaks.allow
@@ -305,8 +307,8 @@ def _evaluate(
             people=metrics.people_of(config, origins),
             groups=evaluate.groups_of(folder, features.path),
         )
-        card = workdir / "MODEL_CARD.md"
-        write_card(card, config, trained.step or 0, metadata, found, model.calibration)
+        card = config, trained.step or 0, metadata, found, model.calibration
+        write_card(workdir / CARD, *card)
         write_report(workdir, cross_dataset.pictures_of(workdir))
 
 

@@ -1,6 +1,7 @@
 """report/run.json: what is needed to repeat a run and compare the results."""
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -8,7 +9,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,33 +37,35 @@ LIBRARIES = (
 @contextlib.contextmanager
 def timed(
     workdir: Path, stage: str, inputs: str = "", *, on_devices: bool = True
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """Note the seconds of the block, its peak memory, and the versions and hardware it ran on.
 
     They replace those of an earlier time, but are added to a time that was interrupted with the
-    same `inputs`. A process that is killed leaves no time. On Linux the peak is that of the block,
-    elsewhere that of the process so far. `on_devices`: whether all processes run the block; only
-    then may JAX be asked for its devices.
+    same `inputs`. A process that is killed leaves the time up to the last call of the function
+    given to the block, which calls it whenever what it has done is kept. On Linux the peak is that
+    of the block, elsewhere that of the process so far. `on_devices`: whether all processes run the
+    block; only then may JAX be asked for its devices.
     """
-    start = time.monotonic()
-    ran: dict[str, Any] = {"interrupted": inputs}
+    start, before = time.monotonic(), read_times(workdir).get(stage, {})
+    if before.get("interrupted") != inputs:
+        before = {"seconds": 0, "peak_mib": 0}
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # reset the peak, see man 5 proc
-    try:
-        yield
-        ran = {"versions": versions(), "hardware": hardware(on_devices)}
-    finally:
+
+    def note(**ran: Any) -> None:
         if hosts.is_first():
-            times = read_times(workdir)
-            before = times.get(stage, {})
-            if before.get("interrupted") != inputs:
-                before = {"seconds": 0, "peak_mib": 0}
-            times[stage] = {
+            own = {
                 "seconds": round(before["seconds"] + time.monotonic() - start, 1),
                 "peak_mib": max(before["peak_mib"], round(_peak_bytes() / 2**20)),
-                **ran,
             }
-            write_json(workdir / TIMES, times)
+            write_json(workdir / TIMES, read_times(workdir) | {stage: own | ran})
+
+    ran: dict[str, Any] = {"interrupted": inputs}
+    try:
+        yield functools.partial(note, **ran)
+        ran = {"versions": versions(), "hardware": hardware(on_devices)}
+    finally:
+        note(**ran)
 
 
 def _peak_bytes() -> int:

@@ -15,6 +15,7 @@ import deepfidelity_jax as df
 from deepfidelity_configs import default
 from deepfidelity_jax import pipeline, workdir
 from deepfidelity_jax.detector import bundled
+from deepfidelity_jax.detector.load import identify
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.forgeries.families import FAMILIES
@@ -329,8 +330,11 @@ def test_another_fit_is_evaluated_anew(run, finished, tmp_path):
     (workdir / "fidelity.npz").unlink()
     options = [DEMO, f"--workdir={workdir}", *OPTIONS]
     assert run(*options, "--mode=fit")[0] == 0
+    assert not (workdir / "MODEL_CARD.md").exists(), "its figures were those of the other"
     assert run(*options, "--mode=evaluate")[0] == 0
+    assert (workdir / "MODEL_CARD.md").exists()
     assert metrics.stat().st_mtime_ns > before
+    assert json.loads(metrics.read_text())["detector"] == identify(workdir)
 
 
 def test_records_prepared_again_are_fitted_and_scored_anew(run, finished, tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sys
 import time
 
@@ -28,6 +29,21 @@ def test_times_of_an_interrupted_stage_add_up(tmp_path):
     assert spend(tmp_path, "a", interrupted=True) == pytest.approx(0.4, abs=0.15)
     assert spend(tmp_path, "a") == pytest.approx(0.6, abs=0.2)
     assert 10 < provenance.read_times(tmp_path)["train"]["peak_mib"] < 100_000
+
+
+def test_a_killed_stage_leaves_its_time_up_to_what_it_saved(tmp_path):
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    with provenance.timed(tmp_path, "train", "a") as saved:
+        time.sleep(0.2)
+        saved()
+        time.sleep(0.2)  # done again later
+        shutil.copy(tmp_path / provenance.TIMES, killed)
+    assert provenance.read_times(killed)["train"]["peak_mib"] > 10
+    again = shutil.copytree(killed, tmp_path / "again")
+    assert spend(killed, "a") == pytest.approx(0.4, abs=0.15)
+    assert spend(again, "b") == pytest.approx(0.2, abs=0.1), "it was begun from other inputs"
+    assert provenance.read_times(tmp_path)["train"]["seconds"] == pytest.approx(0.4, abs=0.15)
 
 
 def test_a_stage_done_again_takes_its_own_time_alone(tmp_path):

@@ -210,7 +210,8 @@ def _level(files, label, scores, cluster, members, name: str) -> dict:
         corrected = paired.holm(np.array([pair[f"{test}_p"] for pair in known], np.float64))
         for pair, value in zip(known, corrected.tolist(), strict=True):
             pair[f"{test}_p_holm"] = value
-    test = "delong" if independent else "bootstrap"
+    untested = any(pair["delong_note"] for pair in pairs)
+    test = "delong" if independent and not untested else "bootstrap"
     for pair in pairs:
         p = pair[f"{test}_p_holm"]
         won = p is not None and p < SURE
@@ -231,7 +232,8 @@ def _level(files, label, scores, cluster, members, name: str) -> dict:
             found.setdefault(column, {})[file.name] = groups.describe(level, group, draws, limit)
     return {
         "n": len(label), "n_real": int(np.sum(label == REAL)), "n_fake": int(np.sum(label == FAKE)),
-        "clusters": draws.shape[1], "test": test, "files": entries, "pairs": pairs, "groups": found,
+        "clusters": draws.shape[1], "independent": independent, "test": test, "files": entries,
+        "pairs": pairs, "groups": found,
     }  # fmt: skip
 
 
@@ -249,7 +251,7 @@ def _file(file, level, areas, right, draws, independent: bool, enough: bool) -> 
     if enough and independent:
         low, high = delong.auc_interval(level.label, level.score)[1:]
         entry["auc_ci"] = [low, high]
-        entry["auc_ci_from"] = "DeLong" if low < high else "DeLong: too narrow, no pair is wrong"
+        entry["auc_ci_from"] = "DeLong" if low < high else "DeLong: too narrow, variance 0"
     elif enough:
         entry["auc_ci"] = interval(areas[1:])
         entry["auc_ci_from"] = "bootstrap over videos"
@@ -264,17 +266,20 @@ def _pair(files, label, scores, areas, verdicts, i: int, j: int, independent, en
     """Two detectors: the difference of their AUCs, first minus second, and three tests."""
     entry = {
         "a": files[i].name, "b": files[j].name,
-        "auc_difference": float(areas[i][0] - areas[j][0]), "ci": None,
-        "delong_p": None, "delong_p_holm": None, "bootstrap_p": None, "bootstrap_p_holm": None,
+        "auc_difference": float(areas[i][0] - areas[j][0]), "ci": None, "ci_note": "",
+        "delong_p": None, "delong_p_holm": None, "delong_note": "",
+        "bootstrap_p": None, "bootstrap_p_holm": None,
         "only_a_right": None, "only_b_right": None, "mcnemar_p": None, "mcnemar_p_holm": None,
         "mcnemar_exact": None,
     }  # fmt: skip
     if enough:
         drawn = areas[i][1:] - areas[j][1:]
-        entry["ci"] = interval(drawn)
+        low, high = entry["ci"] = interval(drawn)
+        entry["ci_note"] = "" if low < high else "all replicates are equal"
         entry["bootstrap_p"] = paired.bootstrap_p(drawn)
         if independent:
             entry["delong_p"] = delong.compare(label, scores[i], scores[j]).p
+            entry["delong_note"] = "none: variance 0" if entry["delong_p"] is None else ""
     if verdicts[i] is not None and verdicts[j] is not None:
         found = paired.mcnemar(verdicts[i], verdicts[j])
         entry |= {"only_a_right": found.first, "only_b_right": found.second}

@@ -21,6 +21,10 @@ SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "–": "--",
+    # Other glyphs in the font that LaTeX takes unless told otherwise.
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
 }
 
 
@@ -74,7 +78,7 @@ def tables(comparison: Comparison) -> Iterator[Table]:
                 for entry in level["files"]
             ],
         )  # fmt: skip
-        why = "" if level["test"] == "delong" else (
+        why = "" if level["independent"] else (
             " DeLong's and McNemar's test need independent units and are left out: frames of one "
             "video, or a picture and its forgeries, are alike."
         )  # fmt: skip
@@ -86,7 +90,8 @@ def tables(comparison: Comparison) -> Iterator[Table]:
             [
                 (
                     pair["a"], pair["b"], _number(pair["auc_difference"], "+.4f"),
-                    _range(pair["ci"]), _p(pair, "delong"), _p(pair, "bootstrap"),
+                    "; ".join(filter(None, (_range(pair["ci"]), pair["ci_note"]))),
+                    pair["delong_note"] or _p(pair, "delong"), _p(pair, "bootstrap"),
                     _count(pair["only_a_right"]), _count(pair["only_b_right"]),
                     _p(pair, "mcnemar") + (", exact" if pair["mcnemar_exact"] else ""),
                 )
@@ -209,13 +214,13 @@ def _csv_rows(level: dict) -> Iterator[dict]:
             }
     for pair in level["pairs"]:
         own = {"table": "pairs", "file": pair["a"], "other": pair["b"]}
-        yield (
-            own | {"figure": "auc_difference", "value": pair["auc_difference"]} | bounds(pair["ci"])
-        )
+        difference = {"figure": "auc_difference", "value": pair["auc_difference"]}
+        yield own | difference | bounds(pair["ci"]) | {"from": pair["ci_note"] or None}
+        notes = {"mcnemar": pair["mcnemar_exact"] and "exact", "delong": pair["delong_note"]}
         for figure, value in pair.items():
             if figure.endswith(("_p", "_holm", "_right")):
-                exact = "exact" if figure.startswith("mcnemar") and pair["mcnemar_exact"] else None
-                yield own | {"figure": figure, "value": value, "from": exact}
+                note = notes.get(figure.split("_")[0]) or None
+                yield own | {"figure": figure, "value": value, "from": note}
     for column, found in level["groups"].items():
         for file, entry in found.items():
             for group, counted in entry["groups"].items():

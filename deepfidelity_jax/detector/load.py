@@ -269,20 +269,19 @@ def load(workdir: str | Path | None = None, *, fitted: bool = True) -> Detector:
     workdir = bundled.folder() if workdir is None else Path(workdir)
     path, yunet = workdir / bundled.FITTED, workdir / bundled.FINDER
     config, variables, step = bundled.read_detector(workdir)
-    model = stored.load(path) if fitted and path.exists() else None
-    _require_head(config, model, workdir)
     if bundled.holds(workdir):
         files = filter(Path.exists, (workdir / packed.WEIGHTS, path))
         origin = fingerprint(config.model.to_dict(), *map(digest, files))
-        weights = digest(workdir / packed.WEIGHTS)
     else:
         notes = checkpoint.read_notes(workdir / "checkpoints", step)
         origin = fingerprint(
             config.model.to_dict(), notes.get("checksums", notes), path.exists() and digest(path)
         )
-        weights = checkpoint.digest_of_weights(workdir / "checkpoints", step)
-        if model:  # not of a packed detector, as packing gives weights another digest
-            require_fitted_to(weights, model, workdir)
+    weights = _digest_of_weights(workdir, step)
+    model = stored.load(path) if fitted and path.exists() else None
+    _require_head(config, model, workdir)
+    if model and not bundled.holds(workdir):  # packing gives weights another digest
+        require_fitted_to(weights, model, workdir)
     return Detector(
         config,
         variables,
@@ -294,6 +293,21 @@ def load(workdir: str | Path | None = None, *, fitted: bool = True) -> Detector:
         workdir,
         weights,
     )
+
+
+def identify(folder: str | Path) -> str:
+    """A digest of the weights and the regressor in a folder; empty if either is missing."""
+    folder = Path(folder)
+    fitted, step = folder / bundled.FITTED, checkpoint.best_step(folder / "checkpoints")
+    if not fitted.exists() or (step is None and not bundled.holds(folder)):
+        return ""
+    return fingerprint(_digest_of_weights(folder, step), digest(fitted))
+
+
+def _digest_of_weights(folder: Path, step: int | None) -> str:
+    if bundled.holds(folder):
+        return digest(folder / packed.WEIGHTS)
+    return checkpoint.digest_of_weights(folder / "checkpoints", step)
 
 
 def require_fitted_to(weights: str, model: stored.FidelityModel, folder: Path) -> None:

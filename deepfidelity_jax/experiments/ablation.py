@@ -7,15 +7,17 @@ cells share the records, and those that differ only in regressor or scoring shar
 """
 
 import copy
+import functools
 import itertools
 import json
 import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -25,6 +27,7 @@ from deepfidelity_jax.experiments import ablation_table
 from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
+from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring.metrics import biases
 from deepfidelity_jax.scoring.report import write_report
@@ -75,8 +78,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     for cell in cells:  # check before hours of preparation
         pipeline.check_place(cell.config, cell.place, "run")
     keep_programs(workdir)
-    for cell in cells:  # and before hours of training
-        pipeline.prepare_records(cell.config, cell.place)
+    # And before hours of training.
+    folders = [pipeline.prepare_records(cell.config, cell.place) for cell in cells]
+    require_same_faces(cells, folders)
     trained: dict[str, Cell] = {}
     for number, cell in enumerate(cells, start=1):
         say(f"run {number} of {len(cells)}: {cell.name}, seed {cell.seed}")
@@ -179,6 +183,35 @@ def _require_clear(factors: Sequence) -> None:
                     "which one would undo the other: set it by one"
                 )
             setters[option] = f"factor {name!r}"
+
+
+def require_same_faces(cells: Sequence[Cell], folders: Sequence[Path]) -> None:
+    """InputError if a cell would be tested on other faces than the base of its seed.
+
+    There would be no paired difference. A cell whose training has begun is told, but may end.
+    `folders`: the records of each cell.
+    """
+    faces = functools.cache(lambda folder: [_face(own) for own in schema.Records(folder, "test")])
+    base = {cell.seed: folder for cell, folder in zip(cells, folders, strict=True)
+            if cell.name == "base"}  # fmt: skip
+    for cell, folder in zip(cells, folders, strict=True):
+        if folder == base[cell.seed] or faces(folder) == faces(base[cell.seed]):
+            continue
+        told = (
+            f"the cell {cell.name!r} is tested on {len(faces(folder))} faces that are not the "
+            f"{len(faces(base[cell.seed]))} of the base, seed {cell.seed}"
+        )
+        if not (cell.place / "checkpoints").exists():
+            raise InputError(
+                f"{told}: options of config.ablate must not change what is tested, nor which "
+                "faces get a quality"
+            )
+        say(f"{told}: it has no difference from it")
+
+
+def _face(record: Mapping[str, Any]) -> tuple:
+    """What tells a test face from others, as in predictions.csv."""
+    return tuple(record[name] for name in ablation_table.SAME)
 
 
 def share_training(source: Path, place: Path) -> None:

@@ -19,7 +19,6 @@ from jaxtyping import Float
 from scipy import stats
 
 from deepfidelity_jax.comparison.tables import escape
-from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
 from deepfidelity_jax.statistics.aggregation import cluster_sources
@@ -49,6 +48,7 @@ COLUMNS = {
     "peak_mib": ("Peak MiB", "{:.0f}"),
 }
 NONE = "–"
+SAME = ("path", "frame", "video_id", "label")  # what tells the faces of a test set apart
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,6 @@ def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]
     these. Training and features count in every cell that shares them; the preparation of shared
     records counts in none. `± 95%` is half of Student's interval over seeds, for two seeds or
     more. p values are corrected by Holm's method for the number of cells.
-
-    Raises:
-      InputError: two runs of a seed were tested on different faces.
     """
     names = list(dict.fromkeys(result.name for result in results))
     base = {result.seed: result for result in results if result.name == "base"}
@@ -142,13 +139,11 @@ def paired_difference(
 
     Returns:
       Difference, low, high, p. The last three are None without replicates that hold both classes;
-      all four are None if the runs of a pair group frames into videos differently.
-
-    Raises:
-      InputError: the two runs of a pair were tested on different faces.
+      all four are None if the runs of a pair were tested on different faces, or group frames into
+      videos differently.
     """
-    for base, other in pairs:
-        _require_same_faces(base, other)
+    if not all(_same_faces(base, other) for base, other in pairs):
+        return None, None, None, None
     videos = videos or [(group_videos(base), group_videos(other)) for base, other in pairs]
     alike = all(np.array_equal(base.of_frame, other.of_frame) for base, other in videos)
     if level == "video" and not alike:
@@ -279,13 +274,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return None if None in values else float(np.mean(np.array(values, float)))
 
 
-def _require_same_faces(base: Predictions, other: Predictions) -> None:
-    same = len(base) == len(other) and all(
-        np.array_equal(getattr(base, name), getattr(other, name))
-        for name in ("path", "frame", "video_id", "label")
+def _same_faces(base: Predictions, other: Predictions) -> bool:
+    return len(base) == len(other) and all(
+        np.array_equal(getattr(base, name), getattr(other, name)) for name in SAME
     )
-    if not same:
-        raise InputError(
-            f"a cell was tested on {len(other)} faces that are not the {len(base)} of the base: "
-            "options of config.ablate must not change what is tested"
-        )

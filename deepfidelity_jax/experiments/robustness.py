@@ -7,6 +7,7 @@ finished grades are not repeated.
 """
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deepfidelity_jax.detector.load import Detector
+from deepfidelity_jax.detector.load import Detector, identify
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.experiments import robustness_chart, source_videos
+from deepfidelity_jax.experiments import robustness_chart, robustness_summary, source_videos
 from deepfidelity_jax.experiments.source_videos import KIND, Clip
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.calibration import Calibration
@@ -77,7 +78,7 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
         "faces": len(records),
         "frames": "in order",  # earlier versions took them as recorded, which is shuffled
     }
-    _start(place, fingerprint(stamp))
+    _start(place, fingerprint(stamp), identify(workdir))
     clips, settings = _find_clips(workdir, given, folder, records)
     kinds = [*_available(), *([KIND] if clips else [])]
     # The faces that are in video files have a grade 0 of their own.
@@ -111,6 +112,7 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
         if row["degradation"] == KIND:
             row["lost"] = sum(len(clip.faces) for clip in clips) - row["n_frames"]
     write_table(rows, place / "table.csv")
+    robustness_summary.write(rows, place / "overall.csv")
     write_text(place / "curves.svg", robustness_chart.draw_svg(rows))
     with written_whole(place / "examples.jpg") as file:
         file.write(encode_image(draw_examples(records)))
@@ -283,16 +285,10 @@ def describe(rows: Sequence[dict[str, Any]], calibration: Calibration) -> str:
         if kind == KIND:
             found, lost = (" ".join(str(row[name]) for row in own) for name in ("n_frames", "lost"))
             lines.append(f"    faces found again {found}, lost {lost}")
-    for name, worst in (("frame_auc", min), ("false_alarms", max)):
-        known = [row for row in degraded if row[name] is not None]
-        if known:
-            mean = np.mean([row[name] for row in known])
-            row = worst(known, key=lambda row: row[name])
-            words = name.replace("false_alarms", "real called fake")
-            lines.append(
-                f"  {words}: mean {mean:.3f}, worst {row[name]:.3f} "
-                f"({row['degradation']}, {row['strength']})"
-            )
+    for row in robustness_summary.overall(rows):
+        words = robustness_summary.WORDS.get(row["figure"], row["figure"])
+        lines.append(f"  {words}: mean {row['mean']:.3f}, worst {row['worst']:.3f} "
+                     f"({row['degradation']}, {row['strength']})")  # fmt: skip
     return "\n".join(lines)
 
 
@@ -323,15 +319,18 @@ def _available() -> list[str]:
     return kinds
 
 
-def _start(place: Path, stamp: str) -> None:
-    """Remove predictions of another detector or of other records."""
+def _start(place: Path, stamp: str, detector: str) -> None:
+    """Remove what another detector made, or was made from other records."""
     mark = place / "made_from.json"
-    if not mark.exists() or mark.read_text(encoding="utf-8").strip() != f'"{stamp}"':
-        for path in place.glob("*.csv"):
+    noted = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else {}
+    if isinstance(noted, str):  # by an earlier version
+        noted = {"stamp": noted}
+    if noted.get("stamp") != stamp:
+        for path in (*place.glob("*.csv"), *place.glob("*.svg"), *place.glob("*.jpg")):
             path.unlink()
         for grade in range(1, 6):
             source_videos.forget(_staging(place, grade))
-        write_json(mark, stamp)
+    write_json(mark, {"stamp": stamp, "detector": detector})
 
 
 def _file(place: Path, kind: str, grade: int) -> Path:

@@ -230,6 +230,25 @@ def read_config(values: flags.FlagValues):
     return checks.checked(config)
 
 
+def without_grid(config):
+    """The config of a single run: of a grid, that of its base."""
+    if "ablate" in config:
+        config = config.copy_and_resolve_references().unlock()
+        del config.ablate
+        config.lock()
+    return config
+
+
+def read_single(values: flags.FlagValues):
+    """`read_config` for a mode that takes a single run; InputError if the config is of several."""
+    from deepfidelity_jax.options import checks
+
+    config = without_grid(read_config(values))
+    if checks.experiment(config):
+        raise InputError(f"--mode={values.mode} does not take a config of several datasets or runs")
+    return config
+
+
 @contextlib.contextmanager
 def told_by_input(values: flags.FlagValues) -> Iterator[None]:
     """Tell what is wrong with a labelled --input by that name, not by the option it stands for."""

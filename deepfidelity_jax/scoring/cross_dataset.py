@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from deepfidelity_jax.detector.load import Detector, load
+from deepfidelity_jax.detector.load import Detector, identify, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.arrays import Head
 from deepfidelity_jax.files import fingerprint, locate, written_whole
@@ -153,7 +153,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
             found[name] = score(detector, own, changed, builder, name, workdir)
         say(evaluate.describe(found[name], name, "test"))
     if before.exists():
-        found = {own.data.dataset: json.loads(before.read_text(encoding="utf-8"))} | found
+        of_own, present = json.loads(before.read_text(encoding="utf-8")), identify(workdir)
+        if of_own.get("detector", present) == present:
+            found = {own.data.dataset: of_own} | found
+        else:
+            say(f"{before} is of another detector, and left out: --mode=evaluate writes it anew")
     write_table(found, workdir / "eval" / "cross.csv")
     write_report(workdir, pictures_of(workdir))
     say(f"{describe(found)}\ntable: {workdir / 'eval' / 'cross.csv'}")
@@ -235,6 +239,7 @@ def score(
         about["notes"] = schema.metadata_of(folder)["notes"]
     about["faces_digest"] = training_pictures.digest_of_faces(crops)
     about |= {"faces": changed.faces.to_dict(), "records": schema.identity(folder)}
+    about["detector"] = identify(workdir)
     by_head = isinstance(detector.fidelity_model.regressor.arrays, Head)
     features = export_once(
         lambda: detector, detector.weights, folder, name, "test", workdir, with_answers=by_head

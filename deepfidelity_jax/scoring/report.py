@@ -5,26 +5,23 @@ no network and no script. The same files give the same page, byte for byte.
 """
 
 import csv
-import hashlib
 import io
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup, escape
-from ml_collections import ConfigDict
 
-from deepfidelity_jax import __version__
+from deepfidelity_jax.detector.load import identify
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.calibration import Calibration, is_real
+from deepfidelity_jax.fidelity.calibration import is_real
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.images.pictures import to_data_uri
+from deepfidelity_jax.markup.drawings import inline
 from deepfidelity_jax.markup.templates import open_template
 from deepfidelity_jax.scoring import figure_charts
 from deepfidelity_jax.scoring.charts import (
@@ -46,6 +43,7 @@ from deepfidelity_jax.scoring.metrics import biases
 from deepfidelity_jax.scoring.table import Predictions
 
 RESULTS = "eval/*/metrics.json"  # in a workdir
+DEGRADED = "robustness/*/made_from.json"
 FACES = 6  # shown in each group
 
 # Title and meaning of each headline number, in the order of the page.
@@ -82,8 +80,9 @@ NEEDED = {
 def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     """Write `report/index.html` from the files of a workdir.
 
-    Reads config.json, metrics.jsonl, and metrics.json and predictions.csv of each eval/<dataset>/.
-    If a file is missing, the page says so.
+    Reads config.json, metrics.jsonl, metrics.json and predictions.csv of each eval/<dataset>/, and
+    robustness/. If a file is missing, the page says so. Figures of another detector than the one
+    in the workdir are left out, and named.
 
     Args:
       workdir: a run.
@@ -98,7 +97,14 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     """
     workdir = Path(workdir)
     config = _read_json(workdir / "config.json")
-    evaluated = sorted(path.parent for path in workdir.glob(RESULTS))
+    own, evaluated = identify(workdir), sorted(path.parent for path in workdir.glob(RESULTS))
+    made = [*workdir.glob(RESULTS), *workdir.glob(DEGRADED)]
+    others = sorted(path.parent for path in made if own and _maker_of(path) not in ("", own))
+    sections = [
+        _describe(folder, pictures.get(folder.name), others)
+        for folder in evaluated
+        if folder not in others
+    ]
     # A name with a slash is a folder in a folder.
     parts = chain(*(workdir.glob(f"{top}/**/{RESULTS}") for top in ("cells", "without_*")))
     template = _open("report.html.j2")
@@ -106,7 +112,10 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
         name=workdir.resolve().name,
         config=config,
         settings=list(_flatten(config or {})),
-        datasets=[_describe(folder, pictures.get(folder.name)) for folder in evaluated],
+        datasets=sections,
+        across=_compare_methods(sections) if len(sections) > 1 else None,
+        known=bool(own),
+        others=[path.relative_to(workdir).as_posix() for path in others],
         training=_describe_training(workdir / "metrics.jsonl"),
         left_out=_read_left_out(workdir / "leave_one_out.csv"),
         ablation=_read_ablation(workdir / "ablation.csv"),
@@ -117,38 +126,6 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     with written_whole(path) as file:
         file.write(page.encode("utf-8", "replace"))
     return path
-
-
-def write_card(
-    path: Path,
-    config: ConfigDict,
-    step: int,
-    metadata: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    calibration: Calibration,
-) -> None:
-    """Write MODEL_CARD.md: what a detector is, what it was trained on, and its limits.
-
-    Args:
-      path: the file.
-      config: what it was trained with.
-      step: the training step of its weights.
-      metadata: of the records it was trained on.
-      metrics: of the test split, as in metrics.json.
-      calibration: its threshold and limit.
-    """
-    template = _open("model_card.md.j2")
-    card = template.render(
-        version=__version__,
-        config=config.to_dict(),
-        step=step,
-        metadata=metadata,
-        metrics={"controls": {}, "look_alikes": 0, "checkpoint_picked_here": False, "by_group": {}}
-        | metrics,
-        calibration=calibration,
-    )
-    with written_whole(path) as file:
-        file.write(card.encode("utf-8", "replace"))
 
 
 def _read_left_out(path: Path) -> list[dict]:
@@ -168,8 +145,22 @@ def _read_left_out(path: Path) -> list[dict]:
 def _read_ablation(path: Path) -> dict | None:
     """The tables that an ablation wrote."""
     rows, methods = _read_table(path), _read_table(path.with_name("ablation_methods.csv"))
+    if not rows:
+        return None
+    names = [name for name in (methods or [{}])[0] if name not in ("cell", "seeds")]
+    by_method = [(row["cell"], [row[name] for name in names]) for row in methods]
     # The number of seeds is the same in every row, and is shown above the table.
-    return {"rows": rows, "seeds": rows[0]["seeds"], "methods": methods} if rows else None
+    return {"rows": rows, "seeds": rows[0]["seeds"], "methods": (names, by_method)}
+
+
+def _compare_methods(sections: Sequence[dict]) -> tuple[list[str], list[tuple[str, list]]]:
+    """Frame AUC of each dataset on all of its fakes and on those of each method."""
+    own = [{row["name"]: row["frame_auc"] for row in section["methods"]} for section in sections]
+    names = list(dict.fromkeys(chain(*own)))
+    return ["All fakes", *names], [
+        (section["name"], [section["metrics"]["frame_auc"], *(aucs.get(name) for name in names)])
+        for section, aucs in zip(sections, own, strict=True)
+    ]
 
 
 def _read_table(path: Path) -> list[dict]:
@@ -190,13 +181,23 @@ def _open(name: str) -> jinja2.Template:
     )
 
 
-def _read_json(path: Path) -> dict | None:
+def _read_json(path: Path) -> Any:
+    """What a file holds; None if it is not there."""
     if not path.exists():
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}; delete it and run again") from error
+
+
+def _maker_of(path: Path) -> str:
+    """Which detector made the results in `path`, as `identify` says it; empty if that is unknown.
+
+    Earlier versions did not note it.
+    """
+    made = _read_json(path)
+    return made.get("detector", "") if isinstance(made, dict) else ""
 
 
 def _flatten(settings: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -207,8 +208,8 @@ def _flatten(settings: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield prefix + key, value if isinstance(value, str) else json.dumps(value)
 
 
-def _describe(folder: Path, pictures: Pictures | None) -> dict:
-    """What the page says about one dataset."""
+def _describe(folder: Path, pictures: Pictures | None, others: Collection[Path]) -> dict:
+    """What the page says about one dataset, without the folders `others`."""
     metrics = _read_json(folder / "metrics.json")
     missing = sorted(NEEDED - metrics.keys())
     if missing:
@@ -221,6 +222,7 @@ def _describe(folder: Path, pictures: Pictures | None) -> dict:
         f"fidelity_quality_spearman_{name}": value
         for name, value in metrics["fidelity_quality_spearman"].items()
     }
+    degraded = folder.parents[1] / "robustness" / folder.name
     section = {
         "name": folder.name,
         "splits": [],
@@ -232,7 +234,7 @@ def _describe(folder: Path, pictures: Pictures | None) -> dict:
         "numbers": {name: (metrics | spearman)[name] for name in metrics["ci"]},
         "charts": [],
         "faces": None,
-        "robustness": _read_robustness(folder.parents[1] / "robustness" / folder.name),
+        "robustness": None if degraded in others else _read_robustness(degraded),
         "biases": biases(metrics),
     }
     if not (folder / "predictions.csv").exists():
@@ -265,7 +267,11 @@ def _read_robustness(place: Path) -> dict | None:
     svg = (place / "curves.svg").read_text(encoding="utf-8")
     return {
         "rows": _read_table(place / "table.csv"),
-        "drawing": _inline(svg, "Frame AUC and real faces called fake over five severities"),
+        "overall": _read_table(place / "overall.csv"),
+        "known": bool(_maker_of(place / "made_from.json")),
+        "drawing": inline(
+            svg, "Frame AUC and real faces called fake over five severities", COLOURS
+        ),
         "examples": to_data_uri((place / "examples.jpg").read_bytes()),
     }
 
@@ -310,26 +316,8 @@ def _to_page(chart: Chart) -> dict:
     file = io.StringIO()
     with chart_style():
         chart.figure.savefig(file, format="svg", transparent=True, dpi=160, metadata={"Date": None})
-    drawing = _inline(file.getvalue(), chart.alternative)
+    drawing = inline(file.getvalue(), chart.alternative, COLOURS)
     return {"title": chart.title, "drawing": drawing, "caption": chart.caption}
-
-
-def _inline(svg: str, alternative: str) -> Markup:
-    """A matplotlib drawing as part of the page, in the page's colours."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"(?s)<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg)
-    view = re.search(r'viewBox="[^"]*"', svg).group()
-    opening = f'<svg {view} role="img" aria-label="{escape(alternative)}">'
-    svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
-    svg = svg.replace("xlink:href", "href")
-    # Remove unused ids, and make the others different from those of other drawings.
-    own = hashlib.sha256(svg.encode()).hexdigest()[:8]
-    used = set(re.findall(r'(?:url\(|href=")#(\w+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: found.group() if found[1] in used else "", svg)
-    svg = re.sub(r'(id="|url\(#|href="#)(?=\w)', rf"\g<1>d{own}-", svg)
-    for name, colour in COLOURS.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return Markup(svg)
 
 
 def _describe_training(path: Path) -> dict | None:

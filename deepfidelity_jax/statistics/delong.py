@@ -19,13 +19,17 @@ from deepfidelity_jax.fidelity.scale import FAKE, REAL
 
 
 class Difference(NamedTuple):
-    """Two AUCs compared: first minus second, its 95% interval, z, and the two-sided p-value."""
+    """Two AUCs compared: first minus second, its 95% interval, z, and the two-sided p-value.
+
+    z and p are None if the AUCs differ, but the variance is estimated as 0: every score has the
+    same effect on the difference, such as with one detector perfect and the other constant.
+    """
 
     value: float
     low: float
     high: float
-    z: float
-    p: float
+    z: float | None
+    p: float | None
 
 
 def covariance(
@@ -68,9 +72,12 @@ def compare(
     areas, cov = covariance(label, np.stack([first, second]))
     difference = float(areas[0] - areas[1])
     error = float(np.sqrt(max(0.0, cov[0, 0] + cov[1, 1] - 2 * cov[0, 1])))
-    # If both have the same order, a rounding error of about 1e-17 remains instead of 0.
-    z = 0.0 if abs(difference) < 1e-12 else difference / error if error > 1e-12 else np.inf
     reach = float(norm.ppf(0.975)) * error
-    return Difference(
-        difference, difference - reach, difference + reach, float(z), float(2 * norm.sf(abs(z)))
-    )
+    bounds = difference - reach, difference + reach
+    # A rounding error of about 1e-17 may remain of a difference or a variance of 0.
+    if abs(difference) < 1e-12:
+        return Difference(difference, *bounds, 0.0, 1.0)
+    if error < 1e-6 * abs(difference):
+        return Difference(difference, *bounds, None, None)
+    z = difference / error
+    return Difference(difference, *bounds, z, float(2 * norm.sf(abs(z))))

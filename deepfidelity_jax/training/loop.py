@@ -11,6 +11,7 @@ import json
 import math
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -51,12 +52,14 @@ def train(
     workdir: Path,
     initial: dict[tuple[str, ...], np.ndarray] | None = None,
     contents: str = "",
+    saved: Callable[[], None] | None = None,
 ) -> None:
     """Train on the records in `folder` up to `config.train.steps`, from the last checkpoint on.
 
     A new run starts from the arrays of `initial`, by their path in the variables. `contents`
-    identifies the records, and is kept with each checkpoint. InputError for a damaged checkpoint or
-    an empty split, FloatingPointError when the loss is no longer finite.
+    identifies the records, and is kept with each checkpoint. `saved` is called after each of them.
+    InputError for a damaged checkpoint or an empty split, FloatingPointError when the loss is no
+    longer finite.
     """
     own = config.train
     if hosts.told(latest_step(workdir / "checkpoints") == own.steps):
@@ -107,6 +110,8 @@ def train(
                 notes = {"config": config.to_json(), "data": json.dumps({"next_index": step})}
                 notes |= {"trained_on": contents, "records": records}
                 checkpoints.save(step, state, notes, scores)
+                if saved:
+                    saved()
             if stopping:
                 say(f"stopped at step {step}, saved: the same command continues from there")
                 raise SystemExit(128 + signal.SIGTERM)

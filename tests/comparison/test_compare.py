@@ -1,5 +1,7 @@
 """Rows are matched by what they are; differences are those of the scores; nothing is dropped."""
 
+import csv
+import io
 import re
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ from statsmodels.stats.multitest import multipletests
 
 from deepfidelity_jax.comparison.compare import compare, match
 from deepfidelity_jax.comparison.prediction_files import Scores
+from deepfidelity_jax.comparison.tables import to_csv, to_markdown
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.statistics import delong, paired
 
@@ -97,7 +100,37 @@ def test_an_interval_without_width_says_so():
     label = np.arange(40) % 2
     level = compare([scores(name, label, label) for name in "ab"]).levels["picture"]
     assert level["files"][0]["auc_ci"] == [1, 1]
-    assert level["files"][0]["auc_ci_from"] == "DeLong: too narrow, no pair is wrong"
+    assert level["files"][0]["auc_ci_from"] == "DeLong: too narrow, variance 0"
+    assert level["pairs"][0]["ci"] == [0, 0]
+    assert level["pairs"][0]["ci_note"] == "all replicates are equal"
+    assert (level["pairs"][0]["delong_p"], level["test"]) == (1, "delong")
+
+
+def test_where_delong_has_no_variance_the_bootstrap_decides():
+    """One perfect, one constant, on few pictures; a third makes other pairs, which follow."""
+    label = np.arange(12) % 2
+    found = compare([
+        scores("perfect", label, label), scores("constant", label, np.zeros(12)),
+        scores("fair", label, label + np.arange(12) // 2 % 3),
+    ])  # fmt: skip
+    level = found.levels["picture"]
+    (pair, *_), (perfect, constant, _) = level["pairs"], level["files"]
+    assert pair["delong_p"] is pair["delong_p_holm"] is None
+    assert pair["delong_note"] == "none: variance 0"
+    assert 0 < pair["bootstrap_p"] < 0.05
+    assert pair["ci_note"] == "all replicates are equal"
+    assert level["test"] == "bootstrap"
+    assert pair["better"] == "perfect"
+    assert all((other["better"] is None) == (other["bootstrap_p_holm"] >= 0.05)
+               for other in level["pairs"])  # fmt: skip
+    assert constant["auc"] == 0.5
+    assert perfect["auc_ci_from"] == constant["auc_ci_from"] == "DeLong: too narrow, variance 0"
+    text, rows = to_markdown(found), list(csv.DictReader(io.StringIO(to_csv(found))))
+    assert "| perfect | constant | +0.5000 | 0.5000 to 0.5000; all replicates are equal |" in text
+    assert "| none: variance 0 |" in text
+    assert "left out" not in text, "but for this pair, the units are independent"
+    (row,) = [own for own in rows if own["figure"] == "delong_p" and own["other"] == "constant"]
+    assert (row["value"], row["from"]) == ("", "none: variance 0")
 
 
 def test_the_bootstrap_is_paired():

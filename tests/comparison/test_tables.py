@@ -59,7 +59,7 @@ def test_markdown_and_latex_hold_the_same_cells(comparison):
         for row in table.rows:
             assert len(row) == len(table.header)
             assert f"| {' | '.join(row)} |" in markdown
-            assert " & ".join(row) in latex.replace("\\_", "_")
+            assert " & ".join(map(tables.escape, row)) in latex
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in lines)
     assert (
@@ -67,6 +67,16 @@ def test_markdown_and_latex_hold_the_same_cells(comparison):
         == latex.count("\\end{tabular}")
         == markdown.count("\n| ---")
     )
+
+
+def test_latex_shows_the_signs_that_are_meant():
+    """Bare, its usual font has other glyphs for them; p is far below 0.0001 here."""
+    files = three(videos=400)
+    files = [replace(own, name=f"C>{own.name}|<1") for own in files]
+    latex = tables.to_latex(compare(files))
+    assert "$<$0.0001 ($<$0.0001)" in latex
+    assert r"C$>$a\textbar{}$<$1" in latex
+    assert not re.search(r"[<>|]", re.sub(r"\$[<>]\$", "", latex))
 
 
 def test_names_cannot_break_a_table():
@@ -78,7 +88,9 @@ def test_names_cannot_break_a_table():
         if line.startswith("| a"):
             assert len(re.findall(r"(?<!\\)\|", line)) in (5, 8, 9, 10)
     latex = tables.to_latex(found)
-    assert r"a|b\_\&\%\$\#\{\}\textbackslash{}\textasciitilde{}\textasciicircum{} c" in latex
+    assert (
+        r"a\textbar{}b\_\&\%\$\#\{\}\textbackslash{}\textasciitilde{}\textasciicircum{} c" in latex
+    )
     csv_rows = list(csv.DictReader(io.StringIO(tables.to_csv(found))))
     assert evil in {row["file"] for row in csv_rows}
 

@@ -4,17 +4,19 @@ import csv
 import importlib
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import OPTIONS, TREE, assert_told
+from conftest import OPTIONS, TREE, assert_told, mark_trained
 from ml_collections import ConfigDict
 
 from deepfidelity_configs import ablate
-from deepfidelity_jax import provenance
+from deepfidelity_jax import pipeline, provenance
 from deepfidelity_jax.cli import main
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import ablation
@@ -158,6 +160,25 @@ def test_wrong_methods_are_told_before_any_training(grid, finished, tmp_path):
     with pytest.raises(InputError, match="leave_out names sawp, but the methods of the fakes are"):
         ablation.run(grid, tmp_path)
     assert not (tmp_path / "cells").exists()
+
+
+def test_other_test_faces_are_told_before_any_training(grid, finished, tmp_path, one_core, capsys):
+    """A training that has begun may end; the table leaves its difference blank."""
+    levels = (("few", {}), ("one more", {"data.identities": 7}))
+    grid.ablate = ConfigDict({"factors": (("people", levels),), "seeds": (0,)})
+    grid.data.records_dir = str(shutil.copytree(finished / "records", tmp_path / "records"))
+    told = r"the cell 'people one more' is tested on \d+ faces that are not the \d+ of the base"
+    with pytest.raises(InputError, match=told):
+        ablation.run(grid, tmp_path / "grid")
+    assert not list(tmp_path.glob("grid/cells/*/*/checkpoints"))
+    cells = ablation.plan(grid, tmp_path / "grid")
+    folders = [pipeline.prepare_records(cell.config, cell.place) for cell in cells]
+    assert folders[0] != folders[1]
+    ablation.require_same_faces(cells, folders[:1] * 2)
+    mark_trained(cells[1].place)
+    capsys.readouterr()
+    ablation.require_same_faces(cells, folders)
+    assert re.match(f"{told}, seed 0: it has no difference", capsys.readouterr().err)
 
 
 @pytest.mark.slow

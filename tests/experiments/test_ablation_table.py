@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from score_tables import simulated, table
 
-from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import ablation_table
 from deepfidelity_jax.experiments.ablation_table import (
     COLUMNS,
@@ -157,10 +156,16 @@ def test_a_replicate_without_one_class_does_not_count():
     assert np.isfinite(found).all()
 
 
-def test_other_faces_are_refused():
-    base, other = table([1, 0], [0.9, 0.1]), table([1, 0, 0], [0.9, 0.1, 0.2])
-    with pytest.raises(InputError, match="tested on 3 faces that are not the 2 of the base"):
-        paired_difference([(base, other)], "frame", 10)
+def test_a_cell_tested_on_other_faces_has_no_difference(tmp_path):
+    """The others keep theirs, and its own figures stay."""
+    base, fewer = (simulated(np.random.default_rng(0), videos=n) for n in (40, 32))
+    cells = ("base", base), ("fewer", fewer), ("better", shifted(base, 0.5))
+    rows = summarize([result(name, 0, own) for name, own in cells], 50)
+    assert rows[1]["frame_auc"] > 0.5
+    assert all(rows[1][f"frame_{key}"] is None for key in ("diff", "low", "high", "p"))
+    assert rows[2]["frame_diff"] > 0
+    assert "fewer: frame_auc 0." in describe(rows)
+    write(rows, tmp_path / "table")
 
 
 @pytest.mark.parametrize("level", ["frame", "video"])

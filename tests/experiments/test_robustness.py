@@ -1,6 +1,7 @@
 """A detector under graded degradations: choice of faces, table, resumption, report."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from score_tables import simulated, table
 
 from deepfidelity_jax.experiments import robustness
 from deepfidelity_jax.experiments.robustness import choose, describe
+from deepfidelity_jax.experiments.robustness_summary import overall
 from deepfidelity_jax.experiments.source_videos import KIND
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.images import h264
@@ -69,6 +71,27 @@ def test_the_text_names_the_worst():
     assert "real called fake: mean 0.325, worst 0.550 (b, s5)" in said
     assert "fake: fidelity below 0.3000 (validation)" in said
     assert "real uncertain .200" in said
+    alarms = {row["figure"]: row for row in overall(rows)}["false_alarms"]
+    where = {"degradation": "b", "strength": "s5"}
+    assert alarms == {"figure": "false_alarms", "mean": pytest.approx(0.325), "worst": 0.55} | where
+    assert [row["figure"] for row in overall(rows)] == ["frame_auc", "false_alarms"]
+
+
+def test_nothing_of_another_detector_is_left_where_grades_are_scored(tmp_path):
+    """Not even a drawing, which the report would show with its own."""
+    names = ("JPEG-1.csv", "table.csv", "overall.csv", "curves.svg", "examples.jpg")
+
+    def start(stamp):
+        robustness._start(tmp_path, stamp, "ours")
+        return sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".json")
+
+    for name in names:
+        (tmp_path / name).write_text("")
+    (tmp_path / "made_from.json").write_text('"same"\n')  # by an earlier version
+    assert start("same") == start("same") == sorted(names)
+    made = json.loads((tmp_path / "made_from.json").read_text())
+    assert made == {"stamp": "same", "detector": "ours"}
+    assert start("changed") == []
 
 
 def test_faces_called_fake_and_uncertain_are_those_of_the_verdict(tmp_path):
@@ -117,6 +140,7 @@ def test_a_run_is_scored_in_every_grade_and_goes_on_where_it_was(
     page = (work / "report/index.html").read_text()
     assert "Degraded faces" in page
     assert "sigma 6 px" in page
+    assert "on average, at worst" in page
 
     (place / "blur-5.csv").unlink()
     before = {path: path.stat().st_mtime_ns for path in place.glob("*-*.csv")}

@@ -6,11 +6,12 @@ import shutil
 
 import jax.numpy as jnp
 import pytest
-from conftest import assert_told
+from conftest import TREE, assert_told
 
-from deepfidelity_configs import default
+from deepfidelity_configs import ablate_regressor, default, protocol_ffpp
 from deepfidelity_jax import provenance
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.experiments import verification
 from deepfidelity_jax.experiments.verification import compare, list_notes, verify
 from deepfidelity_jax.training.checkpoint import Checkpoints
 
@@ -107,6 +108,30 @@ def test_a_run_repeated_is_the_same_and_a_changed_one_is_not(command, finished, 
     lines = json.loads((work / "report/verify.json").read_text())["differing"]
     assert any(line.startswith("scale, regressor and calibration: ") for line in lines)
     assert not any(line.startswith("weights: ") for line in lines), "training is the same"
+
+
+def test_a_grid_stands_for_its_base_and_several_runs_are_refused(run, tmp_path, monkeypatch):
+    """Before anything is repeated."""
+    given = []
+    monkeypatch.setattr(verification, "verify", lambda place, config: not given.append(config))
+    (tmp_path / "report").mkdir()
+    (tmp_path / provenance.RUN).write_text("{}")
+    command = ["--mode=verify", f"--workdir={tmp_path}"]
+    for name in ("ablate_regressor", "protocol_ffpp"):
+        status, _, error = run(*command, f"--config={TREE}/configs/{name}.py")
+        assert status == 0, error
+    for config, grid in zip(given, (ablate_regressor, protocol_ffpp), strict=True):
+        base = grid.get_config()
+        del base.ablate
+        assert config.to_json() == base.to_json()
+    for name in ("cross", "protocol_compression", "leave_one_out"):
+        result = run(*command, f"--config={TREE}/configs/{name}.py")
+        assert_told(result, "--mode=verify does not take a config of several")
+        result = run("--mode=convert", f"--workdir={tmp_path}", "--input=w.pth",
+                     f"--config={TREE}/configs/{name}.py")  # fmt: skip
+        assert_told(result, "--mode=convert does not take a config of several")
+    assert run(*command)[0] == 0
+    assert given[2:] == [None]
 
 
 def test_an_unfinished_run_is_told(run, tmp_path):

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from deepfidelity_configs import cross as cross_config
 from deepfidelity_jax import cli
-from deepfidelity_jax.detector.load import load
+from deepfidelity_jax.detector.load import identify, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.scale import scale
@@ -61,7 +61,9 @@ def test_the_table_is_what_the_predictions_give(evaluated):
     assert float(table["synthetic_faces"]["video_auc"]) == own["video_auc"]
     # The threshold is the detector's; nothing is chosen on these test sets.
     assert len({row["threshold"] for row in table.values()}) == 1
-    assert "dfd" in (workdir / "report" / "index.html").read_text()
+    page = (workdir / "report" / "index.html").read_text()
+    assert "dfd" in page
+    assert "Each dataset by forgery method" in page
 
 
 def test_figures_of_a_checkpoint_picked_on_them_are_marked(evaluated, tmp_path):
@@ -107,6 +109,21 @@ def test_nothing_is_done_twice(evaluated, capsys):
     assert "prepared" not in said
     assert "features of" not in said
     assert "video_auc" in said
+
+
+def test_figures_of_another_detector_are_not_in_the_table(evaluated, tmp_path, capsys):
+    """Those of the run itself, which is fitted again, but not evaluated again."""
+    workdir, config = evaluated
+    workdir = shutil.copytree(workdir, tmp_path / "run")
+    place = workdir / "eval" / "synthetic_faces" / "metrics.json"
+    found = json.loads(place.read_text())
+    assert found["detector"] == identify(workdir)
+    place.write_text(json.dumps(found | {"detector": "another"}))
+    cross_dataset.run(config, workdir)
+    assert list(read(workdir / "eval" / "cross.csv")) == ["dfd", "wild"]
+    assert "metrics.json is of another detector, and left out" in capsys.readouterr().err
+    page = (workdir / "report" / "index.html").read_text()
+    assert "now in this workdir: eval/synthetic_faces." in page
 
 
 def test_what_is_wrong_is_said_first(tmp_path, finished, evaluated):

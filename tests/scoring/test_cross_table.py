@@ -10,6 +10,9 @@ from ml_collections import ConfigDict
 from score_tables import predictions, simulated
 
 from deepfidelity_configs import cross as cross_config
+from deepfidelity_configs import protocol_compression
+from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
+from deepfidelity_datasets.ffpp.sources import COMPRESSIONS
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FidelityScale, scale
@@ -17,6 +20,7 @@ from deepfidelity_jax.scoring.cross_dataset import (
     COLUMNS,
     adapt_config,
     rename_options,
+    require_used,
     write_table,
 )
 from deepfidelity_jax.scoring.exported_features import Features, retarget
@@ -72,6 +76,17 @@ def test_targets_are_known_where_quality_is_measured_as_for_training(
     np.testing.assert_array_equal(found.quality, quality if has_quality else unknown)
     detector.fidelity_model.scale = None
     assert np.isnan(retarget(features, detector, tmp_path).fidelity).all()
+
+
+def test_compressions_are_those_of_the_same_videos():
+    """A dataset for each, with options that its builder uses."""
+    config = protocol_compression.get_config()
+    groups = {name: group for name, group in config.items() if name != "cross"}
+    assert {group.compression for group in groups.values()} == set(COMPRESSIONS)
+    assert {group.methods for group in groups.values()} == {cross_config.CLASSIC}
+    for name, group in groups.items():
+        assert name == f"ffpp_{group.compression}"
+        require_used(name, group, Builder)
 
 
 def test_errors_name_the_options_that_there_are():

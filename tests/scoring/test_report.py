@@ -3,17 +3,20 @@
 import csv
 import json
 import re
+from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from browsing import change_screen, cut_off, is_too_wide, open_browser, violations
-from ml_collections import ConfigDict
 from score_tables import EVIL, pictures, predictions
 
+from deepfidelity_jax.detector.load import identify
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.calibration import Calibration
+from deepfidelity_jax.experiments import robustness, robustness_summary
 from deepfidelity_jax.scoring.charts import (
     draw_quality,
     draw_roc,
@@ -22,15 +25,15 @@ from deepfidelity_jax.scoring.charts import (
     read_curves,
 )
 from deepfidelity_jax.scoring.figure_charts import draw_risk_coverage, draw_targets
-from deepfidelity_jax.scoring.metrics import levels_of, summarize
-from deepfidelity_jax.scoring.report import write_card, write_report
-from deepfidelity_jax.statistics.groups import describe
+from deepfidelity_jax.scoring.metrics import summarize
+from deepfidelity_jax.scoring.report import write_report
+from deepfidelity_jax.training.checkpoint import Checkpoints
 
 
-def add_evaluation(workdir, name, table):
+def add_evaluation(workdir, name, table, **more):
     folder = workdir / "eval" / name
     table.write_csv(folder / "predictions.csv")
-    metrics = summarize(table, 0.5, "validation", replicates=50)
+    metrics = summarize(table, 0.5, "validation", replicates=50) | more
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     return metrics
 
@@ -256,53 +259,6 @@ def test_damaged_files_are_named(workdir):
         write_report(workdir, {})
 
 
-def test_the_card_says_what_the_metrics_hold(workdir):
-    metrics = add_evaluation(workdir, "faces", predictions())
-    change = {"ci": {}, "note": {}, "called_fake": 0.125, "called_uncertain": 0.25}
-    metrics["controls"] = {"n": 8, "untouched": change, "JPEG 50": change | {"class_auc": 0.61}}
-    metrics["look_alikes"] = 3
-    config = ConfigDict(
-        {
-            "model": {"variant": "tiny", "image_size": 64},
-            "data": {"dataset": "faces"},
-            "faces": {"detector": "mtcnn"},
-            "train": {"steps": 20, "leave_out": ("swap",)},
-            "init_from": "",
-        }
-    )
-    metadata = {"faces_found": {"train": {"original": 4, "swap": 2, "morph": 3}}}
-    calibration = Calibration(-10.0, 0.5, "validation", fake_below=0.25)
-    write_card(workdir / "MODEL_CARD.md", config, 10, metadata, metrics, calibration)
-    card = (workdir / "MODEL_CARD.md").read_text()
-    assert "step 10 of 20" in card
-    assert "`real` at a fidelity of 0.5000 or more, a threshold from validation" in card
-    assert "`fake` below a lower threshold, 0.2500" in card
-    assert "| train | 4 | 5 |" in card
-    assert "Left out of training and validation: swap." in card
-    assert "optimistic: 3 of the test videos" in card
-    assert f"{metrics['frame_auc']:.3f}" in card
-    for method, entry in metrics["by_method"].items():
-        assert f"| {method} | {entry['n_frames']} | {entry['frame_auc']:.3f}" in card
-    assert "| JPEG 50 | 12.5% | 25.0% | 0.61 |" in card
-    assert "Errors by group (age, skin, sex, pose) were not measured." in card
-    assert "threshold of its own" not in card
-
-    levels = levels_of(predictions(), 0, 50)
-    groups = describe(levels.frames, ["old", "young", "new"] * 24, levels.draws, 0.5)
-    metrics |= {"by_group": {"group_age": groups}, "video_threshold": 0.4375}
-    metrics["by_method"]["swap|2"] = metrics["by_method"]["swap"]
-    write_card(workdir / "MODEL_CARD.md", config, 10, metadata, metrics, calibration)
-    card = (workdir / "MODEL_CARD.md").read_text()
-    assert "not measured" not in card
-    assert "Groups by age (new, old, young): the largest gap in AUC is " in card
-    for gap in groups["largest_gap"].values():
-        low, high = gap["between"]
-        assert f"{gap['value']:.3f} [{gap['ci'][0]:.3f}, " in card
-        assert f" between {low} and {high}" in card
-    assert "threshold of its own, 0.4375" in card
-    assert "\n| swap\\|2 | " in card, "in one column"
-
-
 def write_ablation(workdir, *cells):
     """As `experiments.ablation_table` writes it: the base, and a cell for each name."""
     parts = ("auc", "auc_half", "diff", "low", "high", "p")
@@ -337,6 +293,87 @@ def test_what_makes_a_part_optimistic_is_said_wherever_it_is(workdir, place):
     (workdir / place / "eval" / "faces" / "metrics.json").write_text(json.dumps(found))
     text = write_report(workdir, {}).read_text(encoding="utf-8")
     assert "These figures are optimistic:" in text
+
+
+def add_figures(workdir, name, table, **more):
+    """An evaluation without the predictions that charts are drawn from."""
+    metrics = add_evaluation(workdir, name, table, **more)
+    (workdir / "eval" / name / "predictions.csv").unlink()
+    return metrics
+
+
+def add_robustness(workdir, name, detector):
+    """As `experiments.robustness` writes it; two grades."""
+    place = workdir / "robustness" / name
+    place.mkdir(parents=True)
+    (place / "made_from.json").write_text(
+        json.dumps({"detector": detector} if detector else "stamp")
+    )
+    row = dict.fromkeys(robustness.COLUMNS) | {"degradation": "blur", "n_frames": 8}
+    rows = [
+        row | {"grade": grade, "strength": f"{grade} px", "frame_auc": 1 - grade / 10}
+        for grade in (1, 4)
+    ]
+    robustness.write_table(rows, place / "table.csv")
+    robustness_summary.write(rows, place / "overall.csv")
+    (place / "curves.svg").write_text('<svg viewBox="0 0 1 1"></svg>')
+    (place / "examples.jpg").write_bytes(pictures([0])[0])
+
+
+def test_mean_and_worst_of_degraded_faces_are_shown(tmp_path):
+    add_figures(tmp_path, "faces", predictions(videos=8, frames=1))
+    add_robustness(tmp_path, "faces", "ours")
+    text = write_report(tmp_path, {}).read_text(encoding="utf-8")
+    assert "frame auc 0.750 on average, at worst 0.600 (blur, 4 px)." in text
+    (tmp_path / "robustness" / "faces" / "overall.csv").unlink()  # an earlier version wrote none
+    assert "on average" not in write_report(tmp_path, {}).read_text(encoding="utf-8")
+
+
+def test_figures_of_another_detector_are_left_out_and_named(tmp_path):
+    """As after a new training or a new fit. Earlier versions did not note the detector."""
+    with Checkpoints(tmp_path / "checkpoints", 1) as checkpoints:
+        checkpoints.save(0, {"ema": jnp.zeros(2)}, {}, None)
+    (tmp_path / "fidelity.npz").write_bytes(b"fitted")
+    own, table = identify(tmp_path), predictions(videos=8, frames=1)
+    for name, more in (("ours", {"detector": own}), ("x", {"detector": "other"}), ("old", {})):
+        add_figures(tmp_path, name, table, **more)
+    for name, detector in (("ours", "other"), ("old", None)):
+        add_robustness(tmp_path, name, detector)
+
+    def read():
+        text = write_report(tmp_path, {}).read_text(encoding="utf-8")
+        shown = re.findall(r'<li><a href="#dataset-\d+">(.*?)</a>', text)
+        named = re.findall("now in this workdir: (.*?)\\. ", text)
+        return (
+            shown,
+            named,
+            text.count("an earlier version made them"),
+            text.count('aria-label="Degraded faces"'),
+        )
+
+    assert read() == (["old", "ours"], ["eval/x, robustness/ours"], 2, 1)
+    (tmp_path / "fidelity.npz").write_bytes(b"fitted again")
+    assert identify(tmp_path) != own
+    assert read() == (["old"], ["eval/ours, eval/x, robustness/ours"], 2, 1)
+    (tmp_path / "fidelity.npz").unlink()
+    assert read() == (["old", "ours", "x"], [], 0, 2), "nothing to compare with"
+
+
+def test_several_datasets_are_compared_by_method(tmp_path):
+    table = predictions(videos=8, frames=1)
+    first = add_figures(tmp_path, "first", table)
+    heading = "<h2>Each dataset by forgery method</h2>"
+    assert heading not in write_report(tmp_path, {}).read_text(encoding="utf-8")
+    other = replace(table, method=["new" if name != "original" else name for name in table.method])
+    second = add_figures(tmp_path, "second", other)
+    text = write_report(tmp_path, {}).read_text(encoding="utf-8").split(heading)[1]
+    head, *rows = re.findall("<tr>(.*?)</tr>", text.split("</table>")[0])
+    methods = [*first["by_method"], "new"]
+    assert re.findall(">([^<>]+)</th>", head)[2:] == [escape(name) for name in methods]
+    for row, found in zip(rows, (first, second), strict=True):
+        aucs = [found["by_method"].get(name, {}).get("frame_auc") for name in methods]
+        shown = ["–" if auc is None else f"{auc:.3f}" for auc in (found["frame_auc"], *aucs)]
+        assert re.findall(">([^<>]+)</td>", row) == shown
 
 
 @pytest.mark.slow

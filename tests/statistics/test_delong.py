@@ -73,6 +73,27 @@ def test_the_same_order_is_no_difference():
     assert delong.compare(label, score, 3 * score + 1)[3:] == (0, 1)
 
 
+@pytest.mark.parametrize("n", [5, 300])
+@pytest.mark.parametrize("other", ["constant", "inverted"])
+def test_without_variance_there_is_no_test(n, other):
+    """Of one perfect and one useless detector: p would be 0, however few the units are."""
+    label = np.repeat([0, 1], n)
+    second = {"constant": np.zeros(2 * n), "inverted": -np.arange(2.0 * n)}[other]
+    found = delong.compare(label, np.arange(2.0 * n), second)
+    assert (found.z, found.p) == (None, None)
+    assert found.value == pytest.approx(0.5 if other == "constant" else 1)
+
+
+def test_one_pair_in_a_hundred_million_is_no_sign_of_a_difference():
+    label = np.repeat([0, 1], 10_000)
+    first = np.arange(20_000.0)
+    second = first.copy()
+    second[[9_999, 10_000]] = second[[10_000, 9_999]]
+    found = delong.compare(label, first, second)
+    assert found.value == pytest.approx(1e-8)
+    assert 0.2 < found.p < 0.8
+
+
 def test_one_of_a_class_has_no_variance():
     with pytest.raises(ValueError, match="1 real"):
         delong.covariance(np.array([0, 0, 1]), np.ones((1, 3)))

@@ -15,6 +15,7 @@ import pytest
 import trees
 
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
+from deepfidelity_jax import provenance
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.records.schema import ORIGINAL
 from deepfidelity_jax.training import checkpoint, loop, sharding, step
@@ -77,10 +78,13 @@ def test_killed_and_started_again_ends_the_same(finished, tiny, command, tmp_pat
     process.communicate()
     left = checkpoint.latest_step(tmp_path / "checkpoints")
     assert 0 < left < tiny.train.steps
+    before = provenance.read_times(tmp_path)["train"]
+    assert "interrupted" in before
     done = training.finish()
     assert done.returncode == 0, done.stderr
     assert f"resuming from step {left} of {tiny.train.steps}" in done.stderr
     assert_equal_ends(tmp_path, finished, tiny)
+    assert provenance.read_times(tmp_path)["train"]["seconds"] > before["seconds"] > 0
 
 
 def test_what_is_left_out_has_no_part_in_the_start(tmp_path, tiny, one_core):
