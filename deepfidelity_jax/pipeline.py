@@ -257,7 +257,9 @@ def evaluate_and_report(trained: Trained) -> None:
     results.append(workdir / provenance.RUN)
     alike = shared_sources.count_alike(workdir / LEAKS)
     fitted = digest(workdir / "fidelity.npz")
-    inputs = fingerprint(trained.inputs, config.eval.to_dict(), fitted, alike)
+    # Earlier versions wrote no people beside the scores.
+    people = ["people"] if config.eval.cluster == "person" else []
+    inputs = fingerprint(trained.inputs, config.eval.to_dict(), fitted, alike, *people)
     stages = Stages(workdir)
     done = hosts.told(stages.done("evaluate", inputs, *results))
     if not done:
@@ -303,8 +305,7 @@ def _evaluate(
             workdir / "eval" / own.dataset,
             picked_here=config.train.select_on == "test",
             about=about,
-            origins=metrics.original_videos(origins),
-            people=metrics.people_of(config, origins),
+            sources=metrics.sources_of(config, origins),
             groups=evaluate.groups_of(folder, features.path),
         )
         card = config, trained.step or 0, metadata, found, model.calibration

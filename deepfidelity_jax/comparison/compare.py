@@ -157,15 +157,13 @@ def compare(files: Sequence[Scores]) -> Comparison:
     video, label = matched.video, matched.label
     alone = np.arange(len(label))
     paths = np.array(files[0].columns["path"], object)[matched.row[0]]
-    origins = next(
-        (
-            np.array(file.origins, object)[own].tolist()
-            for file, own in zip(files, matched.row, strict=True)
-            if file.origins
-        ),
-        [],
-    )
-    source = cluster_sources(alone if video is None else video, paths.tolist(), origins)
+    named = [
+        np.array(file.sources, object)[own]
+        for file, own in zip(files, matched.row, strict=True)
+        if file.sources
+    ]
+    sources = map(" ".join, zip(*named, strict=True))
+    source = cluster_sources(alone if video is None else video, paths.tolist(), sources)
     members = {
         name: np.array(column, object)[own]
         for file, own in reversed(list(zip(files, matched.row, strict=True)))

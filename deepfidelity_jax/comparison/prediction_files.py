@@ -37,7 +37,8 @@ class Scores:
       threshold_from: where the threshold came from, or why there is none.
       groups: the columns that give the group of each face.
       unscored: paths of rows without a score.
-      origins: the original videos of each row, as in `Predictions`; empty if the file lacks them.
+      sources: the original videos and the people of each row, as in `Predictions`, separated by
+        spaces; empty if the file lacks them.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Scores:
     threshold_from: str
     groups: dict[str, list[str]] = field(default_factory=dict)
     unscored: list[str] = field(default_factory=list)
-    origins: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
 
     def calls_real(self, score: Float[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
         """Whether each score, in the direction of `score`, is called real."""
@@ -131,7 +132,7 @@ def _read_ours(path: str) -> Scores:
         threshold=threshold,
         threshold_from=source,
         groups=read_groups(Path(path)),
-        origins=table.origins.tolist() if any(table.origins) else [],
+        sources=list(map(" ".join, zip(table.origins, table.people, strict=True))),
     )
 
 
@@ -165,6 +166,12 @@ def _read_other(
     kept = [row for row, score in enumerate(scores) if score is not None]
     labels = [_label(path, row, text, one) for row, text in enumerate(table["label"], 2)]
     table["path"] = [normal(name) for name in table["path"]]
+    if "video_id" in table:  # photographs may have none
+        pairs = zip(table["video_id"], table["path"], strict=True)
+        table["video_id"] = [video if video.strip() else own for video, own in pairs]
+        if "" in table["video_id"]:
+            number = table["video_id"].index("") + 2
+            raise InputError(f"{path}, record {number}: video_id and path are both empty")
     columns = {
         name: [table[name][row] for row in kept]
         for name in ("path", "video_id", "frame")

@@ -1,16 +1,16 @@
 """The table of an ablation: means over seeds, and paired differences from the base.
 
 A difference compares a cell with the base run of the same seed on the same test faces. Its interval
-and p value come from a bootstrap that draws videos and seeds with replacement. Both runs of a pair
-see the same draws, so that what they share, such as hard videos, cancels out. A video is drawn once
-for all seeds that test it, because a gain on it by chance occurs with every seed.
+and p value (`paired.compare_seeds`) come from a bootstrap over videos and from the spread over
+seeds. Both runs of a pair see the same draws, so that what they share, such as hard videos, cancels
+out. A video is drawn once for all seeds that test it, because a gain on it by chance occurs with
+every seed.
 """
 
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,9 @@ from scipy import stats
 
 from deepfidelity_jax.comparison.tables import escape
 from deepfidelity_jax.files import written_whole
-from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
-from deepfidelity_jax.statistics.aggregation import cluster_sources
+from deepfidelity_jax.scoring.table import Predictions, Videos, cluster_rows, group_videos
 from deepfidelity_jax.statistics.intervals import Level, draw_clusters, kinds_of, resample
-from deepfidelity_jax.statistics.paired import bootstrap_p, holm
+from deepfidelity_jax.statistics.paired import compare_seeds, holm
 from deepfidelity_jax.statistics.ranking import auc
 
 # Column, its title, and its number format.
@@ -166,17 +165,7 @@ def paired_difference(
     drawn: Float[np.ndarray, "pairs r"] = np.stack(differences)
     if not np.isfinite(drawn[:, 0]).all():
         return None, None, None, None
-    difference = float(drawn[:, 0].mean())
-    if not replicates:
-        return difference, None, None, None
-    rng = np.random.default_rng(seed)
-    seeds = rng.integers(len(pairs), size=(replicates, len(pairs)))
-    means = drawn[seeds, 1 + np.arange(replicates)[:, None]].mean(axis=1)
-    means = means[np.isfinite(means)]
-    if not means.size:
-        return difference, None, None, None
-    low, high = np.percentile(means, [2.5, 97.5])
-    return difference, float(low), float(high), bootstrap_p(means)
+    return float(drawn[:, 0].mean()), *(compare_seeds(drawn) or (None, None, None))
 
 
 def draw_videos(
@@ -184,20 +173,12 @@ def draw_videos(
 ) -> Iterator[Float[np.ndarray, "r v"]]:
     """How often each video occurs in each replicate, the same in every test set that holds it.
 
-    A video is drawn together with what was forged from it. Row 0 is the data itself.
+    A video is drawn together with what `cluster_rows` says. Row 0 is the data itself.
     """
-    rows = [zip(t.dataset, t.video_id, t.label, t.path, strict=True) for t in tables]
-    names, files = [], []
-    for dataset, video, label, path in chain(*rows):
-        names.append((dataset, video, label))
-        files.append((dataset, path))
-    origins = chain(*(table.origins for table in tables))
-    number = {name: place for place, name in enumerate(sorted(set(names)))}
-    cluster = cluster_sources(np.array([number[name] for name in names], np.int64), files, origins)
+    clusters = cluster_rows(tables)
     label = np.concatenate([table.label for table in tables])
-    draws = draw_clusters(kinds_of(label, cluster), seed, replicates)
-    ends = np.cumsum([len(table) for table in tables])[:-1]
-    for own, numbers in zip(videos, np.split(cluster, ends), strict=True):
+    draws = draw_clusters(kinds_of(label, np.concatenate(clusters)), seed, replicates)
+    for own, numbers in zip(videos, clusters, strict=True):
         of_video = np.zeros(len(own.label), np.int64)
         of_video[own.of_frame] = numbers
         yield draws[:, of_video]

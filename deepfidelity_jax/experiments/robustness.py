@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from ml_collections import ConfigDict
 
 from deepfidelity_jax.detector.load import Detector, identify
 from deepfidelity_jax.errors import InputError
@@ -43,7 +44,7 @@ COLUMNS = (
     "degradation", "grade", "strength", "n_frames", "n_videos", "frame_auc", "frame_auc_low",
     "frame_auc_high", "video_auc", "video_auc_low", "video_auc_high", "false_alarms",
     "false_alarms_low", "false_alarms_high", "caught", "caught_low", "caught_high",
-    "uncertain_real", "uncertain_fake", "lost",
+    "uncertain_real", "uncertain_fake", "lost", "aggregate",
 )  # fmt: skip
 
 
@@ -71,12 +72,16 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
         raise InputError(f"the records of {dataset} are gone or changed: run --mode=run again")
     records = choose(schema.Records(folder, "test"))
     faces = [decode_image(record["image"]) for record in records]
+    own.data.dataset, origins = dataset, [record["origins"] for record in records]
+    if not metrics.sources_of(own, origins, is_own=not given)["people"]:
+        own.eval.cluster = "video"
     place = workdir / PLACE / dataset
     stamp = {
         "detector": detector.fingerprint,
         "records": schema.identity(folder),
         "faces": len(records),
         "frames": "in order",  # earlier versions took them as recorded, which is shuffled
+        **({"people": "named"} if own.eval.cluster == "person" else {}),  # they named none
     }
     _start(place, fingerprint(stamp), identify(workdir))
     clips, settings = _find_clips(workdir, given, folder, records)
@@ -99,15 +104,12 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
                 images = [decode_image(found[own["video_id"], own["frame"]]) for own in there]
             else:
                 images = degrade(records, faces, kind, grade)
-            score(detector, there, images, dataset).write_csv(_file(place, kind, grade))
+            score(detector, there, images, own).write_csv(_file(place, kind, grade))
             source_videos.forget(_staging(place, grade))
             progress.advance()
     progress.end()
     calibration = detector.fidelity_model.calibration
-    rows = [
-        summarize(_file(place, *cell), *cell, calibration, own.seed, own.eval.bootstrap)
-        for cell in wanted
-    ]
+    rows = [summarize(_file(place, *cell), *cell, calibration, own) for cell in wanted]
     for row in rows:
         if row["degradation"] == KIND:
             row["lost"] = sum(len(clip.faces) for clip in clips) - row["n_frames"]
@@ -190,13 +192,13 @@ def degrade(
 
 
 def score(
-    detector: Detector, records: Sequence[dict[str, Any]], images: Sequence[Face], dataset: str
+    detector: Detector, records: Sequence[dict[str, Any]], faces: Sequence[Face], config: ConfigDict
 ) -> Predictions:
-    """The predictions for `images` of the records' faces."""
-    fidelity = controls.compute(detector.fidelity, images) if images else np.zeros(0, np.float32)
+    """The predictions for the records, from their `faces`."""
+    fidelity = controls.compute(detector.fidelity, faces) if faces else np.zeros(0, np.float32)
     return Predictions(
         path=[record["path"] for record in records],
-        dataset=[dataset] * len(records),
+        dataset=[config.data.dataset] * len(records),
         split=["test"] * len(records),
         method=[record["method"] for record in records],
         video_id=[record["video_id"] for record in records],
@@ -206,7 +208,7 @@ def score(
         fidelity_target=[np.nan] * len(records),
         fidelity=fidelity,
         p_fake=detector.p_fake(fidelity),
-        origins=metrics.original_videos(record["origins"] for record in records),
+        **metrics.sources_of(config, [record["origins"] for record in records]),
     )
 
 
@@ -221,7 +223,7 @@ def change(faces: Sequence[Face], kind: str, grade: int, video_id: str) -> list[
 
 
 def summarize(
-    path: Path, kind: str, grade: int, calibration: Calibration, seed: int, replicates: int
+    path: Path, kind: str, grade: int, calibration: Calibration, config: ConfigDict
 ) -> dict[str, Any]:
     """One row of the table, from the predictions of a grade.
 
@@ -232,9 +234,10 @@ def summarize(
     row |= {"degradation": kind, "grade": grade, "strength": _strength(kind, grade)}
     if not len(table.path):
         return row | {"n_frames": 0, "n_videos": 0}
-    found = metrics.summarize(table, limit_of(calibration), "the run", seed, replicates)
+    levels = metrics.configured_levels(table, config)
+    found = metrics.summarize(table, limit_of(calibration), "the run", levels=levels)
     verdicts = calibration.verdicts(table.fidelity)
-    row |= {name: found[name] for name in ("n_frames", "n_videos")}
+    row |= {name: found[name] for name in ("n_frames", "n_videos", "aggregate")}
     for name in ("frame_auc", "video_auc"):
         row[name] = found[name]
         row[f"{name}_low"], row[f"{name}_high"] = found["ci"][name] or (None, None)
@@ -313,10 +316,7 @@ def _strength(kind: str, grade: int) -> str:
 
 
 def _available() -> list[str]:
-    kinds = list(DEGRADATIONS)
-    if not h264.is_there():
-        kinds.remove("H.264")
-    return kinds
+    return [kind for kind in DEGRADATIONS if kind != "H.264" or h264.is_there()]
 
 
 def _start(place: Path, stamp: str, detector: str) -> None:

@@ -246,10 +246,9 @@ def score(
     )
     features = retarget(features, detector, folder)
     origins = [record["origins"] for record in schema.Records(folder, "test")]
-    people = metrics.people_of(changed, origins)
-    if people is not None and not all(people):
+    sources = metrics.sources_of(changed, origins, is_own=False)
+    if changed.eval.cluster == "person" and not sources["people"]:
         say(f"{name}: not every face has a person's name, so intervals are over videos")
-        people = None
     # Other compressions of the same benchmark are the same videos.
     same = builder.name == own.data.dataset and not is_own
     picked_here = same and own.train.select_on == "test"
@@ -263,8 +262,7 @@ def score(
         place,
         picked_here=picked_here,
         about=about,
-        origins=metrics.original_videos(origins),
-        people=people,
+        sources=sources,
         groups=evaluate.groups_of(folder, features.path),
     )
 

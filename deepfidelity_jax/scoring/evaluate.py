@@ -15,7 +15,7 @@ from deepfidelity_jax.fidelity.alternatives import fit_alternative
 from deepfidelity_jax.fidelity.arrays import Head, regress
 from deepfidelity_jax.fidelity.calibration import Calibration, calibrate, p_fake
 from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regressor
-from deepfidelity_jax.fidelity.scale import FAKE, REAL, FidelityScale
+from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import own_files
@@ -106,8 +106,7 @@ def evaluate(
     *,
     picked_here: bool = False,
     about: Mapping[str, Any] | None = None,
-    origins: Sequence[str] = (),
-    people: Sequence[str] | None = None,
+    sources: Mapping[str, Sequence[str]] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> dict:
     """Score a split, and write predictions.csv and metrics.json to `folder`.
@@ -120,8 +119,7 @@ def evaluate(
       folder: where the files go.
       picked_here: whether the checkpoint was chosen on this same split; noted in metrics.json.
       about: more entries for metrics.json.
-      origins: from `metrics.original_videos`.
-      people: from `metrics.people_of`, for intervals over people; None for intervals over videos.
+      sources: from `metrics.sources_of`.
       groups: `{group_...: the group of each face}`.
 
     Returns:
@@ -144,17 +142,10 @@ def evaluate(
         fidelity_target=features.fidelity,
         fidelity=scores,
         p_fake=p_fake(model.calibration, scores),
-        origins=origins,
+        **(sources or {}),
     )
     calibration, own = model.calibration, config.eval
-    levels = metrics.levels_of(
-        table,
-        config.seed,
-        own.bootstrap,
-        aggregate=own.aggregate,
-        share=own.top_share,
-        people=people,
-    )
+    levels = metrics.configured_levels(table, config)
     validation, of_videos = _validation_videos(model, own.aggregate, own.top_share)
     found = {
         "dataset": config.data.dataset,
@@ -207,15 +198,9 @@ def evaluate(
     found["checkpoint_picked_here"] = picked_here
     if config.eval.official_scoring:
         found["official_scoring"] = official.official_scoring(table)
-    known = np.isfinite(features.known_quality)
-    if known.any():
-        found["fidelity_known_quality_spearman"] = {
-            name: _rank_correlation(
-                scores[known & (features.label == label)],
-                features.known_quality[known & (features.label == label)],
-            )
-            for name, label in (("real", REAL), ("fake", FAKE))
-        }
+    if np.isfinite(features.known_quality).any():
+        name = "fidelity_known_quality_spearman"
+        metrics.add_rank_correlation(found, name, features.known_quality, levels)
     (folder / "metrics.json").unlink(missing_ok=True)  # it says whose rows the predictions are
     table.write_csv(folder / "predictions.csv", groups)
     write_json(folder / "metrics.json", found)
@@ -271,13 +256,6 @@ def _groups(levels: metrics.Levels, column: np.ndarray, of_frames: float, of_vid
         return {"level": "video", "threshold": of_videos, **entry}
     entry = by_group.describe(levels.frames, column, levels.draws, of_frames)
     return {"level": "frame", "threshold": of_frames, **entry}
-
-
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Spearman's correlation; None if either is constant."""
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(a, b).statistic) if len(set(a)) > 1 and len(set(b)) > 1 else None
 
 
 def _describe_verdicts(verdicts: dict) -> str:

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
-from deepfidelity_jax.scoring.table import Predictions, Videos, group_videos
-from deepfidelity_jax.statistics.aggregation import AGGREGATES, cluster_sources, components
+from deepfidelity_jax.scoring.table import Predictions, Videos, cluster_rows, group_videos
+from deepfidelity_jax.statistics.aggregation import AGGREGATES
 from deepfidelity_jax.statistics.intervals import (
     Level,
     Statistic,
@@ -69,9 +69,8 @@ def levels_of(
     *,
     aggregate: str = "mean",
     share: float = 0.1,
-    people: Sequence[str] | None = None,
 ) -> Levels:
-    """The frames and the videos of a table, in clusters.
+    """The frames and the videos of a table, in the clusters of `table.cluster_rows`.
 
     Args:
       table: the predictions.
@@ -79,60 +78,64 @@ def levels_of(
       replicates: of the bootstrap.
       aggregate: how frames make the score of a video, one of `aggregation.AGGREGATES`.
       share: of `top_share`.
-      people: the people each face shows, separated by spaces. Then a cluster is everything that
-        shared people connect (a forgery connects two); otherwise it is a video with the forgeries
-        made from it.
 
     Raises:
-      InputError: one video_id stands for several videos, or the people of a face are unknown.
+      InputError: one video_id stands for several videos.
       ValueError: a fidelity is not finite.
     """
     lost = np.count_nonzero(~np.isfinite(table.fidelity))
     if lost:
         raise ValueError(f"{lost} of {len(table)} rows have no finite fidelity")
     grouped = group_videos(table, aggregate, share)
-    of_frame, cluster = grouped.of_frame, np.zeros(len(grouped.label), np.int64)
-    if people is None:
-        files = list(zip(table.dataset, table.path, strict=True))
-        cluster[of_frame] = cluster_sources(of_frame, files, table.origins)
-        clusters = "videos"
-    else:
-        unknown = sum(not names.split() for names in people)
-        if unknown:
-            raise InputError(
-                f"config.eval.cluster is person, but the records name no person for {unknown} of "
-                f"{len(people)} faces: use --config.eval.cluster=video"
-            )
-        rows = [(row, name) for row, names in enumerate(people) for name in names.split()]
-        row, name = (np.array(column) for column in zip(*rows, strict=True))
-        connected = components(of_frame[row], np.unique(name, return_inverse=True)[1])
-        cluster[of_frame[row]] = np.unique(connected, return_inverse=True)[1]
-        clusters = "people"
-    label = np.asarray(table.label)
-    frames = Level(label, table.fidelity, cluster[of_frame], clusters)
+    (of_frame,) = cluster_rows([table])
+    cluster = np.zeros(len(grouped.label), np.int64)
+    cluster[grouped.of_frame] = of_frame
+    clusters = "people" if any(table.people) else "videos"
+    frames = Level(table.label, table.fidelity, of_frame, clusters)
     videos = Level(grouped.label, grouped.fidelity, cluster, clusters)
     draws = draw_clusters(kinds_of(grouped.label, cluster), seed, replicates)
     words = f"95% percentile bootstrap over {clusters}, {replicates} replicates, seed {seed}"
     return Levels(frames, videos, draws, grouped, aggregate, words)
 
 
+def configured_levels(table: Predictions, config: ConfigDict) -> Levels:
+    """The `levels_of` a table by the options of `eval`."""
+    own = config.eval
+    return levels_of(
+        table, config.seed, own.bootstrap, aggregate=own.aggregate, share=own.top_share
+    )
+
+
 # FaceForensics++ names no people, but each of its original videos shows a different person.
 ONE_PERSON = ("video/", "actor/")
 
 
-def people_of(config: ConfigDict, origins: Iterable[str]) -> list[str] | None:
-    """The people of each record, as `levels_of` takes them; None if clusters are videos.
+def sources_of(
+    config: ConfigDict, origins: Sequence[str], *, is_own: bool = True
+) -> dict[str, list[str]]:
+    """The columns `origins` and `people` of `Predictions`.
 
-    `origins`: of each record, as in `records.schema`.
+    Args:
+      config: `eval.cluster`, which asks for people, and the dataset.
+      origins: of each record, as in `records.schema`.
+      is_own: whether these are the run's own data. The others have no people where the records do
+        not name all of them.
+
+    Raises:
+      InputError: the run's own data do not name all people.
     """
-    if config.eval.cluster != "person":
-        return None
-    return _named(origins, ONE_PERSON if config.data.dataset == "ffpp" else ("person/",))
-
-
-def original_videos(origins: Iterable[str]) -> list[str]:
-    """The original videos of each record, as in `Predictions`."""
-    return _named(origins, ("video/",))
+    found = {"origins": _named(origins, ("video/",)), "people": []}
+    if config.eval.cluster == "person":
+        people = _named(origins, ONE_PERSON if config.data.dataset == "ffpp" else ("person/",))
+        unknown = people.count("")
+        if unknown and is_own:
+            raise InputError(
+                f"config.eval.cluster is person, but the records name no person for {unknown} of "
+                f"{len(people)} faces: use --config.eval.cluster=video"
+            )
+        if not unknown:
+            found["people"] = people
+    return found
 
 
 def _named(origins: Iterable[str], kinds: tuple[str, ...]) -> list[str]:
@@ -246,15 +249,21 @@ def summarize(
     if not known.all():
         result["note"]["by_quality"] = f"{np.sum(~known)} frames of unknown quality are left out"
     result["by_quality"] = _thirds(table.quality, known, frames, draws, threshold)
-    for kind in (FAKE, REAL):
-        name, rows = f"fidelity_quality_spearman_{LABELS[kind]}", known & (table.label == kind)
-        statistic = partial(spearman, other=table.quality[rows])
-        add_statistics(result, frames.take(rows), draws, {name: statistic})
-    result["fidelity_quality_spearman"] = {
-        LABELS[kind]: result.pop(f"fidelity_quality_spearman_{LABELS[kind]}")
-        for kind in (REAL, FAKE)
-    }
+    add_rank_correlation(result, "fidelity_quality_spearman", table.quality, levels)
     return result
+
+
+def add_rank_correlation(
+    result: dict, name: str, quality: Float[np.ndarray, "n"], levels: Levels
+) -> None:
+    """Add Spearman's correlation of fidelity and quality within each class, with its intervals."""
+    frames, known, found = levels.frames, np.isfinite(quality), {}
+    for kind in (REAL, FAKE):
+        rows, own = known & (frames.label == kind), f"{name}_{LABELS[kind]}"
+        statistic = partial(spearman, other=quality[rows])
+        add_statistics(result, frames.take(rows), levels.draws, {own: statistic})
+        found[LABELS[kind]] = result.pop(own)
+    result[name] = found
 
 
 def count_classes(name: str, label: Int[np.ndarray, "n"]) -> dict[str, int]:

@@ -219,8 +219,9 @@ def _describe(folder: Path, pictures: Pictures | None, others: Collection[Path])
     # Photographs: every video is a single picture, so frames and videos are the same.
     one_each = metrics["n_frames"] == metrics["n_videos"]
     spearman = {
-        f"fidelity_quality_spearman_{name}": value
-        for name, value in metrics["fidelity_quality_spearman"].items()
+        f"{figure}_{name}": value
+        for figure in ("fidelity_quality_spearman", "fidelity_known_quality_spearman")
+        for name, value in metrics.get(figure, {}).items()
     }
     degraded = folder.parents[1] / "robustness" / folder.name
     section = {

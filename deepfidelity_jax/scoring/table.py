@@ -1,7 +1,7 @@
 """Predictions as a table, one row per face, and their means over each video.
 
 `Predictions` is predictions.csv. `group_videos` makes the score of a video from its frames: their
-mean, unless told otherwise.
+mean, unless told otherwise. `cluster_rows` says which rows belong together.
 """
 
 import csv
@@ -18,6 +18,7 @@ from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.statistics import aggregation
 
 GROUP = "group_"  # prefix of the columns that give the group of a face
+SOURCES = ("origins", "people")  # the columns that a file lacks if they are all empty
 Column = Shaped[np.ndarray, "n"] | Sequence
 
 
@@ -27,7 +28,7 @@ class Predictions:
 
     Takes sequences of equal length and holds them as arrays: text as objects, `frame` and `label`
     as int64, scores as float32, like the model's output. So a table that is read back equals the
-    one that was written. The file lacks `origins` if they are all empty.
+    one that was written. The file lacks `origins` or `people` if they are all empty.
 
     Attributes:
       path: the image or video file the face comes from.
@@ -43,6 +44,7 @@ class Predictions:
       p_fake: calibrated probability of a fake, NaN if unknown.
       origins: the original videos that it shows or was forged from, as `video/NAME` separated by
         spaces, where the dataset names them.
+      people: the people that it shows, separated by spaces, if intervals are over people.
 
     Raises:
       ValueError: the columns differ in length, or a label is neither 0 nor 1.
@@ -60,10 +62,12 @@ class Predictions:
     fidelity: Column
     p_fake: Column
     origins: Column = ()
+    people: Column = ()
 
     def __post_init__(self):
-        if not len(self.origins):
-            object.__setattr__(self, "origins", [""] * len(self.label))
+        for name in SOURCES:
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, [""] * len(self.label))
         for field in fields(self):
             column = np.asarray(getattr(self, field.name), _dtype_of(field.name))
             object.__setattr__(self, field.name, column)
@@ -85,8 +89,9 @@ class Predictions:
         """
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         columns["label"] = np.array(LABELS, object)[self.label]
-        if not any(self.origins):
-            del columns["origins"]
+        for name in SOURCES:
+            if not any(columns[name]):
+                del columns[name]
         columns |= groups or {}
         # File names need not be valid UTF-8; surrogate escapes keep their bytes.
         text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
@@ -113,7 +118,7 @@ class Predictions:
             raise InputError(f"{path} is not a table of predictions: {error}") from error
         header, rows = (rows[0], rows[1:]) if rows else ([], [])
         names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in header and name != "origins"]
+        missing = [name for name in names if name not in header and name not in SOURCES]
         if missing:
             raise InputError(f"{path} lacks the columns {', '.join(missing)}")
         broken = next((i for i, row in enumerate(rows, 2) if len(row) != len(header)), None)
@@ -229,3 +234,23 @@ def _join_people(table: Predictions, people: Videos) -> Videos:
         of_frame=unit[people.of_frame],
         share=people.share,
     )
+
+
+def cluster_rows(tables: Sequence[Predictions]) -> list[Int[np.ndarray, "n"]]:
+    """The cluster of each row of each table, numbered alike in all: what intervals draw together.
+
+    A cluster is a video with the forgeries made from it, by `path` and `origins`, and everything
+    that shared `people` connect (a forgery connects two).
+    """
+    rows = [
+        row
+        for own in tables
+        for row in zip(own.dataset, own.video_id, own.path, own.origins, own.people, strict=True)
+    ]
+    number = {name: place for place, name in enumerate(sorted({row[:2] for row in rows}))}
+    cluster = aggregation.cluster_sources(
+        np.array([number[row[:2]] for row in rows], np.int64),
+        [(dataset, path) for dataset, _, path, *_ in rows],
+        [f"{origins} {people}" for *_, origins, people in rows],
+    )
+    return np.split(cluster, np.cumsum([len(own) for own in tables])[:-1])

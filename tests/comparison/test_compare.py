@@ -88,12 +88,14 @@ def test_alike_frames_leave_the_tests_to_the_bootstrap():
 
 
 def test_forgeries_of_one_video_leave_the_tests_to_the_bootstrap():
-    """One file names the originals; the other need not."""
-    first, second, _ = three()
-    origins = [f"video/{number // 6}" for number in range(len(first.label))]
-    level = compare([second, replace(first, origins=origins)]).levels["picture"]
+    """One file names the originals; the others need not."""
+    first, second, third = three()
+    first = replace(first, sources=[f"video/{number // 6}" for number in range(120)])
+    level = compare([second, first]).levels["picture"]
     assert (level["n"], level["clusters"], level["test"]) == (120, 20, "bootstrap")
     assert level["pairs"][0]["delong_p"] is None
+    third = replace(third, sources=[f"person/{number // 12}" for number in range(120)])
+    assert compare([second, first, third]).levels["picture"]["clusters"] == 10
 
 
 def test_an_interval_without_width_says_so():

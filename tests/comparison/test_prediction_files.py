@@ -60,6 +60,14 @@ def test_our_files_bring_their_threshold_and_groups(ours, other, tmp_path):
         read_all([path, other()], ["fake"], [], None)
 
 
+def test_a_photograph_without_a_video_id_is_one_of_its_own(other):
+    text = "path,label,score,video_id,frame\n./a.png,real,.1,,0\nb.png,real,.2,,0\nc,fake,.9,v,0\n"
+    found, _ = read_all([other(text), other(text, "two.csv")], ["fake"], [], None)
+    assert found.video == found.columns["video_id"] == ["a.png", "b.png", "v"]
+    with pytest.raises(InputError, match="record 3: video_id and path are both empty"):
+        read_all([other(text.replace("b.png", "")), other(name="two.csv")], ["fake"], [], None)
+
+
 def test_a_spreadsheet_may_have_saved_them(ours, other):
     table, path = ours
     before = read_all([path, other()], ["fake"], [], None)[0]

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import trees
 from conftest import assert_told
 from score_tables import simulated, table
 
+from deepfidelity_configs import default
 from deepfidelity_jax.experiments import robustness
 from deepfidelity_jax.experiments.robustness import choose, describe
 from deepfidelity_jax.experiments.robustness_summary import overall
@@ -18,7 +20,14 @@ from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.images import h264
 from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.records.schema import REAL, Records
+from deepfidelity_jax.scoring import metrics
 from deepfidelity_jax.scoring.table import Predictions
+
+
+def settings(**options):
+    config = default.get_config()
+    config.eval.update(options)
+    return config
 
 
 def test_faces_are_chosen_evenly_from_both_classes():
@@ -98,23 +107,46 @@ def test_faces_called_fake_and_uncertain_are_those_of_the_verdict(tmp_path):
     fidelity = [0.1, 0.4, 0.6, 0.2, 0.4, 0.6, 0.7, 0.8]
     table([0, 0, 0, 1, 1, 1, 1, 1], fidelity).write_csv(tmp_path / "t.csv")
     calibration = Calibration(-5.0, 0.5, "validation", fake_below=0.3)
-    row = robustness.summarize(tmp_path / "t.csv", "blur", 3, calibration, 0, 0)
+    config = settings(bootstrap=0)
+    row = robustness.summarize(tmp_path / "t.csv", "blur", 3, calibration, config)
     assert row["false_alarms"] == pytest.approx(0.2)
     assert row["caught"] == pytest.approx(1 / 3)
     assert row["uncertain_real"] == pytest.approx(0.2)
     assert row["uncertain_fake"] == pytest.approx(1 / 3)
     assert row["strength"] == "sigma 3 px"
     table([], []).write_csv(tmp_path / "none.csv")
-    row = robustness.summarize(tmp_path / "none.csv", KIND, 5, calibration, 0, 0)
+    row = robustness.summarize(tmp_path / "none.csv", KIND, 5, calibration, config)
     assert (row["n_frames"], row["frame_auc"], row["strength"]) == (0, None, "CRF 43")
     assert robustness.limit_of(Calibration(-5.0, 0.5, "fixed")) == 0.5
 
 
 def test_bounds_of_false_alarms_and_caught_fakes_lie_around_them(tmp_path):
     simulated(np.random.default_rng(0), videos=40).write_csv(tmp_path / "t.csv")
-    row = robustness.summarize(tmp_path / "t.csv", "blur", 1, Calibration(-5.0, 0.3, "v"), 0, 200)
+    calibration, config = Calibration(-5.0, 0.3, "v"), settings(bootstrap=200)
+    row = robustness.summarize(tmp_path / "t.csv", "blur", 1, calibration, config)
     for name in ("false_alarms", "caught"):
         assert 0 < row[f"{name}_low"] < row[name] < row[f"{name}_high"] < 1
+
+
+def test_figures_are_made_as_those_of_the_run(tmp_path):
+    """Videos by the run's aggregate, intervals over people where the run's are."""
+    rng, config = np.random.default_rng(0), settings(bootstrap=200, aggregate="median")
+    label = np.repeat(np.arange(40) % 2, 3)
+    score = label + rng.normal(size=120) + np.tile([0, 0, -9.0], 40) * label
+    own = table(label, score, np.repeat([f"v{i}" for i in range(40)], 3))
+    rows = []
+    for people in ((), [f"person/{i // 12}" for i in range(120)]):
+        own = replace(own, people=people)
+        own.write_csv(tmp_path / "t.csv")
+        calibration = Calibration(-5.0, 0.3, "v")
+        rows.append(robustness.summarize(tmp_path / "t.csv", "blur", 1, calibration, config))
+        levels = metrics.levels_of(own, config.seed, 200, aggregate="median")
+        found = metrics.summarize(own, 0.3, "v", levels=levels)
+        assert rows[-1]["video_auc"] == found["video_auc"]
+        low, high = found["ci"]["frame_auc"]
+        assert (rows[-1]["frame_auc_low"], rows[-1]["frame_auc_high"]) == (low, high)
+        assert rows[-1]["aggregate"] == "median"
+    assert rows[0]["frame_auc_low"] != rows[1]["frame_auc_low"]
 
 
 @pytest.mark.slow

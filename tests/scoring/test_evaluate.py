@@ -16,7 +16,7 @@ from deepfidelity_jax.fidelity.regressor import balance
 from deepfidelity_jax.fidelity.scale import fit_scale, scale
 from deepfidelity_jax.scoring import evaluate, metrics
 from deepfidelity_jax.scoring.exported_features import Features
-from deepfidelity_jax.scoring.table import Predictions, group_videos, read_groups
+from deepfidelity_jax.scoring.table import Predictions, cluster_rows, group_videos, read_groups
 from deepfidelity_jax.statistics.aggregation import AGGREGATES
 
 
@@ -144,6 +144,8 @@ def test_the_files_hold_the_scores(fitted, tmp_path):
     real = test.label == 1
     expected = spearmanr(table.fidelity[real], test.known_quality[real]).statistic
     assert known == {"real": pytest.approx(expected), "fake": None}
+    low, high = found["ci"]["fidelity_known_quality_spearman_real"]
+    assert low < expected < high
 
 
 def test_the_lines_say_what_makes_figures_optimistic(fitted, tmp_path):
@@ -281,11 +283,31 @@ def test_temperature_is_fitted_again_for_an_aggregate(tmp_path):
 def test_people_come_from_the_records(fitted):
     config = copy.deepcopy(fitted[0])
     origins = ["person/a video/1 person/b", "video/1"]
-    assert metrics.people_of(config, origins) is None
+    videos = ["video/1", "video/1"]
+    assert metrics.sources_of(config, origins) == {"origins": videos, "people": []}
     config.eval.cluster = "person"
-    assert metrics.people_of(config, origins) == ["person/a person/b", ""]
-    assert metrics.original_videos(origins) == ["video/1", "video/1"]
+    with pytest.raises(InputError, match="1 of 2 faces"):
+        metrics.sources_of(config, origins)
+    found = metrics.sources_of(config, origins, is_own=False)
+    assert found == {"origins": videos, "people": []}
+    found = metrics.sources_of(config, origins[:1])
+    assert found == {"origins": ["video/1"], "people": ["person/a person/b"]}
     config.data.dataset = "ffpp"  # which knows the videos that a forgery was made from, or actors
     origins = ["video/033 video/097", "actor/03 actor/11"]
-    assert metrics.people_of(config, origins) == origins
-    assert metrics.original_videos(origins) == ["video/033 video/097", ""]
+    found = metrics.sources_of(config, origins)
+    assert found == {"origins": ["video/033 video/097", ""], "people": origins}
+
+
+def test_people_are_written_beside_the_scores(fitted, tmp_path):
+    """So that an ablation, a table of robustness and a comparison draw them, too."""
+    config, model, _ = fitted
+    test = features(seed=2)[1]
+    config = copy.deepcopy(config)
+    config.eval.cluster = "person"
+    people = [f"person/{int(name[1:]) // 2}" for name in test.video_id]
+    sources = metrics.sources_of(config, people)
+    found = evaluate.evaluate(config, model, test, "test", tmp_path, sources=sources)
+    assert (found["cluster"], found["n_clusters"]) == ("people", 10)
+    table = Predictions.read_csv(tmp_path / "predictions.csv")
+    assert table.people.tolist() == people
+    assert len(np.unique(cluster_rows([table])[0])) == 10

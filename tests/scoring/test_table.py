@@ -8,7 +8,7 @@ from score_tables import table
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.scoring.metrics import summarize
-from deepfidelity_jax.scoring.table import Predictions, group_videos, read_groups
+from deepfidelity_jax.scoring.table import Predictions, cluster_rows, group_videos, read_groups
 
 
 def test_a_video_scores_the_mean_of_its_frames():
@@ -83,6 +83,10 @@ def test_csv_round_trip(tmp_path):
     made.write_csv(path)
     assert path.read_bytes().split(b"\n")[0] == header + b",origins"
     np.testing.assert_array_equal(Predictions.read_csv(path).origins, made.origins)
+    shown = replace(written, people=["person/1", "person/1 person/2", "", "", ""])
+    shown.write_csv(path)
+    assert path.read_bytes().split(b"\n")[0] == header + b",people"
+    np.testing.assert_array_equal(Predictions.read_csv(path).people, shown.people)
     assert [file.name for file in path.parent.iterdir()] == ["predictions.csv"]
 
 
@@ -138,6 +142,21 @@ def test_what_was_forged_from_a_file_is_another_file():
     found = dict(zip(videos.video_id, videos.fidelity, strict=True))
     assert found == pytest.approx({"b": 0.8, "a:swap": 0.3, "b:blend": 0.1})
     assert videos.label.tolist() == [1, 0, 0]
+
+
+def test_rows_belong_together_by_file_original_or_person_in_every_table():
+    one = table([1, 0, 1, 1], [0.5] * 4, ["a", "a:swap", "b", "c"])
+    one = replace(one, path=["a", "a", "b", "c"])
+    other = replace(table([0, 1], [0.5] * 2, ["d", "b"]), path=["d", "b"])
+
+    def clusters(first, second):
+        return [own.tolist() for own in cluster_rows([first, second])]
+
+    assert clusters(one, other) == [[0, 0, 1, 2], [3, 1]]
+    of_two = replace(other, people=["person/1 person/2", "person/2"])
+    assert clusters(one, of_two) == [[0, 0, 1, 2], [1, 1]]
+    shared = replace(one, origins=["video/a", "video/a", "video/b", "video/b"])
+    assert clusters(shared, other) == [[0, 0, 1, 1], [2, 1]]
 
 
 def test_groups_are_written_beside_the_columns(tmp_path):
