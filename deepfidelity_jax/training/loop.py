@@ -107,6 +107,10 @@ def train(
                 notes = {"config": config.to_json(), "data": json.dumps({"next_index": step})}
                 notes |= {"trained_on": contents, "records": records}
                 checkpoints.save(step, state, notes, scores)
+            if last:
+                # Asked again after the evaluation. A vote is answered at the next.
+                vote(stop.asked)
+                stopping = vote(stop.asked)
             if stopping:
                 say(f"stopped at step {step}, saved: the same command continues from there")
                 raise SystemExit(128 + signal.SIGTERM)
