@@ -92,22 +92,33 @@ def make_batch(config, count):
     }
 
 
-def time_calls(call):
-    """Seconds per call; `call()` starts the work and returns what to wait for."""
-    import jax
+def time_calls(call, wait):
+    """Seconds per call, the best of three turns: of calls in a row, and waiting for each.
 
-    jax.block_until_ready(call())
-    begin = time.perf_counter()
-    jax.block_until_ready(call())
-    in_a_row = max(1, min(10, int(0.5 / (time.perf_counter() - begin))))
-    best = float("inf")
-    for _ in range(3):
+    `call()` starts the work and returns what `wait` waits for.
+    """
+
+    def turn(count, each):
         begin = time.perf_counter()
-        for _ in range(in_a_row):
+        for left in reversed(range(count)):
             result = call()
-        jax.block_until_ready(result)
-        best = min(best, (time.perf_counter() - begin) / in_a_row)
-    return best
+            if each or not left:
+                wait(result)
+        return (time.perf_counter() - begin) / count
+
+    turn(1, each=True)
+    count = max(1, min(10, int(0.5 / turn(1, each=True))))
+    in_a_row, waiting = (min(turn(count, each) for _ in range(3)) for each in (False, True))
+    return in_a_row, waiting
+
+
+def describe_speed(count, seconds):
+    """The figures of `time_calls` in words, of calls with so many images."""
+    in_a_row, waiting = seconds
+    return (
+        f"{count / in_a_row:.5g} images/s, {in_a_row * 1e3:.4g} ms for {count} with calls in a row,"
+        f" {waiting * 1e3:.4g} ms waiting for each"
+    )
 
 
 @functools.cache
@@ -118,23 +129,26 @@ def find_rate(side):
 
     a = jnp.ones((side, side), jnp.bfloat16)
     product = jax.jit(jnp.matmul)
-    rate = 2 * side**3 / time_calls(lambda: product(a, a))
+    rate = 2 * side**3 / time_calls(lambda: product(a, a), jax.block_until_ready)[0]
     say(f"matrix product of side {side}, bfloat16: {rate / 1e12:.4g} TFLOP/s")
     return rate
 
 
 def report(what, options, config, count, seconds, compiled, compiling, passes):
-    """Print one of our figures; `passes` is the work as a number of forward passes."""
+    """Print one of our figures; `passes` is the work as a number of forward passes.
+
+    `seconds` is what `time_calls` returns.
+    """
     from deepfidelity_jax.network.build import build_model
     from deepfidelity_jax.network.size import count_multiply_adds
 
     network, size = build_model(config).config, config.model.image_size
     needed = 2 * passes * count * count_multiply_adds(network, size)["total"]
-    share = needed / seconds / find_rate(512 if options.small else 8192)
+    share = needed / seconds[0] / find_rate(512 if options.small else 8192)
     memory = compiled.memory_analysis()
     temporary = f", {memory.temp_size_in_bytes / 2**30:.2f} GiB temporary" if memory else ""
     say(
-        f"{what}: {count / seconds:.5g} images/s, {seconds * 1e3:.4g} ms for {count},"
+        f"{what}: {describe_speed(count, seconds)},"
         f" {share:.1%} of the matrix-product rate, compiled in {compiling:.1f} s{temporary}"
     )
 
@@ -160,7 +174,8 @@ def time_training(what, options):
         state, metrics = compiled(state, batch)
         return metrics
 
-    report(what, options, config, count, time_calls(call), compiled, compiling, 3)
+    seconds = time_calls(call, jax.block_until_ready)
+    report(what, options, config, count, seconds, compiled, compiling, 3)
 
 
 def time_forward(what, options):
@@ -185,7 +200,7 @@ def time_forward(what, options):
     begin = time.perf_counter()
     compiled = jax.jit(forward).lower(variables, images).compile()
     compiling = time.perf_counter() - begin
-    seconds = time_calls(lambda: compiled(variables, images))
+    seconds = time_calls(lambda: compiled(variables, images), jax.block_until_ready)
     report(what, options, config, count, seconds, compiled, compiling, 1)
 
 
@@ -214,7 +229,8 @@ def list_kernels():
     """The kernels, if they can run here."""
     from deepfidelity_jax.network.kernels import choice
 
-    if not choice.kernels_run():
+    gpus = choice.find_capabilities()
+    if len(gpus) != 1 or gpus[0] < (8, 0):
         raise NotImplementedError("kernels run on one NVIDIA GPU, of Ampere's generation or newer")
     return choice.KERNELS
 
@@ -223,7 +239,8 @@ def with_kernels(options, names):
     """Time the network with these kernels in use."""
     from deepfidelity_jax.network.kernels import choice
 
-    before, choice.IN_USE = choice.IN_USE, names
+    here = choice.find_capabilities()[0], make_config(options).model.dtype
+    before, choice.IN_USE = choice.IN_USE, {(*here, name) for name in names}
     what = "all kernels" if len(names) > 1 else f"kernel {next(iter(names))}"
     try:
         if names != {"gelu_product"}:  # has no part in training
@@ -336,7 +353,7 @@ def learning(options):
 
 
 def time_torch(options, task, compiled):
-    """PyTorch's, by the same counts."""
+    """PyTorch's, by the same counts and the same rule."""
     import torch
     from models import build_theirs
 
@@ -348,23 +365,16 @@ def time_torch(options, task, compiled):
         dtype=same.dtype,
         batch=small or (64 if task == "train" else 128),
     )
-    call, compiling, peak = build_theirs(task, how, compiled=compiled, channels_last=True)
-    seconds = min(time_once(call) for _ in range(3 if options.small else 10))
+    call, wait, compiling, peak = build_theirs(task, how, compiled=compiled, channels_last=True)
+    seconds = time_calls(call, wait)
     name = {"train": "training step", "forward": "forward"}[task]
     form = f"compiled in {compiling:.1f} s" if compiled else "eager"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
     memory = f", peak {peak() / 2**30:.2f} GiB" if peak() else ""
     say(
         f"PyTorch {torch.__version__} on {device}, {form}, channels-last, {name}:"
-        f" {how.batch / seconds:.5g} images/s, {seconds * 1e3:.4g} ms for {how.batch}{memory}"
+        f" {describe_speed(how.batch, seconds)}{memory}"
     )
-
-
-def time_once(call):
-    """Seconds of a call that waits for its result."""
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
 
 
 def torch_eager(options):

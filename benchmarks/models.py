@@ -54,9 +54,10 @@ def list_theirs(accelerated: bool) -> dict:
 
 
 def build_ours(task, options, *, vectors=0):
-    """A compiled call of ours: (call, seconds to compile, function for the device's peak bytes).
+    """A compiled call of ours: (call, wait, seconds to compile, function for device's peak bytes).
 
-    With `vectors`, from the bytes of the images to their fidelity by so many support vectors.
+    `call()` starts the work and returns what `wait` waits for. With `vectors`, from the bytes of
+    the images to their fidelity by so many support vectors.
     """
     make_devices()
     import jax
@@ -125,7 +126,7 @@ def build_ours(task, options, *, vectors=0):
         seconds = time.perf_counter() - start
 
         def call():
-            jax.block_until_ready(compiled(*arguments))
+            return compiled(*arguments)
     else:
         moments = jax.jit(adamw.init, out_shardings=place)(variables["params"])
         state = (variables["params"], variables["batch_stats"], moments, jnp.zeros((), int))
@@ -139,12 +140,12 @@ def build_ours(task, options, *, vectors=0):
         def call():
             nonlocal state
             state, loss = compiled(state, images, label)
-            jax.block_until_ready(loss)
+            return loss
 
     def peak():
         return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
-    return call, seconds, peak
+    return call, jax.block_until_ready, seconds, peak
 
 
 def build_theirs(task, options, *, compiled=False, channels_last=False):
@@ -182,20 +183,22 @@ def build_theirs(task, options, *, compiled=False, channels_last=False):
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+
+    def wait(_):
         if device == "cuda":
             torch.cuda.synchronize()
 
     start = time.perf_counter()
-    call()
+    wait(call())
     first = time.perf_counter() - start
     start = time.perf_counter()
-    call()
+    wait(call())
     seconds = max(0.0, first - (time.perf_counter() - start)) if compiled else 0.0
 
     def peak():
         return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
-    return call, seconds, peak
+    return call, wait, seconds, peak
 
 
 def build_product(task, options):
@@ -207,7 +210,7 @@ def build_product(task, options):
     a = jnp.ones((side, side), options.dtype)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(a, a))
-    return lambda: jax.block_until_ready(product(a, a)), 0.0, lambda: None
+    return lambda: product(a, a), jax.block_until_ready, 0.0, lambda: None
 
 
 def serve(connection, form, task, options):
@@ -216,15 +219,15 @@ def serve(connection, form, task, options):
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # a GPU is shared with PyTorch
     os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # compile as for the first time
     build, differences = form
-    call, seconds, peak_of_device = globals()[build](task, options, **differences)
-    call()
+    call, wait, seconds, peak_of_device = globals()[build](task, options, **differences)
+    wait(call())
     peak = _peak()
     _forget_peak()
     connection.send(seconds)
     while connection.recv():
-        call()
+        wait(call())
         start, start_cores = time.perf_counter(), time.process_time()
-        call()
+        wait(call())
         connection.send((time.perf_counter() - start, time.process_time() - start_cores))
     running = _peak()
     connection.send((peak_of_device() or max(peak, running), peak_of_device() or running))

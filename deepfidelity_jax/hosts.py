@@ -57,7 +57,10 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
     # JAX would handle SIGTERM itself, and only training would notice it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=SILENCE_S)
+        _call_in_thread(
+            jax.distributed.initialize,
+            coordinator, count, index, heartbeat_timeout_seconds=SILENCE_S,
+        )  # fmt: skip
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise InputError(f"the processes of the run did not connect: {reason}") from None
@@ -177,7 +180,23 @@ def wait() -> None:
 
         # With `processes` named, only hosts synchronize and no device is kept busy.
         name, everyone = f"deepfidelity {next(_waits)}", set(range(_count))
-        multihost.sync_global_processes(name, timeout=PATIENCE_S, processes=everyone)
+        _call_in_thread(
+            multihost.sync_global_processes, name, timeout=PATIENCE_S, processes=everyone
+        )
+
+
+def _call_in_thread(function: Callable, *arguments, **options):
+    """Call a function that blocks in C, so that Python can handle signals meanwhile."""
+    outcome: Future = Future()
+
+    def call():
+        try:
+            outcome.set_result(function(*arguments, **options))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return outcome.result()
 
 
 def told(value: int) -> int:

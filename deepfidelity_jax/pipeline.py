@@ -101,12 +101,12 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
         tell_changed(folder, workdir)
     hosts.wait()
     if "train" in stages:
-        finished = checkpoint.latest_step(workdir / "checkpoints") == config.train.steps
+        finished = hosts.told(checkpoint.latest_step(workdir / "checkpoints") == config.train.steps)
         timing = provenance.timed(workdir, "train", schema.identity(folder))
         with contextlib.nullcontext() if finished else timing as saved:
             loop.train(config, folder, workdir, initial, builder.contents, saved)
         hosts.wait()  # the first process finishes writing the checkpoints
-    step = checkpoint.best_step(workdir / "checkpoints")
+    step = hosts.told(checkpoint.best_step(workdir / "checkpoints") or 0)
     if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
         raise InputError(f"the training in {workdir} is not finished: run --mode=train first")
     trained = Trained(config, folder, workdir, step)

@@ -7,6 +7,7 @@ prepared and trained run, the same run on eight virtual devices. Tests that chan
 import atexit
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import resource
@@ -155,13 +156,19 @@ def h100(monkeypatch):
 
 
 @pytest.fixture
-def all_kernels(h100, monkeypatch):
-    """As if an H100 were here and every kernel had been measured to pay; to be lowered for it."""
-    import jax
-
+def all_in_use(h100, monkeypatch):
+    """As if an H100 were here and every kernel had been measured to pay on it."""
     from deepfidelity_jax.network.kernels import choice
 
-    monkeypatch.setattr(choice, "IN_USE", set(choice.KERNELS))
+    cases = itertools.product([(9, 0)], ["float32", "bfloat16"], choice.KERNELS)
+    monkeypatch.setattr(choice, "IN_USE", set(cases))
+
+
+@pytest.fixture
+def all_kernels(all_in_use):
+    """The same, and programs are lowered for it."""
+    import jax
+
     card = jax.sharding.AbstractDevice(device_kind="NVIDIA H100", num_cores=None, platform="gpu")
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=card)):
         yield

@@ -6,6 +6,7 @@ them apart. Evaluation reads records in order, unchanged.
 """
 
 import functools
+import signal
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +147,8 @@ def training_batches(
 
 
 def _begin_worker(index: int, count: int) -> None:
+    # SIGTERM to a process group is left to the parent, which takes another batch before it stops.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     hosts.begin_worker()
 
 

@@ -97,7 +97,7 @@ class Checkpoints:
 
         InputError if the checkpoint before cannot be read back.
         """
-        if step in steps(self._folder):
+        if hosts.told(step in steps(self._folder)):
             return
         self._finish()
         notes = notes | {"metrics": metrics, "checksums": checksums(state)}
@@ -111,12 +111,15 @@ class Checkpoints:
         (step, abstract), self._written = self._written, None
         self._checkpointer.wait()
         restore(self._folder, step, abstract)
+        while (old := hosts.told(self._find_replaced(step))) >= 0:
+            self._checkpointer.delete(old)
+
+    def _find_replaced(self, new: int) -> int:
+        """The first checkpoint that is not needed beside `new`, -1 if all are."""
         found = steps(self._folder)
-        kept = {*found[-self._keep :], best_step(self._folder)}
-        for old in found:
-            # A run that went on from an earlier step may have later ones lying there.
-            if old not in kept and old != step:
-                self._checkpointer.delete(old)
+        # A run that went on from an earlier step may have later ones lying there.
+        kept = {*found[-self._keep :], best_step(self._folder), new}
+        return next((step for step in found if step not in kept), -1)
 
 
 def _on_host(leaf) -> np.ndarray:
@@ -182,16 +185,20 @@ def digest_of_weights(folder: Path, step: int | None) -> str:
 def restore(folder: Path, step: int, abstract_state):
     """Read a checkpoint into the shapes and shardings of `abstract_state`.
 
-    Parts of the saved state that `abstract_state` lacks are not read. InputError if the checkpoint
-    is damaged, cannot be read or holds another model.
+    Parts of the saved state that `abstract_state` lacks are not read. Each process reads its part
+    by itself, so that one may read alone what is placed on its own devices. InputError if the
+    checkpoint is damaged, cannot be read or holds another model.
     """
     require_usable(folder, UNREADABLE)
-    path = folder / str(step)
+    path, own = folder / str(step), jax.process_index()
     try:
         with ocp.Context(
             pytree_options=ocp.options.PyTreeOptions(
                 loading=ocp.options.PyTreeOptions.Loading(partial_load=True)
-            )
+            ),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=own, active_processes={own}
+            ),
         ):
             state = ocp.load(path.absolute(), abstract_state)
         # A chunk missing on disk reads as zeros, or raises when it is first looked at.

@@ -112,6 +112,10 @@ def train(
                 checkpoints.save(step, state, notes, scores)
                 if saved:
                     saved()
+            if last:
+                # Asked again after the evaluation. A vote is answered at the next.
+                vote(stop.asked)
+                stopping = vote(stop.asked)
             if stopping:
                 say(f"stopped at step {step}, saved: the same command continues from there")
                 raise SystemExit(128 + signal.SIGTERM)

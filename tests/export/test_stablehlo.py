@@ -10,7 +10,6 @@ from random_detectors import draw_crops, draw_detector
 
 from deepfidelity_jax.export import stablehlo
 from deepfidelity_jax.export.write import measure, score
-from deepfidelity_jax.network.kernels import choice
 
 pytestmark = pytest.mark.slow
 
@@ -63,9 +62,8 @@ def test_jax_alone_runs_it(content, wanted, tmp_path):
     assert max(measure(wanted, dict(np.load(tmp_path / "found.npz"))).values()) < 1e-5
 
 
-@pytest.mark.usefixtures("h100")
-def test_bfloat16_is_exported_where_the_gpu_has_forms_of_its_own(monkeypatch):
-    monkeypatch.setattr(choice, "IN_USE", set(choice.KERNELS))
+@pytest.mark.usefixtures("all_in_use")
+def test_bfloat16_is_exported_where_the_gpu_has_forms_of_its_own():
     half = draw_detector(dtype="bfloat16")
     content = stablehlo.write_program(half)
     assert export.deserialize(bytearray(content)).platforms == stablehlo.PLATFORMS

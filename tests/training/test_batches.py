@@ -1,6 +1,7 @@
 """Batches: pairs that differ by the forgery alone, the same stream however it is read."""
 
 import itertools
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -150,9 +151,16 @@ def test_goes_on_from_any_batch_with_any_number_of_workers(records_folder, tiny)
 
 
 def test_worker_processes_change_nothing(records_folder, tiny):
-    alone = take(open_batches(records_folder, tiny), 4)
+    """Nor does a SIGTERM to their whole group: it is the parent that saves and stops."""
+    alone = take(open_batches(records_folder, tiny), 20)
+    before = {*multiprocessing.active_children()}  # of another test
     batches = open_batches(records_folder, tiny, workers=2)
-    assert_same(take(batches, 4), alone)
+    first = take(batches, 2)  # both are at work
+    workers = {*multiprocessing.active_children()} - before
+    assert len(workers) == 2
+    for worker in workers:
+        worker.terminate()
+    assert_same(first + take(batches, 18), alone)  # more than were read ahead
 
 
 def test_evaluation_reads_in_order(records_folder):

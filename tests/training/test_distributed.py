@@ -4,6 +4,7 @@ Two real processes with four virtual devices each, joined on the loopback interf
 """
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -134,36 +135,50 @@ def test_what_two_processes_leave_is_what_one_leaves(on_two_processes, finished,
 
 
 MEET = """
+import signal
 import sys
 from pathlib import Path
 import jax
 import numpy as np
 from deepfidelity_jax import console, hosts
-from deepfidelity_jax.training import sharding
-from deepfidelity_jax.training.checkpoint import Checkpoints
+from deepfidelity_jax.training import checkpoint, sharding
 
 def meet():
+    folder = Path(sys.argv[3])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     hosts.start(sys.argv[1], 2, int(sys.argv[2]))
     first = hosts.told(hosts.index() + 7)
     vote = hosts.Vote()
     said = [vote(yes) for yes in (False, hosts.index() == 1, False)]
     places = sharding.place_state(np.arange(8.0), sharding.data_mesh(4), split=True)
     in_parts = jax.device_put(np.arange(8.0), places)
-    with Checkpoints(Path(sys.argv[3]), keep=1) as checkpoints:
-        checkpoints.save(1, {"in parts": in_parts}, {}, None)
-    print(first, said, file=sys.stderr, flush=True)
+    if not hosts.is_first():
+        checkpoint.steps = lambda folder: []  # as on a shared disk that is slow to show new files
+    with checkpoint.Checkpoints(folder, keep=1) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, {"in parts": in_parts}, {}, None)
     if hosts.is_first():
-        sys.stdin.read()  # for ever
+        shape = jax.ShapeDtypeStruct(in_parts.shape, in_parts.dtype)
+        checkpoint.restore(folder, 2, checkpoint.on_one_device({"in parts": shape}))
     hosts.wait()
+    try:
+        print(first, said, file=sys.stderr, flush=True)
+        if hosts.is_first():
+            sys.stdin.read()  # for ever
+        hosts.wait()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        hosts.wait()
 
 sys.exit(console.end(meet, str))
 """
 
 
 def test_what_all_decide_and_the_loss_of_the_coordinator(command, tmp_path):
-    """The first one's word goes for all, a vote is answered a step later.
+    """The first one's word goes for all, also on which checkpoints stay; a vote is answered later.
 
-    What lies in parts on both is saved as one.
+    What lies in parts on both is saved as one, and one alone can read it. One that waits for the
+    other can be interrupted.
     """
     address = f"127.0.0.1:{free_port()}"
     pair = [
@@ -177,10 +192,14 @@ def test_what_all_decide_and_the_loss_of_the_coordinator(command, tmp_path):
         for i in range(2)
     ]
     said = [process.stderr.readline() for process in pair]
+    assert said == ["7 [False, False, True]\n"] * 2
+    pair[1].terminate()
+    heard, _, _ = select.select([pair[1].stderr], [], [], 60)
     pair[0].kill()
     assert_lost(pair[1])
     pair[0].communicate()
-    assert said == ["7 [False, False, True]\n"] * 2
+    assert heard
+    assert checkpoint.steps(tmp_path) == [2]
     abstract = checkpoint.on_one_device({"in parts": jax.ShapeDtypeStruct((8,), np.float32)})
-    found = checkpoint.restore(tmp_path, 1, abstract)
+    found = checkpoint.restore(tmp_path, 2, abstract)
     np.testing.assert_array_equal(found["in parts"], np.arange(8.0))

@@ -144,6 +144,26 @@ def test_told_to_stop_it_saves_first(finished, tiny, command, tmp_path):
     assert_equal_ends(tmp_path, finished, tiny)
 
 
+def test_told_to_stop_in_the_last_evaluation_it_stops(
+    finished, records_folder, tiny, tmp_path, monkeypatch
+):
+    """Once it is saved; otherwise the run would go on to features and the report."""
+    shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
+    shutil.rmtree(tmp_path / "checkpoints" / str(tiny.train.steps))
+    evaluate = Validation.__call__
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(Validation, "__call__", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        loop.train(tiny, records_folder, tmp_path)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert checkpoint.latest_step(tmp_path / "checkpoints") == tiny.train.steps
+    loop.train(tiny, records_folder, tmp_path)
+
+
 def test_the_averaged_weights_are_validated(finished, records_folder, tiny):
     """What is logged at the last step is of them, not of the weights that learn."""
     state = read_state(finished, tiny)

@@ -38,14 +38,28 @@ def test_several_processes_need_a_batch_for_all_devices(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("made", "platform", "count"), [(True, "cpu", 1), (False, "cpu", 8), (True, "gpu", 8)]
+    ("made", "platform", "cores", "count"),
+    [
+        (True, "cpu", [8], 1),
+        (False, "cpu", [8], 8),
+        (True, "gpu", [8], 8),
+        (True, "cpu", [6, 6], 2),
+        (True, "cpu", [3, 5], 2),
+        (False, "cpu", [4, 4], 8),
+    ],
 )
-def test_devices_made_of_cores_do_not_divide_a_batch(monkeypatch, made, platform, count):
-    own = {"process_index": 0, "platform": platform}
-    devices = [type("Device", (), own | {"id": i}) for i in range(8)]
+def test_devices_made_of_cores_do_not_divide_a_batch(monkeypatch, made, platform, cores, count):
+    """Each process trains on one."""
+    devices = [
+        type("Device", (), {"process_index": process, "platform": platform, "id": number})
+        for process, own in enumerate(cores) for number in range(own)
+    ]  # fmt: skip
     monkeypatch.setattr(jax, "devices", lambda: devices)
     monkeypatch.setattr(hosts, "made_devices", made)
-    assert sharding.data_mesh(16).size == count
+    monkeypatch.setattr(hosts, "_count", len(cores))
+    mesh = sharding.data_mesh(16)
+    assert mesh.size == count
+    assert {device.process_index for device in mesh.devices.flat} == set(range(len(cores)))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """The accelerator's run in its smallest form, on a machine with next to nothing installed."""
 
 import importlib.metadata
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 from conftest import TREE
@@ -70,8 +72,9 @@ def test_every_figure_is_there(bare):
     def count(pattern):
         return sum(bool(re.match(pattern, line)) for line in lines)
 
+    speed = r"[\d.e+]+ images/s, .* ms for 4 with calls in a row, .* ms waiting for each"
     for what in ("training step", "forward"):
-        assert count(rf"{what}: [\d.e+]+ images/s, .*% of the matrix-product rate") == 1
+        assert count(rf"{what}: {speed}, .*% of the matrix-product rate") == 1
     assert count("stage 4  attention .* ms") == 3
     assert count("parity, float32, .*: gradient differ .* by 0.00e") == 1
     assert count("learning, step 20 of 20: loss") == count("learning: the loss fell") == 1
@@ -79,10 +82,47 @@ def test_every_figure_is_there(bare):
     assert count("all_kernels: failed: NotImplementedError: kernels run on one NVIDIA GPU") == 1
     try:
         importlib.metadata.version("torch")
-        assert count("PyTorch .* eager, .* images/s") == 2
+        assert count(f"PyTorch .* eager, .*: {speed}") == 2
     except importlib.metadata.PackageNotFoundError:
         assert count("torch_eager: failed: ModuleNotFoundError") == 1
     assert count(".*failed: ") + count("PyTorch .* eager") // 2 == 2
+
+
+@pytest.fixture
+def script():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("accelerator", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_calls_are_timed_in_a_row_and_one_by_one(script, monkeypatch):
+    """Whoever makes them: here a call takes 10 ms on the device, and to wait for it 3 ms more."""
+    device = SimpleNamespace(now=0.0)
+
+    def call():
+        device.now += 0.01
+        return "result"
+
+    def wait(result):
+        assert result == "result"
+        device.now += 0.003
+
+    monkeypatch.setattr(script, "time", SimpleNamespace(perf_counter=lambda: device.now))
+    assert script.time_calls(call, wait) == pytest.approx((0.0103, 0.013))
+
+
+def test_pytorch_is_timed_by_the_same_rule(script, monkeypatch, capsys):
+    """PyTorch itself need not be here."""
+    torch = SimpleNamespace(__version__="9", cuda=SimpleNamespace(is_available=lambda: False))
+    forms = SimpleNamespace(build_theirs=lambda *_, **__: (None, None, 0.0, lambda: None))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "models", forms)
+    monkeypatch.setattr(script, "time_calls", lambda call, wait: (0.1, 0.2))
+    script.time_torch(SimpleNamespace(small=True), "forward", compiled=False)
+    said = "forward: 40 images/s, 100 ms for 4 with calls in a row, 200 ms waiting for each"
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.slow

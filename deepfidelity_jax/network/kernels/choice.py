@@ -11,10 +11,11 @@ from functools import partial
 import jax
 from jax import lax
 
-# The kernels of `pallas`, and those in use. None is in use yet: a kernel is added once it has been
-# measured to make the whole network faster.
+# The kernels of `pallas`, and (compute capability, dtype, kernel) of those in use. None is yet: one
+# is added where it was measured to make the whole network faster. In another dtype or on another
+# card it may need more shared memory than there is.
 KERNELS = ("depthwise_grad", "gelu_product", "gelu_gradient", "moments", "batch_norm_sums")
-IN_USE: set[str] = set()
+IN_USE: set[tuple[tuple[int, int], str, str]] = set()
 
 # (Compute capability, dtype, with a gradient) where cuDNN's attention was measured to be faster
 # than XLA's: docs/speed.md.
@@ -74,24 +75,24 @@ def cudnn_can(
 
 
 def switch(kernel: str, plain: Callable, **settings) -> Callable:
-    """`plain`, or on an NVIDIA GPU the kernel called `kernel` with these settings if in use."""
-    assert kernel in KERNELS, kernel
-    if kernel not in IN_USE or not kernels_run():
-        return plain
-    # Imported here: Pallas loads slowly, and not every build of JAX has its Triton.
-    from deepfidelity_jax.network.kernels import pallas
+    """`plain`, or on one NVIDIA GPU the kernel called `kernel` with these settings if in use.
 
-    form = partial(getattr(pallas, kernel), **settings)
-    return lambda *arrays: lax.platform_dependent(*arrays, cuda=form, default=plain)
-
-
-def kernels_run() -> bool:
-    """Whether kernels can run: on exactly one GPU, Ampere or newer.
-
-    XLA cannot split a kernel over several GPUs: it would gather the batch.
+    It is in use for the dtype of the first array. XLA cannot split a kernel over several GPUs: it
+    would gather the batch.
     """
-    gpus = find_capabilities()
-    return len(gpus) == 1 and gpus[0] >= (8, 0)
+    assert kernel in KERNELS, kernel
+
+    def run(*arrays):
+        gpus = find_capabilities()
+        if len(gpus) != 1 or (gpus[0], arrays[0].dtype.name, kernel) not in IN_USE:
+            return plain(*arrays)
+        # Imported here: Pallas loads slowly, and not every build of JAX has its Triton.
+        from deepfidelity_jax.network.kernels import pallas
+
+        form = partial(getattr(pallas, kernel), **settings)
+        return lax.platform_dependent(*arrays, cuda=form, default=plain)
+
+    return run
 
 
 def find_capabilities() -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from deepfidelity_jax.network.kernels import choice, pallas
+from deepfidelity_jax.network.kernels import choice, norms, pallas
 from deepfidelity_jax.network.kernels.choice import choose_attention, cudnn_can
 
 A100, H100, B200 = (8, 0), (9, 0), (10, 0)
@@ -59,13 +59,29 @@ def test_the_library_takes_what_cudnn_can(gradient, dtype, tokens, head_dim):
     assert said or not cudnn_can(H100, dtype, tokens, head_dim, gradient)
 
 
-@pytest.mark.parametrize("gpus", [[], [(7, 5)], [H100, H100]])
-def test_no_gpu_an_old_one_and_several_have_the_plain_forms(monkeypatch, gpus):
-    monkeypatch.setattr(choice, "IN_USE", set(choice.KERNELS))
+@pytest.mark.parametrize(
+    ("gpus", "dtype", "used"),
+    [
+        ([], "bfloat16", False),
+        ([A100], "bfloat16", False),
+        ([H100], "bfloat16", True),
+        ([H100], "float32", False),
+        ([H100, H100], "bfloat16", False),
+    ],
+)
+def test_a_kernel_runs_on_the_card_and_in_the_dtype_it_was_measured_in(
+    monkeypatch, gpus, dtype, used
+):
+    """Another card may lack the shared memory it needs, or be faster with XLA's form."""
+    monkeypatch.setattr(choice, "IN_USE", {(H100, "bfloat16", "moments")})
     monkeypatch.setattr(choice, "find_capabilities", lambda: gpus)
-    assert all(choice.switch(name, jnp.add) is jnp.add for name in choice.KERNELS)
+    x = jax.ShapeDtypeStruct((16, 8), dtype)
+    program = str(jax.make_jaxpr(choice.switch("moments", norms.moments))(x))
+    assert ("pallas_call" in program) == used
+    program = str(jax.make_jaxpr(choice.switch("gelu_gradient", lambda x: x))(x))
+    assert "pallas_call" not in program
 
 
 def test_each_kernel_is_a_function():
-    assert set(choice.KERNELS) >= choice.IN_USE
+    assert {kernel for _, _, kernel in choice.IN_USE} <= {*choice.KERNELS}
     assert all(callable(getattr(pallas, name)) for name in choice.KERNELS)
