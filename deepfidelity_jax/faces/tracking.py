@@ -151,8 +151,9 @@ def _turned(image: UInt8[np.ndarray, "h w 3"], turn: int) -> UInt8[np.ndarray, "
 class _Probe:
     """Find the faces in unturned frames, and check whether another way of searching is better.
 
-    A frame is searched in every way only while fewer than half of the frames before it show
-    somebody with high confidence, which is very rare in a good video.
+    A frame is searched in every way only while in fewer than half of the frames before it most
+    faces are sure, which is very rare in a good video. One sure face is not enough: a group that
+    lies sideways often shows one.
     """
 
     def __init__(self, expected: int, settings: FaceSettings):
@@ -164,7 +165,7 @@ class _Probe:
     def __call__(self, frame: videos.Frame) -> list[Face]:
         faces = detect(frame.image, self.settings)
         score = self._surely(faces)
-        self.surely += score > 0
+        self.surely += _is_mostly_sure(faces, self.sure)
         if self.seen % self.every == 0 and 2 * self.surely <= self.seen:
             views = (search_bordered(_turned(frame.image, turn), self.settings) for turn in TURNS)
             self.probed.append([score, *map(self._surely, views)])
@@ -172,8 +173,8 @@ class _Probe:
         return faces
 
     def _surely(self, faces: Sequence[Face]) -> float:
-        """The best score if it is sure, else 0."""
-        return max((face.score for face in faces if face.score >= self.sure), default=0.0)
+        """The sum of the scores that are sure."""
+        return sum((face.score for face in faces if face.score >= self.sure), 0.0)
 
     def better_turn(self) -> int | None:
         """The turn with the highest scores, if half of the probed frames are sure of it.
@@ -185,6 +186,12 @@ class _Probe:
         scores = np.array(self.probed)
         best = int(scores.sum(0).argmax())
         return best - 1 if best and 2 * (scores[:, best] > 0).sum() >= len(scores) else None
+
+
+def _is_mostly_sure(faces: Sequence[Face], sure: float) -> bool:
+    """Whether most of the people found confidently are found for sure."""
+    confident = sum(face.score >= CONFIDENT for face in faces)
+    return 2 * sum(face.score >= sure for face in faces) > confident
 
 
 def _look(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:

