@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from deepfidelity_jax.images.formats import (
     RAW,
@@ -36,6 +36,15 @@ STRIP = 256  # rows converted at once
 # Bits that the grey in an integer type may have. A TIFF has no type for what many cameras give.
 DEPTHS = (8, 10, 12, 14, 16)
 ORIENTATION = 0x0112  # an EXIF tag
+UPRIGHT = {  # what turns a picture upright, by the value of that tag
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # Some camera RAW files are TIFF files that begin with a thumbnail.
 DNG_VERSION, SUBFILE, THUMBNAIL = 50706, 254, 1
 
@@ -198,8 +207,9 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
         cut = "truncated" in str(error) or isinstance(error, EOFError)
         raise MediaError(f"{'truncated' if cut else 'damaged'} {kind}") from error
     with suppress(Exception):  # a damaged EXIF block must not make an intact picture unreadable
-        if image.getexif().get(ORIENTATION, 1) != 1:  # otherwise it would be copied
-            image = ImageOps.exif_transpose(image)
+        # Not `ImageOps.exif_transpose`, which fails at any other tag that it cannot write again.
+        if (told := image.getexif().get(ORIENTATION)) in UPRIGHT:
+            image = image.transpose(UPRIGHT[told])
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
         top = int(deep.max())

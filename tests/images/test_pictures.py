@@ -1,5 +1,6 @@
 """Photographs are read alike whatever their format; crops are encoded once."""
 
+import struct
 import subprocess
 import sys
 
@@ -42,6 +43,16 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     exif[0x0112] = orientation
     path = tmp_path / "a.png"
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
+    np.testing.assert_array_equal(pictures.read_image(path), gradient())
+
+
+def test_orientation_is_applied_though_another_tag_cannot_be_written_again(tmp_path):
+    # XResolution is to be a rational; here it is text.
+    tags = ((0x0112, 3, 1, b"\0\6\0\0"), (0x011A, 2, 3, b"72\0\0"))
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", len(tags))
+    exif += b"".join(struct.pack(">HHI4s", *tag) for tag in tags) + bytes(4)
+    path = tmp_path / "a.png"
+    Image.fromarray(np.rot90(gradient())).save(path, exif=exif)
     np.testing.assert_array_equal(pictures.read_image(path), gradient())
 
 
