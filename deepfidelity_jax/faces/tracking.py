@@ -13,7 +13,16 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from deepfidelity_jax.faces.cropping import Crop, cut_crop
-from deepfidelity_jax.faces.detection import CONFIDENT, Face, FaceSettings, detect, search_bordered
+from deepfidelity_jax.faces.detection import (
+    CLOSER,
+    CONFIDENT,
+    LEAST,
+    LONG_SIDE,
+    Face,
+    FaceSettings,
+    detect,
+    search_bordered,
+)
 from deepfidelity_jax.images import formats, media, pictures, videos
 
 # Scores that hardly anything but an upright face reaches.
@@ -22,6 +31,7 @@ PERSISTENCE = 0.1  # least share of a video's frames in which a person is found 
 FEWEST_FRAMES = 2  # least number of such frames
 PROBES = 4  # frames of a video that are searched in every way
 TURNS = (0, 1, 2, 3)  # quarters, counterclockwise
+LARGE = 0.075  # share of a photograph's longer side; smaller faces ask for a closer look
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,8 @@ def follow(
     If nobody is found with high confidence, some frames are searched again, with a border and
     turned by quarters. If that finds somebody with high confidence, all frames are read again and
     searched that way. The crops are then upright, and each `bbox` is still in pixels of the
-    original frame.
+    original frame. A single frame is a photograph, which is looked at more closely if it shows only
+    small faces, or none.
 
     Args:
       read: gives the frames that can be read, in their order; called once or twice.
@@ -84,6 +95,7 @@ def follow(
     Raises formats.MediaError if no frame can be read.
     """
     turn = brief = 0
+    nobody = "no face"
     if settings.detector == "none":
         known = {} if landmarks is None else landmarks  # filled while frames are read
 
@@ -106,12 +118,13 @@ def follow(
             if again or (not tracks and count_brief(found[0], again, sure)):
                 (detections, crops), tracks, turn = found, again, better
         brief = count_brief(detections, tracks, sure)
+        nobody = probe.describe_nobody()
     if not detections:
         raise formats.MediaError("a video without a readable frame")
 
     people = tuple(Person(tuple(crops[frame][face] for frame, face in track)) for track in tracks)
     unreadable = expected - len(detections)
-    notes = [] if people or brief else ["no face"]
+    notes = [] if people or brief else [nobody]
     if brief:
         who = "1 person was" if brief == 1 else f"{brief} people were"
         notes.append(f"{who} seen in too few frames to be scored")
@@ -158,8 +171,8 @@ class _Probe:
 
     def __init__(self, expected: int, settings: FaceSettings):
         self.settings, self.sure = settings, SURE[settings.detector]
-        self.every = math.ceil(expected / PROBES)
-        self.seen = self.surely = 0
+        self.alone, self.every = expected == 1, math.ceil(expected / PROBES)
+        self.seen = self.surely = self.side = 0
         self.probed: list[list[float]] = []  # scores of a frame unturned, and after each turn
 
     def __call__(self, frame: videos.Frame) -> list[Face]:
@@ -170,6 +183,10 @@ class _Probe:
             views = (search_bordered(_turned(frame.image, turn), self.settings) for turn in TURNS)
             self.probed.append([score, *map(self._surely, views)])
         self.seen += 1
+        self.side = max(self.side, *frame.image.shape[:2])
+        # A face cut tight, or one that lies sideways, is not to be taken for something small.
+        if self.alone and not any(any(scores[1:]) for scores in self.probed):
+            faces = _look_closer(frame.image, faces, self.settings)
         return faces
 
     def _surely(self, faces: Sequence[Face]) -> float:
@@ -186,6 +203,26 @@ class _Probe:
         scores = np.array(self.probed)
         best = int(scores.sum(0).argmax())
         return best - 1 if best and 2 * (scores[:, best] > 0).sum() >= len(scores) else None
+
+    def describe_nobody(self) -> str:
+        """That there is no face; and where frames were shrunk, which ones are not looked for."""
+        closer = CLOSER if self.alone else 1
+        if self.side <= closer * LONG_SIDE:
+            return "no face"
+        return f"no face (below about {LEAST * self.side / closer:.0f} pixels none is looked for)"
+
+
+def _look_closer(
+    image: UInt8[np.ndarray, "h w 3"], found: list[Face], settings: FaceSettings
+) -> list[Face]:
+    """The faces `found` in a photograph; if there is no large one, more where they are sure."""
+    side, sure = max(image.shape[:2]), SURE[settings.detector]
+    large = any(face.score >= CONFIDENT and face.size >= LARGE * side for face in found)
+    if large or side <= LONG_SIDE:
+        return found
+    closer = detect(image, settings, CLOSER)
+    more = sum(face.score >= sure for face in closer) > sum(face.score >= sure for face in found)
+    return closer if more and _is_mostly_sure(closer, sure) else found
 
 
 def _is_mostly_sure(faces: Sequence[Face], sure: float) -> bool:

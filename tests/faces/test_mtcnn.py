@@ -149,3 +149,16 @@ def test_a_group_that_lies_sideways_is_turned_though_one_face_seems_upright(firs
     found = tracking.follow(lambda: [videos.Frame(0, 0.0, group)], 1, MTCNN)
     assert len(found.people) == 6
     assert found.note == ("turned upside down" if turn == 2 else "turned sideways")
+
+
+def test_small_faces_are_found_in_a_large_photograph_and_not_looked_for_in_a_video():
+    small = [(rendered(seed, 56)[0], 200 + 400 * seed, 300 * seed) for seed in range(4)]
+    image = frame(*small, shape=(1440, 1920))
+    found = tracking.follow(lambda: [videos.Frame(0, 0.0, image)], 1, MTCNN)
+    assert (len(found.people), found.note) == (4, "")
+    for person in found.people:
+        x, y = person.crops[0].bbox[:2]
+        assert any(0 < x - left < 28 and 0 < y - top < 28 for _, left, top in small)
+    film = [videos.Frame(n, n / 25, image) for n in range(2)]
+    found = tracking.follow(lambda: film, 2, MTCNN)
+    assert found.note == "no face (below about 58 pixels none is looked for)"
