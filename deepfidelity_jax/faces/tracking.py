@@ -63,12 +63,14 @@ def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
     if media.identify(path) == "video":
         info = videos.video_info(path)
         indices = videos.spread_indices(info.frames, settings.frames)
-        return follow(
+        found = follow(
             lambda: videos.read_frames_at(path, indices, info.constant), len(indices), settings
         )
-    odd: list[str] = []
-    frame = videos.Frame(0, 0.0, pictures.read_image(path, odd))
-    found = follow(lambda: [frame], 1, settings)
+        odd = [info.note]
+    else:
+        odd = []
+        frame = videos.Frame(0, 0.0, pictures.read_image(path, odd))
+        found = follow(lambda: [frame], 1, settings)
     return replace(found, note=", ".join(filter(None, [found.note, *odd])))
 
 
