@@ -46,13 +46,14 @@ class Extraction:
     """The people in one photograph or video, the most prominent first.
 
     frames: how many were read. unreadable: how many could not be read. note: what the user should
-    know, such as why there is nobody; empty if all is well.
+    know, such as why there is nobody; empty if all is well. video: of a video file, else None.
     """
 
     people: tuple[Person, ...]
     frames: int
     unreadable: int
     note: str
+    video: videos.VideoInfo | None = None
 
 
 def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
@@ -68,10 +69,10 @@ def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
         )
         odd = [info.note]
     else:
-        odd = []
+        info, odd = None, []
         frame = videos.Frame(0, 0.0, pictures.read_image(path, odd))
         found = follow(lambda: [frame], 1, settings)
-    return replace(found, note=", ".join(filter(None, [found.note, *odd])))
+    return replace(found, note=", ".join(filter(None, [found.note, *odd])), video=info)
 
 
 def follow(
