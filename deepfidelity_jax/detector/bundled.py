@@ -5,7 +5,7 @@
     fidelity.npz       regressor and calibration
     training_pictures.json  digests of the training pictures, which must not be used to test it
     yunet.onnx         YuNet, if it finds the faces
-    MODEL_CARD.md      data, figures and limits; README.md in a folder for a hub
+    MODEL_CARD.md      data, figures and limits, written by hand; README.md in a folder for a hub
 
 python -m deepfidelity_jax.detector.bundled WORKDIR FOLDER
 """
@@ -79,8 +79,8 @@ def read_card(place: Path) -> str:
 def pack(source: Path, place: Path, dtype: str = "float16") -> None:
     """Write the detector in `source`, a workdir or a packed folder, to the folder `place`.
 
-    Heads that only training uses are left out. `dtype` is the dtype of the parameters. InputError
-    if the detector is not fitted.
+    Heads that only training uses are left out. `dtype` is the dtype of the parameters. An earlier
+    detector in `place` is replaced; its card stays. InputError if the detector is not fitted.
     """
     config, variables, step = read_detector(source)
     if not (source / FITTED).is_file():
@@ -100,6 +100,8 @@ def pack(source: Path, place: Path, dtype: str = "float16") -> None:
         if (source / name).is_file():
             with written_whole(place / name) as file, (source / name).open("rb") as original:
                 shutil.copyfileobj(original, file)
+        else:
+            (place / name).unlink(missing_ok=True)
     write_json(place / "config.json", packed.HUB | json.loads(config.to_json()))
     with written_whole(place / packed.WEIGHTS) as file:
         file.write(safetensors.numpy.save(kept, {"step": str(step)}))

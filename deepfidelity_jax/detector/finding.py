@@ -24,7 +24,7 @@ from deepfidelity_jax.faces import tracking
 from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.files import STDIN
-from deepfidelity_jax.images import formats, media
+from deepfidelity_jax.images import formats, media, videos
 from deepfidelity_jax.quality.measure import Measure
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -114,6 +114,7 @@ class Found:
       status: the verdict if there are no people.
       qualities: quality of each person's crops; None if only the detector can measure it.
       is_no_media: the file is neither a photograph nor a video.
+      video: what is known of a video file; None for a photograph.
     """
 
     stamp: dict[str, int | str | None]
@@ -123,6 +124,7 @@ class Found:
     status: str = "unreadable"
     qualities: list[list[float]] | None = None
     is_no_media: bool = False
+    video: videos.VideoInfo | None = None
 
     @property
     def crops(self) -> list[Crop]:
@@ -154,7 +156,8 @@ def find(given: Input, settings: FaceSettings, measure: Measure | None = None) -
         qualities = [
             [measure(crop.image, crop.landmarks) for crop in person.crops] for person in people
         ]
-    return Found(about, people, extraction.frames, extraction.note, "no face", qualities)
+    read, note, video = extraction.frames, extraction.note, extraction.video
+    return Found(about, people, read, note, "no face", qualities, video=video)
 
 
 def count_workers(files: int) -> int:

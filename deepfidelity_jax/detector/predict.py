@@ -20,7 +20,7 @@ from deepfidelity_jax.detector.finding import Found, Input, find, find_all
 from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FidelityScale
-from deepfidelity_jax.images import pictures
+from deepfidelity_jax.images import pictures, videos
 
 AT_ONCE = 8  # faces scored in one call of the network, never fewer or more
 SMALLEST_FACE = 32  # side of the face's box in pixels; smaller faces show no trace of a forgery
@@ -115,11 +115,13 @@ class Examination:
       prediction: the verdict on the input.
       evidence: of each person in `prediction.faces`, in that order.
       decides: index of the person whose verdict the input gets; None if there is nobody.
+      video: of a video with people, as in `Found`; else None.
     """
 
     prediction: Prediction
     evidence: list[Evidence] = field(default_factory=list)
     decides: int | None = None
+    video: videos.VideoInfo | None = None
 
 
 @dataclass
@@ -288,7 +290,7 @@ def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
         note=", ".join([*notes, reason] if reason else notes),
         **about,
     )
-    return Examination(prediction, evidence, decides)
+    return Examination(prediction, evidence, decides, found.video)
 
 
 class Verdict(NamedTuple):

@@ -20,7 +20,9 @@ from deepfidelity_jax.faces.geometry import cut_patch
 from deepfidelity_jax.images import pictures
 
 DETECTORS = ("mtcnn", "yunet", "cascade", "none")
-LONG_SIDE = 640  # pixels of the frame searched; faces down to 3 or 4% of it are found
+LONG_SIDE = 640  # pixels of the frame searched; faces down to LEAST of it are found
+LEAST = 0.03
+CLOSER = 4  # how many times LONG_SIDE is searched for small faces
 CONFIDENT = 0.5  # whoever has only faces with a lower score is no person
 EYES_APART = 0.22  # share of the face's size; closer eyes mean a profile and give no axis
 BORDER = 0.25  # put around a picture by `search_bordered`, as a share of its longer side
@@ -97,19 +99,22 @@ def search_bordered(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -
     raise ValueError(f"{settings.detector!r} is not a face detector")
 
 
-def detect(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
+def detect(
+    image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings, closer: int = 1
+) -> list[Face]:
     """Find the faces in an image, without overlaps, the best first.
 
-    Faces below CONFIDENT count only with better ones of the same person: see `tracking.track`. Not
-    thread safe: the threads of a process share the loaded detectors.
+    At most `closer` times LONG_SIDE is searched. Faces below CONFIDENT count only with better ones
+    of the same person: see `tracking.track`. Not thread safe: the threads of a process share the
+    loaded detectors.
     """
     match settings.detector:
         case "mtcnn":
-            return _keep_best(_mtcnn(image))
+            return _keep_best(_mtcnn(image, closer=closer))
         case "yunet":
-            return _keep_best(_yunet(image, settings.yunet))
+            return _keep_best(_yunet(image, settings.yunet, closer=closer))
         case "cascade":
-            return _keep_best(_cascade(image))
+            return _keep_best(_cascade(image, closer))
         case "none":
             height, width = image.shape[:2]
             return [Face((0.0, 0.0, float(width), float(height)), _unknown(), 1.0)]
@@ -139,9 +144,9 @@ def _unknown() -> Float32[np.ndarray, "5 2"]:
     return np.full((5, 2), np.nan, np.float32)
 
 
-def _reduce(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """The image shrunk to LONG_SIDE, never enlarged, and the factor."""
-    scale = min(1.0, LONG_SIDE / max(image.shape[:2]))
+def _reduce(image: np.ndarray, closer: int) -> tuple[np.ndarray, float]:
+    """The image shrunk to `closer` times LONG_SIDE, never enlarged, and the factor."""
+    scale = min(1.0, closer * LONG_SIDE / max(image.shape[:2]))
     if scale < 1:
         height, width = (max(1, round(length * scale)) for length in image.shape[:2])
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -163,10 +168,10 @@ MTCNN_GROW = 1.045
 MTCNN_SHIFT = 0.014
 
 
-def _mtcnn(image: np.ndarray, border: float = 0.0) -> list[Face]:
-    reduced, scale = _reduce(image)
+def _mtcnn(image: np.ndarray, border: float = 0.0, closer: int = 1) -> list[Face]:
+    reduced, scale = _reduce(image, closer)
     reduced, added = _surround(reduced, border, cv2.BORDER_REPLICATE)
-    found = mtcnn.find(reduced, max(20.0, MTCNN_SMALLEST * max(reduced.shape[:2])))
+    found = mtcnn.find(reduced, max(20.0, MTCNN_SMALLEST * max(reduced.shape[:2]) / closer))
     faces = []
     for (left, top, right, bottom), landmarks, score in zip(*found, strict=True):
         width, height = right - left, bottom - top
@@ -181,8 +186,8 @@ def _mtcnn(image: np.ndarray, border: float = 0.0) -> list[Face]:
 # --- YuNet -------------------------------------------------------------------------------------
 
 
-def _yunet(image: np.ndarray, path: str, border: float = 0.0) -> list[Face]:
-    reduced, scale = _reduce(image)
+def _yunet(image: np.ndarray, path: str, border: float = 0.0, closer: int = 1) -> list[Face]:
+    reduced, scale = _reduce(image, closer)
     reduced, added = _surround(reduced, border, cv2.BORDER_REPLICATE)
     # Below 33 pixels a side OpenCV's network returns garbage: pad to 64.
     missing = [max(0, 64 - length) for length in reduced.shape[:2]]
@@ -224,7 +229,6 @@ STEP = 1.15  # between the scales at which the whole frame is searched
 CLOSE_STEP = 1.1  # between the scales at which a proposal is judged
 REPEATS = 2  # raw detections that make a proposal
 MANY = 10  # raw detections for a vote: false alarms had up to 7, half of the faces 20
-SMALLEST = 0.03  # side of the smallest face over the long side of the frame
 CLOSE = 96  # side in pixels of a proposal as it is judged
 ROOM = 29  # pixels around it
 UPPER = slice(10, 58)  # rows of it in which eyes may lie
@@ -259,32 +263,32 @@ def _search_profiles(
     ]
 
 
-def _cascade(image: np.ndarray) -> list[Face]:
-    found = _frontal(image)
+def _cascade(image: np.ndarray, closer: int) -> list[Face]:
+    found = _frontal(image, closer=closer)
     if any(face.score >= CONFIDENT for face in found):
         return found
     # Faces that fill the image need space around them, and profiles need their own cascade. That is
     # four times the work, so it is done only if there seems to be nobody.
-    grey, scale, smallest = _grey(image)
+    grey, scale, smallest = _grey(image, closer)
     grey, added = _surround(grey, 1 / 16, cv2.BORDER_REFLECT_101)
     squares = _search("frontalface_alt2", grey, STEP, smallest)
     squares += _search_profiles(grey, STEP, smallest)
     return found + [_judge(image, square, added, scale) for square in squares]
 
 
-def _frontal(image: np.ndarray, border: float = 0.0) -> list[Face]:
+def _frontal(image: np.ndarray, border: float = 0.0, closer: int = 1) -> list[Face]:
     """Propose squares by the frontal cascade, and judge each."""
-    grey, scale, smallest = _grey(image)
+    grey, scale, smallest = _grey(image, closer)
     grey, added = _surround(grey, border, cv2.BORDER_REPLICATE)
     squares = _search("frontalface_alt2", grey, STEP, smallest)
     return [_judge(image, square, added, scale) for square in squares]
 
 
-def _grey(image: np.ndarray) -> tuple[np.ndarray, float, int]:
+def _grey(image: np.ndarray, closer: int) -> tuple[np.ndarray, float, int]:
     """The shrunken image in grey, the factor, and the side of the smallest face looked for."""
-    reduced, scale = _reduce(image)
+    reduced, scale = _reduce(image, closer)
     grey = cv2.equalizeHist(cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY))
-    return grey, scale, max(20, round(SMALLEST * max(grey.shape)))
+    return grey, scale, max(20, round(LEAST * max(grey.shape) / closer))
 
 
 def _judge(image: np.ndarray, square: tuple[int, int, int, int], border: int, scale: float) -> Face:

@@ -13,7 +13,16 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from deepfidelity_jax.faces.cropping import Crop, cut_crop
-from deepfidelity_jax.faces.detection import CONFIDENT, Face, FaceSettings, detect, search_bordered
+from deepfidelity_jax.faces.detection import (
+    CLOSER,
+    CONFIDENT,
+    LEAST,
+    LONG_SIDE,
+    Face,
+    FaceSettings,
+    detect,
+    search_bordered,
+)
 from deepfidelity_jax.images import formats, media, pictures, videos
 
 # Scores that hardly anything but an upright face reaches.
@@ -22,6 +31,7 @@ PERSISTENCE = 0.1  # least share of a video's frames in which a person is found 
 FEWEST_FRAMES = 2  # least number of such frames
 PROBES = 4  # frames of a video that are searched in every way
 TURNS = (0, 1, 2, 3)  # quarters, counterclockwise
+LARGE = 0.075  # share of a photograph's longer side; smaller faces ask for a closer look
 
 
 @dataclass(frozen=True)
@@ -36,13 +46,14 @@ class Extraction:
     """The people in one photograph or video, the most prominent first.
 
     frames: how many were read. unreadable: how many could not be read. note: what the user should
-    know, such as why there is nobody; empty if all is well.
+    know, such as why there is nobody; empty if all is well. video: of a video file, else None.
     """
 
     people: tuple[Person, ...]
     frames: int
     unreadable: int
     note: str
+    video: videos.VideoInfo | None = None
 
 
 def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
@@ -53,13 +64,15 @@ def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
     if media.identify(path) == "video":
         info = videos.video_info(path)
         indices = videos.spread_indices(info.frames, settings.frames)
-        return follow(
+        found = follow(
             lambda: videos.read_frames_at(path, indices, info.constant), len(indices), settings
         )
-    odd: list[str] = []
-    frame = videos.Frame(0, 0.0, pictures.read_image(path, odd))
-    found = follow(lambda: [frame], 1, settings)
-    return replace(found, note=", ".join(filter(None, [found.note, *odd])))
+        odd = [info.note]
+    else:
+        info, odd = None, []
+        frame = videos.Frame(0, 0.0, pictures.read_image(path, odd))
+        found = follow(lambda: [frame], 1, settings)
+    return replace(found, note=", ".join(filter(None, [found.note, *odd])), video=info)
 
 
 def follow(
@@ -73,7 +86,8 @@ def follow(
     If nobody is found with high confidence, some frames are searched again, with a border and
     turned by quarters. If that finds somebody with high confidence, all frames are read again and
     searched that way. The crops are then upright, and each `bbox` is still in pixels of the
-    original frame.
+    original frame. A single frame is a photograph, which is looked at more closely if it shows only
+    small faces, or none.
 
     Args:
       read: gives the frames that can be read, in their order; called once or twice.
@@ -84,6 +98,7 @@ def follow(
     Raises formats.MediaError if no frame can be read.
     """
     turn = brief = 0
+    nobody = "no face"
     if settings.detector == "none":
         known = {} if landmarks is None else landmarks  # filled while frames are read
 
@@ -106,12 +121,13 @@ def follow(
             if again or (not tracks and count_brief(found[0], again, sure)):
                 (detections, crops), tracks, turn = found, again, better
         brief = count_brief(detections, tracks, sure)
+        nobody = probe.describe_nobody()
     if not detections:
         raise formats.MediaError("a video without a readable frame")
 
     people = tuple(Person(tuple(crops[frame][face] for frame, face in track)) for track in tracks)
     unreadable = expected - len(detections)
-    notes = [] if people or brief else ["no face"]
+    notes = [] if people or brief else [nobody]
     if brief:
         who = "1 person was" if brief == 1 else f"{brief} people were"
         notes.append(f"{who} seen in too few frames to be scored")
@@ -151,29 +167,34 @@ def _turned(image: UInt8[np.ndarray, "h w 3"], turn: int) -> UInt8[np.ndarray, "
 class _Probe:
     """Find the faces in unturned frames, and check whether another way of searching is better.
 
-    A frame is searched in every way only while fewer than half of the frames before it show
-    somebody with high confidence, which is very rare in a good video.
+    A frame is searched in every way only while in fewer than half of the frames before it most
+    faces are sure, which is very rare in a good video. One sure face is not enough: a group that
+    lies sideways often shows one.
     """
 
     def __init__(self, expected: int, settings: FaceSettings):
         self.settings, self.sure = settings, SURE[settings.detector]
-        self.every = math.ceil(expected / PROBES)
-        self.seen = self.surely = 0
+        self.alone, self.every = expected == 1, math.ceil(expected / PROBES)
+        self.seen = self.surely = self.side = 0
         self.probed: list[list[float]] = []  # scores of a frame unturned, and after each turn
 
     def __call__(self, frame: videos.Frame) -> list[Face]:
         faces = detect(frame.image, self.settings)
         score = self._surely(faces)
-        self.surely += score > 0
+        self.surely += _is_mostly_sure(faces, self.sure)
         if self.seen % self.every == 0 and 2 * self.surely <= self.seen:
             views = (search_bordered(_turned(frame.image, turn), self.settings) for turn in TURNS)
             self.probed.append([score, *map(self._surely, views)])
         self.seen += 1
+        self.side = max(self.side, *frame.image.shape[:2])
+        # A face cut tight, or one that lies sideways, is not to be taken for something small.
+        if self.alone and not any(any(scores[1:]) for scores in self.probed):
+            faces = _look_closer(frame.image, faces, self.settings)
         return faces
 
     def _surely(self, faces: Sequence[Face]) -> float:
-        """The best score if it is sure, else 0."""
-        return max((face.score for face in faces if face.score >= self.sure), default=0.0)
+        """The sum of the scores that are sure."""
+        return sum((face.score for face in faces if face.score >= self.sure), 0.0)
 
     def better_turn(self) -> int | None:
         """The turn with the highest scores, if half of the probed frames are sure of it.
@@ -185,6 +206,32 @@ class _Probe:
         scores = np.array(self.probed)
         best = int(scores.sum(0).argmax())
         return best - 1 if best and 2 * (scores[:, best] > 0).sum() >= len(scores) else None
+
+    def describe_nobody(self) -> str:
+        """That there is no face; and where frames were shrunk, which ones are not looked for."""
+        closer = CLOSER if self.alone else 1
+        if self.side <= closer * LONG_SIDE:
+            return "no face"
+        return f"no face (below about {LEAST * self.side / closer:.0f} pixels none is looked for)"
+
+
+def _look_closer(
+    image: UInt8[np.ndarray, "h w 3"], found: list[Face], settings: FaceSettings
+) -> list[Face]:
+    """The faces `found` in a photograph; if there is no large one, more where they are sure."""
+    side, sure = max(image.shape[:2]), SURE[settings.detector]
+    large = any(face.score >= CONFIDENT and face.size >= LARGE * side for face in found)
+    if large or side <= LONG_SIDE:
+        return found
+    closer = detect(image, settings, CLOSER)
+    more = sum(face.score >= sure for face in closer) > sum(face.score >= sure for face in found)
+    return closer if more and _is_mostly_sure(closer, sure) else found
+
+
+def _is_mostly_sure(faces: Sequence[Face], sure: float) -> bool:
+    """Whether most of the people found confidently are found for sure."""
+    confident = sum(face.score >= CONFIDENT for face in faces)
+    return 2 * sum(face.score >= sure for face in faces) > confident
 
 
 def _look(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from PIL import features
 
+from deepfidelity_jax.images import containers
+
 PICTURES = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
 VIDEOS = ("ASF", "AVI", "FLV", "MP4", "MPEG", "Matroska", "Ogg", "RealMedia")
 
@@ -156,6 +158,8 @@ def format_of(file: io.BufferedIOBase, name: str | os.PathLike = "") -> str:
     except OSError as error:
         raise MediaError(explain(error)) from None
     kind = recognise(head)
+    if kind in VIDEOS and containers.is_sound(file, kind):
+        kind = "audio"
     if kind in VIDEOS or (kind in PICTURES and _decodes(kind)):
         return kind
     if kind == "HEIF":

@@ -6,6 +6,7 @@ crops: all crops that are recorded, trained on or scored go through them.
 
 import base64
 import io
+import itertools
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms
 
 from deepfidelity_jax.images.formats import (
     RAW,
@@ -36,6 +37,16 @@ STRIP = 256  # rows converted at once
 # Bits that the grey in an integer type may have. A TIFF has no type for what many cameras give.
 DEPTHS = (8, 10, 12, 14, 16)
 ORIENTATION = 0x0112  # an EXIF tag
+UPRIGHT = {  # what turns a picture upright, by the value of that tag
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+PROFILED = ("RGB", "CMYK", "L")  # modes of Pillow in which a colour profile is applied
 # Some camera RAW files are TIFF files that begin with a thumbnail.
 DNG_VERSION, SUBFILE, THUMBNAIL = 50706, 254, 1
 
@@ -51,6 +62,7 @@ def read_image(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Read a photograph, or an open file of one, as upright RGB, whatever its format and mode.
 
+    Colours are sRGB, by the file's colour profile if it has one; a damaged profile is ignored.
     Transparent parts become white. Grey in an integer type is taken to be as deep as its brightest
     pixel needs: 8 or 16 bits, in a TIFF any of DEPTHS. Harmless defects, such as damaged metadata,
     are added to `notes`, and that only the first of several pages was read. Raises MediaError for a
@@ -197,9 +209,11 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     except Exception as error:
         cut = "truncated" in str(error) or isinstance(error, EOFError)
         raise MediaError(f"{'truncated' if cut else 'damaged'} {kind}") from error
+    profile = image.info.get("icc_profile")
     with suppress(Exception):  # a damaged EXIF block must not make an intact picture unreadable
-        if image.getexif().get(ORIENTATION, 1) != 1:  # otherwise it would be copied
-            image = ImageOps.exif_transpose(image)
+        # Not `ImageOps.exif_transpose`, which fails at any other tag that it cannot write again.
+        if (told := image.getexif().get(ORIENTATION)) in UPRIGHT:
+            image = image.transpose(UPRIGHT[told])
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
         top = int(deep.max())
@@ -214,13 +228,32 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    mode = image.mode if image.mode in PROFILED else "RGB"
+    to_srgb = None
+    with suppress(Exception):  # a damaged profile, or one for other colours than the picture's
+        to_srgb = _to_srgb(profile, mode)
     # In strips: Pillow passes pixels as bytes, and all at once would double the memory.
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     try:
         for top in range(0, height, STRIP):
             bottom = min(top + STRIP, height)
-            pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)).convert("RGB"))
+            strip = image.crop((0, top, width, bottom))
+            if to_srgb:
+                strip = ImageCms.applyTransform(strip.convert(mode), to_srgb)
+            pixels[top:bottom] = np.asarray(strip.convert("RGB"))
     except ValueError:
         raise MediaError(f"pixels of mode {image.mode}") from None
     return pixels
+
+
+def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The transform from the colours of a profile to sRGB; None if it would change hardly any."""
+    if not profile:
+        return None
+    own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    transform = ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), mode, "RGB")
+    colours = list(itertools.product(range(0, 256, 51), repeat=len(mode)))
+    sample = Image.frombytes(mode, (len(colours), 1), bytes(itertools.chain(*colours)))
+    changed = np.asarray(ImageCms.applyTransform(sample, transform)).astype(int)
+    return transform if np.abs(changed - np.asarray(sample.convert("RGB"))).max() > 2 else None

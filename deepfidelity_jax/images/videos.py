@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from deepfidelity_jax.images import containers
 from deepfidelity_jax.images.formats import PICTURES, MediaError, format_of, open_file
 from deepfidelity_jax.images.pictures import decode, load_pixels, open_picture, safe_pillow
 
@@ -23,6 +24,8 @@ SEEK_FROM = 100  # frames
 # Pixels are made square if the ratio of their sides is in this range. A smaller ratio comes from
 # rounded sizes and distorts nothing visibly; a larger one is an error, or meant to fill the memory.
 ODD, ODDEST = 1.02, 4.0
+
+HDR = {16: "PQ", 18: "HLG"}  # transfer functions by ITU-T H.273
 
 FRAME_DURATION = 100.0  # milliseconds, in an animated picture that does not say
 
@@ -35,12 +38,14 @@ class VideoInfo:
     """How many frames of a video can be read, and their times.
 
     rate: mean frames per second, so that the video lasts `frames / rate` seconds. constant: whether
-    every frame is proven to be where its index and the rate say, so that a seek finds it.
+    every frame is proven to be where its index and the rate say, so that a seek finds it. note:
+    what the user should know; empty if all is well.
     """
 
     frames: int
     rate: float
     constant: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +88,7 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
         if not told:
             with _captured(file, kind) as video:
                 times = _times(video)
+        note = _describe_odd(file, kind, len(times), header)
     if not times:
         name = codec.decode("ascii", "replace") if codec.isalnum() else "unknown"
         raise MediaError(
@@ -93,7 +99,22 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
     if not even and max(times) > min(times):
         rate = 1000 * (len(times) - 1) / (max(times) - min(times))
     # A seek in an MPEG stream misses by a frame or two, because it has no index.
-    return VideoInfo(len(times), rate, even and told and kind != "MPEG")
+    return VideoInfo(len(times), rate, even and told and kind != "MPEG", note)
+
+
+def _describe_odd(file: io.BufferedIOBase, kind: str, frames: int, header: int) -> str:
+    """What a video lacks of what its container announces, or what of it is not looked at."""
+    notes = []
+    # A header alone proves nothing: it may be wrong, and an edit list hides frames.
+    if frames < header and containers.is_cut(file, kind):
+        notes.append(f"the file is cut off: {frames} of at least {header} frames")
+    tracks = containers.list_tracks(file, kind)
+    films = [track for track in tracks if track.content == containers.VIDEO]
+    if len(films) > 1:
+        notes.append(f"the first of {len(films)} video streams")
+    if films and films[0].transfer in HDR:
+        notes.append(f"HDR ({HDR[films[0].transfer]}), read without tone mapping")
+    return ", ".join(notes)
 
 
 def spread_indices(frames: int, count: int) -> list[int]:
@@ -198,7 +219,9 @@ def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
         cv2.utils.logging.setLogLevel(level)
     try:
         if not video.isOpened():
-            raise MediaError(f"a damaged {kind} video, or one that can't be decoded here")
+            raise MediaError(
+                f"a {kind} file that is damaged, has no video, or can't be decoded here"
+            )
         yield video
     finally:
         video.release()

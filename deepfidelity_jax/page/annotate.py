@@ -41,7 +41,7 @@ def annotate(
     Returns:
       What the video lacks, as text; empty if it lacks nothing.
     """
-    info, output = videos.video_info(path), Path(output)
+    info, output = found.video or videos.video_info(path), Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.stem[:100]}.{os.getpid()}.mp4")
     step = widest_step(info.frames, found.prediction.frames)

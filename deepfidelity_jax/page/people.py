@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from deepfidelity_jax.detector.predict import Evidence, Examination, PersonScore
 from deepfidelity_jax.faces.cropping import Crop
-from deepfidelity_jax.images import media, pictures, videos
+from deepfidelity_jax.images import pictures, videos
 from deepfidelity_jax.page.faces import encode_within, show_faces
 from deepfidelity_jax.page.wording import clock
 
@@ -71,8 +71,7 @@ def describe_people(
 
     Raises formats.MediaError if the file can no longer be read.
     """
-    moving = media.identify(path) == "video"
-    info = videos.video_info(path) if moving else None
+    info, moving = found.video, found.video is not None
     scores, evidence = found.prediction.faces, found.evidence
     shown = choose_people(scores, found.decides)
     chosen = {i: choose_faces(evidence[i]) for i in shown}

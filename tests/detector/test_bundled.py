@@ -103,6 +103,17 @@ def test_other_modes_still_need_a_workdir(run):
     assert_told(run("--mode=evaluate", "--input=photos"), "--workdir=DIR is missing")
 
 
+def test_nothing_of_an_earlier_detector_stays_where_another_is_packed(tmp_path):
+    source = shutil.copytree(bundled.folder(), tmp_path / "source")
+    (source / "training_pictures.json").unlink()
+    (tmp_path / "box").mkdir()
+    for name in ("training_pictures.json", "yunet.onnx"):
+        (tmp_path / "box" / name).write_text("{}")
+    bundled.pack(source, tmp_path / "box")
+    names = {path.name for path in (tmp_path / "box").iterdir()}
+    assert names == {"config.json", "model.safetensors", "fidelity.npz"}
+
+
 def test_a_packed_detector_finds_the_weights_of_its_measure_beside_it(tmp_path):
     source = shutil.copytree(bundled.folder(), tmp_path / "source")
     said = json.loads((source / "config.json").read_text())

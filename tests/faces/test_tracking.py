@@ -96,7 +96,8 @@ BRIEF = "seen in too few frames to be scored"
         ([[elsewhere(n // 3)] for n in range(33)], False, 0, f"11 people were {BRIEF}"),
         ([[], [elsewhere(0)]], False, 0, f"1 person was {BRIEF}"),
         ([[elsewhere(n)] for n in range(4)], True, 0, f"4 people were {BRIEF}, turned sideways"),
-        ([[elsewhere(0, 0.55)] * (n == 3) for n in range(20)], False, 0, "no face"),
+        ([[elsewhere(0, 0.55)] * (n == 3) for n in range(20)], False, 0,
+         "no face (below about 36 pixels none is looked for)"),
         ([[elsewhere(0)] + [elsewhere(5, 0.55)] * (n == 3) for n in range(20)], False, 1, ""),
     ],
 )  # fmt: skip

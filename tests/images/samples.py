@@ -40,29 +40,54 @@ def counted_video(path, frames=90, size=(160, 128), codec="mp4v", rate=30):
     return path
 
 
-def timed_video(path, times, shape=1, turned=False):
+def timed_video(path, times, shape=1, turned=False, streams=1, transfer=None, **options):
     """A video as `counted_video` writes, of frames at these seconds. It takes PyAV.
 
     shape: width of a pixel over its height. turned: it says it is to be shown a quarter clockwise.
+    streams: of those after the first, frames have numbers from 100, 200 ... on. transfer: the
+    transfer function that it states. options: of the container.
     """
     import av
 
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", 30)
-        stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
-        stream.options = {"preset": "ultrafast", "crf": "20", "g": "50"}
-        stream.codec_context.time_base = Fraction(1, 90_000)
-        stream.codec_context.sample_aspect_ratio = Fraction(shape)
+    with av.open(str(path), "w", options=options) as container:
+        written = [container.add_stream("libx264", 30) for _ in range(streams)]
+        for stream in written:
+            stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
+            stream.options = {"preset": "ultrafast", "crf": "20", "g": "50"}
+            stream.codec_context.time_base = Fraction(1, 90_000)
+            stream.codec_context.sample_aspect_ratio = Fraction(shape)
+            if transfer is not None:
+                stream.codec_context.color_trc = transfer
+                stream.codec_context.color_primaries = stream.codec_context.colorspace = 9
         for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
-            frame.pts, frame.time_base = round(time * 90_000), Fraction(1, 90_000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            for place, stream in enumerate(written):
+                image = numbered(number + 100 * place)
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = round(time * 90_000), Fraction(1, 90_000)
+                container.mux(stream.encode(frame))
+        for stream in written:
+            container.mux(stream.encode())
     if turned:
         held = bytearray(path.read_bytes())
         matrix = held.index(b"tkhd") + 44
         held[matrix : matrix + 20] = struct.pack(">5i", 0, 1 << 16, 0, -1 << 16, 0)
         path.write_bytes(held)
+    return path
+
+
+def sound_file(path, codec, container):
+    """Half a second of silence. It takes PyAV."""
+    import av
+
+    with av.open(str(path), "w", format=container) as file:
+        stream = file.add_stream(codec, rate=48_000)
+        resampler = av.AudioResampler(stream.format, stream.layout, stream.rate)
+        for number in range(25):
+            frame = av.AudioFrame.from_ndarray(np.zeros((2, 960), np.float32), "fltp", "stereo")
+            frame.sample_rate, frame.pts = 48_000, 960 * number
+            for part in resampler.resample(frame):
+                file.mux(stream.encode(part))
+        file.mux(stream.encode())
     return path
 
 

@@ -1,12 +1,13 @@
 """Photographs are read alike whatever their format; crops are encoded once."""
 
+import struct
 import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from samples import gradient, png
 
 from deepfidelity_jax.forgeries import augment, degrade
@@ -45,6 +46,16 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     np.testing.assert_array_equal(pictures.read_image(path), gradient())
 
 
+def test_orientation_is_applied_though_another_tag_cannot_be_written_again(tmp_path):
+    # XResolution is to be a rational; here it is text.
+    tags = ((0x0112, 3, 1, b"\0\6\0\0"), (0x011A, 2, 3, b"72\0\0"))
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", len(tags))
+    exif += b"".join(struct.pack(">HHI4s", *tag) for tag in tags) + bytes(4)
+    path = tmp_path / "a.png"
+    Image.fromarray(np.rot90(gradient())).save(path, exif=exif)
+    np.testing.assert_array_equal(pictures.read_image(path), gradient())
+
+
 def test_grey_palette_and_cmyk_become_rgb(tmp_path):
     picture = Image.fromarray(gradient())
     grey = picture.convert("L")
@@ -63,6 +74,29 @@ def test_grey_palette_and_cmyk_become_rgb(tmp_path):
     picture.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100, subsampling=0)
     image = pictures.read_image(tmp_path / "cmyk.jpg")
     np.testing.assert_allclose(image.astype(int), gradient(), atol=8)
+
+
+def test_a_colour_profile_is_applied(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"....").replace(b"gXYZ", b"rXYZ").replace(b"....", b"gXYZ")
+    path, alpha = tmp_path / "a.png", np.full((40, 64, 1), 255, np.uint8)
+    stored = gradient()[..., [1, 0, 2]]
+    for image in (stored, np.concatenate([stored, alpha], 2)):
+        Image.fromarray(image).save(path, icc_profile=swapped)
+        np.testing.assert_allclose(pictures.read_image(path).astype(int), gradient(), atol=2)
+    Image.fromarray(gradient()).quantize(4).save(path, icc_profile=swapped)
+    palette = pictures.read_image(path)
+    np.testing.assert_allclose(palette, np.asarray(Image.open(path).convert("RGB"))[..., [1, 0, 2]])
+
+
+def test_pixels_stay_where_a_profile_says_nothing_else(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    grey = Image.fromarray(gradient()).convert("L")
+    for image in (Image.fromarray(gradient()), grey):
+        for profile in (srgb, srgb[:200], b"none"):
+            image.save(tmp_path / "a.png", icc_profile=profile)
+            expected = np.asarray(image.convert("RGB"))
+            np.testing.assert_array_equal(pictures.read_image(tmp_path / "a.png"), expected)
 
 
 def test_sixteen_bits_keep_the_high_byte(tmp_path):
