@@ -184,9 +184,10 @@ def evaluate(
             "level": "video",
             **metrics.count_classes("n_videos", levels.videos.label),
             **operating.describe_verdicts(
-                levels.videos, levels.draws, of_videos.threshold, of_videos.fake_below
+                levels.videos, levels.draws, of_videos.threshold, of_videos.fake_below,
+                metrics.poor_videos(levels, table.quality, model.scale),
             ),
-        }
+        }  # fmt: skip
     if groups:
         found["by_group"] = {
             name: _groups(

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
+from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL, FidelityScale
 from deepfidelity_jax.scoring.table import Predictions, Videos, cluster_rows, group_videos
 from deepfidelity_jax.statistics.aggregation import AGGREGATES
 from deepfidelity_jax.statistics.intervals import (
@@ -104,6 +104,20 @@ def configured_levels(table: Predictions, config: ConfigDict) -> Levels:
     return levels_of(
         table, config.seed, own.bootstrap, aggregate=own.aggregate, share=own.top_share
     )
+
+
+def poor_videos(
+    levels: Levels, quality: Float[np.ndarray, "n"], scale: FidelityScale | None
+) -> Bool[np.ndarray, "v"]:
+    """Videos too poor for predict to call real, by the mean quality of the frames that have one."""
+    of_frame, known = levels.grouped.of_frame, np.isfinite(quality)
+    count = len(levels.videos.label)
+    if scale is None:
+        return np.zeros(count, bool)
+    sums, frames = (
+        np.bincount(of_frame[known], weights, count) for weights in (quality[known], None)
+    )
+    return scale.is_poor(np.divide(sums, frames, np.full(count, np.nan), where=frames > 0))
 
 
 # FaceForensics++ names no people, but each of its original videos shows a different person.

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.statistics.intervals import Level, Sample, add_statistics
@@ -91,14 +91,20 @@ def rates(threshold: float, wanted: Wanted) -> dict:
 
 
 def describe_verdicts(
-    level: Level, draws: Float[np.ndarray, "r c"], threshold: float, fake_below: float
+    level: Level,
+    draws: Float[np.ndarray, "r c"],
+    threshold: float,
+    fake_below: float,
+    poor: Bool[np.ndarray, "n"],
 ) -> dict:
     """The entry `verdicts` of metrics.json, for one level: the shares by the rule of predict.
 
     Returns:
       For each class the share called fake, below `fake_below`, and the share that is uncertain,
-      from there to the threshold, with intervals.
+      from there to the threshold or `poor` above it, with intervals.
     """
+    doubted = poor & (level.score >= threshold)
+    level = level.scored(np.where(doubted, np.nextafter(threshold, -np.inf), level.score))
     entry = {"threshold": threshold, "fake_below": fake_below, "ci": {}, "note": {}}
     for kind in (REAL, FAKE):
         add_statistics(entry, level, draws, {

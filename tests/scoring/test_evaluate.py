@@ -199,6 +199,11 @@ def test_verdicts_are_told_where_there_is_a_limit(fitted, tmp_path):
     model = replace(model, calibration=replace(model.calibration, fake_below=limit))
     found = evaluate.evaluate(config, model, test, "test", tmp_path)
     own = found["verdicts"]
+    poor = replace(test, quality=np.full_like(test.quality, model.scale.real_quality[0] - 0.1))
+    of_poor = evaluate.evaluate(config, model, poor, "test", tmp_path)["verdicts"]
+    assert of_poor["fake_called_fake"] == own["fake_called_fake"]
+    assert of_poor["real_uncertain"] == 1, "what is poor is fake or uncertain"
+    assert of_poor["fake_uncertain"] == pytest.approx(1 - own["fake_called_fake"])
     assert 0 < own["fake_called_fake"] < 1
     assert own["real_called_fake"] == 0
     told = f"fakes called fake {own['fake_called_fake']:.1%}, uncertain {own['fake_uncertain']:.1%}"

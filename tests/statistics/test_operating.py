@@ -102,15 +102,17 @@ def test_verdicts_by_the_rule_of_predict():
     limit, threshold = np.sort(score)[[60, 110]].tolist()
     rule = Calibration(-5.0, threshold, "validation", fake_below=limit)
     draws = draw_clusters(label, 0, 100)
-    found = describe_verdicts(level_of(label, score), draws, threshold, limit)
+    poor = np.random.default_rng(2).random(len(score)) < 0.3
+    found = describe_verdicts(level_of(label, score), draws, threshold, limit, poor)
     for kind, name in ((1, "real"), (0, "fake")):
-        told = rule.verdicts(score[label == kind])
+        told = rule.verdicts(score[label == kind], poor[label == kind])
         for key, verdict in (("called_fake", "fake"), ("uncertain", "uncertain")):
             share = found[f"{name}_{key}"]
             assert share == pytest.approx(np.mean(told == verdict))
             low, high = found["ci"][f"{name}_{key}"]
             assert low < share < high
-    alone = describe_verdicts(level_of(label, score).take(label == 1), draws, threshold, limit)
+    real = level_of(label, score).take(label == 1)
+    alone = describe_verdicts(real, draws, threshold, limit, poor[label == 1])
     assert alone["fake_called_fake"] is None
 
 
