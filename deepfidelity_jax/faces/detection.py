@@ -20,8 +20,8 @@ from deepfidelity_jax.faces.geometry import cut_patch
 from deepfidelity_jax.images import pictures
 
 DETECTORS = ("mtcnn", "yunet", "cascade", "none")
-LONG_SIDE = 640  # pixels of the frame searched; faces down to LEAST of it are found
-LEAST = 0.03
+LONG_SIDE = 640  # pixels of the frame searched
+LEAST = 0.03  # side of the smallest face found in it, as a share of it; MTCNN's is a little larger
 CLOSER = 4  # how many times LONG_SIDE is searched for small faces
 CONFIDENT = 0.5  # whoever has only faces with a lower score is no person
 EYES_APART = 0.22  # share of the face's size; closer eyes mean a profile and give no axis

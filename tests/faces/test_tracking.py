@@ -108,6 +108,32 @@ def test_who_is_surely_seen_but_too_briefly_is_counted(
     assert (len(found.people), found.note) == (people, note)
 
 
+@pytest.mark.parametrize(
+    ("size", "frames", "scores", "people", "looks"),
+    [
+        (95, 1, [1.0, 1.0], 1, [1]),
+        (60, 1, [1.0, 1.0], 2, [1, detection.CLOSER]),
+        (60, 2, [1.0, 1.0], 1, [1, 1]),
+        (60, 1, [1.0, 1.0, 0.5, 0.5], 1, [1, detection.CLOSER]),  # as faces that lie sideways
+    ],
+)
+def test_a_photograph_without_a_large_face_is_looked_at_more_closely(
+    monkeypatch, size, frames, scores, people, looks
+):
+    looked = []
+
+    def find(image, settings, closer=1):
+        looked.append(closer)
+        if closer == 1:
+            return [face(100, 100, size)]
+        return [elsewhere(n, score) for n, score in enumerate(scores)]
+
+    monkeypatch.setattr(tracking, "detect", find)
+    film = [videos.Frame(n, n / 25, np.zeros((200, 1200, 3), np.uint8)) for n in range(frames)]
+    assert len(tracking.follow(lambda: film, frames, CASCADE).people) == people
+    assert looked == looks
+
+
 @pytest.mark.parametrize("turn", [1, 2, 3])
 def test_pixels_that_lie_sideways_give_upright_crops(tmp_path, turn):
     image = scene((200, 180, 140, 8))
