@@ -125,7 +125,7 @@ def test_what_was_staged_serves_after_the_folder_has_grown(folder, tmp_path, cap
     abandoned = staging_folder(Builder.configured(configured(folder, **{"faces.size": 48}), place))
     abandoned.mkdir(parents=True)
     prepare(after)
-    said = f"delete what nobody will go on with, to free the disk: {abandoned}\n"
+    said = f"delete those that nobody will resume: {abandoned}\n"
     assert said in capsys.readouterr().err
     assert sum(map(len, rows(after).values())) == 49
     assert not taken.exists()
