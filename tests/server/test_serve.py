@@ -41,7 +41,7 @@ def test_wrong_flags_end_in_one_line(run, tmp_path):
         assert_told(run("--mode=serve", f"--port={port}"), f"--port={port}", "another program")
     assert_told(run("--mode=serve", "--port=70000"), "70000")
     for host in ("a..b", "a" * 64):
-        assert_told(run("--mode=serve", f"--host={host}"), f"--host={host}: no name")
+        assert_told(run("--mode=serve", f"--host={host}"), f"--host={host}: not a valid")
     assert_told(run("--mode=serve", "--host=192.0.2.1", "--port=0"), "--host=192.0.2.1")
     assert_told(run("--mode=serve", "--input=a.jpg"), "--input is not for --mode=serve")
     assert_told(run("--mode=predict", "--port=1"), "--port is not for --mode=predict")
