@@ -298,18 +298,13 @@ def _evaluate(
             trained.detector.fitted(model), test, seed=config.seed, replicates=config.eval.bootstrap
         )
         found = evaluate.evaluate(
-            config,
-            model,
-            features,
-            "test",
-            workdir / "eval" / own.dataset,
+            config, model, features, "test", workdir / "eval" / own.dataset,
             picked_here=config.train.select_on == "test",
             about=about,
             sources=metrics.sources_of(config, origins),
             groups=evaluate.groups_of(folder, features.path),
-        )
-        card = config, trained.step or 0, metadata, found, model.calibration
-        write_card(workdir / CARD, *card)
+        )  # fmt: skip
+        write_card(workdir / CARD, config, trained.step or 0, metadata, found, model.calibration)
         write_report(workdir, cross_dataset.pictures_of(workdir))
 
 
