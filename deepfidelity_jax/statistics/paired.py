@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import brentq
-from scipy.stats import binom, chi2, norm, t
+from scipy.special import ndtri, stdtrit
+from scipy.stats import binom, chi2
 
 FEW = 25  # discordant units, below which McNemar's test is exact
 
@@ -77,7 +78,7 @@ def compare_seeds(drawn: Float[np.ndarray, "s r"]) -> tuple[float, float, float]
         shared = max(0.0, np.mean(together[~np.eye(seeds, dtype=bool)]))
 
         def reach(p: float) -> float:
-            return np.sqrt(own * t.isf(p / 2, seeds - 1) ** 2 + shared * norm.isf(p / 2) ** 2)
+            return np.sqrt(own * stdtrit(seeds - 1, p / 2) ** 2 + shared * ndtri(p / 2) ** 2)
 
         low, high = min(low, value - reach(0.05)), max(high, value + reach(0.05))
         if reach(p) > abs(value):
