@@ -73,7 +73,7 @@ def test_every_head():
         outputs = {"features": (features, [192]), "logits": (logits, [2])}
         outputs |= dict.fromkeys(("fidelity", "p_fake"), (answer, []))
         found = run(graph.finish("crops", 32, outputs, {}).SerializeToString(), crops)
-        np.testing.assert_allclose(found["fidelity"], wanted[:, place], atol=1e-6)
+        np.testing.assert_allclose(found["fidelity"], wanted[:, place], rtol=1e-6, atol=1e-6)
 
 
 def test_a_parameter_without_a_place_is_no_small_matter():
