@@ -189,7 +189,7 @@ def test_a_converted_detector_measures_quality_as_its_config_says(
     convert.import_official(official, svr, tmp_path / "work", tiny)
     detector = df.load(tmp_path / "work")
     if not noted:
-        detector.fidelity_model.provenance.pop("quality")
+        detector.fidelity_model.provenance.pop("quality", None)
     assert detector.noted_measure.digest == (digest(learned.PLACE) if noted else "")
     face = faces(1)[0]
     found, reason = detector.quality(
