@@ -168,14 +168,11 @@ def print_changes(detector, faces: list[families.Face]) -> None:
     print(f"\n{len(records)} real faces, changed without forgery\n")
     heads = ["class AUC", *(["called fake", "uncertain"] if fitted else [])]
     print(f"| change | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
-    untouched = class_score(detector, np.stack(controls.change_faces(records, None)))
-    for name, change in {"untouched": None, **controls.DEGRADATIONS, **controls.CONTROLS}.items():
-        encoded = controls.encode_changed(records, change)
-        images = np.stack([pictures.decode_image(one) for one in encoded])
-        cells = [shown(aucs(untouched, [class_score(detector, images)])) if change else ""]
+    scores = controls.score_changes(detector, records, controls.DEGRADATIONS | controls.CONTROLS)
+    untouched = scores[controls.UNTOUCHED].classes
+    for name, (classes, verdicts) in scores.items():
+        cells = ["" if name == controls.UNTOUCHED else shown(aucs(untouched, [classes]))]
         if fitted:
-            poor = detector.is_poor(encoded, [record["landmarks"] for record in records])
-            verdicts = fitted.calibration.verdicts(detector.fidelity(images), poor)
             cells += [f"{np.mean(verdicts == one):.1%}" for one in ("fake", "uncertain")]
         print(f"| {name} | {' | '.join(cells)} |")
 

@@ -107,7 +107,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
             loop.train(config, folder, workdir, initial, builder.contents, saved)
         hosts.wait()  # the first process finishes writing the checkpoints
     step = hosts.told(checkpoint.best_step(workdir / "checkpoints") or 0)
-    if checkpoint.latest_step(workdir / "checkpoints") != config.train.steps and mode != "prepare":
+    finished = hosts.told(checkpoint.latest_step(workdir / "checkpoints") == config.train.steps)
+    if not finished and mode != "prepare":
         raise InputError(f"the training in {workdir} is not finished: run --mode=train first")
     trained = Trained(config, folder, workdir, step)
     if "fit" in stages:
@@ -183,7 +184,7 @@ class Trained:
     config: ConfigDict
     folder: Path
     workdir: Path
-    step: int | None
+    step: int
 
     @functools.cached_property
     def detector(self) -> Detector:
@@ -304,7 +305,7 @@ def _evaluate(
             sources=metrics.sources_of(config, origins),
             groups=evaluate.groups_of(folder, features.path),
         )  # fmt: skip
-        write_card(workdir / CARD, config, trained.step or 0, metadata, found, model.calibration)
+        write_card(workdir / CARD, config, trained.step, metadata, found, model.calibration)
         write_report(workdir, cross_dataset.pictures_of(workdir))
 
 

@@ -30,7 +30,7 @@ def write_card(
       step: the training step of its weights.
       metadata: of the records it was trained on.
       metrics: of the test split, as in metrics.json.
-      calibration: its threshold and limit.
+      calibration: its thresholds.
     """
     card = open_template(TEMPLATE).render(
         version=__version__,

@@ -143,7 +143,7 @@ def _judge_quality(scale, quality: float | None) -> Doubt:
     if quality is None or scale is None:
         return Doubt(what, number(quality), "the range of the training faces", "not known")
     low, high = scale.real_quality
-    state = "caution" if quality < low else "fine"
+    state = "caution" if scale.is_poor(quality) else "fine"
     rule = f"{number(low)} or more; the real training faces reach {number(high)}"
     return Doubt(what, number(quality), rule, state)
 

@@ -128,24 +128,27 @@ def change_faces(faces: Sequence[dict[str, Any]], change: Change | None) -> list
 
 
 class Scores(NamedTuple):
-    """Of changed faces: class score (real minus fake), and the verdict."""
+    """Of changed faces: class score (real minus fake), and verdict, if the detector is fitted."""
 
     classes: Float[np.ndarray, "n"]
-    verdicts: Shaped[np.ndarray, "n"]
+    verdicts: Shaped[np.ndarray, "n"] | None
 
 
 def score_changes(
     detector: Detector, faces: Sequence[dict[str, Any]], changes: dict[str, Change]
 ) -> dict[str, Scores]:
     """Scores of each face: untouched, and after each change."""
-    calibration, points = detector.fidelity_model.calibration, [face["landmarks"] for face in faces]
-    found = {}
+    fitted, points = detector.fidelity_model, [face["landmarks"] for face in faces]
+    found, verdicts = {}, None
     for name, change in {UNTOUCHED: None, **changes}.items():
         encoded = encode_changed(faces, change)
         images = [decode_image(one) for one in encoded]
         logits = compute(detector.class_logits, images).astype(np.float64)
-        fidelity = compute(detector.fidelity, images).astype(np.float64)
-        verdicts = calibration.verdicts(fidelity, detector.is_poor(encoded, points))
+        if fitted:
+            fidelity = compute(detector.fidelity, images).astype(np.float64)
+            # Without a lower threshold, quality decides nothing and is not measured.
+            poor = fitted.calibration.fake_below is not None and detector.is_poor(encoded, points)
+            verdicts = fitted.calibration.verdicts(fidelity, poor)
         found[name] = Scores(logits[:, 1] - logits[:, 0], verdicts)
     return found
 

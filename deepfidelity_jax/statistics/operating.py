@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from deepfidelity_jax.fidelity.calibration import is_real
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL
 from deepfidelity_jax.statistics.intervals import Level, Sample, add_statistics
 from deepfidelity_jax.statistics.ranking import accuracy
@@ -103,7 +104,7 @@ def describe_verdicts(
       For each class the share called fake, below `fake_below`, and the share that is uncertain,
       from there to the threshold or `poor` above it, with intervals.
     """
-    doubted = poor & (level.score >= threshold)
+    doubted = poor & is_real(level.score, threshold)
     level = level.scored(np.where(doubted, np.nextafter(threshold, -np.inf), level.score))
     entry = {"threshold": threshold, "fake_below": fake_below, "ci": {}, "note": {}}
     for kind in (REAL, FAKE):

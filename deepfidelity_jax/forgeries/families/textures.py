@@ -93,7 +93,7 @@ def stitched(image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bo
     Like an autoencoder with a codebook, this keeps the coarse picture and takes the detail from
     another face. `donor` is aligned. Patches are 5 to 11 pixels wide, on any grid, and fade into
     each other: edges on a fixed grid would look like JPEG's blocks, which real pictures have too.
-    The twin is averaged with itself moved by less than a pixel.
+    The twin is moved by less than a pixel, which averages neighbours.
     """
     shifts = np.round(rng.normal(0, 4, (12, 2))).astype(int)
     corner = rng.uniform(-SUBPIXEL, SUBPIXEL, 2)
