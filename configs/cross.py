@@ -9,7 +9,7 @@ detector's training, unless a dataset consists of crops. The table is DIR/eval/c
 results of a dataset are in DIR/eval/NAME, and the report shows every dataset by forgery method.
 
 Hardware: any. Time: not measured here; most of it is the preparation of the test splits.
-Result: not measured here. The paper reports no evaluation across datasets.
+Result: not measured here. We found none across datasets in the paper.
 """
 
 from ml_collections import ConfigDict

@@ -175,8 +175,8 @@ def get_config() -> ConfigDict:
     config.eval.aggregate = "mean"
     config.eval.top_share = 0.1  # share of the frames that top_share takes
     # For the operating points in metrics.json; these do not change the verdict.
-    config.eval.wanted_fpr = 0.01  # share of real videos that may be called fake
+    config.eval.wanted_fpr = 0.01  # share of real videos that may be below it
     config.eval.cost_missed = 1.0  # cost of one missed fake,
-    config.eval.cost_false_alarm = 1.0  # and of one real video called fake, in any unit
+    config.eval.cost_false_alarm = 1.0  # and of one real video below it, in any unit
     config.eval.prevalence = 0.5  # share of fakes where the detector is used
     return config
