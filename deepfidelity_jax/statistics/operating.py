@@ -22,8 +22,8 @@ class Wanted(NamedTuple):
     """What the user requires of a detector in use.
 
     fpr: share of real faces that may lie below the threshold. cost_missed, cost_false_alarm: the
-    cost of one missed fake and of one real face below it, in any unit. prevalence: share of fakes where the
-    detector is used.
+    cost of one missed fake and of one real face below it, in any unit. prevalence: share of fakes
+    where the detector is used.
     """
 
     fpr: float

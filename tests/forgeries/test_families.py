@@ -354,3 +354,42 @@ def test_scrambled_detail_is_as_strong_and_another():
         strengths = [v.std() for v in detail]
         assert 0.5 < strengths[0] / strengths[1] < 2
         assert abs(np.corrcoef(detail[0].ravel(), detail[1].ravel())[0, 1]) < 0.75
+
+
+def test_scrambled_detail_keeps_how_colours_vary_together():
+    """Grey detail on its own is what JPEG leaves of a real picture."""
+    face = treat.grain(draw_face(5).pixels, rng(0))
+    for seed in range(6):
+        made, own = (textures.scrambled(face, rng(seed), twin=twin) for twin in (False, True))
+        detail = [v - cv2.GaussianBlur(v * 1.0, (0, 0), 0.8) for v in (made, own)]
+        fake, real = (np.corrcoef(v[..., 0].ravel(), v[..., 2].ravel())[0, 1] for v in detail)
+        assert abs(fake - real) < 0.15
+
+
+def finest(picture):
+    """Mean size of the differences along both axes, which only the finest detail has."""
+    grey = picture.astype(float).mean(-1)
+    return np.abs(np.diff(np.diff(grey, axis=0), axis=1))[16:-16, 16:-16].mean()
+
+
+def test_twins_keep_as_much_of_the_finest_detail_as_forgeries():
+    """A shift of all pixels by half a pixel would take it from the twin alone."""
+    noise = np.clip(128 + 30 * rng(0).standard_normal((SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
+    donor = np.roll(noise, 31, 0)
+    moves = {
+        "displace": lambda seed, twin: warps.displace(noise, rng(seed), twin=twin),
+        "stitched": lambda seed, twin: textures.stitched(noise, donor, rng(seed), twin=twin),
+    }
+    for name, move in moves.items():
+        twin, fake = (np.mean([finest(move(s, t)) for s in range(24)]) for t in (True, False))
+        assert 0.75 < twin / fake < 1.1, name
+
+
+def test_a_morph_has_the_contrast_of_the_face():
+    """An average of two faces has less, and a real picture may be flat, too."""
+    face, donor, ratios = draw_face(6), draw_face(7), []
+    for seed in range(24):
+        fake, mask = families.forge("morph", face, donor, rng(seed))
+        inside = mask > 0.5
+        ratios.append(fake[inside].std(axis=0).mean() / face.pixels[inside].std(axis=0).mean())
+    assert np.mean(ratios) > 0.85

@@ -20,13 +20,16 @@ def match(inner: Pixels, outer: Pixels, mask: Mask, rng: np.random.Generator) ->
 
 def match_statistics(inner: Pixels, outer: Pixels, inside: np.ndarray) -> Pixels:
     """Mean and spread of each Lab channel moved to `outer`'s (Reinhard et al., 2001)."""
-    source, target = (cv2.cvtColor(v, cv2.COLOR_RGB2LAB).astype(np.float32) for v in (inner, outer))
+    # In floats: rounded Lab values would leave gaps in the colours.
+    source, target = (
+        cv2.cvtColor(v.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for v in (inner, outer)
+    )
     mean, spread = source[inside].mean(0), source[inside].std(0) + 1e-3
     wanted_mean, wanted_spread = target[inside].mean(0), target[inside].std(0) + 1e-3
     # The noise of a donor in flat light must not be amplified.
     gain = np.clip(wanted_spread / spread, 0.6, 1.6)
-    matched = np.rint((source - mean) * gain + wanted_mean)
-    return cv2.cvtColor(np.clip(matched, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
+    matched = cv2.cvtColor((source - mean) * gain + wanted_mean, cv2.COLOR_LAB2RGB)
+    return np.clip(np.rint(255 * matched), 0, 255).astype(np.uint8)
 
 
 def match_histogram(inner: Pixels, outer: Pixels, inside: np.ndarray) -> Pixels:

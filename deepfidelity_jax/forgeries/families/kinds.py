@@ -18,13 +18,14 @@ from deepfidelity_jax.forgeries.families.joins import JOINS
 from deepfidelity_jax.forgeries.families.treatments import change_detail
 from deepfidelity_jax.forgeries.families.warps import (
     KERNELS,
-    SUBPIXEL,
+    NUDGE,
     Face,
     Mask,
     Pixels,
     anchors,
     axes,
     displace,
+    draw_nudge,
     warp_affine,
     warp_points,
 )
@@ -92,7 +93,7 @@ def reenactment(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
         moves[2] = 0.0  # the mouth alone
     target = source.copy()
     reach = rng.uniform(0.10, 0.2) * frame.across
-    amount = SUBPIXEL if twin else reach
+    amount = NUDGE if twin else reach
     right, down = amount * frame.right, amount * frame.down
     target[3] += moves[0] * down - moves[1] * right
     target[4] += moves[0] * down + moves[1] * right
@@ -157,9 +158,9 @@ def morph(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     other = _bend(face, donor, rng, twin)
     mask = masks.draw(face.points, other.shape[:2], rng, ("face",))
     seed = rng.integers(2**63)  # its number of draws depends on the pixels
-    if not twin:
-        other = colours.match(other, face.pixels, mask, np.random.default_rng(seed))
     inner = cv2.addWeighted(face.pixels, 1 - share, other, share, 0)
+    if not twin:  # after averaging, which takes contrast: a real picture can be flat, too
+        inner = colours.match(inner, face.pixels, mask, np.random.default_rng(seed))
     if rng.random() < 0.3:
         mask = np.ones_like(mask)
     return Layers(inner, mask, "opacity")
@@ -184,10 +185,10 @@ FAMILIES: dict[str, Callable[..., Layers]] = {
 
 def _align(face: Face, donor: Face, rng: Random, twin: bool) -> Pixels:
     """The donor aligned by a similarity of the points; sometimes only shifted by whole pixels."""
-    kernel, shift = int(rng.choice(KERNELS)), rng.uniform(-SUBPIXEL, SUBPIXEL, 2)
+    kernel, nudge = int(rng.choice(KERNELS)), draw_nudge(face.pixels.shape[:2], rng)
     whole, miss = rng.random() < 0.25, rng.normal(0, 0.02, 2) * face.pixels.shape[1]
     if twin:
-        matrix, source = np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), face
+        matrix, source = nudge, face
     else:
         matrix, source = fit_similarity(donor.points, face.points), donor
         matrix[:, 2] += miss
@@ -200,7 +201,7 @@ def _align(face: Face, donor: Face, rng: Random, twin: bool) -> Pixels:
 def _bend(face: Face, donor: Face, rng: Random, twin: bool) -> Pixels:
     """The donor warped by a thin plate spline on the points, chin and temples."""
     kernel = int(rng.choice(KERNELS))
-    jitter = rng.uniform(-1, 1, (10, 2)) * SUBPIXEL
+    jitter = rng.uniform(-1, 1, (10, 2)) * NUDGE
     source = face if twin else donor
     shape = face.pixels.shape[:2]
     around = np.array([-1.1, 1.1, 0.0, -0.8, 0.8]), np.array([0.2, 0.2, 1.8, -0.8, -0.8])

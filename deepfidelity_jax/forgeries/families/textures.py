@@ -6,7 +6,14 @@ Every function has a twin: the same loss of detail with nothing invented.
 import cv2
 import numpy as np
 
-from deepfidelity_jax.forgeries.families.warps import SUBPIXEL, Axes, Mask, Pixels, warp_affine
+from deepfidelity_jax.forgeries.families.warps import (
+    KERNELS,
+    Axes,
+    Mask,
+    Pixels,
+    draw_nudge,
+    warp_affine,
+)
 
 
 def upsampled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
@@ -67,7 +74,8 @@ def scrambled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
     """Fine detail replaced by noise of the same spectrum and the same local strength.
 
     A frequency bottleneck: detail coarser than a few pixels stays, and the phases of the rest are
-    drawn. The twin keeps its own detail, to the same extent.
+    drawn, once for the three channels: detail keeps its colours, which JPEG's coarse colours take
+    from a real picture. The twin keeps its own detail, to the same extent.
     """
     sigma, share = rng.uniform(1.0, 2.5), rng.uniform(0.5, 1.1)
     phases = rng.standard_normal(image.shape[:2], dtype=np.float32)
@@ -75,16 +83,15 @@ def scrambled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
     low = cv2.GaussianBlur(pixels, (0, 0), sigma)
     high = pixels - low
     if not twin:
-        grey = high.mean(axis=2)
-        spectrum = np.abs(np.fft.rfft2(grey))
-        drawn = np.fft.irfft2(spectrum * np.exp(1j * np.angle(np.fft.rfft2(phases))), grey.shape)
-        strength = _local_deviation(grey, 3.0) / (_local_deviation(drawn, 3.0) + 0.1)
-        high = (drawn * strength).astype(np.float32)[..., None]
+        turns = np.exp(1j * np.angle(np.fft.rfft2(phases)))[..., None]
+        drawn = np.fft.rfft2(high, axes=(0, 1)) * turns
+        drawn = np.fft.irfft2(drawn, phases.shape, axes=(0, 1)).astype(np.float32)
+        high = drawn * _local_deviation(high, 3.0) / (_local_deviation(drawn, 3.0) + 0.1)
     return np.clip(np.rint(low + share * high), 0, 255).astype(np.uint8)
 
 
 def _local_deviation(values: np.ndarray, sigma: float) -> np.ndarray:
-    return np.sqrt(cv2.GaussianBlur((values * values).astype(np.float32), (0, 0), sigma))
+    return np.sqrt(cv2.GaussianBlur(values * values, (0, 0), sigma))
 
 
 def stitched(image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
@@ -93,16 +100,15 @@ def stitched(image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bo
     Like an autoencoder with a codebook, this keeps the coarse picture and takes the detail from
     another face. `donor` is aligned. Patches are 5 to 11 pixels wide, on any grid, and fade into
     each other: edges on a fixed grid would look like JPEG's blocks, which real pictures have too.
-    The twin is moved by less than a pixel, which averages neighbours.
+    The twin is moved by less than a pixel.
     """
     shifts = np.round(rng.normal(0, 4, (12, 2))).astype(int)
-    corner = rng.uniform(-SUBPIXEL, SUBPIXEL, 2)
+    nudge, kernel = draw_nudge(image.shape[:2], rng), int(rng.choice(KERNELS))
     side, softness = int(rng.integers(5, 12)), rng.uniform(0.6, 1.5)
     starts = rng.integers(0, side, 2)
     shape = image.shape[:2]
     if twin:
-        matrix = np.array([[1, 0, corner[0]], [0, 1, corner[1]]])
-        return warp_affine(image, matrix, shape, cv2.INTER_LINEAR)
+        return warp_affine(image, nudge, shape, kernel)
     pixels, detail = image.astype(np.float32), donor.astype(np.float32)
     coarse = cv2.GaussianBlur(pixels, (0, 0), side / 4)
     detail -= cv2.GaussianBlur(detail, (0, 0), side / 4)

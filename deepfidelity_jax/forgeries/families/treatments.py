@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from deepfidelity_jax.forgeries.families import joins
-from deepfidelity_jax.forgeries.families.warps import KERNELS, SUBPIXEL, Mask, Pixels, warp_affine
+from deepfidelity_jax.forgeries.families.warps import KERNELS, NUDGE, Mask, Pixels, warp_affine
 from deepfidelity_jax.images.pictures import recompress
 
 
@@ -21,7 +21,7 @@ def resample(image: Pixels, rng: np.random.Generator) -> Pixels:
     down, up = int(rng.choice([*KERNELS, cv2.INTER_AREA])), int(rng.choice(KERNELS))
     how, scale = rng.choice(["resize", "move", "turn"], p=[0.5, 0.25, 0.25]), rng.uniform(0.45, 1.5)
     # No more than a pixel at the edge of a face: what is forged stays where its mask says.
-    shift, angle = rng.uniform(-SUBPIXEL, SUBPIXEL, 2), rng.uniform(-1, 1)
+    shift, angle = rng.uniform(-NUDGE, NUDGE, 2), rng.uniform(-1, 1)
     if how == "resize":
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=down)
         return cv2.resize(small, (width, height), interpolation=up)
@@ -71,8 +71,12 @@ def smooth_skin(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def expose(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """More or less light, another gamma, another white balance."""
+    """More or less light, another gamma, another white balance; some with a curve per channel.
+
+    Like `colours.match_histogram`, curves turn fine detail into fine colour.
+    """
     gain, gamma = np.exp(rng.uniform(np.log(0.4), np.log(1.4))), rng.uniform(0.75, 1.35)
+    gamma = gamma * (1 + rng.uniform(-0.2, 0.2, 3) * (rng.random() < 0.3))
     tint = 1 + rng.uniform(-0.08, 0.08, 3) * (rng.random() < 0.5)
     table = (np.arange(256)[:, None] / 255) ** gamma * gain * tint * 255
     return cv2.LUT(image, np.rint(table).clip(0, 255).astype(np.uint8)[None])
@@ -98,13 +102,14 @@ def change_detail(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def touch_inside(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
-    """The inner face softer, sharper, smoother or moved by half a pixel.
+    """The inner face softer, sharper, smoother, grainier or moved by half a pixel.
 
-    Like depth of field and retouching: no content is foreign, and the mask's edge is soft. Up to
-    clearly out of focus, or training never shows that a soft inside can be real.
+    Like depth of field, a smoothed background and retouching: no content is foreign, and the mask's
+    edge is soft. Up to clearly out of focus, or training never shows that a soft inside can be
+    real.
     """
     softer = partial(lose_detail, most=2.4)
-    how = rng.choice([softer, softer, softer, smooth_skin, sharpen, resample])
+    how = rng.choice([softer, softer, softer, smooth_skin, sharpen, resample, grain])
     return joins.opacity(how(image, rng), image, mask)
 
 

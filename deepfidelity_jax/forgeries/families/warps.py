@@ -12,7 +12,7 @@ Points = Float32[np.ndarray, "n 2"]
 Source = UInt8[np.ndarray, "a b 3"]  # of any size
 
 KERNELS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
-SUBPIXEL = 0.7  # most pixels that a twin's face is moved
+NUDGE = 0.9  # pixels that a point of a twin's face moves at most: about all fractions of a pixel
 
 
 class Face(NamedTuple):
@@ -44,6 +44,22 @@ def axes(points: Points) -> Axes:
     down = (mouth - eyes) / length
     across = max(float(np.linalg.norm(points[1] - points[0])), 0.6 * length)
     return Axes(eyes, down, np.array([down[1], -down[0]]), length, across)
+
+
+def draw_nudge(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "2 3"]:
+    """A turn, scaling and shift by which a face moves by less than a pixel along each axis.
+
+    Not a shift alone: it would move all pixels by the same fraction of a pixel, and half a pixel
+    takes the finest detail from all of them. A forgery's face is turned and scaled.
+    """
+    height, width = shape
+    turn, growth, *shift = rng.uniform(-1, 1, 4)
+    reach = NUDGE / 2 / (width / 2)  # pixels at the edge of the face, per pixel from the middle
+    matrix = cv2.getRotationMatrix2D(
+        (width / 2, height / 2), np.rad2deg(reach * turn), 1 + reach * growth
+    )
+    matrix[:, 2] += np.multiply(shift, NUDGE / 2)
+    return matrix
 
 
 def warp_affine(
@@ -102,10 +118,9 @@ def displace(image: Pixels, rng: np.random.Generator, *, twin: bool, reach: floa
     shift, angle = rng.uniform(-1, 1, 2), rng.uniform(-2.5, 2.5)
     scale, bends = rng.uniform(0.95, 1.06), rng.random() < 0.5
     coarse = rng.normal(0, 0.012 * width, (4, 4, 2)).astype(np.float32)
+    nudge = draw_nudge((height, width), rng)
     if twin:
-        matrix = np.array([[1, 0, 0], [0, 1, 0]]) + 0.0
-        matrix[:, 2] = shift * SUBPIXEL
-        return warp_affine(image, matrix, (height, width), kernel)
+        return warp_affine(image, nudge, (height, width), kernel)
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
     matrix[:, 2] += shift * reach * width
     if not bends:
