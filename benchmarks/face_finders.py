@@ -3,16 +3,17 @@
 python benchmarks/face_finders.py --pictures FOLDER ... --videos FOLDER --yunet ONNX
     [--finders NAME ...] [--most N] [--json FILE]
 
-Prints the share of pictures in which a face is found the right way up: as they are, cut tight
-around YuNet's box, and halved in size; the share of frames of each video in which its main person
-is found; false faces in drawn pictures without one; and frames of 640x480 per second of one core.
+Prints the share of pictures, and of frames of videos, in which a face is found the right way up: as
+they are, cut tight around YuNet's box, and halved in size; the share of frames of each video in
+which its main person is found; false faces in drawn pictures without one; and frames of 640x480 per
+second of one core.
 """
 
 import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -90,15 +91,18 @@ def read_folder(folder: Path, most: int) -> Iterator[np.ndarray]:
 
 
 def compare_pictures(
-    folder: Path, finders: list[detection.FaceSettings], yunet: detection.FaceSettings, most: int
+    what: str,
+    images: Iterable[np.ndarray],
+    finders: list[detection.FaceSettings],
+    yunet: detection.FaceSettings,
 ) -> dict[str, dict[str, float]]:
-    """Share of a folder's pictures with a face found, by kind of picture and detector."""
+    """Share of the pictures with a face found, by kind of picture and detector."""
     found: dict[str, dict[str, list[bool]]] = {}
-    for image in read_folder(folder, most):
+    for image in images:
         views = {"": image, ", tight": cut_tight(image, yunet)}
         views |= {f"{n}, halved": halve(view) for n, view in views.items() if view is not None}
         for name, view in views.items():
-            row = found.setdefault(folder.name + name, {one.detector: [] for one in finders})
+            row = found.setdefault(what + name, {one.detector: [] for one in finders})
             for settings in finders if view is not None else []:
                 row[settings.detector].append(is_found(view, settings))
     return {name: {k: float(np.mean(v)) for k, v in row.items()} for name, row in found.items()}
@@ -132,8 +136,13 @@ def main() -> None:
     yunet = detection.FaceSettings("yunet", arguments.yunet)
     rows: dict[str, dict[str, float]] = {}
     for folder in arguments.pictures:
-        rows |= compare_pictures(folder, settings, yunet, arguments.most)
-    for path in sorted(arguments.videos.rglob("*.mp4")) if arguments.videos else []:
+        images = read_folder(folder, arguments.most)
+        rows |= compare_pictures(folder.name, images, settings, yunet)
+    paths = sorted(arguments.videos.rglob("*.mp4")) if arguments.videos else []
+    if paths:
+        shown = (frame.image for path in paths for frame in videos.read_frames(path, VIDEO_FRAMES))
+        rows |= compare_pictures("frames of videos", shown, settings, yunet)
+    for path in paths:
         row = rows[str(path.relative_to(arguments.videos))] = {}
         for one in settings:
             found = tracking.extract(path, one)
