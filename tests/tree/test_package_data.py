@@ -18,4 +18,5 @@ def test_every_file_of_a_package_is_installed():
             for path in folder.rglob("*")
             if path.is_file() and path.suffix not in (".py", ".pyc")
         }
-        assert there and there <= given
+        assert there
+        assert there <= given
