@@ -48,16 +48,17 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
     if len(methods) < 2 or len(set(methods)) < len(methods):
         raise InputError(f"config.leave_one_out is {groups}: name at least two methods, each once")
     plans = {group: plan(config, workdir, group) for group in groups}
-    for group, own in plans.items():  # check before hours of preparation
-        pipeline.check_place(own, workdir / f"without_{group}", "run")
+    places = {group: workdir / f"without_{group}" for group in groups}
+    runs = [(own, places[group]) for group, own in plans.items()]
+    for own, place in runs:  # check before hours of preparation
+        pipeline.check_place(own, place, "run")
     keep_programs(workdir)
-    for group, own in plans.items():  # and before hours of training
-        folder = pipeline.prepare_records(own, workdir / f"without_{group}")
-        require_tested(group, folder)
+    for group, folder in zip(plans, pipeline.prepare_records(runs), strict=True):
+        require_tested(group, folder)  # and before hours of training
     found = {}
     for number, (group, own) in enumerate(plans.items(), start=1):
         say(f"training {number} of {len(plans)}, without {group}")
-        place = workdir / f"without_{group}"
+        place = places[group]
         with held(place, wait=True):
             pipeline.run(own, place)
         path = place / "eval" / own.data.dataset / "metrics.json"

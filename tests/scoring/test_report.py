@@ -287,6 +287,8 @@ def test_an_ablation_is_shown_cell_by_cell_whatever_a_cell_is_called(workdir):
     assert found["C 1|2"] == found["C a/b"]
     assert found["C a/b"][:6] == ["0.1094", "1.1094", "+2.1094", "+3.1094", "+4.1094", "5.109"]
     assert found["C a/b"][-4:] == ["12.109", "13.109", "14.1", "15"]
+    assert "bootstrap over seeds" not in text, "`paired.compare_seeds` draws videos or people"
+    assert "Student's over seeds" in text
 
 
 @pytest.mark.parametrize("place", ["cells/base/seed_0", "cells/C_a/b/seed_0", "without_a/b"])
