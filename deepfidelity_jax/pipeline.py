@@ -35,9 +35,10 @@ from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import is_prepared, prepare, records_dir
-from deepfidelity_jax.scoring import controls, cross_dataset, evaluate, metrics
+from deepfidelity_jax.scoring import controls, cross_dataset, evaluate
 from deepfidelity_jax.scoring.exported_features import Features, export_once
 from deepfidelity_jax.scoring.report import write_report
+from deepfidelity_jax.scoring.table import sources_of
 from deepfidelity_jax.training import checkpoint, loop, sharding
 from deepfidelity_jax.training.batches import require_divisible
 from deepfidelity_jax.training.order import checks as trainable
@@ -304,7 +305,7 @@ def _evaluate(
             config, model, features, "test", workdir / "eval" / own.dataset,
             picked_here=config.train.select_on == "test",
             about=about,
-            sources=metrics.sources_of(config, origins),
+            sources=sources_of(config, origins),
             groups=evaluate.groups_of(folder, features.path),
         )  # fmt: skip
         write_card(workdir / CARD, config, trained.step, metadata, found, model.calibration)
