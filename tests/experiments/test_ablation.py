@@ -268,13 +268,39 @@ def test_a_sharing_that_was_killed_is_done_again(finished, tmp_path):
                 for p in (tmp_path / "cell" / name).rglob("*")} == there  # fmt: skip
 
 
+def kill_at(process, words):
+    """Kill a command as soon as it says these words; the lines that it said."""
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if words in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert words in "".join(said), said
+    return said
+
+
+def figures_of(grid):
+    """The predictions of each cell, and the table without what was measured of the machine."""
+    rows = list(csv.DictReader((grid / "ablation.csv").open()))
+    for row in rows:
+        del row["minutes"], row["peak_mib"]
+    files = grid.glob("cells/*/*/eval/*/predictions.csv")
+    return {path.relative_to(grid): path.read_bytes() for path in files}, rows
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_a_grid_ends_in_a_table(command, tmp_path):
-    """One training by its listed command, the rest by the grid; then again, which repeats none."""
+    """One training by its listed command, the rest by the grid; then again, which repeats none.
+
+    A grid that is killed twice ends in the same bytes.
+    """
     file, workdir = tmp_path / "grid.py", tmp_path / "grid"
     file.write_text(CONFIG.replace("(0, 1)}", "(0,)}"))
-    options = [f"--config={file}", *OPTIONS, "--config.data.clips=2", "--config.train.steps=4"]
+    options = [f"--config={file}", *OPTIONS, "--config.data.clips=2", "--config.train.steps=4",
+               "--config.train.checkpoint_every=2"]  # fmt: skip
     whole = command(workdir, "--mode=ablate", *options, tiny=False)
     listed = command(workdir, "--mode=ablate", *options, "--list", tiny=False).finish()
     first = shlex.split(listed.stdout.splitlines()[0])
@@ -307,3 +333,14 @@ def test_a_grid_ends_in_a_table(command, tmp_path):
     again = whole.finish()
     assert "step 4:" not in again.stderr
     assert (workdir / "ablation.csv").read_bytes() == before
+
+    place = f"--config.data.records_dir={workdir / 'records'}"
+    killed = command(tmp_path / "killed", "--mode=ablate", *options, place, tiny=False)
+    kill_at(killed.start(), "step 3:")
+    said = kill_at(killed.start(), "run 2 of 4:")  # while it is given the training of the first
+    assert any("resuming from step 2 of 4" in line for line in said), said
+    done = killed.finish()
+    assert done.returncode == 0, done.stderr
+    predictions, rows = figures_of(tmp_path / "killed")
+    assert len(predictions) == 4
+    assert (predictions, rows) == figures_of(workdir)
