@@ -3,7 +3,9 @@
 python run.py --mode=ablate --config=configs/ablate_forgery.py --workdir=DIR
 
 Every run is tested on all families, including those left out. Five training runs per seed,
-from scratch, because the bundled weights were trained on every family.
+from scratch, because the bundled weights were trained on every family. The data must have no fakes
+of their own: rendered faces, or a folder of real faces. For a benchmark's own methods
+there is configs/protocol_ffpp.py.
 """
 
 from ml_collections import ConfigDict

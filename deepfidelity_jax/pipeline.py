@@ -34,13 +34,14 @@ from deepfidelity_jax.options import checks
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
-from deepfidelity_jax.records.write import prepare, records_dir
-from deepfidelity_jax.scoring import controls, cross_dataset, evaluate, metrics
+from deepfidelity_jax.records.write import is_prepared, prepare, records_dir
+from deepfidelity_jax.scoring import controls, cross_dataset, evaluate
 from deepfidelity_jax.scoring.exported_features import Features, export_once
 from deepfidelity_jax.scoring.report import write_report
+from deepfidelity_jax.scoring.table import sources_of
 from deepfidelity_jax.training import checkpoint, loop, sharding
 from deepfidelity_jax.training.batches import require_divisible
-from deepfidelity_jax.training.order.checks import require_batches, require_methods
+from deepfidelity_jax.training.order import checks as trainable
 from deepfidelity_jax.training.trained import (
     keep_finder,
     require_bound,
@@ -77,7 +78,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
         if mode != "prepare":
             require_trained_on(builder, workdir)
         require_bound(config, workdir)
-        prepared = (folder / "dataset_info.json").exists()
+        prepared = is_prepared(folder)
         # A command that is refused leaves nothing behind.
         if not prepared and (why := builder.absent if "prepare" in stages else no_records):
             raise InputError(why)
@@ -88,9 +89,9 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
             with contextlib.nullcontext() if prepared else timing:
                 prepare(builder)
     hosts.wait()
-    if not (folder / "dataset_info.json").exists():
+    if not is_prepared(folder):
         raise InputError(no_records)
-    require_methods(config, folder)
+    trainable.require_methods(config, folder)
     if starting and initial is None:
         initial = convert.initial_arrays(config)
     if hosts.is_first() and "train" in schema.splits_of(folder):
@@ -135,21 +136,23 @@ def plan_records(
     if "train" in stages:  # fail now if batches cannot be divided
         forged = builder.forges and config.data.fresh_forgeries
         require_divisible(config.train.batch_size, hosts.count(), forged=forged)
+        trainable.require_planned_methods(config, builder)
     return builder
 
 
-def prepare_records(config: ConfigDict, workdir: Path) -> Path:
-    """Prepare the records of one of several runs, before any of them trains; their folder.
+def prepare_records(runs: Sequence[tuple[ConfigDict, Path]]) -> list[Path]:
+    """Prepare the records of several runs, config and workdir, before any trains; their folders.
 
-    InputError if the run cannot be trained on them.
+    InputError if one cannot be trained: before any preparation, where options or sources tell.
     """
-    folder = Path(plan_records(config, workdir, STAGES).data_path)
-    if not (folder / "dataset_info.json").exists():
-        with held(workdir, wait=True):
-            run(config, workdir, "prepare")
-    require_methods(config, folder)
-    require_batches(config, folder)
-    return folder
+    folders = [Path(plan_records(*own, STAGES).data_path) for own in runs]
+    for (config, workdir), folder in zip(runs, folders, strict=True):
+        if not is_prepared(folder):
+            with held(workdir, wait=True):
+                run(config, workdir, "prepare")
+        trainable.require_methods(config, folder)
+        trainable.require_batches(config, folder)
+    return folders
 
 
 def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str) -> None:
@@ -302,7 +305,7 @@ def _evaluate(
             config, model, features, "test", workdir / "eval" / own.dataset,
             picked_here=config.train.select_on == "test",
             about=about,
-            sources=metrics.sources_of(config, origins),
+            sources=sources_of(config, origins),
             groups=evaluate.groups_of(folder, features.path),
         )  # fmt: skip
         write_card(workdir / CARD, config, trained.step, metadata, found, model.calibration)

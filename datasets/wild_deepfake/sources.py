@@ -45,6 +45,11 @@ class Archive:
     split: str
     size: int = 0
 
+    @property
+    def method(self) -> str:
+        """The method of all of its faces."""
+        return ORIGINAL if self.label == REAL else METHOD
+
 
 def list_archives(manual_dir: Path, validation: float) -> Holding:
     """List all archives, with a share of the training archives in the split `validation`.
@@ -147,7 +152,7 @@ class Extractor:
             name=video_id,
             path=archive.path,
             label=archive.label,
-            method=ORIGINAL if archive.label == REAL else METHOD,
+            method=archive.method,
             video_id=video_id,
             split=archive.split,
             origins=(f"archive/{folder.split('_')[1]}/{archive.number}",),

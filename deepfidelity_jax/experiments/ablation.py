@@ -2,8 +2,9 @@
 
 `config.ablate` has the seeds and the factors, each with named levels and the options that each
 level sets. The first levels of all factors form the base, with which the other cells are compared
-in pairs: same seed, same test faces. Each cell is an ordinary run in WORKDIR/cells/NAME/seed_N. All
-cells share the records, and those that differ only in regressor or scoring share a training run.
+in pairs: same seed, same test faces. Each cell is an ordinary run in WORKDIR/cells/NAME/seed_N.
+Cells share the records that are the same, and those that differ only in regressor or scoring share
+a training run.
 """
 
 import copy
@@ -79,7 +80,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         pipeline.check_place(cell.config, cell.place, "run")
     keep_programs(workdir)
     # And before hours of training.
-    folders = [pipeline.prepare_records(cell.config, cell.place) for cell in cells]
+    folders = pipeline.prepare_records([(cell.config, cell.place) for cell in cells])
     require_same_faces(cells, folders)
     trained: dict[str, Cell] = {}
     for number, cell in enumerate(cells, start=1):
@@ -243,7 +244,7 @@ def read_result(cell: Cell) -> ablation_table.Result:
     """Metrics and predictions of a finished cell."""
     place = cell.place / "eval" / cell.config.data.dataset
     times = provenance.read_times(cell.place)
-    times.pop("prepare", None)  # other cells share the records
+    times.pop("prepare", None)  # other cells may share the records
     return ablation_table.Result(
         cell.name,
         cell.seed,

@@ -1,10 +1,10 @@
 """The table of an ablation: means over seeds, and paired differences from the base.
 
 A difference compares a cell with the base run of the same seed on the same test faces. Its interval
-and p value (`paired.compare_seeds`) come from a bootstrap over videos and from the spread over
-seeds. Both runs of a pair see the same draws, so that what they share, such as hard videos, cancels
-out. A video is drawn once for all seeds that test it, because a gain on it by chance occurs with
-every seed.
+and p value (`paired.compare_seeds`) are the more cautious of a bootstrap over videos and of
+Student's t over seeds. Both runs of a pair see the same draws, so that what they share, such as
+hard videos, cancels out. A video is drawn once for all seeds that test it, because a gain on it by
+chance occurs with every seed.
 """
 
 import csv
@@ -72,8 +72,8 @@ def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]
     """One row per cell, the base first; a value that cannot be computed is None.
 
     Minutes are the mean total of training, features, fit and evaluation, and memory is the peak in
-    these. Training and features count in every cell that shares them; the preparation of shared
-    records counts in none. `± 95%` is half of Student's interval over seeds, for two seeds or
+    these. Training and features count in every cell that shares them; the preparation of records
+    counts in none. `± 95%` is half of Student's interval over seeds, for two seeds or
     more. p values are corrected by Holm's method for the number of cells.
     """
     names = list(dict.fromkeys(result.name for result in results))

@@ -48,16 +48,17 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
     if len(methods) < 2 or len(set(methods)) < len(methods):
         raise InputError(f"config.leave_one_out is {groups}: name at least two methods, each once")
     plans = {group: plan(config, workdir, group) for group in groups}
-    for group, own in plans.items():  # check before hours of preparation
-        pipeline.check_place(own, workdir / f"without_{group}", "run")
+    places = {group: workdir / f"without_{group}" for group in groups}
+    runs = [(own, places[group]) for group, own in plans.items()]
+    for own, place in runs:  # check before hours of preparation
+        pipeline.check_place(own, place, "run")
     keep_programs(workdir)
-    for group, own in plans.items():  # and before hours of training
-        folder = pipeline.prepare_records(own, workdir / f"without_{group}")
-        require_tested(group, folder)
+    for group, folder in zip(plans, pipeline.prepare_records(runs), strict=True):
+        require_tested(group, folder)  # and before hours of training
     found = {}
     for number, (group, own) in enumerate(plans.items(), start=1):
         say(f"training {number} of {len(plans)}, without {group}")
-        place = workdir / f"without_{group}"
+        place = places[group]
         with held(place, wait=True):
             pipeline.run(own, place)
         path = place / "eval" / own.data.dataset / "metrics.json"
@@ -93,9 +94,16 @@ def require_tested(group: str, folder: Path) -> None:
 
 
 def write_table(found: dict[str, dict[str, Any]], path: Path) -> None:
-    """One row per method: faces, AUC per frame and video with intervals, share caught."""
-    columns = ("left_out", "n_frames", "n_videos", "frame_auc", "low", "high", "video_auc",
-               "video_low", "video_high", "fake_frame_acc")  # fmt: skip
+    """One row per method: faces, AUC per frame and video with intervals, share caught, controls.
+
+    Real faces called fake, untouched and degraded, and the class AUC of each control, are those of
+    the run without the method; empty where it has none.
+    """
+    columns = ["left_out", "n_frames", "n_videos", "frame_auc", "low", "high", "video_auc",
+               "video_low", "video_high", "fake_frame_acc"]  # fmt: skip
+    figures = [("called_fake", name) for name in (UNTOUCHED, *DEGRADATIONS)]
+    figures += [("class_auc", name) for name in CONTROLS]
+    columns += [f"{figure}_{name}".replace(" ", "_") for figure, name in figures]
     with written_whole(path, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
@@ -104,9 +112,11 @@ def write_table(found: dict[str, dict[str, Any]], path: Path) -> None:
             frame, video = (
                 entry["ci"][name] or (None, None) for name in ("frame_auc", "video_auc")
             )
+            controls = metrics.get("controls") or {}
             table.writerow([
                 method, entry["n_frames"], entry["n_videos"], entry["frame_auc"], *frame,
                 entry["video_auc"], *video, entry["fake_frame_acc"],
+                *(controls.get(name, {}).get(figure) for figure, name in figures),
             ])  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from deepfidelity_jax.records.write import records_dir
 from deepfidelity_jax.scoring import controls, cross_dataset, metrics
 from deepfidelity_jax.scoring.exported_features import find_test_records
 from deepfidelity_jax.scoring.report import write_report
-from deepfidelity_jax.scoring.table import Predictions
+from deepfidelity_jax.scoring.table import Predictions, sources_of
 from deepfidelity_jax.workdir import read_config, write_json, write_text
 
 VIDEOS, FRAMES = 200, 4  # most videos of a class, and most frames of a video
@@ -73,7 +73,7 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     records = choose(schema.Records(folder, "test"))
     faces = [decode_image(record["image"]) for record in records]
     own.data.dataset, origins = dataset, [record["origins"] for record in records]
-    if not metrics.sources_of(own, origins, is_own=not given)["people"]:
+    if not sources_of(own, origins, is_own=not given)["people"]:
         own.eval.cluster = "video"
     place = workdir / PLACE / dataset
     stamp = {
@@ -208,7 +208,7 @@ def score(
         fidelity_target=[np.nan] * len(records),
         fidelity=fidelity,
         p_fake=detector.p_fake(fidelity),
-        **metrics.sources_of(config, [record["origins"] for record in records]),
+        **sources_of(config, [record["origins"] for record in records]),
     )
 
 

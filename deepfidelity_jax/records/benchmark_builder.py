@@ -71,6 +71,14 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return False
 
     @property
+    def methods(self) -> dict[str, set[str]]:
+        """The methods of the sources in each split; empty if there are none to read."""
+        found: dict[str, set[str]] = {}
+        for source in getattr(self.builder_config, "sources", ()):
+            found.setdefault(source.split, set()).add(source.method)
+        return found
+
+    @property
     def absent(self) -> str:
         """Why no records can be made, though existing ones can be read; empty if they can."""
         return ""

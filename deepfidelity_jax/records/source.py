@@ -68,11 +68,15 @@ class Source(Protocol):
 
 
 class Labelled(Source, Protocol):
-    """A source with one label, as in `schema.features`."""
+    """A source with one label and method, as in `schema.features`."""
 
     @property
     def label(self) -> int:
         """The label of all of its faces."""
+
+    @property
+    def method(self) -> str:
+        """The method of all of its faces."""
 
 
 def sum_tallies(

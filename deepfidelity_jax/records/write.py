@@ -39,6 +39,11 @@ from deepfidelity_jax.records.staging import rate, stage, staged, take_over
 NO_SCORE = "no quality score for it"
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether the records in `folder` are finished."""
+    return (folder / "dataset_info.json").exists()
+
+
 def prepare(builder: tfds.core.DatasetBuilder) -> None:
     """Write the records unless they exist. One process writes; others wait for it."""
     written = Path(builder.data_path) / "dataset_info.json"

@@ -36,6 +36,7 @@ from deepfidelity_jax.scoring.exported_features import (
     retarget,
 )
 from deepfidelity_jax.scoring.report import write_report
+from deepfidelity_jax.scoring.table import sources_of
 from deepfidelity_jax.workdir import read_config
 
 COLUMNS = ("dataset", "videos", "frames", "frame_auc", "video_auc", "video_acc", "video_eer")
@@ -246,7 +247,7 @@ def score(
     )
     features = retarget(features, detector, folder)
     origins = [record["origins"] for record in schema.Records(folder, "test")]
-    sources = metrics.sources_of(changed, origins, is_own=False)
+    sources = sources_of(changed, origins, is_own=False)
     if changed.eval.cluster == "person" and not sources["people"]:
         say(f"{name}: not every face has a person's name, so intervals are over videos")
     # Other compressions of the same benchmark are the same videos.

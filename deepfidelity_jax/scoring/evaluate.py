@@ -22,7 +22,7 @@ from deepfidelity_jax.records import own_files
 from deepfidelity_jax.scoring import metrics, official
 from deepfidelity_jax.scoring.controls import CONTROLS, DEGRADATIONS, UNTOUCHED
 from deepfidelity_jax.scoring.exported_features import Features
-from deepfidelity_jax.scoring.table import Predictions
+from deepfidelity_jax.scoring.table import Predictions, count_frames
 from deepfidelity_jax.statistics import groups as by_group
 from deepfidelity_jax.statistics import operating, reliability
 from deepfidelity_jax.statistics.aggregation import aggregate, cluster_sources, join_people
@@ -119,7 +119,7 @@ def evaluate(
       folder: where the files go.
       picked_here: whether the checkpoint was chosen on this same split; noted in metrics.json.
       about: more entries for metrics.json.
-      sources: from `metrics.sources_of`.
+      sources: from `table.sources_of`.
       groups: `{group_...: the group of each face}`.
 
     Returns:
@@ -162,6 +162,12 @@ def evaluate(
         levels=levels,
         video_threshold=of_videos.threshold,
     )
+    if "by_frames" in found:
+        per_video = count_frames(table)
+        found["frame_sampling"] = {
+            "frames": config.faces.frames, "spacing": "even",
+            "least": int(per_video.min()), "most": int(per_video.max()),
+        }  # fmt: skip
     frames, videos = (
         reliability.describe(level.scored(p_fake(fitted, level.score)), levels.draws)
         for level, fitted in ((levels.frames, calibration), (levels.videos, of_videos))

@@ -3,8 +3,8 @@
 `statistics.ranking` has the figures, `statistics.intervals` their intervals.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
-from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL, FidelityScale
-from deepfidelity_jax.scoring.table import Predictions, Videos, cluster_rows, group_videos
+from deepfidelity_jax.scoring.table import (
+    Predictions,
+    Videos,
+    cluster_rows,
+    count_frames,
+    group_videos,
+    spread_rows,
+)
 from deepfidelity_jax.statistics.aggregation import AGGREGATES
 from deepfidelity_jax.statistics.intervals import (
     Level,
@@ -34,6 +40,7 @@ from deepfidelity_jax.statistics.ranking import (
 )
 
 THIRDS = ("lowest", "middle", "highest")
+FRAME_COUNTS = (1, 4, 8, 16)  # of `by_frames`
 FALSE_ALARMS = {"1pct": 0.01, "10pct": 0.1, "0.1pct": 0.001}
 # Read off the curve of the scored split itself, without a threshold set beforehand.
 CURVE_FIGURES = (
@@ -120,42 +127,6 @@ def poor_videos(
     return scale.is_poor(np.divide(sums, frames, np.full(count, np.nan), where=frames > 0))
 
 
-# FaceForensics++ names no people, but each of its original videos shows a different person.
-ONE_PERSON = ("video/", "actor/")
-
-
-def sources_of(
-    config: ConfigDict, origins: Sequence[str], *, is_own: bool = True
-) -> dict[str, list[str]]:
-    """The columns `origins` and `people` of `Predictions`.
-
-    Args:
-      config: `eval.cluster`, which asks for people, and the dataset.
-      origins: of each record, as in `records.schema`.
-      is_own: whether these are the run's own data. The others have no people where the records do
-        not name all of them.
-
-    Raises:
-      InputError: the run's own data do not name all people.
-    """
-    found = {"origins": _named(origins, ("video/",)), "people": []}
-    if config.eval.cluster == "person":
-        people = _named(origins, ONE_PERSON if config.data.dataset == "ffpp" else ("person/",))
-        unknown = people.count("")
-        if unknown and is_own:
-            raise InputError(
-                f"config.eval.cluster is person, but the records name no person for {unknown} of "
-                f"{len(people)} faces: use --config.eval.cluster=video"
-            )
-        if not unknown:
-            found["people"] = people
-    return found
-
-
-def _named(origins: Iterable[str], kinds: tuple[str, ...]) -> list[str]:
-    return [" ".join(name for name in own.split() if name.startswith(kinds)) for own in origins]
-
-
 def biases(found: Mapping[str, Any]) -> list[str]:
     """Why the figures of a metrics.json are better than they would be on new data, in words."""
     reasons = []
@@ -192,6 +163,8 @@ def summarize(
       None if 1% of the reals is less than one.
     - `aurc`: area under the risk-coverage curve, see `operating.risk_area`.
     - `by_aggregate`: `video_auc` by each way from frames to a video.
+    - `by_frames`: `video_auc` from few evenly spaced frames of each video, and from all; only where
+      a video has several.
     - `from_test_curve`: names of the figures without a threshold set beforehand.
     - `by_method`: the fakes of each method against all reals.
     - `by_quality`: thirds of the frames by raw quality, low <= quality < high (last: <= high).
@@ -252,6 +225,8 @@ def summarize(
     if limits["video"] != threshold:
         result["video_threshold"] = limits["video"]
     result["by_aggregate"] = _aggregates(table, levels)
+    if by_frames := _frame_counts(table, levels):
+        result["by_frames"] = by_frames
 
     result["by_method"] = {}
     for method in sorted(set(grouped.method[grouped.label == FAKE])):
@@ -287,16 +262,33 @@ def count_classes(name: str, label: Int[np.ndarray, "n"]) -> dict[str, int]:
 
 
 def _aggregates(table: Predictions, levels: Levels) -> dict[str, dict]:
-    """`video_auc` by each aggregate that gives the same videos, on the same replicates."""
-    entries = {}
-    for name in AGGREGATES:
-        grouped = group_videos(table, name, levels.grouped.share)
-        if not np.array_equal(grouped.of_frame, levels.grouped.of_frame):
-            continue
-        entries[name] = {"n_videos": len(grouped.label), "ci": {}, "note": {}}
-        level = replace(levels.videos, score=grouped.fidelity)
-        add_statistics(entries[name], level, levels.draws, {"video_auc": auc})
-    return entries
+    """`video_auc` by each aggregate that gives the same videos."""
+    made = {name: group_videos(table, name, levels.grouped.share) for name in AGGREGATES}
+    return {
+        name: _video_auc(grouped, levels)
+        for name, grouped in made.items()
+        if np.array_equal(grouped.of_frame, levels.grouped.of_frame)
+    }
+
+
+def _frame_counts(table: Predictions, levels: Levels) -> dict[str, dict]:
+    """`video_auc` from that many frames of each video, or all of a video that has fewer."""
+    most = int(count_frames(table).max(initial=0))
+    if most < 2:
+        return {}
+    counts = {str(count): count for count in FRAME_COUNTS if count < most} | {"all": most}
+    how = levels.aggregate, levels.grouped.share
+    return {
+        name: _video_auc(group_videos(table, *how, spread_rows(table, count)), levels)
+        for name, count in counts.items()
+    }
+
+
+def _video_auc(grouped: Videos, levels: Levels) -> dict:
+    """`video_auc` of other scores of the same videos, on the same replicates."""
+    entry = {"n_videos": len(grouped.label), "ci": {}, "note": {}}
+    add_statistics(entry, levels.videos.scored(grouped.fidelity), levels.draws, {"video_auc": auc})
+    return entry
 
 
 def _method(frames: Level, videos: Level, draws, limits: dict[str, float]) -> dict:

@@ -118,6 +118,7 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
         others=[path.relative_to(workdir).as_posix() for path in others],
         training=_describe_training(workdir / "metrics.jsonl"),
         left_out=_read_left_out(workdir / "leave_one_out.csv"),
+        controls=_read_controls(workdir / "leave_one_out.csv"),
         ablation=_read_ablation(workdir / "ablation.csv"),
         biases=dict.fromkeys(why for path in parts for why in biases(_read_json(path) or {})),
     )
@@ -140,6 +141,15 @@ def _read_left_out(path: Path) -> list[dict]:
         }
         for row in table
     ]  # fmt: skip
+
+
+def _read_controls(path: Path) -> dict | None:
+    """What the same table says of each run's controls; None if that is nothing."""
+    rows = _read_table(path)
+    starts = ("called_fake_", "class_auc_")
+    names = [name for name in (rows or [{}])[0] if name.startswith(starts)]
+    known = any(row[name] for row in rows for name in names)
+    return {"names": names, "rows": rows} if known else None
 
 
 def _read_ablation(path: Path) -> dict | None:

@@ -5,16 +5,18 @@ mean, unless told otherwise. `cluster_rows` says which rows belong together.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int, Shaped
+from jaxtyping import Bool, Float32, Int, Shaped
+from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import LABELS
 from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.images.videos import spread_indices
 from deepfidelity_jax.statistics import aggregation
 
 GROUP = "group_"  # prefix of the columns that give the group of a face
@@ -151,6 +153,42 @@ def read_groups(path: Path) -> dict[str, list[str]]:
     return found
 
 
+# FaceForensics++ names no people, but each of its original videos shows a different person.
+ONE_PERSON = ("video/", "actor/")
+
+
+def sources_of(
+    config: ConfigDict, origins: Sequence[str], *, is_own: bool = True
+) -> dict[str, list[str]]:
+    """The columns `origins` and `people` of `Predictions`.
+
+    Args:
+      config: `eval.cluster`, which asks for people, and the dataset.
+      origins: of each record, as in `records.schema`.
+      is_own: whether these are the run's own data. The others have no people where the records do
+        not name all of them.
+
+    Raises:
+      InputError: the run's own data do not name all people.
+    """
+    found = {"origins": _named(origins, ("video/",)), "people": []}
+    if config.eval.cluster == "person":
+        people = _named(origins, ONE_PERSON if config.data.dataset == "ffpp" else ("person/",))
+        unknown = people.count("")
+        if unknown and is_own:
+            raise InputError(
+                f"config.eval.cluster is person, but the records name no person for {unknown} of "
+                f"{len(people)} faces: use --config.eval.cluster=video"
+            )
+        if not unknown:
+            found["people"] = people
+    return found
+
+
+def _named(origins: Iterable[str], kinds: tuple[str, ...]) -> list[str]:
+    return [" ".join(name for name in own.split() if name.startswith(kinds)) for own in origins]
+
+
 @dataclass(frozen=True, eq=False)
 class Videos:
     """The videos of a table, sorted by dataset and video_id.
@@ -174,7 +212,12 @@ class Videos:
     share: float = 0.1
 
 
-def group_videos(table: Predictions, aggregate: str = "mean", share: float = 0.1) -> Videos:
+def group_videos(
+    table: Predictions,
+    aggregate: str = "mean",
+    share: float = 0.1,
+    rows: Bool[np.ndarray, "n"] | None = None,
+) -> Videos:
     """The score of each video; a video is identified by dataset and video_id.
 
     With `least_person`, all people of one file, each with a video_id, form one video, and so do
@@ -184,38 +227,64 @@ def group_videos(table: Predictions, aggregate: str = "mean", share: float = 0.1
       table: the predictions.
       aggregate: one of `aggregation.AGGREGATES`.
       share: of `top_share`.
+      rows: those whose scores count, at least one of each video; by default all.
 
     Raises:
       InputError: a video_id has more than one label or method, so that different videos would be
         averaged into one.
     """
-    keys = list(zip(table.dataset, table.video_id, strict=True))
-    names = sorted(set(keys))
-    number = {name: index for index, name in enumerate(names)}
-    of_frame = np.array([number[key] for key in keys], np.int64)
+    names, of_frame = _number_videos(table)
     first = np.zeros(len(names), np.int64)
-    first[of_frame[::-1]] = np.arange(len(keys))[::-1]
+    first[of_frame[::-1]] = np.arange(len(table))[::-1]
     for column in (table.label, table.method):
         mixed = np.flatnonzero(column != column[first][of_frame])
         if mixed.size:
-            dataset, video_id = keys[mixed[0]]
+            dataset, video_id = names[of_frame[mixed[0]]]
             kinds = sorted({str(column[mixed[0]]), str(column[first[of_frame[mixed[0]]]])})
             raise InputError(
                 f"video_id '{video_id}' of dataset '{dataset}' stands for both "
                 f"{' and '.join(kinds)}: a video_id must be unique in its dataset"
             )
+    counted = np.ones(len(table), bool) if rows is None else rows
+    score = aggregation.aggregate(aggregate, table.fidelity[counted], of_frame[counted], share)
     videos = Videos(
         dataset=np.array([name[0] for name in names], object),
         video_id=np.array([name[1] for name in names], object),
         method=table.method[first],
         label=table.label[first],
-        fidelity=aggregation.aggregate(aggregate, table.fidelity, of_frame, share).astype(
-            np.float32
-        ),
+        fidelity=score.astype(np.float32),
         of_frame=of_frame,
         share=share,
     )
     return _join_people(table, videos) if aggregate == "least_person" else videos
+
+
+def _number_videos(table: Predictions) -> tuple[list[tuple[str, str]], Int[np.ndarray, "n"]]:
+    """Dataset and video_id of each video, in order, and the number of the video of each row."""
+    keys = list(zip(table.dataset, table.video_id, strict=True))
+    names = sorted(set(keys))
+    number = {name: index for index, name in enumerate(names)}
+    return names, np.array([number[key] for key in keys], np.int64)
+
+
+def count_frames(table: Predictions) -> Int[np.ndarray, "v"]:
+    """The number of rows of each video_id of each dataset."""
+    return np.bincount(_number_videos(table)[1])
+
+
+def spread_rows(table: Predictions, count: int) -> Bool[np.ndarray, "n"]:
+    """`count` rows of each video, spread evenly over its frames; all of a video that has fewer."""
+    _, of_frame = _number_videos(table)
+    order, size = np.lexsort((table.frame, of_frame)), np.bincount(of_frame)
+    first = np.cumsum(size) - size
+    chosen = [
+        start + index
+        for start, frames in zip(first, size, strict=True)
+        for index in spread_indices(int(frames), count)
+    ]
+    rows = np.zeros(len(table), bool)
+    rows[order[chosen]] = True
+    return rows
 
 
 def _join_people(table: Predictions, people: Videos) -> Videos:

@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 from conftest import OPTIONS, TREE, assert_told, mark_trained
 from ml_collections import ConfigDict
+from PIL import Image
+from trees import ffpp, numbered, write_numbered
 
-from deepfidelity_configs import ablate
+from deepfidelity_configs import ablate, ablate_forgery
 from deepfidelity_jax import pipeline, provenance
 from deepfidelity_jax.cli import main
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import ablation
+from deepfidelity_jax.options import checks
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.workdir import Stages, held
 
@@ -162,6 +165,53 @@ def test_wrong_methods_are_told_before_any_training(grid, finished, tmp_path):
     assert not (tmp_path / "cells").exists()
 
 
+def folder_with_fakes(place):
+    for number, name in enumerate(f"{kind}/{i}.png" for kind in ("real", "fake") for i in range(9)):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(numbered(number, number)).save(place / name)
+    return {"dataset": "face_folder", "dir": str(place)}
+
+
+def benchmark(place):
+    ffpp(place, ("Deepfakes",), write=lambda path, seed: write_numbered(path, seed, count=2))
+    return {"dataset": "ffpp", "manual_dir": str(place), "methods": ("Deepfakes",),
+            "incomplete": True}  # fmt: skip
+
+
+def use(config, data):
+    """As from the command line."""
+    config.data.update(data)
+    checks.drop_unused(config, data)
+
+
+@pytest.mark.parametrize(("data", "its"), [(folder_with_fakes, "fake"), (benchmark, "Deepfakes")])
+def test_families_are_not_left_out_of_data_with_fakes_of_its_own(data, its, tmp_path):
+    """Told before anything is prepared, though the first cells could be."""
+    grid = ablate_forgery.get_config()
+    use(grid, data(tmp_path / "in"))
+    grid.ablate.seeds = (6,)  # every split of the folder gets some of both classes
+    told = f"names part_swap, swap, warped_swap, but .* are {its}; forgeries are made only for"
+    with pytest.raises(InputError, match=told):
+        ablation.run(grid, tmp_path / "grid")
+    assert not list(tmp_path.glob("grid/**/*.staging"))
+    assert not list(tmp_path.glob("grid/cells/*"))
+
+
+def test_cells_share_the_records_that_are_the_same(grid, tmp_path):
+    """Of rendered faces, which the seed draws, and of a benchmark, which has none to draw."""
+    levels = (("linear", {}), ("by rank", {"fidelity.mapping": "rank"}), ("C", {"fidelity.C": 3.0}))
+    grid.ablate = ConfigDict({"factors": (("mapping", levels),), "seeds": (0, 1)})
+
+    def folders():
+        cells = ablation.plan(grid, tmp_path / "grid")
+        paths = [pipeline.plan_records(cell.config, cell.place, ()).data_path for cell in cells]
+        return [paths.index(path) for path in paths]
+
+    assert folders() == [0, 1, 0, 3, 4, 3]
+    use(grid, benchmark(tmp_path / "in"))
+    assert folders() == [0, 1, 0, 0, 1, 0]
+
+
 def test_other_test_faces_are_told_before_any_training(grid, finished, tmp_path, one_core, capsys):
     """A training that has begun may end; the table leaves its difference blank."""
     levels = (("few", {}), ("one more", {"data.identities": 7}))
@@ -172,7 +222,7 @@ def test_other_test_faces_are_told_before_any_training(grid, finished, tmp_path,
         ablation.run(grid, tmp_path / "grid")
     assert not list(tmp_path.glob("grid/cells/*/*/checkpoints"))
     cells = ablation.plan(grid, tmp_path / "grid")
-    folders = [pipeline.prepare_records(cell.config, cell.place) for cell in cells]
+    folders = pipeline.prepare_records([(cell.config, cell.place) for cell in cells])
     assert folders[0] != folders[1]
     ablation.require_same_faces(cells, folders[:1] * 2)
     mark_trained(cells[1].place)
@@ -218,13 +268,39 @@ def test_a_sharing_that_was_killed_is_done_again(finished, tmp_path):
                 for p in (tmp_path / "cell" / name).rglob("*")} == there  # fmt: skip
 
 
+def kill_at(process, words):
+    """Kill a command as soon as it says these words; the lines that it said."""
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if words in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert words in "".join(said), said
+    return said
+
+
+def figures_of(grid):
+    """The predictions of each cell, and the table without what was measured of the machine."""
+    rows = list(csv.DictReader((grid / "ablation.csv").open()))
+    for row in rows:
+        del row["minutes"], row["peak_mib"]
+    files = grid.glob("cells/*/*/eval/*/predictions.csv")
+    return {path.relative_to(grid): path.read_bytes() for path in files}, rows
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_a_grid_ends_in_a_table(command, tmp_path):
-    """One training by its listed command, the rest by the grid; then again, which repeats none."""
+    """One training by its listed command, the rest by the grid; then again, which repeats none.
+
+    A grid that is killed twice ends in the same bytes.
+    """
     file, workdir = tmp_path / "grid.py", tmp_path / "grid"
     file.write_text(CONFIG.replace("(0, 1)}", "(0,)}"))
-    options = [f"--config={file}", *OPTIONS, "--config.data.clips=2", "--config.train.steps=4"]
+    options = [f"--config={file}", *OPTIONS, "--config.data.clips=2", "--config.train.steps=4",
+               "--config.train.checkpoint_every=2"]  # fmt: skip
     whole = command(workdir, "--mode=ablate", *options, tiny=False)
     listed = command(workdir, "--mode=ablate", *options, "--list", tiny=False).finish()
     first = shlex.split(listed.stdout.splitlines()[0])
@@ -257,3 +333,14 @@ def test_a_grid_ends_in_a_table(command, tmp_path):
     again = whole.finish()
     assert "step 4:" not in again.stderr
     assert (workdir / "ablation.csv").read_bytes() == before
+
+    place = f"--config.data.records_dir={workdir / 'records'}"
+    killed = command(tmp_path / "killed", "--mode=ablate", *options, place, tiny=False)
+    kill_at(killed.start(), "step 3:")
+    said = kill_at(killed.start(), "run 2 of 4:")  # while it is given the training of the first
+    assert any("resuming from step 2 of 4" in line for line in said), said
+    done = killed.finish()
+    assert done.returncode == 0, done.stderr
+    predictions, rows = figures_of(tmp_path / "killed")
+    assert len(predictions) == 4
+    assert (predictions, rows) == figures_of(workdir)

@@ -81,6 +81,9 @@ def test_each_run_has_not_seen_what_it_is_tested_on(run, people, tmp_path):
         assert set(metrics["by_method"]) == set(FAMILIES), "tested on all"
         entry = metrics["by_method"][row["left_out"]]
         assert float(row["frame_auc"]) == pytest.approx(entry["frame_auc"])
+        controls = metrics["controls"]
+        assert float(row["called_fake_half_size"]) == controls["half size"]["called_fake"]
+        assert float(row["class_auc_recompressed"]) == controls["recompressed"]["class_auc"]
         model = stored.load(place / "fidelity.npz")
         fitted, calibrated = model.regressor.settings["rows"], len(model.validation.label)
         for split, rows in (("train", fitted), ("validation", calibrated)):

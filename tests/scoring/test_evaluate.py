@@ -14,9 +14,15 @@ from deepfidelity_jax.fidelity.alternatives import fit_alternative
 from deepfidelity_jax.fidelity.calibration import calibrate, p_fake
 from deepfidelity_jax.fidelity.regressor import balance
 from deepfidelity_jax.fidelity.scale import fit_scale, scale
-from deepfidelity_jax.scoring import evaluate, metrics
+from deepfidelity_jax.scoring import evaluate
 from deepfidelity_jax.scoring.exported_features import Features
-from deepfidelity_jax.scoring.table import Predictions, cluster_rows, group_videos, read_groups
+from deepfidelity_jax.scoring.table import (
+    Predictions,
+    cluster_rows,
+    group_videos,
+    read_groups,
+    sources_of,
+)
 from deepfidelity_jax.statistics.aggregation import AGGREGATES
 
 
@@ -140,6 +146,9 @@ def test_the_files_hold_the_scores(fitted, tmp_path):
     assert set(table.split) == {"test"}
     assert (found["folder"], found["n_files"], found["checkpoint_picked_here"]) == ("f", 20, False)
     assert found["official_scoring"]["n_groups"] == 20
+    sampling = {"frames": config.faces.frames, "spacing": "even", "least": 2, "most": 2}
+    assert found["frame_sampling"] == sampling
+    assert list(found["by_frames"]) == ["1", "all"]
     known = found["fidelity_known_quality_spearman"]
     real = test.label == 1
     expected = spearmanr(table.fidelity[real], test.known_quality[real]).statistic
@@ -289,17 +298,17 @@ def test_people_come_from_the_records(fitted):
     config = copy.deepcopy(fitted[0])
     origins = ["person/a video/1 person/b", "video/1"]
     videos = ["video/1", "video/1"]
-    assert metrics.sources_of(config, origins) == {"origins": videos, "people": []}
+    assert sources_of(config, origins) == {"origins": videos, "people": []}
     config.eval.cluster = "person"
     with pytest.raises(InputError, match="1 of 2 faces"):
-        metrics.sources_of(config, origins)
-    found = metrics.sources_of(config, origins, is_own=False)
+        sources_of(config, origins)
+    found = sources_of(config, origins, is_own=False)
     assert found == {"origins": videos, "people": []}
-    found = metrics.sources_of(config, origins[:1])
+    found = sources_of(config, origins[:1])
     assert found == {"origins": ["video/1"], "people": ["person/a person/b"]}
     config.data.dataset = "ffpp"  # which knows the videos that a forgery was made from, or actors
     origins = ["video/033 video/097", "actor/03 actor/11"]
-    found = metrics.sources_of(config, origins)
+    found = sources_of(config, origins)
     assert found == {"origins": ["video/033 video/097", ""], "people": origins}
 
 
@@ -310,7 +319,7 @@ def test_people_are_written_beside_the_scores(fitted, tmp_path):
     config = copy.deepcopy(config)
     config.eval.cluster = "person"
     people = [f"person/{int(name[1:]) // 2}" for name in test.video_id]
-    sources = metrics.sources_of(config, people)
+    sources = sources_of(config, people)
     found = evaluate.evaluate(config, model, test, "test", tmp_path, sources=sources)
     assert (found["cluster"], found["n_clusters"]) == ("people", 10)
     table = Predictions.read_csv(tmp_path / "predictions.csv")

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from score_tables import simulated, table
+from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
+from deepfidelity_jax.images.videos import spread_indices
 from deepfidelity_jax.scoring.metrics import levels_of, summarize
+from deepfidelity_jax.scoring.table import spread_rows
+from deepfidelity_jax.statistics.aggregation import AGGREGATES
 from deepfidelity_jax.statistics.ranking import roc_curve
 
 
@@ -196,6 +200,39 @@ def test_the_aggregate_is_said_and_all_are_compared():
     assert found["video_acc"] == np.mean((medians >= 0.25) == label), names
     assert list(found["by_aggregate"]) == ["mean", "median", "top_share", "least_person"]
     assert "auc" in found["from_test_curve"]
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_videos_are_compared_by_the_number_of_their_frames(aggregate):
+    """Rows in any order; a video that has fewer frames gives all."""
+    rng = np.random.default_rng(2)
+    size = np.tile([1, 3, 6, 20], 12)
+    video = np.repeat(np.arange(48), size)
+    frame = np.concatenate([7 * np.arange(n) for n in size])
+    label, score = video // 4 % 2, rng.normal(size=len(video)).astype(np.float32)
+    mixed = rng.permutation(len(video))
+    data = table(label[mixed], score[mixed], video=[f"v{i:02}" for i in video[mixed]])
+    data = replace(data, frame=frame[mixed])
+    levels = levels_of(data, 0, 20, aggregate=aggregate)
+    found = summarize(data, 0.5, "fixed", levels=levels)
+    assert list(found["by_frames"]) == ["1", "4", "8", "16", "all"]
+    everything = found["by_frames"]["all"]
+    assert everything["video_auc"] == found["video_auc"]
+    assert everything["ci"]["video_auc"] == found["ci"]["video_auc"]
+    middle = [score[video == one][n // 2] for one, n in enumerate(size)]
+    of_video = [label[video == one][0] for one in range(48)]
+    assert found["by_frames"]["1"]["video_auc"] == pytest.approx(roc_auc_score(of_video, middle))
+
+
+def test_spread_frames_are_the_same_as_in_a_preparation():
+    data = replace(table([1] * 12, np.arange(12.0), video=["a"] * 10 + ["b"] * 2),
+                   frame=[*range(20, 40, 2), 5, 3])  # fmt: skip
+    assert np.flatnonzero(spread_rows(data, 4)).tolist() == [*spread_indices(10, 4), 10, 11]
+    assert np.flatnonzero(spread_rows(data, 1)).tolist() == [5, 10]
+
+
+def test_photographs_are_not_compared_by_their_frames():
+    assert "by_frames" not in summarize(table([1, 0], [0.9, 0.1]), 0.5, "fixed", replicates=5)
 
 
 def test_what_is_too_few_is_said():

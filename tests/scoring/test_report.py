@@ -16,14 +16,16 @@ from score_tables import EVIL, pictures, predictions
 
 from deepfidelity_jax.detector.load import identify
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.experiments import robustness, robustness_summary
+from deepfidelity_jax.experiments import leave_one_out, robustness, robustness_summary
 from deepfidelity_jax.scoring.charts import (
     draw_quality,
     draw_roc,
     draw_scores,
     draw_training,
+    format_number,
     read_curves,
 )
+from deepfidelity_jax.scoring.controls import CONTROLS, DEGRADATIONS, UNTOUCHED
 from deepfidelity_jax.scoring.figure_charts import draw_risk_coverage, draw_targets
 from deepfidelity_jax.scoring.metrics import summarize
 from deepfidelity_jax.scoring.report import write_report
@@ -287,6 +289,56 @@ def test_an_ablation_is_shown_cell_by_cell_whatever_a_cell_is_called(workdir):
     assert found["C 1|2"] == found["C a/b"]
     assert found["C a/b"][:6] == ["0.1094", "1.1094", "+2.1094", "+3.1094", "+4.1094", "5.109"]
     assert found["C a/b"][-4:] == ["12.109", "13.109", "14.1", "15"]
+    assert "bootstrap over seeds" not in text, "`paired.compare_seeds` draws videos or people"
+    assert "Student's over seeds" in text
+
+
+def write_left_out(workdir, *, controls):
+    """As `experiments.leave_one_out` writes it; earlier versions wrote no controls."""
+    entry = dict.fromkeys(("frame_auc", "video_auc", "fake_frame_acc"), 0.75) | {
+        "n_frames": 8, "n_videos": 8, "ci": {"frame_auc": [0.5, 0.9], "video_auc": None},
+    }  # fmt: skip
+    measured = {name: {"called_fake": 0.0} for name in (UNTOUCHED, *DEGRADATIONS)}
+    measured |= {name: {"called_fake": 0.0, "class_auc": 0.625} for name in CONTROLS}
+    measured["JPEG 50"] = {"called_fake": 0.125, "class_auc": 0.5}
+    found = {"swap": {"by_method": {"swap": entry}, "controls": measured if controls else {}}}
+    leave_one_out.write_table(found, workdir / "leave_one_out.csv")
+
+
+def test_the_controls_of_each_run_are_shown(workdir):
+    write_left_out(workdir, controls=True)
+    text = write_report(workdir, {}).read_text(encoding="utf-8")
+    Page(text)
+    table = text.split('aria-label="Real faces changed without forgery"')[1].split("</table>")[0]
+    titles = re.findall(r'<th scope="col">(.*?)</th>', table)
+    assert titles[:4] == ["Left out", "Called fake, untouched", "Called fake, blur of 3 px",
+                          "Called fake, JPEG 50"]  # fmt: skip
+    assert titles[-1] == "Class AUC, smoothed inside"
+    shown = re.findall("<td>(.*?)</td>", table)
+    assert shown == ["0.0%", "0.0%", "12.5%", "0.0%", "0.0%", "0.0%", *["0.62"] * 4]
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_table_without_controls_is_shown_as_it_is(workdir, earlier):
+    write_left_out(workdir, controls=False)
+    path = workdir / "leave_one_out.csv"
+    if earlier:
+        lines = path.read_text().splitlines()
+        path.write_text("".join(",".join(line.split(",")[:10]) + "\n" for line in lines))
+    text = write_report(workdir, {}).read_text(encoding="utf-8")
+    assert "Methods left out of training" in text
+    assert "Called fake, untouched" not in text
+
+
+def test_the_frames_of_a_video_are_said(tmp_path):
+    sampling = {"frames": 32, "spacing": "even", "least": 3, "most": 3}
+    found = add_figures(tmp_path, "faces", predictions(), frame_sampling=sampling)
+    text = write_report(tmp_path, {}).read_text(encoding="utf-8")
+    assert "Up to 32 evenly spaced frames of each video were searched for faces." in text
+    one, every = (format_number(found["by_frames"][n]["video_auc"]) for n in ("1", "all"))
+    assert f"{one} from 1, {every} from all." in text
+    add_figures(tmp_path, "faces", predictions(frames=1))
+    assert "evenly spaced" not in write_report(tmp_path, {}).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("place", ["cells/base/seed_0", "cells/C_a/b/seed_0", "without_a/b"])
