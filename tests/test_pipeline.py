@@ -4,7 +4,6 @@ import json
 import shutil
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,8 +76,9 @@ def test_a_fit_from_before_an_option_of_the_records_stays(tmp_path):
     del options["quality_range"]
     Stages(tmp_path).finish("fit", fingerprint(("records", "weights"), options))
     (tmp_path / "fidelity.npz").touch()
-    # Nothing else is asked for.
-    pipeline.fit(SimpleNamespace(workdir=tmp_path, config=config, inputs=("records", "weights")))
+    trained = pipeline.Trained(config, tmp_path / "no records", tmp_path, 0)
+    trained.inputs = "records", "weights"
+    pipeline.fit(trained)
     assert not (tmp_path / "fidelity.npz").read_bytes()
 
 

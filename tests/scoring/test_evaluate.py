@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -141,7 +142,7 @@ def test_a_gaussian_process_says_which_faces_it_is_unsure_of(tmp_path):
     test.feature[far] = 100  # both classes, as far away as can be: one of them is judged wrongly
     found = evaluate.evaluate(config, model, test, "test", tmp_path)
     table = Predictions.read_csv(tmp_path / "predictions.csv")
-    expected = np.asarray(deviation(model.regressor.arrays, test.feature))
+    expected = np.asarray(deviation(model.regressor.arrays, jnp.asarray(test.feature)))
     np.testing.assert_array_equal(table.fidelity_deviation, expected)
     assert table.fidelity_deviation[far].min() > table.fidelity_deviation[~far].max()
     wrong = (table.fidelity >= model.calibration.threshold) != (table.label == 1)
