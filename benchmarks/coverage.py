@@ -7,26 +7,39 @@ little about others, it contains it more often.
 """
 
 import argparse
+import contextlib
+import io
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from deepfidelity_jax.statistics import delong, paired
+from deepfidelity_jax.comparison.compare import compare
+from deepfidelity_jax.comparison.prediction_files import Scores
+from deepfidelity_jax.statistics import delong, groups, paired
 from deepfidelity_jax.statistics.intervals import (
     Level,
     Sample,
+    Statistic,
     add_statistics,
     draw_clusters,
     kinds_of,
     resample,
 )
-from deepfidelity_jax.statistics.ranking import auc, caught_at
-from deepfidelity_jax.statistics.reliability import calibration_error, describe
+from deepfidelity_jax.statistics.operating import describe_verdicts, risk_area
+from deepfidelity_jax.statistics.ranking import (
+    auc,
+    average_precision,
+    caught_at,
+    equal_error_rate,
+    spearman,
+)
+from deepfidelity_jax.statistics.reliability import brier, calibration_error, describe
 
 REPLICATES = 400
+APART = 1.2  # means of real and fake scores, in standard deviations
 MANY = 2_000_000  # size of a population whose true value has no formula
 
 
@@ -47,12 +60,84 @@ def frame_auc(rng: np.random.Generator, videos: int = 100, frames: int = 8) -> t
     return _bootstrap(rng, label, score, of_frame, auc), float(truth)
 
 
-def error(rng: np.random.Generator, videos: int, slope: float, shift: float) -> tuple:
-    """Calibration error; with a slope of 1 and no shift, p_fake is perfectly calibrated."""
+def error(
+    rng: np.random.Generator, videos: int, slope: float, shift: float, name: str = "ece"
+) -> tuple:
+    """Calibration error or Brier score; a slope of 1 and no shift are perfectly calibrated."""
     label, p = _probabilities(rng, videos, slope, shift)
     level = Level(label, p, np.arange(videos))
     found = describe(level, draw_clusters(label, int(rng.integers(2**31)), REPLICATES))
-    return found["ci"]["ece"], _true_error(slope, shift)
+    return found["ci"][name], _true_error(name, slope, shift)
+
+
+def figure(rng: np.random.Generator, videos: int, statistic: Statistic) -> tuple:
+    """A figure of independent videos with normal scores."""
+    label, score = _scores(rng, videos)
+    interval = _bootstrap(rng, label, score, np.arange(videos), statistic)
+    return interval, _true_figure(statistic)
+
+
+def correlation(rng: np.random.Generator, faces: int, pearson: float) -> tuple:
+    """Spearman's correlation of fidelity and quality in one class, both normal."""
+    quality, other = rng.normal(size=(2, faces))
+    score = pearson * quality + np.sqrt(1 - pearson**2) * other
+    statistic = partial(spearman, other=quality)
+    truth = 6 / np.pi * np.arcsin(pearson / 2)
+    label = np.ones(faces, np.int64)
+    return _bootstrap(rng, label, score, np.arange(faces), statistic), float(truth)
+
+
+def verdict_share(rng: np.random.Generator, name: str, videos: int = 400) -> tuple:
+    """A share of verdicts by the rule of predict, where a tenth of the videos are poor."""
+    label, score = _scores(rng, videos)
+    draws = draw_clusters(label, int(rng.integers(2**31)), REPLICATES)
+    poor = rng.random(videos) < 0.1
+    found = describe_verdicts(Level(label, score, np.arange(videos)), draws, APART / 2, 0.0, poor)
+    between, above = norm.cdf(-APART / 2) - norm.cdf(-APART), norm.cdf(APART / 2)
+    truth = {"fake_called_fake": 0.5, "real_uncertain": between + 0.1 * above}
+    return found["ci"][name], float(truth[name])
+
+
+def gap(rng: np.random.Generator, worse: float, count: int = 4, videos: int = 400) -> tuple:
+    """The largest gap in AUC between groups, the first of which is so much worse.
+
+    The truth is the difference of the two groups between which the gap is.
+    """
+    label, score = _scores(rng, videos)
+    group = rng.permutation(np.arange(videos) % count)
+    score -= worse * label * (group == 0)
+    draws = draw_clusters(label, int(rng.integers(2**31)), REPLICATES)
+    level = Level(label, score, np.arange(videos))
+    found = groups.describe(level, list(map(str, group)), draws, None)["largest_gap"]["auc"]
+    low, high = (norm.cdf((APART - worse * (own == "0")) / np.sqrt(2)) for own in found["between"])
+    return found["ci"], float(high - low)
+
+
+def files(rng: np.random.Generator, videos: int = 100, frames: int = 4) -> tuple:
+    """Difference in AUC of two prediction files, over frames that share much with their video."""
+    of_frame = np.repeat(np.arange(videos), frames)
+    label, hard = of_frame % 2, 0.8 * rng.normal(size=videos)[of_frame]
+    means = np.array([1.6, 1.3])
+    scores = hard + label * means[:, None] + 0.4 * rng.normal(size=(2, len(label)))
+    names = list(map(str, range(len(label)))), list(map(str, of_frame))
+    first, second = (
+        Scores(name, {"path": names[0]}, names[1], label, score, "real", None, "")
+        for name, score in zip("ab", scores, strict=True)
+    )
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress
+        (pair,) = compare([first, second]).levels["frame"]["pairs"]
+    better, worse = norm.cdf(means / np.sqrt(2 * (0.8**2 + 0.4**2)))
+    return pair["ci"], float(better - worse)
+
+
+def difference_by_delong(rng: np.random.Generator, videos: int = 200) -> tuple:
+    """Difference in AUC of two detectors on the same independent videos."""
+    label, hard = np.arange(videos) % 2, 0.8 * rng.normal(size=videos)
+    means = np.array([1.6, 1.3])
+    scores = hard + label * means[:, None] + 0.4 * rng.normal(size=(2, videos))
+    found = delong.compare(label, *scores)
+    better, worse = norm.cdf(means / np.sqrt(2 * (0.8**2 + 0.4**2)))
+    return [found.low, found.high], float(better - worse)
 
 
 def caught(rng: np.random.Generator, videos: int, fpr: float) -> tuple:
@@ -109,12 +194,26 @@ REGIMES = {
     "both matter": {"liking": 0.4, "noise": 0.3, "training": 0.12},
     "nearly the same scores": {"noise": 0.3, "training": 0.1, "change": 0.02},
 }
+RISK = partial(risk_area, threshold=APART / 2)
 CASES: dict[str, Callable] = {
     "AUC of 200 videos, DeLong": auc_by_delong,
     "AUC of 100 videos of 8 alike frames, bootstrap": frame_auc,
     "ECE of 1000 videos, far too sure": partial(error, videos=1000, slope=2.0, shift=0.0),
     "ECE of 1000 videos, shifted": partial(error, videos=1000, slope=1.0, shift=0.5),
     "ECE of 1000 videos, without error": partial(error, videos=1000, slope=1.0, shift=0.0),
+    "Brier score of 300 videos, shifted": partial(
+        error, videos=300, slope=1.0, shift=0.5, name="brier"
+    ),
+    "EER of 300 videos": partial(figure, videos=300, statistic=equal_error_rate),
+    "average precision of 300 videos": partial(figure, videos=300, statistic=average_precision),
+    "AURC of 300 videos": partial(figure, videos=300, statistic=RISK),
+    "Spearman of 150 faces": partial(correlation, faces=150, pearson=0.5),
+    "share of fakes called fake": partial(verdict_share, name="fake_called_fake"),
+    "share of reals uncertain": partial(verdict_share, name="real_uncertain"),
+    "largest gap of 4 groups alike": partial(gap, worse=0.0),
+    "largest gap of 4 groups, one worse": partial(gap, worse=0.8),
+    "difference of two files, bootstrap": files,
+    "difference of two detectors, DeLong": difference_by_delong,
     "TPR at FPR 10% of 1000 videos": partial(caught, videos=1000, fpr=0.1),
     "TPR at FPR 1% of 4000 videos": partial(caught, videos=4000, fpr=0.01),
     **{
@@ -147,14 +246,26 @@ def _probabilities(rng, videos, slope, shift):
     return label, expit(slope * 2 * evidence + shift)
 
 
-def _true_error(slope: float, shift: float, known: dict = {}) -> float:  # noqa: B006
-    if slope == 1 and shift == 0:
+def _scores(rng, videos):
+    label = np.arange(videos) % 2
+    return label, rng.normal(size=videos) + APART * label
+
+
+@cache
+def _true_error(name: str, slope: float, shift: float) -> float:
+    if name == "ece" and slope == 1 and shift == 0:
         return 0.0
-    if (slope, shift) not in known:
-        label, p = _probabilities(np.random.default_rng(12345), MANY, slope, shift)
-        sample = Sample(label, p, np.ones((1, MANY)))
-        known[slope, shift] = float(calibration_error(sample)[0])
-    return known[slope, shift]
+    label, p = _probabilities(np.random.default_rng(12345), MANY, slope, shift)
+    return _value({"ece": calibration_error, "brier": brier}[name], label, p)
+
+
+@cache
+def _true_figure(statistic: Statistic) -> float:
+    return _value(statistic, *_scores(np.random.default_rng(12345), MANY))
+
+
+def _value(statistic: Statistic, label, score) -> float:
+    return float(statistic(Sample(label, score, np.ones((1, len(label)))))[0])
 
 
 def lines(draws: int) -> Iterator[str]:

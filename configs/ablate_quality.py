@@ -18,6 +18,7 @@ FACTORS = (
             ("learned", {"quality.measure": "learned"}),
             ("trace", {"quality.measure": "trace"}),
             ("iso by rank", {"fidelity.mapping": "rank"}),
+            ("iso, one range", {"fidelity.quality_range": "both"}),
             ("none", {"quality.measure": "none"}),
         ),
     ),

@@ -73,6 +73,8 @@ def get_config() -> ConfigDict:
     config.fidelity.real = (0.6, 1.0)  # and of real faces
     config.fidelity.percentile = 0.0  # share of the qualities clipped at either end, in percent
     config.fidelity.mapping = "linear"  # from quality to fidelity; or rank, even within a class
+    # Qualities are compared with those of the same class, as in the paper, or of both classes.
+    config.fidelity.quality_range = "class"
     # The regressor from features to fidelity: svr (the paper's), kernel_ridge, gaussian_process,
     # ridge, gradient_boosting, random_forest, nearest_neighbours or mlp. Or a head of the network,
     # to which nothing is fitted: logits, class_head, fidelity_head or ordinal_head.

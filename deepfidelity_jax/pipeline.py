@@ -217,7 +217,9 @@ class Trained:
 def fit(trained: Trained) -> None:
     """Export the features of the training and validation splits, and fit the regressor."""
     workdir = trained.workdir
-    inputs = fingerprint(trained.inputs, trained.config.fidelity.to_dict())
+    options = trained.config.fidelity.to_dict()
+    del options["quality_range"]  # the records tell, and earlier versions had none
+    inputs = fingerprint(trained.inputs, options)
     stages = Stages(workdir)
     if hosts.told(stages.done("fit", inputs, workdir / "fidelity.npz")):
         return

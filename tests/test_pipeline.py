@@ -18,12 +18,14 @@ from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.detector.load import identify
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.forgeries.families import FAMILIES
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.scoring import cross_dataset
 from deepfidelity_jax.training import checkpoint
 from deepfidelity_jax.training.order.checks import require_methods
+from deepfidelity_jax.workdir import Stages
 
 FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
 
@@ -65,6 +67,19 @@ def test_the_same_command_again_repeats_nothing(run, finished):
     assert "frame_auc" in error
     assert "prepared" not in error
     assert stamps() == before
+
+
+def test_a_fit_from_before_an_option_of_the_records_stays(tmp_path):
+    """The range of quality changes the records; a regressor of other records is another matter."""
+    config = default.get_config()
+    options = config.fidelity.to_dict()
+    del options["quality_range"]
+    Stages(tmp_path).finish("fit", fingerprint(("records", "weights"), options))
+    (tmp_path / "fidelity.npz").touch()
+    trained = pipeline.Trained(config, tmp_path / "no records", tmp_path, 0)
+    trained.inputs = "records", "weights"
+    pipeline.fit(trained)
+    assert not (tmp_path / "fidelity.npz").read_bytes()
 
 
 def test_a_finished_run_holds_what_is_promised(finished):

@@ -146,11 +146,15 @@ def calibrate(
         return fixed_calibration("validation fakes score no lower than real faces", middle)
     threshold = float(f.mean() - f.std() * intercept / slope)
     platt = Calibration(slope / float(f.std()), threshold, "validation")
-    if method == "temperature":
-        return _temperature(f, label, middle)
-    return {"isotonic": _isotonic, "beta": _beta}.get(method, lambda platt, *_: platt)(
-        platt, f, label, middle
-    )
+    match method:
+        case "temperature":
+            return _temperature(f, label, middle)
+        case "isotonic":
+            return _isotonic(platt, f, label)
+        case "beta":
+            return _beta(platt, f, label, middle)
+        case _:
+            return platt
 
 
 def _temperature(f, label, middle: float) -> Calibration:
@@ -166,7 +170,7 @@ def _temperature(f, label, middle: float) -> Calibration:
     return Calibration(slope / spread, float(middle), "fixed", note, method="temperature")
 
 
-def _isotonic(platt: Calibration, f, label, middle: float) -> Calibration:
+def _isotonic(platt: Calibration, f, label) -> Calibration:
     """Steps at the scores, joined by straight lines; the threshold is the first p_fake of 0.5."""
     from sklearn.isotonic import IsotonicRegression
 

@@ -7,7 +7,8 @@ q is the quality of the face and c its class. q_min_c and q_max_c come from the 
 higher target than a poor fake, but never as high as any real face.
 
 The mapping 'rank' replaces the fraction by the share of the training faces of class c with a lower
-quality than q, which spreads the targets of a class evenly over its range.
+quality than q, which spreads the targets of a class evenly over its range. The quality range 'both'
+takes q_min and q_max, or the ranks, from the training faces of both classes together.
 """
 
 from dataclasses import asdict, dataclass
@@ -23,7 +24,9 @@ FAKE, REAL = 0, 1  # the labels, everywhere
 LABELS = ("fake", "real")  # their names, by label
 FAKE_TARGETS, REAL_TARGETS = (0.0, 0.4), (0.6, 1.0)  # the paper's ranges
 MAPPINGS = ("linear", "rank")  # the paper's is linear
-QUANTILES = 201  # quantiles of a class's quality, between which ranks are linear
+Range = tuple[float, float]
+QUALITY_RANGES = ("class", "both")  # whose training faces set the range; the paper's is class
+QUANTILES = 201  # quantiles of quality, between which ranks are linear
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,21 @@ class FidelityScale:
       fake_ranks: qualities of the fake training faces at evenly spaced ranks, from the lowest to
         the highest; empty for the linear mapping.
       real_ranks: the same for the real training faces.
+      both_quality: lowest and highest raw quality of all training faces, if that one range is
+        mapped for both classes; else empty. The ranks are then those of all training faces, too.
 
     Raises:
       InputError: the target ranges are not inside [0, 1], overlap, or do not have fake below real;
         or ranks do not rise from one end of their quality range to the other.
     """
 
-    fake_quality: tuple[float, float]
-    real_quality: tuple[float, float]
-    fake: tuple[float, float] = FAKE_TARGETS
-    real: tuple[float, float] = REAL_TARGETS
+    fake_quality: Range
+    real_quality: Range
+    fake: Range = FAKE_TARGETS
+    real: Range = REAL_TARGETS
     fake_ranks: tuple[float, ...] = ()
     real_ranks: tuple[float, ...] = ()
+    both_quality: Range | tuple[()] = ()
 
     def __post_init__(self):
         ends = (0.0, *self.fake, *self.real, 1.0)
@@ -58,16 +64,21 @@ class FidelityScale:
                 f"fidelity ranges fake {self.fake} and real {self.real} must be ordered, lie "
                 "inside [0, 1] and not overlap, fake below real"
             )
-        for name, (low, high) in (("fake", self.fake_quality), ("real", self.real_quality)):
+        ranges = {"fake": self.fake_quality, "real": self.real_quality}
+        for name, (low, high) in (ranges | {"all": self.mapped[0]}).items():
             if not (np.isfinite([low, high]).all() and low <= high):
                 raise InputError(f"quality range of {name} faces is not a range: {(low, high)}")
-        for ranks, ends_of in (
-            (self.fake_ranks, self.fake_quality),
-            (self.real_ranks, self.real_quality),
-        ):
+        for ends_of, ranks in zip(self.mapped, (self.fake_ranks, self.real_ranks), strict=True):
             rising = all(a <= b for a, b in pairwise(ranks))
             if ranks and not (rising and (ranks[0], ranks[-1]) == ends_of):
                 raise InputError(f"ranks of quality do not rise from {ends_of[0]} to {ends_of[1]}")
+
+    @property
+    def mapped(self) -> tuple[Range, Range]:
+        """The quality range that is mapped to the targets of fake faces, and of real faces."""
+        if self.both_quality:
+            return self.both_quality, self.both_quality
+        return self.fake_quality, self.real_quality
 
     @property
     def middle(self) -> float:
@@ -102,16 +113,17 @@ def scale(
 ) -> Float[np.ndarray, " n"]:
     """Target of each face (float32) from its raw quality and its label, 0 fake or 1 real.
 
-    Quality outside the fitted range is clipped to it. If all training faces of a class have the
+    Quality outside the fitted range is clipped to it. If all training faces that set it have the
     same quality (no measure, or a single face), there is nothing to rank: the class gets the outer
     end of its range, so that constant quality in both classes gives the plain labels 0 and 1.
     Raises InputError for non-finite quality.
     """
     _require_finite(quality)
     target = np.empty(quality.shape, np.float64)
+    of_fakes, of_reals = fitted.mapped
     for kind, (q_min, q_max), (low, high), outer, ranks in (
-        (FAKE, fitted.fake_quality, fitted.fake, fitted.fake[0], fitted.fake_ranks),
-        (REAL, fitted.real_quality, fitted.real, fitted.real[1], fitted.real_ranks),
+        (FAKE, of_fakes, fitted.fake, fitted.fake[0], fitted.fake_ranks),
+        (REAL, of_reals, fitted.real, fitted.real[1], fitted.real_ranks),
     ):
         own = label == kind
         if q_min == q_max:
@@ -139,6 +151,7 @@ def fit_scale(
     real: tuple[float, float] = REAL_TARGETS,
     percentile: float = 0.0,
     mapping: str = "linear",
+    quality_range: str = "class",
 ) -> FidelityScale:
     """The scale of a training split.
 
@@ -150,6 +163,7 @@ def fit_scale(
       percentile: p takes the p-th and (100 - p)-th percentile as the ends of a quality range, so
         that a few outliers do not set the scale. 0 takes the lowest and highest quality.
       mapping: of MAPPINGS.
+      quality_range: of QUALITY_RANGES.
 
     Raises:
       InputError: quality is not finite, a class has no face, or the percentile is impossible.
@@ -157,28 +171,36 @@ def fit_scale(
     _require_finite(quality)
     if not 0 <= percentile < 50:
         raise InputError(f"percentile must be in [0, 50), not {percentile}")
-    ends, ranks = {}, {}
+    found = []
     for kind, name in ((FAKE, "fake"), (REAL, "real")):
         own = quality[label == kind]
         if own.size == 0:
             raise InputError(f"no {name} face in the training split: fidelity needs both classes")
-        low, high = np.percentile(own, [percentile, 100 - percentile])
-        ends[name] = (float(low), float(high))
-        inner = np.percentile(own, np.linspace(percentile, 100 - percentile, QUANTILES)[1:-1])
-        ranks[name] = (float(low), *map(float, inner), float(high)) if mapping == "rank" else ()
-    return FidelityScale(ends["fake"], ends["real"], _pair(fake), _pair(real), **{
-        f"{name}_ranks": values for name, values in ranks.items()
-    })  # fmt: skip
+        found.append(_fit_range(own, percentile, mapping))
+    (fake_quality, fake_ranks), (real_quality, real_ranks) = found
+    both_quality: Range | tuple[()] = ()
+    if quality_range == "both":
+        both_quality, fake_ranks = _fit_range(quality, percentile, mapping)
+        real_ranks = fake_ranks
+    return FidelityScale(
+        fake_quality, real_quality, _pair(fake), _pair(real), fake_ranks, real_ranks, both_quality
+    )
+
+
+def _fit_range(quality, percentile: float, mapping: str) -> tuple[Range, tuple[float, ...]]:
+    """The ends of the quality of some faces, and the qualities at evenly spaced ranks, if any."""
+    places = np.linspace(percentile, 100 - percentile, QUANTILES)
+    low, *inner, high = np.percentile(quality, places).tolist()
+    return (low, high), (low, *inner, high) if mapping == "rank" else ()
 
 
 def outside(
     fitted: FidelityScale, quality: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"]
 ) -> int:
-    """How many faces have a quality outside the range of their class, which `scale` clips."""
+    """How many faces have a quality outside the range of their targets, which `scale` clips."""
+    of_fakes, of_reals = fitted.mapped
     low, high = np.where(
-        (label == REAL)[None],
-        np.array(fitted.real_quality)[:, None],
-        np.array(fitted.fake_quality)[:, None],
+        (label == REAL)[None], np.array(of_reals)[:, None], np.array(of_fakes)[:, None]
     )
     return int(np.sum((quality < low) | (quality > high)))
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from deepfidelity_jax.faces.detection import DETECTORS
 from deepfidelity_jax.fidelity import calibration, regressor
-from deepfidelity_jax.fidelity.scale import MAPPINGS
+from deepfidelity_jax.fidelity.scale import MAPPINGS, QUALITY_RANGES
 from deepfidelity_jax.images import pictures
 from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.quality.measure import MEASURES
@@ -226,6 +226,7 @@ OPTIONS: Mapping[str, Option] = {
     "fidelity.real": _span(_SHARE),
     "fidelity.percentile": _number(0, 50, below=True),
     "fidelity.mapping": _choice(*MAPPINGS),
+    "fidelity.quality_range": _choice(*QUALITY_RANGES),
     "fidelity.regressor": _choice(*regressor.METHODS, *HEADS),
     "fidelity.C": _number(0, MUCH, above=True),
     "fidelity.epsilon": _SHARE,

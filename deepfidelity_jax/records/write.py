@@ -1,7 +1,7 @@
 """Staged faces to TFDS records: splits, fidelity targets, metadata.
 
-A face gets its fidelity target in `record`: its quality, scaled within its class to the range of
-that class, by the scale that `fit_targets` fits to the training split. Fakes end in
+A face gets its fidelity target in `record`: its quality, scaled to the range of its class by the
+scale that `fit_targets` fits to the training split. Fakes end in
 `config.fidelity.fake` (0 to 0.4), real faces in `config.fidelity.real` (0.6 to 1).
 """
 
@@ -102,7 +102,8 @@ class Recipe:
 
     faces: how faces are found and cropped. measure: the quality measure. fake, real: range of the
     fidelity target in each class. percentile: share of the qualities clipped at either end, in
-    percent. mapping: from quality to target. seed: for drawing splits and forgeries.
+    percent. mapping, quality_range: from quality to target, see `fit_scale`. seed: for drawing
+    splits and forgeries.
     """
 
     faces: FaceSettings
@@ -112,6 +113,7 @@ class Recipe:
     percentile: float
     seed: int
     mapping: str = "linear"
+    quality_range: str = "class"
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Recipe":
@@ -124,13 +126,17 @@ class Recipe:
             percentile=config.fidelity.percentile,
             seed=config.seed,
             mapping=config.fidelity.mapping,
+            quality_range=config.fidelity.quality_range,
         )
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, for metadata and fingerprints."""
         targets = {"fake": self.fake, "real": self.real, "percentile": self.percentile}
-        if self.mapping != "linear":  # the only mapping of earlier records: keep their fingerprint
+        # Earlier records were all linear and of ranges by class: they keep their fingerprint.
+        if self.mapping != "linear":
             targets["mapping"] = self.mapping
+        if self.quality_range != "class":
+            targets["quality_range"] = self.quality_range
         return {
             "faces": self.faces.to_dict(),
             "quality": self.measure.to_json(),
@@ -263,6 +269,7 @@ def fit_targets(
         real=recipe.real,
         percentile=recipe.percentile,
         mapping=recipe.mapping,
+        quality_range=recipe.quality_range,
     )
     clipped = {
         name: outside(fitted, quality[split == name], label[split == name]) for name in SPLITS

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.alternatives import fit_alternative
-from deepfidelity_jax.fidelity.arrays import Head, regress
+from deepfidelity_jax.fidelity.arrays import GaussianProcess, Head, deviation, regress
 from deepfidelity_jax.fidelity.calibration import Calibration, calibrate, p_fake
 from deepfidelity_jax.fidelity.regressor import Regressor, balance, fit_regressor
 from deepfidelity_jax.fidelity.scale import FidelityScale
@@ -97,6 +97,13 @@ def score(regressor: Regressor, features: Features) -> np.ndarray:
     )
 
 
+def deviations(regressor: Regressor, features: Features) -> np.ndarray:
+    """Standard deviation of the fidelity of each row (float32); NaN if the regressor has none."""
+    if isinstance(regressor.arrays, GaussianProcess):
+        return np.asarray(deviation(regressor.arrays, jnp.asarray(features.feature)))
+    return np.full(len(features.label), np.nan, np.float32)
+
+
 def evaluate(
     config: ConfigDict,
     model: stored.FidelityModel,
@@ -142,6 +149,7 @@ def evaluate(
         fidelity_target=features.fidelity,
         fidelity=scores,
         p_fake=p_fake(model.calibration, scores),
+        fidelity_deviation=deviations(model.regressor, features),
         **(sources or {}),
     )
     calibration, own = model.calibration, config.eval

@@ -39,7 +39,7 @@ def draw_targets(table: Predictions) -> Chart:
         "Fidelity targets, by class",
         draw(partial(_paint_targets, ranges=ranges)),
         f"Histogram of fidelity targets: {words}.",
-        "The fidelity targets of these faces: the quality of each, scaled within its "
+        "The fidelity targets of these faces: the quality of each, scaled to the range of its "
         f"class ({words}). The bars of each class add up to 100%.",
     )
 

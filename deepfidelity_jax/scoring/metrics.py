@@ -21,7 +21,7 @@ from deepfidelity_jax.scoring.table import (
     group_videos,
     spread_rows,
 )
-from deepfidelity_jax.statistics.aggregation import AGGREGATES
+from deepfidelity_jax.statistics.aggregation import AGGREGATES, mean
 from deepfidelity_jax.statistics.intervals import (
     Level,
     Statistic,
@@ -44,14 +44,8 @@ FRAME_COUNTS = (1, 4, 8, 16)  # of `by_frames`
 FALSE_ALARMS = {"1pct": 0.01, "10pct": 0.1, "0.1pct": 0.001}
 # Read off the curve of the scored split itself, without a threshold set beforehand.
 CURVE_FIGURES = (
-    "auc",
-    "eer",
-    "ap",
-    "tpr_at_fpr_1pct",
-    "tpr_at_fpr_10pct",
-    "tpr_at_fpr_0.1pct",
-    "aurc",
-)
+    "auc", "eer", "ap", "tpr_at_fpr_1pct", "tpr_at_fpr_10pct", "tpr_at_fpr_0.1pct", "aurc",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +156,8 @@ def summarize(
     - `tpr_at_fpr_1pct`: share of fakes caught while at most 1% of the reals are false alarms;
       None if 1% of the reals is less than one.
     - `aurc`: area under the risk-coverage curve, see `operating.risk_area`.
+    - `aurc_by_deviation`: the same where those with the largest `fidelity_deviation`, of a video
+      the mean over its frames, are left out first; only if the table has one.
     - `by_aggregate`: `video_auc` by each way from frames to a video.
     - `by_frames`: `video_auc` from few evenly spaced frames of each video, and from all; only where
       a video has several.
@@ -191,6 +187,10 @@ def summarize(
     if video_threshold is not None:
         limits["video"] = float(video_threshold)
 
+    doubt = {"frame": table.fidelity_deviation}
+    doubt["video"] = mean(table.fidelity_deviation, grouped.of_frame)
+    by_deviation = len(table) > 0 and bool(np.isfinite(table.fidelity_deviation).all())
+
     result = {
         "threshold": threshold,
         "threshold_from": threshold_from,
@@ -201,7 +201,7 @@ def summarize(
         "cluster": frames.clusters,
         "n_clusters": draws.shape[1],
         "ci_from": levels.ci_from,
-        "from_test_curve": list(CURVE_FIGURES),
+        "from_test_curve": [*CURVE_FIGURES, *(["aurc_by_deviation"] if by_deviation else [])],
         "ci": {},
         "note": {},
     }
@@ -217,6 +217,9 @@ def summarize(
                 for words, share in FALSE_ALARMS.items()
             },
         })  # fmt: skip
+        if by_deviation:
+            area = partial(risk_area, threshold=limits[name], doubt=doubt[name])
+            add_statistics(result, level, draws, {f"{prefix}aurc_by_deviation": area})
         reals = int(np.sum(level.label == REAL))
         for words, share in FALSE_ALARMS.items():
             key = f"{prefix}tpr_at_fpr_{words}"

@@ -20,7 +20,9 @@ from deepfidelity_jax.images.videos import spread_indices
 from deepfidelity_jax.statistics import aggregation
 
 GROUP = "group_"  # prefix of the columns that give the group of a face
-SOURCES = ("origins", "people")  # the columns that a file lacks if they are all empty
+# The columns that a file lacks if they are all empty, and what they then hold.
+OPTIONAL = {"fidelity_deviation": np.nan, "origins": "", "people": ""}
+NUMBERS = ("quality", "fidelity_target", "fidelity", "p_fake", "fidelity_deviation")
 Column = Shaped[np.ndarray, "n"] | Sequence
 
 
@@ -30,7 +32,7 @@ class Predictions:
 
     Takes sequences of equal length and holds them as arrays: text as objects, `frame` and `label`
     as int64, scores as float32, like the model's output. So a table that is read back equals the
-    one that was written. The file lacks `origins` or `people` if they are all empty.
+    one that was written. The file lacks those of OPTIONAL that are all empty.
 
     Attributes:
       path: the image or video file the face comes from.
@@ -44,6 +46,7 @@ class Predictions:
       fidelity_target: target from its quality and class, NaN if unknown.
       fidelity: predicted fidelity, high is real.
       p_fake: calibrated probability of a fake, NaN if unknown.
+      fidelity_deviation: standard deviation of the fidelity by the regressor, NaN if unknown.
       origins: the original videos that it shows or was forged from, as `video/NAME` separated by
         spaces, where the dataset names them.
       people: the people that it shows, separated by spaces, if intervals are over people.
@@ -63,13 +66,14 @@ class Predictions:
     fidelity_target: Column
     fidelity: Column
     p_fake: Column
+    fidelity_deviation: Column = ()
     origins: Column = ()
     people: Column = ()
 
     def __post_init__(self):
-        for name in SOURCES:
+        for name, empty in OPTIONAL.items():
             if not len(getattr(self, name)):
-                object.__setattr__(self, name, [""] * len(self.label))
+                object.__setattr__(self, name, [empty] * len(self.label))
         for field in fields(self):
             column = np.asarray(getattr(self, field.name), _dtype_of(field.name))
             object.__setattr__(self, field.name, column)
@@ -91,8 +95,8 @@ class Predictions:
         """
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         columns["label"] = np.array(LABELS, object)[self.label]
-        for name in SOURCES:
-            if not any(columns[name]):
+        for name, empty in OPTIONAL.items():
+            if {*map(str, columns[name])} <= {str(empty)}:
                 del columns[name]
         columns |= groups or {}
         # File names need not be valid UTF-8; surrogate escapes keep their bytes.
@@ -120,7 +124,7 @@ class Predictions:
             raise InputError(f"{path} is not a table of predictions: {error}") from error
         header, rows = (rows[0], rows[1:]) if rows else ([], [])
         names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in header and name not in SOURCES]
+        missing = [name for name in names if name not in header and name not in OPTIONAL]
         if missing:
             raise InputError(f"{path} lacks the columns {', '.join(missing)}")
         broken = next((i for i, row in enumerate(rows, 2) if len(row) != len(header)), None)
@@ -139,7 +143,7 @@ class Predictions:
 def _dtype_of(column: str) -> type:
     if column in ("frame", "label"):
         return np.int64
-    return np.float32 if column in ("quality", "fidelity_target", "fidelity", "p_fake") else object
+    return np.float32 if column in NUMBERS else object
 
 
 def read_groups(path: Path) -> dict[str, list[str]]:

@@ -128,16 +128,17 @@ def _between(sample: Sample, low: float, high: float, kind: int) -> Float[np.nda
 
 
 def risk_coverage(
-    sample: Sample, threshold: float
+    sample: Sample, threshold: float, doubt: Float[np.ndarray, "n"] | None = None
 ) -> tuple[Float[np.ndarray, "r k"], Float[np.ndarray, "r k"]]:
     """Share of units kept, and of wrong verdicts among them, as the least certain are left out.
 
-    Units are kept in order of the distance of their score from the threshold; units at the same
-    distance are kept together. (El-Yaniv and Wiener, "On the foundations of noise-free selective
+    Units are kept in order of their doubt, the lowest first; without `doubt`, in order of the
+    distance of their score from the threshold, the largest first. Units that are equal in that are
+    kept together. (El-Yaniv and Wiener, "On the foundations of noise-free selective
     classification", JMLR 2010.)
     """
     score = np.asarray(sample.score, np.float64)
-    sure = np.abs(score - threshold)
+    sure = np.abs(score - threshold) if doubt is None else -np.asarray(doubt, np.float64)
     order = np.argsort(-sure, kind="stable")
     last_of_ties = np.flatnonzero(np.diff(-sure[order], append=np.inf) > 0)
     wrong = (score >= threshold) != (sample.label == REAL)
@@ -148,11 +149,13 @@ def risk_coverage(
     return kept / kept[:, -1:], np.divide(lost, kept, out=np.zeros_like(lost), where=kept > 0)
 
 
-def risk_area(sample: Sample, threshold: float) -> Float[np.ndarray, "r"]:
+def risk_area(
+    sample: Sample, threshold: float, doubt: Float[np.ndarray, "n"] | None = None
+) -> Float[np.ndarray, "r"]:
     """Area under the risk-coverage curve (AURC): the mean risk over all coverages, low is good."""
     if not len(sample.label):
         return np.full(len(sample.weights), np.nan)
-    coverage, risk = risk_coverage(sample, threshold)
+    coverage, risk = risk_coverage(sample, threshold, doubt)
     return np.sum(np.diff(coverage, prepend=0, axis=1) * risk, axis=1)
 
 

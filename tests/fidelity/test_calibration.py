@@ -56,8 +56,7 @@ def test_no_method_lets_probability_and_verdict_disagree(method, seed):
             assert ((probability >= 0) & (probability <= 1)).all()
 
 
-def test_platt_is_what_it_was_before_there_were_others():
-    """The numbers of version 0.1.0, to the last bit."""
+def test_platt_is_the_default_and_a_sigmoid():
     fidelity, label = scores()
     found = calibrate(fidelity, label, middle=0.5)
     assert found == calibrate(fidelity, label, middle=0.5, method="platt")
@@ -77,22 +76,26 @@ def test_isotonic_equals_scikit_learn():
     np.testing.assert_allclose(p_fake(found, x), expected.predict(x), atol=1e-9)
 
 
-@pytest.mark.parametrize("method", ["beta", "temperature"])
+@pytest.mark.parametrize("method", ["platt", "beta", "temperature"])
 def test_logistic_fits_have_the_smallest_loss(method):
     """By a general minimiser, of the balanced loss with scikit-learn's penalty written out."""
     fidelity, label = scores(300, 900, gap=0.15)
     found = calibrate(fidelity, label, middle=0.45, method=method)
     f, fake = np.clip(fidelity, 1e-3, 1 - 1e-3), label == 0
     weight = len(label) / (2 * np.bincount(label)[label])
-    if method == "beta":
-        x, own = np.stack([np.log(1 - f), -np.log(f), np.ones(len(f))], 1), found.curve[0]
+    mean, spread, one = fidelity.mean(), fidelity.std(), np.ones(len(f))
+    if method == "platt":
+        x = np.stack([(fidelity - mean) / spread, one], 1)
+        own = found.slope * spread, found.slope * (mean - found.threshold)
+    elif method == "beta":
+        x, own = np.stack([np.log(1 - f), -np.log(f), one], 1), found.curve[0]
     else:
-        spread = fidelity.std()
         x, own = (fidelity[:, None] - 0.45) / spread, (found.slope * spread,)
+    sloping = np.ptp(x, axis=0) > 0  # the intercept has no penalty
 
     def loss(coefficients):
         logit = x @ coefficients
-        penalty = np.sum(np.square(coefficients[:2])) / 2  # not of the intercept
+        penalty = np.sum(np.square(coefficients[sloping])) / 2
         return np.sum(weight * np.logaddexp(0, np.where(fake, -logit, logit))) + penalty
 
     best = minimize(loss, np.zeros(x.shape[1]), method="BFGS", options={"gtol": 1e-9})

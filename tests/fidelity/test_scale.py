@@ -96,10 +96,46 @@ def test_percentiles_clip_ranks_too():
     assert top.mean() == pytest.approx(0.05, abs=0.01)
 
 
+@pytest.mark.parametrize("mapping", ["linear", "rank"])
+def test_one_quality_range_compares_faces_across_the_classes(mapping):
+    quality, label = faces(1000)
+    fitted = fit_scale(quality, label, mapping=mapping, quality_range="both")
+    share = scale(fitted, quality, label) / 0.4 - 1.5 * label  # the place in the range of the class
+    order = np.argsort(quality)
+    assert (np.diff(share[order]) >= -1e-5).all()
+    assert share[order[[0, -1]]] == pytest.approx([0, 1], abs=1e-5)
+    even = (np.arange(1000) if mapping == "rank" else quality[order] - quality.min()) / (
+        999 if mapping == "rank" else np.ptp(quality)
+    )
+    np.testing.assert_allclose(share[order], even, atol=0.01)
+    # Real faces are better here, which ranges by class hide.
+    assert share[label == 1].mean() - share[label == 0].mean() > 0.2
+    by_class = fit_scale(quality, label, mapping=mapping)
+    assert by_class == fit_scale(quality, label, mapping=mapping, quality_range="class")
+    own = scale(by_class, quality, label) / 0.4 - 1.5 * label
+    assert abs(own[label == 1].mean() - own[label == 0].mean()) < 0.1
+
+
+def test_one_quality_range_travels_clips_and_keeps_what_is_poor():
+    quality, label = faces()
+    fitted = fit_scale(quality, label, percentile=2.0, mapping="rank", quality_range="both")
+    assert FidelityScale.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+    low, high = fitted.both_quality
+    assert outside(fitted, quality, label) == np.sum((quality < low) | (quality > high)) > 0
+    lowest = np.percentile(quality[label == 1], 2)
+    assert fitted.is_poor(lowest - 0.1)
+    assert not fitted.is_poor(lowest + 0.1)
+    for wrong in ([high, low], [low], [low, high + 1]):
+        with pytest.raises(InputError):
+            FidelityScale.from_dict(fitted.to_dict() | {"both_quality": wrong})
+
+
 def test_constant_quality_gives_plain_labels():
     label = np.array([0, 1, 1, 0])
     fitted = fit_scale(np.full(4, 3.0), label)
     np.testing.assert_array_equal(scale(fitted, np.full(4, 3.0), label), label)
+    of_both = fit_scale(np.full(4, 3.0), label, quality_range="both")
+    np.testing.assert_array_equal(scale(of_both, np.full(4, 3.0), label), label)
 
 
 def test_other_ranges_are_honoured():

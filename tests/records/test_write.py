@@ -176,6 +176,16 @@ def test_targets_by_rank_and_the_fingerprint_of_linear_ones(tiny):
     assert "real_ranks" not in write.fit_targets(rows, linear)[0].to_dict()
 
 
+def test_targets_of_one_quality_range_for_both_classes(tiny):
+    tiny.fidelity.quality_range = "both"
+    recipe = replace(Recipe.from_config(tiny), percentile=0.0)
+    assert recipe.to_json()["fidelity"]["quality_range"] == "both"
+    rows = [("train", 0.0, FAKE), ("train", 2.0, FAKE), ("train", 1.0, REAL), ("train", 4.0, REAL)]
+    fitted, _ = write.fit_targets([*rows, ("test", 9.0, REAL)], recipe)
+    best = write.record(make_face("a", 0, quality=2.0, label=FAKE), fitted)["fidelity"]
+    assert best == pytest.approx(0.2)
+
+
 def test_faces_without_a_quality_are_named_not_counted(tmp_path):
     faces = [
         Face("train", b"1", FAKE, "swap", "v", 0, "a.png", 0.5),

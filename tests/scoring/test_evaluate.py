@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -11,6 +12,7 @@ from scipy.stats import spearmanr
 from deepfidelity_configs import default
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.alternatives import fit_alternative
+from deepfidelity_jax.fidelity.arrays import deviation
 from deepfidelity_jax.fidelity.calibration import calibrate, p_fake
 from deepfidelity_jax.fidelity.regressor import balance
 from deepfidelity_jax.fidelity.scale import fit_scale, scale
@@ -134,6 +136,32 @@ def test_without_validation_classes_the_threshold_is_the_middle_of_the_scale(fit
     assert (calibration.threshold, calibration.threshold_from) == (0.4, "fixed")
 
 
+def test_a_gaussian_process_says_which_faces_it_is_unsure_of(tmp_path):
+    """Faces unlike those of training have a large deviation; their verdicts are left out first."""
+    config = default.get_config()
+    config.fidelity.regressor, config.eval.bootstrap = "gaussian_process", 20
+    config.fidelity.gamma = 1.0
+    fitted_scale, training = features()
+    model = evaluate.fit(config, training, features(seed=1)[1], fitted_scale)
+    test = features(seed=2)[1]
+    far = np.isin(test.video_id, ["v0", "v1"])
+    test.feature[far] = 100  # both classes, as far away as can be: one of them is judged wrongly
+    found = evaluate.evaluate(config, model, test, "test", tmp_path)
+    table = Predictions.read_csv(tmp_path / "predictions.csv")
+    expected = np.asarray(deviation(model.regressor.arrays, jnp.asarray(test.feature)))
+    np.testing.assert_array_equal(table.fidelity_deviation, expected)
+    assert table.fidelity_deviation[far].min() > table.fidelity_deviation[~far].max()
+    wrong = (table.fidelity >= model.calibration.threshold) != (table.label == 1)
+    assert wrong.any()
+    kept = [np.mean(wrong[expected <= expected[row]]) for row in np.argsort(expected)]
+    assert found["aurc_by_deviation"] == pytest.approx(np.mean(kept))
+    assert found["aurc_by_deviation"] < 1 - found["frame_acc"]
+    assert found["video_aurc_by_deviation"] < 1 - found["video_acc"]
+    low, high = found["ci"]["aurc_by_deviation"]
+    assert low <= found["aurc_by_deviation"] <= high
+    assert "aurc_by_deviation" in found["from_test_curve"]
+
+
 def test_the_files_hold_the_scores(fitted, tmp_path):
     config, model, _ = fitted
     test = features(seed=2)[1]
@@ -143,6 +171,9 @@ def test_the_files_hold_the_scores(fitted, tmp_path):
     np.testing.assert_array_equal(table.fidelity, evaluate.score(model.regressor, test))
     np.testing.assert_array_equal(table.fidelity_target, test.fidelity)
     assert (np.argsort(table.p_fake) == np.argsort(-table.fidelity)).all()
+    assert np.isnan(table.fidelity_deviation).all()
+    assert "aurc_by_deviation" not in found
+    assert "aurc_by_deviation" not in found["from_test_curve"]
     assert set(table.split) == {"test"}
     assert (found["folder"], found["n_files"], found["checkpoint_picked_here"]) == ("f", 20, False)
     assert found["official_scoring"]["n_groups"] == 20

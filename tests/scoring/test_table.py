@@ -8,7 +8,13 @@ from score_tables import table
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.scoring.metrics import summarize
-from deepfidelity_jax.scoring.table import Predictions, cluster_rows, group_videos, read_groups
+from deepfidelity_jax.scoring.table import (
+    OPTIONAL,
+    Predictions,
+    cluster_rows,
+    group_videos,
+    read_groups,
+)
 
 
 def test_a_video_scores_the_mean_of_its_frames():
@@ -87,6 +93,12 @@ def test_csv_round_trip(tmp_path):
     shown.write_csv(path)
     assert path.read_bytes().split(b"\n")[0] == header + b",people"
     np.testing.assert_array_equal(Predictions.read_csv(path).people, shown.people)
+    doubtful = replace(written, fidelity_deviation=[0.1, 0.2, 0.3, np.nan, 1 / 3])
+    doubtful.write_csv(path)
+    assert path.read_bytes().split(b"\n")[0] == header + b",fidelity_deviation"
+    np.testing.assert_array_equal(
+        Predictions.read_csv(path).fidelity_deviation, doubtful.fidelity_deviation
+    )
     assert [file.name for file in path.parent.iterdir()] == ["predictions.csv"]
 
 
@@ -109,7 +121,8 @@ def test_csv_round_trip_of_no_rows(tmp_path):
 def test_a_damaged_csv_is_named(tmp_path, text):
     path = tmp_path / "p.csv"
     if text is not None:
-        header = ",".join(field.name for field in fields(Predictions))
+        names = [field.name for field in fields(Predictions)]
+        header = ",".join(name for name in names if name not in OPTIONAL)
         path.write_text(text.format(header=header), encoding="utf-8")
     with pytest.raises(InputError, match=r"p\.csv"):
         Predictions.read_csv(path)

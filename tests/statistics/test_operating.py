@@ -134,6 +134,16 @@ def test_abstention_by_hand():
     assert risk_area(sample, 0.5)[0] == pytest.approx(0.25 * 0 + 0.25 * 0.5 + 0.5 * 0.5)
 
 
+def test_abstention_by_another_doubt_by_hand():
+    # Right, wrong, right, wrong: the doubt leaves out the wrong ones first, two of them together.
+    sample = Sample(np.array([1, 1, 0, 0]), np.array([0.9, 0.2, 0.25, 0.75]), np.ones((1, 4)))
+    doubt = np.array([0.1, 0.3, 0.2, 0.3])
+    coverage, risk = risk_coverage(sample, 0.5, doubt)
+    np.testing.assert_allclose(coverage[0], [0.25, 0.5, 1])
+    np.testing.assert_allclose(risk[0], [0, 0, 0.5])
+    assert risk_area(sample, 0.5, doubt)[0] == pytest.approx(0.5 * 0.5)
+
+
 def test_risk_area_equals_its_definition_and_weights_count_as_repetition():
     """The mean, over all numbers of faces kept, of the share of wrong verdicts among them."""
     rng = np.random.default_rng(5)
