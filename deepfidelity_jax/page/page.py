@@ -191,9 +191,8 @@ def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
         digests.append(("Regressor, SHA-256", digest(detector.folder / "fidelity.npz")))
     faces = asdict(detector.faces)
     usual: Mapping[str, Any] = detector.config.faces.to_dict()
-    own = detector.folder and str(detector.folder / bundled.FINDER)
     for name, value in faces.items():
-        if name in usual and value not in (usual[name], own):
+        if name in usual and value != usual[name]:
             value = Path(value).name if name == "yunet" else value
             command.append(f"--config.faces.{name}={value}")
     return {

@@ -82,15 +82,13 @@ def _load(workdir: str | None, cache: Path, limits: Limits):
     """The detector, ready to score. InputError if it or its face detector cannot be used here."""
     import cv2
 
-    from deepfidelity_jax.detector.load import load
+    from deepfidelity_jax.detector.load import load_fitted
     from deepfidelity_jax.faces import detection
     from deepfidelity_jax.workdir import keep_programs
 
     cv2.setNumThreads(max(1, hosts.count_cores() // limits.workers))
     keep_programs(Path(workdir) if workdir else cache)
-    detector = load(workdir)
-    if detector.fidelity_model is None:
-        raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
+    detector = load_fitted(workdir)
     detection.detect(_blank(), detector.faces)  # loads the face detector
     return detector
 
