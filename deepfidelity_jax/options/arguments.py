@@ -99,7 +99,7 @@ def _meant(word: str) -> str:
 
 
 def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
-    """Define every flag. HELP describes them.
+    """Define every flag. `help` describes them.
 
     predict, and evaluate and robustness with --input, read their settings from the workdir; there
     --config has only the group `faces` and, except for predict, the options for a table or folder.

@@ -214,7 +214,7 @@ def produce_one(produce: Callable[[Any], Produced], source: Source, folder: Path
 
 
 def staged_path(folder: Path, source: Source) -> Path:
-    """The file of a source's staged faces, named by all that is known of it but where it lies."""
+    """The file of a source's staged faces, named by a hash of every field except its path."""
     told = repr(sorted((name, value) for name, value in vars(source).items() if name != "path"))
     return folder / f"{sha256(told.encode()).hexdigest()[:24]}.npz"
 
