@@ -84,7 +84,7 @@ def read_times(workdir: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_run(
-    config: ConfigDict, workdir: Path, folder: Path, step: int | None, metrics: dict[str, Any]
+    config: ConfigDict, workdir: Path, folder: Path, step: int, metrics: dict[str, Any]
 ) -> None:
     """Write report/run.json at the end of a run.
 

@@ -305,13 +305,14 @@ def load_fitted(workdir: str | Path | None = None) -> Detector:
 def identify(folder: str | Path) -> str:
     """A digest of the weights and the regressor in a folder; empty if either is missing."""
     folder = Path(folder)
-    fitted, step = folder / bundled.FITTED, checkpoint.best_step(folder / "checkpoints")
-    if not fitted.exists() or (step is None and not bundled.holds(folder)):
+    fitted = folder / bundled.FITTED
+    step = 0 if bundled.holds(folder) else checkpoint.best_step(folder / "checkpoints")
+    if step is None or not fitted.exists():
         return ""
     return fingerprint(_digest_of_weights(folder, step), digest(fitted))
 
 
-def _digest_of_weights(folder: Path, step: int | None) -> str:
+def _digest_of_weights(folder: Path, step: int) -> str:
     if bundled.holds(folder):
         return digest(folder / packed.WEIGHTS)
     return checkpoint.digest_of_weights(folder / "checkpoints", step)

@@ -177,9 +177,9 @@ def _read_notes(path: Path, version: tuple[int, ...]) -> dict[str, Any]:
     return notes
 
 
-def digest_of_weights(folder: Path, step: int | None) -> str:
+def digest_of_weights(folder: Path, step: int) -> str:
     """A digest of the weights of a step, from the checksums in its notes."""
-    return fingerprint(step, read_notes(folder, step or 0).get("checksums", {}))
+    return fingerprint(step, read_notes(folder, step).get("checksums", {}))
 
 
 def restore(folder: Path, step: int, abstract_state):
