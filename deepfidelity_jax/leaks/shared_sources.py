@@ -3,19 +3,17 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt64
 
+from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.hosts import count_cores
 from deepfidelity_jax.leaks.look_alikes import (
     Looks,
     Resemblance,
@@ -170,9 +168,13 @@ def _in_chunks(folder: Path, split: str, count: int) -> list[_Part]:
     starts = list(range(0, count, CHUNK))
     if len(starts) <= 2:
         return [_read_chunk(folder, split, start) for start in starts]
-    workers = min(count_cores(), len(starts))
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        return list(pool.map(_read_chunk, [folder] * len(starts), [split] * len(starts), starts))
+    workers = min(hosts.count_cores(), len(starts))
+    with hosts.worker_pool(workers) as pool:
+        try:
+            parts = [hosts.submit(pool, _read_chunk, folder, split, start) for start in starts]
+            return [part.result() for part in parts]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _read_chunk(folder: Path, split: str, start: int) -> _Part:
