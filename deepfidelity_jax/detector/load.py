@@ -101,7 +101,7 @@ class Detector:
     def features_and_answers(
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n h"]]:
-        """The inputs of a regressor: features, and the heads' fidelities (`Outputs.answers`)."""
+        """The inputs of a regressor: features, and the heads' fidelities (`Outputs.head_fidelities`)."""
         return self._batched(prepared, lambda x: self._forward(x)[:2])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
@@ -248,7 +248,7 @@ class Detector:
 @partial(jax.jit, static_argnames="network")
 def _forward(network: ssaaformer.SSAAFormer, variables, images):
     outputs = network.apply(variables, ssaaformer.normalise(images), train=False)
-    return outputs.features, outputs.answers, outputs.logits, outputs.class_logits
+    return outputs.features, outputs.head_fidelities, outputs.logits, outputs.class_logits
 
 
 @partial(jax.jit, static_argnames="network")

@@ -129,7 +129,7 @@ def regress(
 ) -> Float[Array, " n"]:
     """Fidelity of each feature (float32), not clipped to [0, 1].
 
-    `answers` are the heads' answers, `Outputs.answers`. Only a `Head` needs them, because the class
+    `answers` are the heads' answers, `Outputs.head_fidelities`. Only a `Head` needs them, because the class
     heads do not depend on the feature alone.
 
     Pure and jittable. Within 1e-5 of scikit-learn's double precision; on a TPU, with 47,000
