@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import TypeVar
 
 from deepfidelity_jax.errors import InputError
 
@@ -33,6 +34,8 @@ LOST = (
     "lost another process of this run (see its output for the reason); "
     "the same command on all of them continues from the last checkpoint"
 )
+
+Value = TypeVar("Value", int, bool)
 
 _index, _count = 0, 1
 _waits = itertools.count()
@@ -199,7 +202,7 @@ def _call_in_thread(function: Callable, *arguments, **options):
     return outcome.result()
 
 
-def told(value: int) -> int:
+def broadcast(value: Value) -> Value:
     """The first process's `value`, as others may not yet see its files on a shared disk."""
     if _count == 1:
         return value
@@ -207,7 +210,7 @@ def told(value: int) -> int:
     from jax.experimental import multihost_utils
 
     wait()
-    return int(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
+    return type(value)(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
 
 
 def compiled_by_all(function: Callable) -> Callable:

@@ -67,7 +67,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     starting = False
     if "train" in stages:
         sharding.data_mesh(config.train.batch_size)  # fail now if devices cannot share a batch
-        untrained = not hosts.told(checkpoint.latest_step(workdir / "checkpoints") or 0)
+        untrained = not hosts.broadcast(checkpoint.latest_step(workdir / "checkpoints") or 0)
         starting = bool(config.init_from) and untrained
     # Read before hours of preparation, so that an error shows at once.
     initial = convert.initial_arrays(config) if starting and "prepare" in stages else None
@@ -100,16 +100,15 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     if hosts.is_first() and mode != "prepare":
         tell_changed(folder, workdir)
     hosts.wait()
-    if "train" in stages:
-        finished = hosts.told(checkpoint.latest_step(workdir / "checkpoints") == config.train.steps)
-        timing = provenance.timed(workdir, "train", schema.identity(folder))
-        with contextlib.nullcontext() if finished else timing as saved:
+    latest = checkpoint.latest_step(workdir / "checkpoints")
+    finished = hosts.broadcast(latest == config.train.steps)
+    if "train" in stages and not finished:
+        with provenance.timed(workdir, "train", schema.identity(folder)) as saved:
             loop.train(config, folder, workdir, initial, builder.contents, saved)
         hosts.wait()  # the first process finishes writing the checkpoints
-    step = hosts.told(checkpoint.best_step(workdir / "checkpoints") or 0)
-    finished = hosts.told(checkpoint.latest_step(workdir / "checkpoints") == config.train.steps)
-    if not finished and mode != "prepare":
+    elif mode != "prepare" and not finished:
         raise InputError(f"the training in {workdir} is not finished: run --mode=train first")
+    step = hosts.broadcast(checkpoint.best_step(workdir / "checkpoints") or 0)
     trained = Trained(config, folder, workdir, step)
     if "fit" in stages:
         fit(trained)
@@ -216,7 +215,7 @@ def fit(trained: Trained) -> None:
     workdir = trained.workdir
     inputs = fingerprint(trained.inputs, trained.config.fidelity.to_dict())
     stages = Stages(workdir)
-    if hosts.told(stages.done("fit", inputs, workdir / "fidelity.npz")):
+    if hosts.broadcast(stages.done("fit", inputs, workdir / "fidelity.npz")):
         return
     # The features have times of their own, as several runs may share them.
     needed = trained.detector, trained.features("train"), trained.features("validation")
@@ -262,7 +261,7 @@ def evaluate_and_report(trained: Trained) -> None:
     people = ["people"] if config.eval.cluster == "person" else []
     inputs = fingerprint(trained.inputs, config.eval.to_dict(), fitted, alike, *people)
     stages = Stages(workdir)
-    done = hosts.told(stages.done("evaluate", inputs, *results))
+    done = hosts.broadcast(stages.done("evaluate", inputs, *results))
     if not done:
         stages.begin("evaluate")
         about = {"look_alikes": alike, "records": trained.inputs[0], "detector": identify(workdir)}

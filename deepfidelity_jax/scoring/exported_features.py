@@ -112,7 +112,7 @@ def export_once(
     if done and with_answers:
         with np.load(path, allow_pickle=False) as file:
             done = "answers" in file.files
-    if not hosts.told(done):
+    if not hosts.broadcast(done):
         detector = load()
         with timing or contextlib.nullcontext():
             stages.begin(name)

@@ -88,16 +88,12 @@ class Checkpoints:
         finally:
             self._checkpointer.close()
 
-    def latest_step(self) -> int | None:
-        """The newest finished checkpoint."""
-        return latest_step(self._folder)
-
     def save(self, step: int, state, notes: dict[str, Any], metrics: dict[str, float] | None):
         """Write in the background, with `notes` as JSON; a step already saved is left alone.
 
         InputError if the checkpoint before cannot be read back.
         """
-        if hosts.told(step in steps(self._folder)):
+        if hosts.broadcast(step in steps(self._folder)):
             return
         self._finish()
         notes = notes | {"metrics": metrics, "checksums": checksums(state)}
@@ -111,7 +107,7 @@ class Checkpoints:
         (step, abstract), self._written = self._written, None
         self._checkpointer.wait()
         restore(self._folder, step, abstract)
-        while (old := hosts.told(self._find_replaced(step))) >= 0:
+        while (old := hosts.broadcast(self._find_replaced(step))) >= 0:
             self._checkpointer.delete(old)
 
     def _find_replaced(self, new: int) -> int:

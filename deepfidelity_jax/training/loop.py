@@ -52,7 +52,7 @@ def train(
     workdir: Path,
     initial: dict[tuple[str, ...], np.ndarray] | None = None,
     contents: str = "",
-    saved: Callable[[], None] | None = None,
+    saved: Callable[[], None] = lambda: None,
 ) -> None:
     """Train on the records in `folder` up to `config.train.steps`, from the last checkpoint on.
 
@@ -62,8 +62,6 @@ def train(
     longer finite.
     """
     own = config.train
-    if hosts.told(latest_step(workdir / "checkpoints") == own.steps):
-        return
     model, records = build_model(config), schema.identity(folder)
     feed = Feed(config, folder, workdir, model)
     mesh = sharding.data_mesh(own.batch_size)
@@ -77,7 +75,7 @@ def train(
     evaluate = Validation(model, config, folder, mesh)
 
     with Checkpoints(workdir / "checkpoints", own.keep) as checkpoints, StopSignal() as stop:
-        start = hosts.told(checkpoints.latest_step() or 0)
+        start = hosts.broadcast(latest_step(workdir / "checkpoints") or 0)
         if start == 0:
             state = _fresh_state(model, config, places, folder, initial)
         else:
@@ -110,8 +108,7 @@ def train(
                 notes = {"config": config.to_json(), "data": json.dumps({"next_index": step})}
                 notes |= {"trained_on": contents, "records": records}
                 checkpoints.save(step, state, notes, scores)
-                if saved:
-                    saved()
+                saved()
             if last:
                 # Asked again after the evaluation. A vote is answered at the next.
                 vote(stop.asked)

@@ -147,7 +147,7 @@ def meet():
     folder = Path(sys.argv[3])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     hosts.start(sys.argv[1], 2, int(sys.argv[2]))
-    first = hosts.told(hosts.index() + 7)
+    first = hosts.broadcast(hosts.index() + 7)
     vote = hosts.Vote()
     said = [vote(yes) for yes in (False, hosts.index() == 1, False)]
     places = sharding.place_state(np.arange(8.0), sharding.data_mesh(4), split=True)
