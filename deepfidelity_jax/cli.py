@@ -8,8 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from deepfidelity_jax import __version__, console, hosts
-from deepfidelity_jax.console import DONE, FAILED
+from deepfidelity_jax import __version__
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import STDIN, require_writable
 from deepfidelity_jax.options import completion, help
@@ -22,6 +21,8 @@ from deepfidelity_jax.options.arguments import (
     told_by_input,
     without_grid,
 )
+from deepfidelity_jax.processes import console, hosts
+from deepfidelity_jax.processes.console import DONE, FAILED
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,10 +19,16 @@ from typing import Any
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts, provenance
+from deepfidelity_jax import provenance
 from deepfidelity_jax.detector import bundled, seen_methods
 from deepfidelity_jax.detector.card import write_card
 from deepfidelity_jax.detector.load import FITTED_TO, Detector, identify, load, require_fitted_to
+from deepfidelity_jax.detector.trained import (
+    keep_finder,
+    require_bound,
+    require_trained_on,
+    tell_changed,
+)
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.scale import FidelityScale
@@ -31,6 +37,7 @@ from deepfidelity_jax.leaks import shared_sources, training_pictures
 from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.official import convert
 from deepfidelity_jax.options import checks
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
@@ -41,12 +48,6 @@ from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.training import checkpoint, loop, sharding
 from deepfidelity_jax.training.batches import require_divisible
 from deepfidelity_jax.training.order.checks import require_batches, require_methods
-from deepfidelity_jax.training.trained import (
-    keep_finder,
-    require_bound,
-    require_trained_on,
-    tell_changed,
-)
 from deepfidelity_jax.weight_files import packed
 from deepfidelity_jax.workdir import Stages, claim, held
 

@@ -22,12 +22,12 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
+from deepfidelity_jax.detector import trained
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.leaks.training_pictures import SEEN
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.options.table import OPTIONS
-from deepfidelity_jax.training import trained
 from deepfidelity_jax.weight_files import packed
 from deepfidelity_jax.workdir import write_json
 

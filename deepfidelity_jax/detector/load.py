@@ -101,7 +101,7 @@ class Detector:
     def features_and_answers(
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n h"]]:
-        """The inputs of a regressor: features, and the heads' fidelities (`Outputs.head_fidelities`)."""
+        """The inputs of a regressor: features, and `Outputs.head_fidelities`."""
         return self._batched(prepared, lambda x: self._forward(x)[:2])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt64
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.leaks.look_alikes import (
     Looks,
@@ -23,6 +22,8 @@ from deepfidelity_jax.leaks.look_alikes import (
     thumbnails,
 )
 from deepfidelity_jax.leaks.training_pictures import digests_of
+from deepfidelity_jax.processes.machine import count_cores
+from deepfidelity_jax.processes.workers import submit, worker_pool
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.schema import SOURCES, SPLITS, Records, splits_of
 from deepfidelity_jax.workdir import write_json
@@ -168,10 +169,10 @@ def _in_chunks(folder: Path, split: str, count: int) -> list[_Part]:
     starts = list(range(0, count, CHUNK))
     if len(starts) <= 2:
         return [_read_chunk(folder, split, start) for start in starts]
-    workers = min(hosts.count_cores(), len(starts))
-    with hosts.worker_pool(workers) as pool:
+    workers = min(count_cores(), len(starts))
+    with worker_pool(workers) as pool:
         try:
-            parts = [hosts.submit(pool, _read_chunk, folder, split, start) for start in starts]
+            parts = [submit(pool, _read_chunk, folder, split, start) for start in starts]
             return [part.result() for part in parts]
         finally:
             pool.shutdown(cancel_futures=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from absl import flags
 
-from deepfidelity_jax.console import one_line
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import STDIN, expand
 from deepfidelity_jax.options.help import FLAGS
+from deepfidelity_jax.processes.faults import one_line
 
 # The options of config.data for evaluate with a table, or with a folder, as --input.
 OF_TABLE = ("dir", "real_label")

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from deepfidelity_jax import hosts
-from deepfidelity_jax.console import raise_unless_damaged
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import fingerprint
+from deepfidelity_jax.processes import hosts
+from deepfidelity_jax.processes.faults import raise_unless_damaged
 from deepfidelity_jax.training.sharding import gather
 
 # Orbax logs every array it writes, and quotes at length what it cannot read.

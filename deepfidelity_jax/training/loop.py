@@ -21,15 +21,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.patch_whitening import start_whitened
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.progress import describe_pace, say
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import sharding
 from deepfidelity_jax.training.batches import evaluation_batches
 from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step, restore
+from deepfidelity_jax.training.metrics_log import MetricsLog
 from deepfidelity_jax.training.optimizer import learning_rate
 from deepfidelity_jax.training.order.feed import Feed
 from deepfidelity_jax.training.step import (
@@ -40,7 +41,6 @@ from deepfidelity_jax.training.step import (
     train_step,
 )
 from deepfidelity_jax.training.validation import Validation
-from deepfidelity_jax.workdir import MetricsLog
 
 # Training faces whose patches the whitening is computed from: 500 of 128 px have half a million.
 WHITENED_FROM = 500
@@ -84,7 +84,8 @@ def train(
         if idle := find_idle(own):
             say(idle)
         batches = feed.open(start)
-        log, vote = StepLog(config, MetricsLog(workdir, after=start), start), hosts.Vote()
+        metrics_log = MetricsLog(workdir, after=start) if hosts.is_first() else None
+        log, vote = StepLog(config, metrics_log, start), hosts.Vote()
 
         # In this order: eval, save, next batch, step. The host does not wait for the step it sent
         # off: it reads and places the next batch meanwhile, and writes the metrics a step late.
@@ -159,9 +160,12 @@ def _saved_state(model, config, places, checkpoints: Path, step: int) -> TrainSt
 
 
 class StepLog:
-    """Metrics of steps, written a step late: the host never waits for the step just sent off."""
+    """Metrics of steps, written a step late: the host never waits for the step just sent off.
 
-    def __init__(self, config: ConfigDict, log: MetricsLog, step: int):
+    Without `log`, in all but the first of several processes, they are only printed and checked.
+    """
+
+    def __init__(self, config: ConfigDict, log: MetricsLog | None, step: int):
         self.own, self.log, self.schedule = config.train, log, learning_rate(config.train)
         self.pending, self.step, self.since = None, step, time.monotonic()
 
@@ -191,7 +195,7 @@ class StepLog:
         rate = (step - self.step) * self.own.batch_size / (now - self.since)
         self.step, self.since = step, now
         values |= {"learning_rate": float(self.schedule(step - 1)), "images_per_s": rate}
-        self.log.write(step, values)
+        self._write(step, values)
         left = (self.own.steps - step) * self.own.batch_size
         say(
             f"step {step}/{self.own.steps}  loss {values['loss']:.4f}  "
@@ -200,14 +204,19 @@ class StepLog:
 
     def evaluated(self, step: int, scores: dict[str, float]) -> None:
         """Write the scores of an evaluation; its time does not count as training."""
-        self.log.write(step, scores)
+        self._write(step, scores)
         (auc,) = (value for name, value in scores.items() if name.endswith("frame_auc"))
         say(f"step {step}: {self.own.select_on} frame AUC {auc:.4f}")
         self.step, self.since = step, time.monotonic()
 
     def close(self) -> None:
         """Close the files."""
-        self.log.close()
+        if self.log:
+            self.log.close()
+
+    def _write(self, step, values):
+        if self.log:
+            self.log.write(step, values)
 
 
 class StopSignal:

@@ -17,7 +17,7 @@ import pytest
 from conftest import TINY
 from test_loop import losses_of, read_metrics, read_state, wait_for
 
-from deepfidelity_jax import hosts
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.scoring.exported_features import Features
 from deepfidelity_jax.training import checkpoint
 
@@ -140,7 +140,7 @@ import sys
 from pathlib import Path
 import jax
 import numpy as np
-from deepfidelity_jax import console, hosts
+from deepfidelity_jax.processes import console, hosts
 from deepfidelity_jax.training import checkpoint, sharding
 
 def meet():

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.forgeries.families import FAMILIES
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training.batches import (
     ForgedPair,
