@@ -42,7 +42,7 @@ ROWS = {
     "ground": {
         "errors": "user mistakes",
         "files": "whole or not at all",
-        "processes": "command, hosts, workers",
+        "processes": "hosts and workers",
         "progress": "on stderr",
         "folders": "disk or archive",
         "workdir": "a run's folder",
