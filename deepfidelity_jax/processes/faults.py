@@ -30,7 +30,7 @@ def raise_unless_damaged(what: str, error: Exception) -> None:
 
     Raises:
       InputError: no permission, no memory, too many open files.
-      Exception: `error` itself, where `end` tells it in one line.
+      Exception: `error` itself, where `console.end` tells it in one line.
     """
     if isinstance(error, InputError) or hosts.is_loss(error) or disk_error(error):
         raise error
