@@ -78,11 +78,14 @@ def training_loss(
       mask: cross-entropy of the mask heads with the forged share of each position, added over
         stages 2 and 3.
 
-    `weights` are by these names. A loss without a weight, or whose head the network lacks, is not
-    computed. `box` is the box of tokens that the images exchanged (`token_mixing.exchange`). With
-    it, tokens return to their own images, and an image has both classes, each weighted by its share
-    of the area; ranking and mask know nothing of it.
+    `weights` are by these names. Of the last four, one without a weight, or whose head the network
+    lacks, is not computed.
+
+    `box` is the box of tokens that the images exchanged (`token_mixing.exchange`). With it, tokens
+    return to their own images, and an image has both classes, each weighted by its share of the
+    area; ranking and mask take no account of it.
     """
+    weights = {"class": 1.0, **weights}
     weighed = {name for name, weight in weights.items() if weight}
 
     def of_whole(label, target):
@@ -100,8 +103,7 @@ def training_loss(
         parts = jax.tree.map(lambda a, b: own * a + (1 - own) * b, parts, other)
         tokens = exchange(tokens.reshape(-1, *box.shape, 2), box).reshape(tokens.shape)
     parts = {name: losses.mean() for name, losses in parts.items()}
-    if "token" in weighed:
-        parts["token"] = token_loss(tokens, batch["forged"]).mean()
+    parts["token"] = token_loss(tokens, batch["forged"]).mean()
     if "ranking" in weighed:
         parts["ranking"] = ranking_loss(outputs.class_logits, batch["label"])
     if "mask" in weighed and outputs.mask_logits:
@@ -109,4 +111,4 @@ def training_loss(
             token_loss(logits, shrink_mask(batch["mask"], logits.shape[1])).mean()
             for logits in outputs.mask_logits
         )
-    return sum(weights.get(name, 1.0) * part for name, part in parts.items()), parts
+    return sum(weights.get(name, 0.0) * part for name, part in parts.items()), parts

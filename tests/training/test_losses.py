@@ -89,7 +89,7 @@ def test_total_is_the_weighted_sum_of_means():
     ranked, parts = sum_losses(make_outputs(None), batch, weights | {"ranking": 4.0})
     assert parts["ranking"] == pytest.approx(np.log(2), rel=1e-6)
     assert ranked - total == pytest.approx(4 * np.log(2), rel=1e-6)
-    assert sum_losses(outputs, batch, dict.fromkeys(weights, 0.0))[1].keys() == {"class"}
+    assert sum_losses(outputs, batch, dict.fromkeys(weights, 0.0))[1].keys() == {"class", "token"}
 
 
 def test_labels_follow_the_box():
