@@ -290,8 +290,8 @@ def parity(options):
             variables = {"params": params, "batch_stats": batch_stats}
             images = normalise(batch["image"])
             outputs, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            weights = {"token_weight": 1.0, "fidelity_weight": 1.0, "ranking_weight": 1.0}
-            loss, _ = training_loss(outputs, batch, label_smoothing=0.1, **weights)
+            weights = {"token": 1.0, "fidelity": 1.0, "ranking": 1.0}
+            loss, _ = training_loss(outputs, batch, weights, label_smoothing=0.1)
             return loss, (outputs.features, outputs.logits)
 
         with jax.default_matmul_precision(precision):

@@ -20,13 +20,14 @@ import cv2
 import numpy as np
 from reliability import small_run
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.detector import finding
 from deepfidelity_jax.detector.load import load
 from deepfidelity_jax.detector.predict import examine_all
 from deepfidelity_jax.faces import tracking
 from deepfidelity_jax.faces.detection import FaceSettings, detect
 from deepfidelity_jax.images import formats, media, pictures, videos
+from deepfidelity_jax.processes.machine import count_cores
+from deepfidelity_jax.processes.workers import submit, worker_pool
 
 RENDERED = 64
 
@@ -56,9 +57,9 @@ def look_again(path: Path, settings: FaceSettings) -> int:
 def look_at_all(look, paths: list[Path], settings: FaceSettings, workers: int) -> int:
     """How many faces all photographs have."""
     waiting, found = deque(), 0
-    with hosts.worker_pool(workers) as pool:
+    with worker_pool(workers) as pool:
         for path in paths:
-            waiting.append(hosts.submit(pool, look, path, settings))
+            waiting.append(submit(pool, look, path, settings))
             if len(waiting) >= finding.AHEAD * workers:
                 found += waiting.popleft().result()
         return found + sum(future.result() for future in waiting)
@@ -70,7 +71,7 @@ def main():
     parser.add_argument("--input", type=Path)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=hosts.count_cores())
+    parser.add_argument("--workers", type=int, default=count_cores())
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = options.input

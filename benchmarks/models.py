@@ -30,7 +30,7 @@ import sys
 import time
 from datetime import date
 
-from deepfidelity_jax.hosts import count_cores, make_devices
+from deepfidelity_jax.processes.machine import count_cores, make_devices
 
 CORES = count_cores()
 # Each form by name: the function that makes it, and how it differs.

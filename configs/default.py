@@ -39,16 +39,12 @@ def get_config() -> ConfigDict:
     config.data.bench_json = ""  # ffpp, celeb_df: DeepfakeBench's list, for a copy of frames
     config.data.compression = "c23"  # ffpp: raw, c23 or c40
     config.data.methods = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")  # ffpp
-    config.data.prepare = (
-        "train",
-        "validation",
-        "test",
-    )  # splits to prepare; ("test",) only to score
+    # Splits to prepare; ("test",) only to score.
+    config.data.prepare = ("train", "validation", "test")
     config.data.incomplete = False  # use a copy even if it is incomplete
     config.data.beam = ""  # options of an Apache Beam pipeline to find the faces
-    config.data.fresh_forgeries = (
-        True  # draw new forgeries each epoch, if the dataset makes its own
-    )
+    # Draw new forgeries each epoch, if the dataset makes its own.
+    config.data.fresh_forgeries = True
     config.data.workers = 0  # input processes; 0: threads in this process
 
     # How faces are found, cropped and aligned, in preparation and prediction alike.
@@ -169,9 +165,8 @@ def get_config() -> ConfigDict:
     config.eval.batch_size = 64
     config.eval.bootstrap = 1000  # replicates for each interval; 0: no intervals
     config.eval.official_scoring = False  # also score as the paper's code does
-    config.eval.cluster = (
-        "video"  # what intervals draw: video, or person where the records name them
-    )
+    # What intervals draw: video, or person where the records name them.
+    config.eval.cluster = "video"
     # From frames to a video: mean, median, top_share (mean of the least real frames), or
     # least_person (the least real of a file's people).
     config.eval.aggregate = "mean"

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from deepfidelity_jax import __version__, console, hosts
-from deepfidelity_jax.console import DONE, FAILED
+from deepfidelity_jax import __version__
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import STDIN, require_writable
 from deepfidelity_jax.options import completion, help
@@ -22,6 +21,8 @@ from deepfidelity_jax.options.arguments import (
     told_by_input,
     without_grid,
 )
+from deepfidelity_jax.processes import console, hosts
+from deepfidelity_jax.processes.console import DONE, FAILED
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -198,7 +199,7 @@ def predict(values: flags.FlagValues) -> int:
 
     from deepfidelity_jax.detector import bundled, finding
     from deepfidelity_jax.detector.lines import Lines
-    from deepfidelity_jax.detector.load import load
+    from deepfidelity_jax.detector.load import load_fitted
     from deepfidelity_jax.detector.predict import examine_all, write_all
     from deepfidelity_jax.faces import detection
     from deepfidelity_jax.page.outputs import Outputs
@@ -219,9 +220,7 @@ def predict(values: flags.FlagValues) -> int:
         lines = stack.enter_context(Lines(values.output))
         if values.workdir and not bundled.holds(Path(values.workdir)):
             keep_programs(Path(values.workdir))
-        detector = load(values.workdir)
-        if detector.fidelity_model is None:
-            raise InputError(f"{values.workdir} has no fidelity.npz: run --mode=fit first")
+        detector = load_fitted(values.workdir)
         changed = changed_options(values, "faces")
         detector.faces = replace(detector.faces, **changed)
         if "yunet" in changed and detector.faces.detector != "yunet":

@@ -19,18 +19,26 @@ from typing import Any
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts, provenance
+from deepfidelity_jax import provenance
 from deepfidelity_jax.detector import bundled, seen_methods
 from deepfidelity_jax.detector.card import write_card
 from deepfidelity_jax.detector.load import FITTED_TO, Detector, identify, load, require_fitted_to
+from deepfidelity_jax.detector.trained import (
+    keep_finder,
+    require_bound,
+    require_trained_on,
+    tell_changed,
+)
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.leaks import shared_sources, training_pictures
+from deepfidelity_jax.leaks import stages as leak_stages
 from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.official import convert
 from deepfidelity_jax.options import checks
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
@@ -42,17 +50,11 @@ from deepfidelity_jax.scoring.table import sources_of
 from deepfidelity_jax.training import checkpoint, loop, sharding
 from deepfidelity_jax.training.batches import require_divisible
 from deepfidelity_jax.training.order import checks as trainable
-from deepfidelity_jax.training.trained import (
-    keep_finder,
-    require_bound,
-    require_trained_on,
-    tell_changed,
-)
 from deepfidelity_jax.weight_files import packed
 from deepfidelity_jax.workdir import Stages, claim, held
 
 STAGES = ("prepare", "train", "fit", "evaluate")
-LEAKS, CARD = "leaks.json", "MODEL_CARD.md"  # in the workdir
+CARD = "MODEL_CARD.md"  # in the workdir
 
 
 def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
@@ -68,7 +70,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     starting = False
     if "train" in stages:
         sharding.data_mesh(config.train.batch_size)  # fail now if devices cannot share a batch
-        untrained = not hosts.told(checkpoint.latest_step(workdir / "checkpoints") or 0)
+        untrained = not hosts.broadcast(checkpoint.latest_step(workdir / "checkpoints") or 0)
         starting = bool(config.init_from) and untrained
     # Read before hours of preparation, so that an error shows at once.
     initial = convert.initial_arrays(config) if starting and "prepare" in stages else None
@@ -95,22 +97,23 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     if starting and initial is None:
         initial = convert.initial_arrays(config)
     if hosts.is_first() and "train" in schema.splits_of(folder):
-        check_leaks(config, folder, workdir, builder.undecided)
+        leak_stages.check(config, folder, workdir, builder.undecided)
         if {"train", "fit"} & {*stages}:
-            remember_training_pictures(config, folder, workdir)
+            start = str(bundled.folder()) if config.init_from == bundled.NAME else config.init_from
+            begun = checkpoint.latest_step(workdir / "checkpoints") is not None
+            leak_stages.remember(config, folder, workdir, start, begun=begun)
     if hosts.is_first() and mode != "prepare":
         tell_changed(folder, workdir)
     hosts.wait()
-    if "train" in stages:
-        finished = hosts.told(checkpoint.latest_step(workdir / "checkpoints") == config.train.steps)
-        timing = provenance.timed(workdir, "train", schema.identity(folder))
-        with contextlib.nullcontext() if finished else timing as saved:
+    latest = checkpoint.latest_step(workdir / "checkpoints")
+    finished = hosts.broadcast(latest == config.train.steps)
+    if "train" in stages and not finished:
+        with provenance.timed(workdir, "train", schema.identity(folder)) as saved:
             loop.train(config, folder, workdir, initial, builder.contents, saved)
         hosts.wait()  # the first process finishes writing the checkpoints
-    step = hosts.told(checkpoint.best_step(workdir / "checkpoints") or 0)
-    finished = hosts.told(checkpoint.latest_step(workdir / "checkpoints") == config.train.steps)
-    if not finished and mode != "prepare":
+    elif mode != "prepare" and not finished:
         raise InputError(f"the training in {workdir} is not finished: run --mode=train first")
+    step = hosts.broadcast(checkpoint.best_step(workdir / "checkpoints") or 0)
     trained = Trained(config, folder, workdir, step)
     if "fit" in stages:
         fit(trained)
@@ -153,28 +156,6 @@ def prepare_records(runs: Sequence[tuple[ConfigDict, Path]]) -> list[Path]:
         trainable.require_methods(config, folder)
         trainable.require_batches(config, folder)
     return folders
-
-
-def check_leaks(config: ConfigDict, folder: Path, workdir: Path, undecided: str) -> None:
-    """Check the records in `folder` for leaks between splits, once."""
-    report, stages = workdir / LEAKS, Stages(workdir)
-    allow = config.leaks.allow
-    inputs = fingerprint(schema.identity(folder), sorted(allow), bool(undecided))
-    if not stages.done("leaks", inputs, report):
-        shared_sources.require_none(folder, allow, report, undecided=undecided)
-        stages.finish("leaks", inputs)
-
-
-def remember_training_pictures(config: ConfigDict, folder: Path, workdir: Path) -> None:
-    """Store the digests of the training pictures in the workdir, once."""
-    stages = Stages(workdir)
-    inputs = fingerprint(schema.identity(folder), config.init_from)
-    if not stages.done("seen", inputs, workdir / training_pictures.SEEN):
-        start = config.init_from
-        start = str(bundled.folder()) if start == bundled.NAME else start
-        begun = checkpoint.latest_step(workdir / "checkpoints") is not None
-        training_pictures.remember(folder, workdir, start, begun=begun)
-        stages.finish("seen", inputs)
 
 
 @dataclass
@@ -221,7 +202,7 @@ def fit(trained: Trained) -> None:
     del options["quality_range"]  # the records tell, and earlier versions had none
     inputs = fingerprint(trained.inputs, options)
     stages = Stages(workdir)
-    if hosts.told(stages.done("fit", inputs, workdir / "fidelity.npz")):
+    if hosts.broadcast(stages.done("fit", inputs, workdir / "fidelity.npz")):
         return
     # The features have times of their own, as several runs may share them.
     needed = trained.detector, trained.features("train"), trained.features("validation")
@@ -261,13 +242,13 @@ def evaluate_and_report(trained: Trained) -> None:
     place = workdir / "eval" / dataset
     results = [place / "metrics.json", place / "predictions.csv", workdir / "report/index.html"]
     results.append(workdir / provenance.RUN)
-    alike = shared_sources.count_alike(workdir / LEAKS)
+    alike = shared_sources.count_alike(workdir / leak_stages.REPORT)
     fitted = digest(workdir / "fidelity.npz")
     # Earlier versions wrote no people beside the scores.
     people = ["people"] if config.eval.cluster == "person" else []
     inputs = fingerprint(trained.inputs, config.eval.to_dict(), fitted, alike, *people)
     stages = Stages(workdir)
-    done = hosts.told(stages.done("evaluate", inputs, *results))
+    done = hosts.broadcast(stages.done("evaluate", inputs, *results))
     if not done:
         stages.begin("evaluate")
         about = {"look_alikes": alike, "records": trained.inputs[0], "detector": identify(workdir)}

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 
-from deepfidelity_jax import hosts
+from deepfidelity_jax.processes import hosts
 
 
 def say(text: str) -> None:

@@ -16,11 +16,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import __version__, hosts
+from deepfidelity_jax import __version__
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.files import digest
 from deepfidelity_jax.leaks import training_pictures
+from deepfidelity_jax.processes import hosts
+from deepfidelity_jax.processes.machine import memory_figure
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import checkpoint
 from deepfidelity_jax.workdir import write_json
@@ -71,7 +73,7 @@ def timed(
 def _peak_bytes() -> int:
     """The most memory that this process has held, on Linux since the peak was last reset."""
     with contextlib.suppress(OSError, ValueError):
-        return hosts.memory_figure("VmHWM")
+        return memory_figure("VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -84,7 +86,7 @@ def read_times(workdir: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_run(
-    config: ConfigDict, workdir: Path, folder: Path, step: int | None, metrics: dict[str, Any]
+    config: ConfigDict, workdir: Path, folder: Path, step: int, metrics: dict[str, Any]
 ) -> None:
     """Write report/run.json at the end of a run.
 

@@ -42,9 +42,8 @@ ROWS = {
     "ground": {
         "errors": "user mistakes",
         "files": "whole or not at all",
-        "hosts": "processes, cores",
+        "processes": "hosts and workers",
         "progress": "on stderr",
-        "console": "signals, exit status",
         "folders": "disk or archive",
         "workdir": "a run's folder",
     },

@@ -294,13 +294,14 @@ def test_help_loads_nothing_heavy():
 
 CALL = """
 import os, signal, sys, threading, warnings
-from deepfidelity_jax import cli, hosts
+from deepfidelity_jax import cli
+from deepfidelity_jax.processes import machine
 from deepfidelity_jax.detector import load, predict  # what these change is their own
 
 def state():
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
     hooks = sys.unraisablehook, threading.excepthook
-    return dict(os.environ), handlers, hooks, list(warnings.filters), hosts.made_devices
+    return dict(os.environ), handlers, hooks, list(warnings.filters), machine.made_devices
 
 before = state()
 argv = ["run.py", "--workdir=nowhere", "--mode=predict", "--input=nowhere.jpg"]

@@ -251,15 +251,15 @@ def test_leaks_are_looked_for_once(finished, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(
         pipeline.shared_sources, "require_none", lambda *_, **options: looked.append(options)
     )
-    pipeline.check_leaks(tiny, records, work, "")
+    pipeline.leak_stages.check(tiny, records, work, "")
     assert not looked
-    pipeline.check_leaks(tiny, records, work, "choose a group")
+    pipeline.leak_stages.check(tiny, records, work, "choose a group")
     assert looked == [{"undecided": "choose a group"}]
     tiny.leaks.allow = ("person:train-test",)
-    pipeline.check_leaks(tiny, records, work, "")
+    pipeline.leak_stages.check(tiny, records, work, "")
     change_records(records)
     for _ in range(2):
-        pipeline.check_leaks(tiny, records, work, "")
+        pipeline.leak_stages.check(tiny, records, work, "")
     assert len(looked) == 3
 
 

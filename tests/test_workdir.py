@@ -2,17 +2,15 @@
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import pytest
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.workdir import MetricsLog, Stages, held, keep_programs
+from deepfidelity_jax.workdir import Stages, held, keep_programs
 
 SCORE = """
 import sys
@@ -122,56 +120,3 @@ def test_a_stage_begun_anew_is_not_done(tmp_path):
     assert stages.done("fit", "inputs", tmp_path / "stages.json")
     stages.begin("fit")
     assert not stages.done("fit", "inputs", tmp_path / "stages.json")
-
-
-def read_events(path):
-    """The events of a TensorBoard file: length, its CRC, the event, its CRC."""
-    data = path.read_bytes()
-    while data:
-        (size,) = struct.unpack("<Q", data[:8])
-        yield Event.FromString(data[12 : 12 + size])
-        data = data[16 + size :]
-
-
-def test_tensorboard_gets_what_the_metrics_do(tmp_path):
-    """And it hides the points of the steps that are repeated."""
-    log = MetricsLog(tmp_path, after=3)
-    log.write(4, {"loss": 0.5, "accuracy": 0.25})
-    (file,) = (tmp_path / "tensorboard").iterdir()
-    version, start, point = read_events(file)
-    log.close()
-    assert version.file_version == "brain.Event:2"
-    assert (start.step, start.session_log.status) == (4, SessionLog.START)
-    assert point.step == 4
-    assert {value.tag: value.simple_value for value in point.summary.value} == {
-        "loss": 0.5,
-        "accuracy": 0.25,
-    }
-
-
-FULL = """
-import itertools, resource, sys
-from pathlib import Path
-from deepfidelity_jax import console
-from deepfidelity_jax.workdir import MetricsLog
-
-def command():
-    log = MetricsLog(Path(sys.argv[1]), after=0)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-    for step in itertools.count(1):
-        log.write(step, {"a": 0.5})
-
-sys.exit(console.end(command, lambda: "the same command continues"))
-"""
-
-
-def test_a_full_disk_ends_the_metrics_with_one_line(tmp_path):
-    """TensorBoard's file reaches the limit of a file's size first."""
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 1
-    assert done.stderr == (
-        "deepfidelity: failed: file too large; once that is fixed, the same command continues\n"
-    )
-    assert (tmp_path / "metrics.jsonl").stat().st_size < 20_000

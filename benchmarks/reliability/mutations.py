@@ -54,7 +54,7 @@ def read_media(path: Path) -> str:
 
 def read_checkpoint(path: Path) -> str:
     """The weights in a workdir; `path` is one of its files."""
-    from deepfidelity_jax.training import trained
+    from deepfidelity_jax.detector import trained
 
     workdir = next(parent for parent in path.parents if (parent / "config.json").exists())
     config, variables, step = trained.read_trained(workdir)
@@ -311,9 +311,9 @@ def serve(pipe, originals: Path) -> None:
     """Read the files named through the pipe, and send back how it went."""
     import time
 
+    from deepfidelity_jax.detector import trained  # noqa: F401
     from deepfidelity_jax.errors import InputError
     from deepfidelity_jax.images.formats import MediaError
-    from deepfidelity_jax.training import trained  # noqa: F401
 
     global ORIGINALS
     ORIGINALS = originals

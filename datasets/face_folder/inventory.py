@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.files import digest, written_whole
-from deepfidelity_jax.hosts import count_cores
 from deepfidelity_jax.images import formats, media
+from deepfidelity_jax.processes import hosts
+from deepfidelity_jax.processes.machine import count_cores
 from deepfidelity_jax.progress import Progress
 
 # A file changed more recently than this may change again without a visible change of its times.

@@ -321,9 +321,9 @@ def _relative(folder: Path, path: Path) -> str:
     return shlex.quote(path.relative_to(folder).as_posix())
 
 
-def _show(folder: Path, paths: Sequence[Path], limit: int = 20) -> str:
-    more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
-    return ", ".join(f"{path.relative_to(folder).as_posix()}/" for path in paths[:limit]) + more
+def _show(folder: Path, paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - 20} more" if len(paths) > 20 else ""
+    return ", ".join(f"{path.relative_to(folder).as_posix()}/" for path in paths[:20]) + more
 
 
 def _folders(folder: Path) -> list[Path]:

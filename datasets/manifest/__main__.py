@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from deepfidelity_datasets.manifest.layouts import LAYOUTS, Entry, Stated
-from deepfidelity_jax import console
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import locate, require_writable, written_whole
+from deepfidelity_jax.processes import console
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.schema import FAKE, LABELS, REAL
 

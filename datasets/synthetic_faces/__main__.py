@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deepfidelity_datasets.synthetic_faces import renderer
-from deepfidelity_jax import console
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import require_writable, written_whole
+from deepfidelity_jax.processes import console
 from deepfidelity_jax.progress import say
 
 SEED = 77

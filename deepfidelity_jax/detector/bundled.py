@@ -22,12 +22,12 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
+from deepfidelity_jax.detector import trained
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.leaks.training_pictures import SEEN
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.options.table import OPTIONS
-from deepfidelity_jax.training import trained
 from deepfidelity_jax.weight_files import packed
 from deepfidelity_jax.workdir import write_json
 
@@ -54,18 +54,20 @@ def read(place: Path | None = None) -> tuple[ConfigDict, dict[str, Any], int]:
     """
     place = folder() if place is None else place
     values, variables, step = packed.read(place)
-    config = ConfigDict(values)
-    if config.faces.detector == "yunet":
-        config.faces.yunet = str(place / FINDER)
-    return checks.complete(config), variables, step
+    return checks.complete(ConfigDict(values)), variables, step
 
 
 def read_detector(place: Path) -> tuple[ConfigDict, dict[str, Any], int]:
     """Config, variables and step of the detector in a workdir or a packed folder.
 
-    InputError if there is none, or it is damaged.
+    The config names the YuNet file of the folder. InputError if there is no detector, or it is
+    damaged.
     """
-    return read(place) if holds(place) else trained.read_trained(place)
+    config, variables, step = read(place) if holds(place) else trained.read_trained(place)
+    own, finder = config.faces, place / FINDER
+    if finder.exists() or (own.detector == "yunet" and not own.yunet):  # packing clears the path
+        own.yunet = str(finder)
+    return config, variables, step
 
 
 def read_card(place: Path) -> str:

@@ -8,7 +8,6 @@ verdict yet. The lines are then written in order, and equal those of a single ma
 import json
 import shlex
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from deepfidelity_jax.detector.finding import Input, find, stamp
@@ -71,7 +70,7 @@ def predict_on_cluster(
             pipeline
             | "list files" >> beam.Create(todo)
             | "spread" >> beam.Reshuffle()  # otherwise one worker would process all of them
-            | "predict" >> beam.ParDo(Predict(workdir, replace(detector.faces)))
+            | "predict" >> beam.ParDo(Predict(workdir, detector.faces))
         )
     for _, path in tasks:
         values = json.loads(path.read_text())

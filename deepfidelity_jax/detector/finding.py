@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces import tracking
 from deepfidelity_jax.faces.cropping import Crop
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.files import STDIN
 from deepfidelity_jax.images import formats, media, videos
+from deepfidelity_jax.processes.machine import count_cores
+from deepfidelity_jax.processes.workers import CRASHED, require_workers, submit, worker_pool
 from deepfidelity_jax.quality.measure import Measure
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -165,7 +166,7 @@ def count_workers(files: int) -> int:
 
     Many files get two even on one core, because one would be this process, which a file may crash.
     """
-    return max(2, hosts.count_cores()) if files >= MANY else 1
+    return max(2, count_cores()) if files >= MANY else 1
 
 
 def find_all(
@@ -186,13 +187,13 @@ def find_all(
                 yield found
                 done += 1
         except BrokenProcessPool:
-            hosts.require_workers()
+            require_workers()
             # Any file in progress may have crashed the pool. Try each again alone.
             for given in inputs[done : done + AHEAD * workers]:
                 try:
                     (found,) = _in_pool([given], settings, measure, 1)
                 except BrokenProcessPool:
-                    found = Found(stamp(given.path), note=hosts.CRASHED)
+                    found = Found(stamp(given.path), note=CRASHED)
                 yield found
                 done += 1
 
@@ -201,10 +202,10 @@ def _in_pool(
     inputs: Sequence[Input], settings: FaceSettings, measure: Measure | None, workers: int
 ) -> Iterator[Found]:
     waiting: deque[Future] = deque()
-    with hosts.worker_pool(workers) as pool:
+    with worker_pool(workers) as pool:
         try:
             for given in inputs:
-                waiting.append(hosts.submit(pool, find, given, settings, measure))
+                waiting.append(submit(pool, find, given, settings, measure))
                 if len(waiting) >= AHEAD * workers:
                     yield waiting.popleft().result()
             while waiting:

@@ -19,7 +19,7 @@ from deepfidelity_jax.detector.finding import Input, stamp
 from deepfidelity_jax.detector.predict import Prediction, examine_all
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import lock, written_whole
-from deepfidelity_jax.hosts import CRASHED
+from deepfidelity_jax.processes.workers import CRASHED
 from deepfidelity_jax.progress import say
 
 COLUMNS = (

@@ -59,7 +59,6 @@ class Detector:
         variables,
         step: int,
         fidelity_model: stored.FidelityModel | None = None,
-        yunet: Path | None = None,
         arcface: Path | None = None,
         origin: str = "",
         folder: Path | None = None,
@@ -68,8 +67,6 @@ class Detector:
         self.config, self.step, self.fidelity_model = config, step, fidelity_model
         self.folder, self.weights, self._origin = folder, weights, origin
         self.faces = FaceSettings(**config.faces)
-        if yunet is not None:
-            self.faces = replace(self.faces, yunet=str(yunet))
         self._arcface, self._mesh = arcface, None
         self.network = build_model(config).clone(folded=True)
         self.variables = _fold(variables, self.network.config)
@@ -104,7 +101,7 @@ class Detector:
     def features_and_answers(
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n h"]]:
-        """The inputs of a regressor: features, and the heads' fidelities (`Outputs.answers`)."""
+        """The inputs of a regressor: features, and `Outputs.head_fidelities`."""
         return self._batched(prepared, lambda x: self._forward(x)[:2])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
@@ -117,7 +114,7 @@ class Detector:
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
         """Perceptual forgery fidelity, high is real. Raises InputError if there is no regressor."""
-        self._require_fitted()
+        self.require_fitted()
         return self.fidelity_of_prepared(self.prepare(images))
 
     def fidelity_of_prepared(
@@ -130,7 +127,7 @@ class Detector:
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Probability of a fake given fidelity, with real and fake equally likely a priori."""
-        return calibration.p_fake(self._require_fitted().calibration, scores)
+        return calibration.p_fake(self.require_fitted().calibration, scores)
 
     def quality(
         self, images: Sequence[bytes], landmarks: Sequence[Float32[np.ndarray, "5 2"]]
@@ -173,7 +170,7 @@ class Detector:
 
     @property
     def noted_measure(self) -> Measure:
-        """The quality measure of the training faces, whether or not it is to be had here."""
+        """The quality measure of the training faces, whether or not it is available here."""
         noted = self.fidelity_model.provenance if self.fidelity_model else {}
         return Measure.from_note(noted.get("quality", {"measure": self.config.quality.measure}))
 
@@ -197,11 +194,15 @@ class Detector:
     @property
     def threshold(self) -> float:
         """The fidelity from which a face counts as real. InputError if there is no regressor."""
-        return self._require_fitted().calibration.threshold
+        return self.require_fitted().calibration.threshold
 
-    def _require_fitted(self) -> stored.FidelityModel:
+    def require_fitted(self) -> stored.FidelityModel:
+        """Regressor and calibration. InputError if there is no regressor."""
         if self.fidelity_model is None:
-            raise InputError("this workdir has no fidelity.npz yet: run --mode=fit first")
+            place = self.folder or "this detector"
+            raise InputError(
+                f"{place} has no {bundled.FITTED}: run --mode=fit with its own config first"
+            )
         return self.fidelity_model
 
     def predict(self, path: str | Path) -> Prediction:
@@ -247,7 +248,7 @@ class Detector:
 @partial(jax.jit, static_argnames="network")
 def _forward(network: ssaaformer.SSAAFormer, variables, images):
     outputs = network.apply(variables, ssaaformer.normalise(images), train=False)
-    return outputs.features, outputs.answers, outputs.logits, outputs.class_logits
+    return outputs.features, outputs.head_fidelities, outputs.logits, outputs.class_logits
 
 
 @partial(jax.jit, static_argnames="network")
@@ -267,7 +268,7 @@ def load(workdir: str | Path | None = None, *, fitted: bool = True) -> Detector:
     or if its regressor belongs to other weights.
     """
     workdir = bundled.folder() if workdir is None else Path(workdir)
-    path, yunet = workdir / bundled.FITTED, workdir / bundled.FINDER
+    path = workdir / bundled.FITTED
     config, variables, step = bundled.read_detector(workdir)
     if bundled.holds(workdir):
         files = filter(Path.exists, (workdir / packed.WEIGHTS, path))
@@ -286,25 +287,32 @@ def load(workdir: str | Path | None = None, *, fitted: bool = True) -> Detector:
         config,
         variables,
         step,
-        model,
-        yunet if yunet.exists() else None,
-        find_weights(config.quality.get("weights", ""), workdir),
-        origin,
-        workdir,
-        weights,
+        fidelity_model=model,
+        arcface=find_weights(config.quality.get("weights", ""), workdir),
+        origin=origin,
+        folder=workdir,
+        weights=weights,
     )
+
+
+def load_fitted(workdir: str | Path | None = None) -> Detector:
+    """`load`, but InputError if the detector has no regressor yet."""
+    detector = load(workdir)
+    detector.require_fitted()
+    return detector
 
 
 def identify(folder: str | Path) -> str:
     """A digest of the weights and the regressor in a folder; empty if either is missing."""
     folder = Path(folder)
-    fitted, step = folder / bundled.FITTED, checkpoint.best_step(folder / "checkpoints")
-    if not fitted.exists() or (step is None and not bundled.holds(folder)):
+    fitted = folder / bundled.FITTED
+    step = 0 if bundled.holds(folder) else checkpoint.best_step(folder / "checkpoints")
+    if step is None or not fitted.exists():
         return ""
     return fingerprint(_digest_of_weights(folder, step), digest(fitted))
 
 
-def _digest_of_weights(folder: Path, step: int | None) -> str:
+def _digest_of_weights(folder: Path, step: int) -> str:
     if bundled.holds(folder):
         return digest(folder / packed.WEIGHTS)
     return checkpoint.digest_of_weights(folder / "checkpoints", step)

@@ -204,21 +204,20 @@ def write_all(inputs: Sequence[Input], todo: Sequence[Input], predictions, lines
     return counts
 
 
-def predict(detector, path: Path, reason: str = "") -> Prediction:
+def predict(detector, path: Path) -> Prediction:
     """Find and score every person in one image or video; arguments as for `examine`."""
-    return examine(detector, path, reason).prediction
+    return examine(detector, path).prediction
 
 
-def examine(detector, path: Path, reason: str = "", shown: str = "") -> Examination:
+def examine(detector, path: Path, shown: str = "") -> Examination:
     """`predict`, with the evidence for each person's score.
 
     Args:
       detector: a `Detector`.
       path: the file.
-      reason: why the file cannot be read, if that is known.
       shown: its name in the prediction, if not its path.
     """
-    given = Input(Path(path), named=True, reason=reason, shown=shown)
+    given = Input(Path(path), named=True, shown=shown)
     found = find(given, detector.faces, detector.measure)
     (examination,) = examine_found(detector, [(given, found)])
     return examination

@@ -189,8 +189,8 @@ def _require_clear(factors: Sequence) -> None:
 def require_same_faces(cells: Sequence[Cell], folders: Sequence[Path]) -> None:
     """InputError if a cell would be tested on other faces than the base of its seed.
 
-    There would be no paired difference. A cell whose training has begun is told, but may end.
-    `folders`: the records of each cell.
+    There would be no paired difference. A cell that has already started training is reported, not
+    refused. `folders`: the records of each cell.
     """
     faces = functools.cache(lambda folder: [_face(own) for own in schema.Records(folder, "test")])
     base = {cell.seed: folder for cell, folder in zip(cells, folders, strict=True)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from deepfidelity_jax.detector.load import Detector, identify
+from deepfidelity_jax.detector.load import Detector, identify, load_fitted
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.experiments import robustness_chart, robustness_summary, source_videos
 from deepfidelity_jax.experiments.source_videos import KIND, Clip
@@ -63,7 +63,7 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
       InputError: the workdir holds no finished run, or its records are gone.
     """
     own = checks.complete(read_config(workdir))
-    detector = cross_dataset.load_fitted(workdir)
+    detector = load_fitted(workdir)
     dataset = own.data.dataset
     if given:
         dataset = cross_dataset.evaluate_folder(workdir, *given)["dataset"]

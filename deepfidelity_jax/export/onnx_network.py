@@ -87,7 +87,7 @@ def write_network(
 def answer_of(
     graph: Graph, own: Parameters, head: str, features: str, classes: str, logits: str
 ) -> str:
-    """The fidelity [n] by one of `outputs.HEADS`: a column of `Outputs.answers`."""
+    """The fidelity [n] by one of `outputs.HEADS`: a column of `Outputs.head_fidelities`."""
     real = np.float32([0, 1])
     if head == "ordinal_head":
         rising = np.sort(-own("ordinal_head/bias"))

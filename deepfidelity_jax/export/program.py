@@ -33,7 +33,7 @@ def make_program(detector: Detector) -> Callable[..., dict[str, Array]]:
     def run(crops):
         images = normalise(view.take(own, crops))
         outputs = detector.network.apply(detector.variables, images, train=False)
-        fidelity = regress(fitted.regressor.arrays, outputs.features, outputs.answers)
+        fidelity = regress(fitted.regressor.arrays, outputs.features, outputs.head_fidelities)
         found = outputs.features, outputs.logits, fidelity, p_fake(fitted.calibration, fidelity)
         return dict(zip(OUTPUTS, found, strict=True))
 

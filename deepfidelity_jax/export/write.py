@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepfidelity_jax.detector import bundled
-from deepfidelity_jax.detector.load import Detector, load
+from deepfidelity_jax.detector.load import Detector, load, load_fitted
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.export import hub, metadata, stablehlo
 from deepfidelity_jax.export.program import OUTPUTS
@@ -33,9 +33,7 @@ def export(workdir: str | None, output: str) -> None:
     """
     form = require_output(output)
     source = bundled.folder() if workdir is None else Path(workdir)
-    detector = load(workdir)
-    if detector.fidelity_model is None:
-        raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
+    detector = load_fitted(workdir)
     licence = bundled.LICENCE if workdir is None else ""
     if form == "folder":
         with hub.put_whole(Path(output)) as folder:

@@ -23,7 +23,7 @@ DETECTORS = ("mtcnn", "yunet", "cascade", "none")
 LONG_SIDE = 640  # pixels of the frame searched
 LEAST = 0.03  # side of the smallest face found in it, as a share of it; MTCNN's is a little larger
 CLOSER = 4  # how many times LONG_SIDE is searched for small faces
-CONFIDENT = 0.5  # whoever has only faces with a lower score is no person
+CONFIDENT = 0.5  # least score that makes a track a person
 EYES_APART = 0.22  # share of the face's size; closer eyes mean a profile and give no axis
 BORDER = 0.25  # put around a picture by `search_bordered`, as a share of its longer side
 

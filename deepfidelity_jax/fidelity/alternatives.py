@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from deepfidelity_jax.fidelity import arrays as forms
 from deepfidelity_jax.fidelity.regressor import (
     GAMMAS,
+    TUNED_ROWS,
     Regressor,
     checked_rows,
     choose_folds,
@@ -64,7 +65,6 @@ def fit_alternative(
     tune: bool = False,
     groups: np.ndarray | None = None,
     weights: Float[np.ndarray, " n"] | None = None,
-    tune_rows: int = 2000,
     seed: int = 0,
 ) -> Regressor:
     """Fit one of `METHODS`; the other arguments are as in `regressor.fit_regressor`.
@@ -85,7 +85,7 @@ def fit_alternative(
     settings = own.usual | ({"gamma": gamma * unit} if "gamma" in own.grid else {})
     chosen: dict[str, Any] = {}
     if tune:
-        some = order[:tune_rows]
+        some = order[:TUNED_ROWS]
         own_groups = None if groups is None else np.asarray(groups)[some]
         settings, chosen = _tune(own, x[some], y[some], weights[some], unit, own_groups, seed)
     rows = np.arange(len(x)) if own.most is None else np.sort(order[: own.most])

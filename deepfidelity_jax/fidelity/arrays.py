@@ -129,8 +129,8 @@ def regress(
 ) -> Float[Array, " n"]:
     """Fidelity of each feature (float32), not clipped to [0, 1].
 
-    `answers` are the heads' answers, `Outputs.answers`. Only a `Head` needs them, because the class
-    heads do not depend on the feature alone.
+    `answers` are `Outputs.head_fidelities`. Only a `Head` needs them, because the class heads do
+    not depend on the feature alone.
 
     Pure and jittable. Within 1e-5 of scikit-learn's double precision; on a TPU, with 47,000
     vectors, within 5e-5. Memory is bounded: 256 features at a time.

@@ -19,6 +19,7 @@ from deepfidelity_jax.fidelity.arrays import Arrays, SupportVectors, regress
 
 # Training rows for train_mae; at full size, using all rows would take as long as the fit.
 ERROR_ROWS = 2000
+TUNED_ROWS = 2000  # random rows that cross-validation uses at most
 # Megabytes of kernel rows that the solver may cache. It allocates them as needed and recomputes
 # what does not fit; scikit-learn's default of 200 makes large fits slow.
 CACHE_MB = 5000
@@ -50,7 +51,6 @@ def fit_regressor(
     tune: bool = False,
     groups: np.ndarray | None = None,
     weights: Float[np.ndarray, " n"] | None = None,
-    tune_rows: int = 2000,
     seed: int = 0,
 ) -> Regressor:
     """Fit support vector regression with an RBF kernel; features are not scaled.
@@ -67,8 +67,7 @@ def fit_regressor(
       tune: choose C, epsilon and gamma by cross-validation instead.
       groups: the video of each row; cross-validation keeps a video inside one fold.
       weights: factor of C for each row.
-      tune_rows: how many random rows cross-validation uses at most.
-      seed: draws these rows, and the folds if there are no groups.
+      seed: draws the rows of cross-validation, and the folds if there are no groups.
 
     Returns:
       The regressor. Its settings name the solver and hold `train_mae`, the mean absolute error on
@@ -84,7 +83,7 @@ def fit_regressor(
     settings: dict[str, Any] = {"C": float(C), "epsilon": float(epsilon), "gamma": gamma * unit}
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
     if tune:
-        rows = np.random.default_rng(seed).permutation(len(x))[:tune_rows]
+        rows = np.random.default_rng(seed).permutation(len(x))[:TUNED_ROWS]
         own_groups = None if groups is None else np.asarray(groups)[rows]
         settings |= _tune(x[rows], y[rows], weights[rows], unit, own_groups, seed)
     # If all targets fit into the tube there is no support vector, and Intel's solver fails.

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
-from deepfidelity_jax.console import raise_unless_damaged
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.arrays import FORMS, consistent
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.regressor import Regressor
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.files import fingerprint, written_whole
+from deepfidelity_jax.processes.faults import raise_unless_damaged
 
 FORMAT = "deepfidelity regressor 1"
 CURVE, VALIDATION = "calibration_", "validation_"  # prefixes of array names

@@ -1,7 +1,7 @@
 """What a video file says about itself: its tracks, and where it should end. Nothing is decoded.
 
-MP4 and Matroska are trees of parts, each with a name and a length. What cannot be read, or is in
-another container, tells nothing.
+MP4 and Matroska are trees of parts, each with a name and a length. Unreadable files and other
+containers yield no tracks.
 """
 
 import io

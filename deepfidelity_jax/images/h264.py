@@ -80,7 +80,10 @@ def write_mp4(
 
 
 def find_end(path: str | os.PathLike, info: videos.VideoInfo) -> float:
-    """Seconds from a video's first frame to the end of its last one; from `info` if untold."""
+    """Seconds from a video's first frame to the end of its last one.
+
+    From `info` if the file does not say.
+    """
     import av
 
     with formats.open_file(path) as file:

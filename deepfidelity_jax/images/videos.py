@@ -103,7 +103,7 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
 
 
 def _describe_odd(file: io.BufferedIOBase, kind: str, frames: int, header: int) -> str:
-    """What a video lacks of what its container announces, or what of it is not looked at."""
+    """Notes on missing frames, further video streams and HDR."""
     notes = []
     # A header alone proves nothing: it may be wrong, and an edit list hides frames.
     if frames < header and containers.is_cut(file, kind):

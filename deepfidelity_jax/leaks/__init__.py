@@ -4,4 +4,5 @@
 - `look_alikes`: frames in different splits that look alike are reported; they may be one video
   under two names.
 - `training_pictures`, before evaluation: a test picture used in the detector's training stops it.
+- `stages`: what a run does of this, once for the same records and options.
 """

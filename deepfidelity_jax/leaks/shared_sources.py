@@ -3,11 +3,9 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +13,6 @@ import numpy as np
 from jaxtyping import UInt64
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.hosts import count_cores
 from deepfidelity_jax.leaks.look_alikes import (
     Looks,
     Resemblance,
@@ -25,6 +22,8 @@ from deepfidelity_jax.leaks.look_alikes import (
     thumbnails,
 )
 from deepfidelity_jax.leaks.training_pictures import digests_of
+from deepfidelity_jax.processes.machine import count_cores
+from deepfidelity_jax.processes.workers import submit, worker_pool
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records.schema import SOURCES, SPLITS, Records, splits_of
 from deepfidelity_jax.workdir import write_json
@@ -171,8 +170,12 @@ def _in_chunks(folder: Path, split: str, count: int) -> list[_Part]:
     if len(starts) <= 2:
         return [_read_chunk(folder, split, start) for start in starts]
     workers = min(count_cores(), len(starts))
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        return list(pool.map(_read_chunk, [folder] * len(starts), [split] * len(starts), starts))
+    with worker_pool(workers) as pool:
+        try:
+            parts = [submit(pool, _read_chunk, folder, split, start) for start in starts]
+            return [part.result() for part in parts]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _read_chunk(folder: Path, split: str, start: int) -> _Part:

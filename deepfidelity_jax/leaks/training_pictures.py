@@ -87,10 +87,7 @@ def digest_of_faces(crops: Iterable[str]) -> str:
 def digests_of(folder: Path, split: str) -> dict[str, str]:
     """The crops of a split, `{SHA-256: path of the source}`."""
     rows = Records(folder, split)
-    return {
-        sha256(row["image"]).hexdigest(): row["path"]
-        for row in map(rows.__getitem__, range(len(rows)))
-    }
+    return {sha256(row["image"]).hexdigest(): row["path"] for row in rows}
 
 
 def require_unseen(test: Mapping[str, str], seen: Mapping[str, str], folder: Path) -> None:

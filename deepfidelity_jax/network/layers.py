@@ -21,12 +21,11 @@ THRESHOLDS = (np.arange(20) + 0.5) / 20
 
 
 class Linear(nn.Module):
-    """A matrix product and a bias, with an initializer for each."""
+    """A matrix product and a bias; `initializers` makes one for each from the number of inputs."""
 
     width: int
     dtype: str | type
-    kernel_init: Callable
-    bias_init: Callable
+    initializers: Callable
 
     @nn.compact
     def __call__(
@@ -37,8 +36,9 @@ class Linear(nn.Module):
         activated: bool = False,
     ) -> Float[Array, "*b d"]:
         """Map each row, then scale the result by `gamma`, then apply GELU if `activated`."""
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.width))
-        bias = self.param("bias", self.bias_init, (self.width,))
+        kernel_init, bias_init = self.initializers(x.shape[-1])
+        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.width))
+        bias = self.param("bias", bias_init, (self.width,))
         if gamma is not None:
             # Scaling the kernel scales the result, which then need not be kept for the gradient.
             kernel, bias = kernel * gamma, bias * gamma
@@ -94,17 +94,16 @@ class DepthwiseConv(nn.Module):
         return depthwise_conv(x, kernel.astype(x.dtype), bias.astype(x.dtype))
 
 
-def linear(fan_in: int, width: int, name: str, dtype=jnp.float32) -> Linear:
+def linear(width: int, name: str, dtype=jnp.float32) -> Linear:
     """A linear layer initialised as in the official code: normal with deviation 0.02, zero bias."""
     # The official trunc_normal_ cuts off at +-2, a hundred standard deviations.
-    del fan_in
-    return Linear(width, dtype, nn.initializers.normal(0.02), nn.initializers.zeros, name=name)
+    inits = nn.initializers.normal(0.02), nn.initializers.zeros
+    return Linear(width, dtype, lambda fan_in: inits, name=name)
 
 
-def conv1x1(fan_in: int, width: int, name: str, dtype=jnp.float32) -> Linear:
+def conv1x1(width: int, name: str, dtype=jnp.float32) -> Linear:
     """A 1x1 convolution as a matrix product, initialised as PyTorch's convolutions."""
-    init = uniform(fan_in**-0.5)
-    return Linear(width, dtype, init, init, name=name)
+    return Linear(width, dtype, lambda fan_in: (uniform(fan_in**-0.5),) * 2, name=name)
 
 
 def uniform(bound: float):
@@ -134,7 +133,7 @@ class MaskHead(nn.Module):
         """Logits of each position, row by row."""
         x = x.astype(jnp.float32).reshape(x.shape[0], -1, x.shape[-1])
         scaled = x / (1e-3 + jnp.sqrt(jnp.mean(x * x, axis=-1, keepdims=True)))
-        return linear(x.shape[-1], self.classes, "proj")(scaled)
+        return linear(self.classes, "proj")(scaled)
 
 
 class OrdinalHead(nn.Module):

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from deepfidelity_jax.network.layers import max_over_tokens
 
-# The heads whose answer can be the fidelity, in the order of `Outputs.answers`.
+# The heads whose answer can be the fidelity, in the order of `Outputs.head_fidelities`.
 HEADS = ("logits", "class_head", "fidelity_head", "ordinal_head")
 
 
@@ -40,7 +40,7 @@ class Outputs(NamedTuple):
         return self.class_logits + 0.5 * max_over_tokens(self.token_logits)
 
     @property
-    def answers(self) -> Float[Array, "n h"]:
+    def head_fidelities(self) -> Float[Array, "n h"]:
         """The fidelity by each of HEADS, in 0 to 1 except for the third; NaN for a missing head.
 
         logits: the probability of a real face by class head and token head, softmax of `logits`.

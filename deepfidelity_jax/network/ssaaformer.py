@@ -154,12 +154,12 @@ class SSAAFormer(nn.Module):
         tokens = x.reshape(x.shape[0], -1, x.shape[-1])
         mean = tokens.mean(axis=1)
         features = mean + 0.5 * max_over_tokens(tokens)
-        d, classes = x.shape[-1], config.num_classes
+        classes = config.num_classes
         return Outputs(
             features=features,
-            class_logits=linear(d, classes, "head")(mean),
-            token_logits=linear(d, classes, "aux_head")(tokens),
-            fidelity=linear(d, 2, "fidelity_head")(features) if config.fidelity_head else None,
+            class_logits=linear(classes, "head")(mean),
+            token_logits=linear(classes, "aux_head")(tokens),
+            fidelity=linear(2, "fidelity_head")(features) if config.fidelity_head else None,
             ordinal_logits=(
                 OrdinalHead(name="ordinal_head")(features) if config.ordinal_head else None
             ),
@@ -211,7 +211,7 @@ class PatchEmbed(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n _ _ d"]:
         """A convolution whose stride is its size, as one matrix product."""
         x = cut_patches(x, self.patch)
-        x = conv1x1(x.shape[-1], self.width, "proj", self.dtype)(x)
+        x = conv1x1(self.width, "proj", self.dtype)(x)
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(x)
 
 
@@ -256,8 +256,8 @@ class Block(nn.Module):
 
     def _convolve(self, x, gamma):
         c, dtype = x.shape[-1], self.config.dtype
-        x = DepthwiseConv(5, name="attn")(conv1x1(c, c, "conv1", dtype)(x))
-        return self._mirror(conv1x1(c, c, "conv2", dtype)(x, gamma))
+        x = DepthwiseConv(5, name="attn")(conv1x1(c, "conv1", dtype)(x))
+        return self._mirror(conv1x1(c, "conv2", dtype)(x, gamma))
 
     def _attend(self, x, gamma):
         return Attention(self.config, self._mirror, name="attn")(x, gamma)
@@ -296,9 +296,9 @@ class Attention(nn.Module):
         """Attend, project, scale by `gamma`, mirror."""
         n, h, w, c = x.shape
         dtype, d = self.config.dtype, self.config.head_dim
-        qkv = linear(c, 3 * c, "qkv", dtype)(x).reshape(n, h * w, 3 * (c // d), d)
+        qkv = linear(3 * c, "qkv", dtype)(x).reshape(n, h * w, 3 * (c // d), d)
         x = attend(*jnp.split(qkv, 3, axis=2)).reshape(n, h, w, c)
-        return self.mirror(linear(c, c, "proj", dtype)(x, gamma))
+        return self.mirror(linear(c, "proj", dtype)(x, gamma))
 
 
 class MLP(nn.Module):
@@ -313,8 +313,8 @@ class MLP(nn.Module):
     ) -> Float[Array, "n h w c"]:
         """Map each position, and scale the result by `gamma`."""
         c, hidden, dtype = x.shape[-1], self.config.mlp_ratio * x.shape[-1], self.config.dtype
-        x = self.layer(c, hidden, "fc1", dtype)(x, activated=True)
-        return self.layer(hidden, c, "fc2", dtype)(x, gamma)
+        x = self.layer(hidden, "fc1", dtype)(x, activated=True)
+        return self.layer(c, "fc2", dtype)(x, gamma)
 
 
 def normalise(images: Real[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from absl import flags
 
-from deepfidelity_jax.console import one_line
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import STDIN, expand
 from deepfidelity_jax.options.help import FLAGS
+from deepfidelity_jax.processes.faults import one_line
 
 # The options of config.data for evaluate with a table, or with a folder, as --input.
 OF_TABLE = ("dir", "real_label")
@@ -99,7 +99,7 @@ def _meant(word: str) -> str:
 
 
 def _define_flags(values: flags.FlagValues, argv: list[str]) -> None:
-    """Define every flag. HELP describes them.
+    """Define every flag. `help` describes them.
 
     predict, and evaluate and robustness with --input, read their settings from the workdir; there
     --config has only the group `faces` and, except for predict, the options for a table or folder.

@@ -46,7 +46,6 @@ def write_page(
     path: str | Path,
     output: str | Path,
     report: Report | None = None,
-    reason: str = "",
     shown: str = "",
 ) -> Prediction:
     """Examine a photograph or video and write its page. Returns what `predict` would.
@@ -58,12 +57,11 @@ def write_page(
       path: the file.
       output: the page; replaced completely or not at all.
       report: called with the name of a step and the share of it that is done, 0 to 1.
-      reason: why the file cannot be read, if that is known.
       shown: the name of a file that was received; `path` is then our copy of it.
     """
     report = report or (lambda step, share: None)
     report("finding and scoring faces", 0.0)
-    found = examine(detector, Path(path), reason, shown)
+    found = examine(detector, Path(path), shown)
     write_examined(detector, Path(path), found, output, report)
     return found.prediction
 
@@ -191,9 +189,8 @@ def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
         digests.append(("Regressor, SHA-256", digest(detector.folder / "fidelity.npz")))
     faces = asdict(detector.faces)
     usual: Mapping[str, Any] = detector.config.faces.to_dict()
-    own = detector.folder and str(detector.folder / bundled.FINDER)
     for name, value in faces.items():
-        if name in usual and value not in (usual[name], own):
+        if name in usual and value != usual[name]:
             value = Path(value).name if name == "yunet" else value
             command.append(f"--config.faces.{name}={value}")
     return {

@@ -7,8 +7,8 @@ from typing import Any
 
 import av
 
-from deepfidelity_jax.console import disk_error
 from deepfidelity_jax.images.formats import PICTURES, format_of, open_file
+from deepfidelity_jax.processes.faults import disk_error
 
 
 class Sound:

@@ -21,9 +21,9 @@ def number(value: float | None, digits: int = 3) -> str:
     return "not known" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float) -> str:
     """A change, with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def clock(seconds: float) -> str:

@@ -45,7 +45,7 @@ class IResNet(nn.Module):
         With `factors` the last layer runs t times, its inputs (rows, columns, channels of the last
         map, in this order) multiplied by one row of factors each time. All other layers run once.
         """
-        x = prelu("prelu")(norm("bn1")(conv(WIDTHS[0], 3, 1, "conv1")(images)))
+        x = PReLU(name="prelu")(norm("bn1")(conv(WIDTHS[0], 3, 1, "conv1")(images)))
         for stage, (depth, width) in enumerate(zip(self.depths, WIDTHS, strict=True), start=1):
             for i in range(depth):
                 x = Block(width, 1 if i else 2, name=f"layer{stage}.{i}")(x)
@@ -64,7 +64,7 @@ class Block(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n _ _ d"]:
         """Add the convolutions' output to the input, which is projected where its shape changes."""
         y = conv(self.width, 3, 1, "conv1")(norm("bn1")(x))
-        y = prelu("prelu")(norm("bn2")(y))
+        y = PReLU(name="prelu")(norm("bn2")(y))
         y = norm("bn3")(conv(self.width, 3, self.stride, "conv2")(y))
         if self.stride > 1:
             x = norm("downsample.1")(conv(self.width, 1, self.stride, "downsample.0")(x))
@@ -125,11 +125,6 @@ def conv(width: int, size: int, stride: int, name: str) -> nn.Conv:
 def norm(name: str) -> nn.BatchNorm:
     """BatchNorm with its running statistics."""
     return nn.BatchNorm(use_running_average=True, epsilon=1e-5, name=name)
-
-
-def prelu(name: str) -> PReLU:
-    """A named PReLU."""
-    return PReLU(name=name)
 
 
 # ------------------------------------------------------------------ insightface's checkpoints

@@ -23,8 +23,8 @@ from jaxtyping import Array, Float, Float32, UInt8
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.geometry import fit_similarity
-from deepfidelity_jax.hosts import count_cores
 from deepfidelity_jax.images import pictures
+from deepfidelity_jax.processes.machine import count_cores
 from deepfidelity_jax.quality import iresnet
 from deepfidelity_jax.weight_files.named_tensors import about, read_weights
 

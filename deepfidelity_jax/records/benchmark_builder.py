@@ -206,8 +206,8 @@ def plan_benchmark(
     Args:
       config: of the run.
       label: first part of the name of the records' folder.
-      options: the dataset's own choices, whatever changes its records besides the recipe; what
-        has no order is in that of the dataset.
+      options: the dataset's own choices, everything besides the recipe that changes the
+        records; unordered values in the dataset's order.
       list_sources: lists what a copy holds.
       extractor: makes `produce` from the face settings and the quality measure.
       unit: what a source is called in messages.
@@ -312,8 +312,8 @@ def find_root(folder: Path, marks: Sequence[str], dataset: str) -> Path:
     raise InputError(f"{where}, which has {found}no {looked_for}: {advice}")
 
 
-def name_some(folder: Path, limit: int = 4) -> str:
-    """The first few names in a folder, for a message."""
+def name_some(folder: Path) -> str:
+    """The first four names in a folder, for a message."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(names[:limit]) + more) or "nothing"
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return (", ".join(names[:4]) + more) or "nothing"

@@ -15,9 +15,9 @@ from typing import Any
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import fingerprint, written_whole
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.records import write
 from deepfidelity_jax.records.benchmark_builder import RecordsBuilder

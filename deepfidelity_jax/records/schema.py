@@ -17,10 +17,10 @@ from typing import Any, SupportsIndex
 import numpy as np
 import tensorflow_datasets as tfds
 
-from deepfidelity_jax.console import raise_unless_damaged
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import scale
 from deepfidelity_jax.files import fingerprint
+from deepfidelity_jax.processes.faults import raise_unless_damaged
 
 FAKE, REAL, LABELS = scale.FAKE, scale.REAL, scale.LABELS
 ORIGINAL = "original"  # the method of a real face

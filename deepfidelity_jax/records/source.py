@@ -15,6 +15,7 @@ from jaxtyping import Float32
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records.schema import ORIGINAL, SPLITS
 
+REASONS, LINES = 6, 10  # most that are printed
 EXPECTED = {"videos", "frames"}  # all other keys of a tally count what went wrong
 NO_BOX = np.full(4, np.nan, np.float32)
 NO_LANDMARKS = np.full((5, 2), np.nan, np.float32)
@@ -111,20 +112,20 @@ def require_both_classes(found: dict[str, dict[str, int]], splits: Sequence[str]
                 )
 
 
-def count_reasons(notes: dict[str, str], limit: int = 6) -> str:
-    """Each note with its count, in one line, most frequent first."""
+def count_reasons(notes: dict[str, str]) -> str:
+    """The most frequent notes with their counts, in one line."""
     counted = Counter(notes.values()).most_common()
-    parts = [f"{count} {note}" for note, count in counted[:limit]]
-    if len(counted) > limit:
-        parts.append(f"{sum(count for _, count in counted[limit:])} for other reasons")
+    parts = [f"{count} {note}" for note, count in counted[:REASONS]]
+    if others := sum(count for _, count in counted[REASONS:]):
+        parts.append(f"{others} for other reasons")
     return ", ".join(parts)
 
 
-def describe(notes: dict[str, str], limit: int = 10) -> str:
-    """The first `limit` notes as lines of text, rarest first."""
+def describe(notes: dict[str, str]) -> str:
+    """The rarest notes as lines of text, rarest first."""
     often = Counter(notes.values())
     ordered = sorted(notes.items(), key=lambda item: (often[item[1]], item))
-    lines = [f"  {name}: {note}" for name, note in ordered[:limit]]
-    if len(notes) > limit:
-        lines.append(f"  and {len(notes) - limit} more, listed in the dataset's metadata.json")
+    lines = [f"  {name}: {note}" for name, note in ordered[:LINES]]
+    if len(notes) > LINES:
+        lines.append(f"  and {len(notes) - LINES} more, listed in the dataset's metadata.json")
     return "\n".join(lines)

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import LOCK, lock, written_whole
-from deepfidelity_jax.hosts import CRASHED, count_cores
+from deepfidelity_jax.processes.machine import count_cores
+from deepfidelity_jax.processes.workers import CRASHED, NEVER_BEGAN, submit, worker_pool
 from deepfidelity_jax.progress import Progress
 from deepfidelity_jax.records.source import Face, Produced, Source
 
@@ -134,15 +134,15 @@ def _stage_in_processes(todo, produce, folder: Path, workers: int, progress: Pro
                             _write_staged(path, Produced([], CRASHED))
         left = [source for source in todo if not staged_path(folder, source).exists()]
         if len(left) == len(todo):
-            raise InputError(hosts.NEVER_BEGAN)
+            raise InputError(NEVER_BEGAN)
         todo = left
 
 
 def _in_pool(todo, produce, folder: Path, workers: int, progress: Progress) -> None:
     size = -(-len(todo) // PARTS)
-    with hosts.worker_pool(workers) as pool:
+    with worker_pool(workers) as pool:
         futures = [
-            hosts.submit(pool, _produce_part, produce, todo[start : start + size], folder)
+            submit(pool, _produce_part, produce, todo[start : start + size], folder)
             for start in range(0, len(todo), size)
         ]
         try:
@@ -214,7 +214,7 @@ def produce_one(produce: Callable[[Any], Produced], source: Source, folder: Path
 
 
 def staged_path(folder: Path, source: Source) -> Path:
-    """The file of a source's staged faces, named by all that is known of it but where it lies."""
+    """The file of a source's staged faces, named by a hash of every field except its path."""
     told = repr(sorted((name, value) for name, value in vars(source).items() if name != "path"))
     return folder / f"{sha256(told.encode()).hexdigest()[:24]}.npz"
 

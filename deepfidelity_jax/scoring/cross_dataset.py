@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from deepfidelity_jax.detector.load import Detector, identify, load
+from deepfidelity_jax.detector.load import Detector, identify, load_fitted
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.arrays import Head
 from deepfidelity_jax.files import fingerprint, locate, written_whole
@@ -210,14 +210,6 @@ def adapt_config(
             changed.quality.measure = "none"
             say(f"quality is not measured: {own.quality.weights} is missing")
     return changed
-
-
-def load_fitted(workdir: Path) -> Detector:
-    """The detector in a workdir. Raises InputError if it has no regressor yet."""
-    detector = load(workdir)
-    if detector.fidelity_model is None:
-        raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit with its own config first")
-    return detector
 
 
 def score(

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.fidelity.scale import scale
 from deepfidelity_jax.files import fingerprint, written_whole
 from deepfidelity_jax.network.outputs import HEADS
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.schema import Records, identity, metadata_of
@@ -112,7 +112,7 @@ def export_once(
     if done and with_answers:
         with np.load(path, allow_pickle=False) as file:
             done = "answers" in file.files
-    if not hosts.told(done):
+    if not hosts.broadcast(done):
         detector = load()
         with timing or contextlib.nullcontext():
             stages.begin(name)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from deepfidelity_jax.console import disk_error
+from deepfidelity_jax.processes.faults import disk_error
 from deepfidelity_jax.server.messages import Error, ErrorType, JobView, Limits, State
 from deepfidelity_jax.server.refusal import Refused
 

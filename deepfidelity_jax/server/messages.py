@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deepfidelity_jax.detector.predict import Prediction
-from deepfidelity_jax.hosts import count_cores
 from deepfidelity_jax.images.pictures import MAX_PIXELS
+from deepfidelity_jax.processes.machine import count_cores
 
 MIB = 2**20
 

@@ -16,8 +16,11 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from deepfidelity_jax import console, hosts
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.processes import console
+from deepfidelity_jax.processes.faults import disk_error, one_line
+from deepfidelity_jax.processes.machine import count_cores, memory_figure
+from deepfidelity_jax.processes.workers import begin_worker
 from deepfidelity_jax.server.messages import MIB, Error, Limits
 
 
@@ -30,7 +33,7 @@ def work(connection: Connection, workdir: str | None, cache: Path, limits: Limit
       cache: folder for the compiled programs of the bundled detector.
       limits: the limits of the server.
     """
-    hosts.begin_worker()
+    begin_worker()
     console.quiet_libraries()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -55,12 +58,12 @@ def work(connection: Connection, workdir: str | None, cache: Path, limits: Limit
         except _Failed as failed:
             tell(error=failed.error.model_dump())
         except Exception as error:
-            if reason := console.disk_error(error):
+            if reason := disk_error(error):
                 message = f"the server cannot keep the page: {reason.split(':')[0]}"
                 tell(error=Error(type="disk_full", message=message).model_dump())
             elif not _is_memory(error):
                 traceback.print_exc()
-                message = f"the file could not be scored: {console.one_line(error)[:200]}"
+                message = f"the file could not be scored: {one_line(error)[:200]}"
                 tell(error=Error(type="internal", message=message).model_dump())
             else:
                 limit = limits.memory_bytes
@@ -82,15 +85,13 @@ def _load(workdir: str | None, cache: Path, limits: Limits):
     """The detector, ready to score. InputError if it or its face detector cannot be used here."""
     import cv2
 
-    from deepfidelity_jax.detector.load import load
+    from deepfidelity_jax.detector.load import load_fitted
     from deepfidelity_jax.faces import detection
     from deepfidelity_jax.workdir import keep_programs
 
-    cv2.setNumThreads(max(1, hosts.count_cores() // limits.workers))
+    cv2.setNumThreads(max(1, count_cores() // limits.workers))
     keep_programs(Path(workdir) if workdir else cache)
-    detector = load(workdir)
-    if detector.fidelity_model is None:
-        raise InputError(f"{workdir} has no fidelity.npz: run --mode=fit first")
+    detector = load_fitted(workdir)
     detection.detect(_blank(), detector.faces)  # loads the face detector
     return detector
 
@@ -147,7 +148,7 @@ def _limit_memory(growth: int) -> None:
     # If the machine still runs out of memory, the system should end this process, not another.
     Path("/proc/self/oom_score_adj").write_text("1000")
     # RLIMIT_DATA, because the address space includes memory that is reserved but never used.
-    now = hosts.memory_figure("VmData")
+    now = memory_figure("VmData")
     resource.setrlimit(resource.RLIMIT_DATA, (now + growth, now + growth))
 
 

@@ -12,8 +12,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.processes.workers import undisturbed
 from deepfidelity_jax.server import scorer
 from deepfidelity_jax.server.jobs import Job, Jobs
 from deepfidelity_jax.server.messages import Limits
@@ -145,7 +145,7 @@ class _Process:
         try:
             self._pipe, its = context.Pipe()
             self._process = context.Process(target=scorer.work, args=(its, *arguments), daemon=True)
-            with hosts.undisturbed():
+            with undisturbed():
                 self._process.start()
         except OSError as error:
             reason = (error.strerror or str(error)).lower()

@@ -18,11 +18,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import FidelityScale, scale
 from deepfidelity_jax.forgeries import augment, families
 from deepfidelity_jax.images.pictures import decode_image, encode_image
+from deepfidelity_jax.processes.workers import begin_worker
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records.schema import FAKE, REAL, SOURCES, metadata_of, splits_of
 
@@ -149,7 +149,7 @@ def training_batches(
 def _begin_worker(index: int, count: int) -> None:
     # SIGTERM to a process group is left to the parent, which takes another batch before it stops.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    hosts.begin_worker()
+    begin_worker()
 
 
 def evaluation_batches(

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from deepfidelity_jax import hosts
-from deepfidelity_jax.console import raise_unless_damaged
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import fingerprint
+from deepfidelity_jax.processes import hosts
+from deepfidelity_jax.processes.faults import raise_unless_damaged
 from deepfidelity_jax.training.sharding import gather
 
 # Orbax logs every array it writes, and quotes at length what it cannot read.
@@ -88,16 +88,12 @@ class Checkpoints:
         finally:
             self._checkpointer.close()
 
-    def latest_step(self) -> int | None:
-        """The newest finished checkpoint."""
-        return latest_step(self._folder)
-
     def save(self, step: int, state, notes: dict[str, Any], metrics: dict[str, float] | None):
         """Write in the background, with `notes` as JSON; a step already saved is left alone.
 
         InputError if the checkpoint before cannot be read back.
         """
-        if hosts.told(step in steps(self._folder)):
+        if hosts.broadcast(step in steps(self._folder)):
             return
         self._finish()
         notes = notes | {"metrics": metrics, "checksums": checksums(state)}
@@ -111,7 +107,7 @@ class Checkpoints:
         (step, abstract), self._written = self._written, None
         self._checkpointer.wait()
         restore(self._folder, step, abstract)
-        while (old := hosts.told(self._find_replaced(step))) >= 0:
+        while (old := hosts.broadcast(self._find_replaced(step))) >= 0:
             self._checkpointer.delete(old)
 
     def _find_replaced(self, new: int) -> int:
@@ -177,9 +173,9 @@ def _read_notes(path: Path, version: tuple[int, ...]) -> dict[str, Any]:
     return notes
 
 
-def digest_of_weights(folder: Path, step: int | None) -> str:
+def digest_of_weights(folder: Path, step: int) -> str:
     """A digest of the weights of a step, from the checksums in its notes."""
-    return fingerprint(step, read_notes(folder, step or 0).get("checksums", {}))
+    return fingerprint(step, read_notes(folder, step).get("checksums", {}))
 
 
 def restore(folder: Path, step: int, abstract_state):

@@ -21,15 +21,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.patch_whitening import start_whitened
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.progress import describe_pace, say
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import sharding
 from deepfidelity_jax.training.batches import evaluation_batches
 from deepfidelity_jax.training.checkpoint import Checkpoints, latest_step, restore
+from deepfidelity_jax.training.metrics_log import MetricsLog
 from deepfidelity_jax.training.optimizer import learning_rate
 from deepfidelity_jax.training.order.feed import Feed
 from deepfidelity_jax.training.step import (
@@ -40,7 +41,6 @@ from deepfidelity_jax.training.step import (
     train_step,
 )
 from deepfidelity_jax.training.validation import Validation
-from deepfidelity_jax.workdir import MetricsLog
 
 # Training faces whose patches the whitening is computed from: 500 of 128 px have half a million.
 WHITENED_FROM = 500
@@ -52,7 +52,7 @@ def train(
     workdir: Path,
     initial: dict[tuple[str, ...], np.ndarray] | None = None,
     contents: str = "",
-    saved: Callable[[], None] | None = None,
+    saved: Callable[[], None] = lambda: None,
 ) -> None:
     """Train on the records in `folder` up to `config.train.steps`, from the last checkpoint on.
 
@@ -62,8 +62,6 @@ def train(
     longer finite.
     """
     own = config.train
-    if hosts.told(latest_step(workdir / "checkpoints") == own.steps):
-        return
     model, records = build_model(config), schema.identity(folder)
     feed = Feed(config, folder, workdir, model)
     mesh = sharding.data_mesh(own.batch_size)
@@ -77,7 +75,7 @@ def train(
     evaluate = Validation(model, config, folder, mesh)
 
     with Checkpoints(workdir / "checkpoints", own.keep) as checkpoints, StopSignal() as stop:
-        start = hosts.told(checkpoints.latest_step() or 0)
+        start = hosts.broadcast(latest_step(workdir / "checkpoints") or 0)
         if start == 0:
             state = _fresh_state(model, config, places, folder, initial)
         else:
@@ -86,7 +84,8 @@ def train(
         if idle := find_idle(own):
             say(idle)
         batches = feed.open(start)
-        log, vote = StepLog(config, MetricsLog(workdir, after=start), start), hosts.Vote()
+        metrics_log = MetricsLog(workdir, after=start) if hosts.is_first() else None
+        log, vote = StepLog(config, metrics_log, start), hosts.Vote()
 
         # In this order: eval, save, next batch, step. The host does not wait for the step it sent
         # off: it reads and places the next batch meanwhile, and writes the metrics a step late.
@@ -110,8 +109,7 @@ def train(
                 notes = {"config": config.to_json(), "data": json.dumps({"next_index": step})}
                 notes |= {"trained_on": contents, "records": records}
                 checkpoints.save(step, state, notes, scores)
-                if saved:
-                    saved()
+                saved()
             if last:
                 # Asked again after the evaluation. A vote is answered at the next.
                 vote(stop.asked)
@@ -162,9 +160,12 @@ def _saved_state(model, config, places, checkpoints: Path, step: int) -> TrainSt
 
 
 class StepLog:
-    """Metrics of steps, written a step late: the host never waits for the step just sent off."""
+    """Metrics of steps, written a step late: the host never waits for the step just sent off.
 
-    def __init__(self, config: ConfigDict, log: MetricsLog, step: int):
+    Without `log`, in all but the first of several processes, they are only printed and checked.
+    """
+
+    def __init__(self, config: ConfigDict, log: MetricsLog | None, step: int):
         self.own, self.log, self.schedule = config.train, log, learning_rate(config.train)
         self.pending, self.step, self.since = None, step, time.monotonic()
 
@@ -194,7 +195,7 @@ class StepLog:
         rate = (step - self.step) * self.own.batch_size / (now - self.since)
         self.step, self.since = step, now
         values |= {"learning_rate": float(self.schedule(step - 1)), "images_per_s": rate}
-        self.log.write(step, values)
+        self._write(step, values)
         left = (self.own.steps - step) * self.own.batch_size
         say(
             f"step {step}/{self.own.steps}  loss {values['loss']:.4f}  "
@@ -203,14 +204,19 @@ class StepLog:
 
     def evaluated(self, step: int, scores: dict[str, float]) -> None:
         """Write the scores of an evaluation; its time does not count as training."""
-        self.log.write(step, scores)
+        self._write(step, scores)
         (auc,) = (value for name, value in scores.items() if name.endswith("frame_auc"))
         say(f"step {step}: {self.own.select_on} frame AUC {auc:.4f}")
         self.step, self.since = step, time.monotonic()
 
     def close(self) -> None:
         """Close the files."""
-        self.log.close()
+        if self.log:
+            self.log.close()
+
+    def _write(self, step, values):
+        if self.log:
+            self.log.write(step, values)
 
 
 class StopSignal:

@@ -1,6 +1,7 @@
 """The losses of the class, token, fidelity, ordinal, ranking and mask outputs, and their sum."""
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -61,60 +62,53 @@ def ranking_loss(logits: Float[Array, "n 2"], label: Int[Array, "n"]) -> Float[A
 def training_loss(
     outputs: Outputs,
     batch: dict[str, Array],
+    weights: Mapping[str, float],
     *,
     label_smoothing: float,
-    token_weight: float,
-    fidelity_weight: float,
-    ranking_weight: float,
-    ordinal_weight: float = 0.0,
-    mask_weight: float = 0.0,
     box: Bool[Array, "g g"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum of the losses, and each loss by name, averaged over the batch.
 
-      class: cross-entropy of the class head.
+      class: cross-entropy of the class head; its weight is 1.
       token: cross-entropy of the token head.
       fidelity: squared error of the fidelity head given the true class, which makes the feature
-        carry quality as well as the class. Absent from a network without that head.
-      ordinal: cross-entropy of the ordinal head, over all thresholds. Absent without that head.
-      ranking: ranking loss of the class head. Absent if its weight is 0.
+        carry quality as well as the class.
+      ordinal: cross-entropy of the ordinal head, over all thresholds.
+      ranking: ranking loss of the class head.
       mask: cross-entropy of the mask heads with the forged share of each position, added over
-        stages 2 and 3. Absent from a network without them, and from mixed images.
+        stages 2 and 3.
+
+    `weights` are by these names. Of the last four, one without a weight, or whose head the network
+    lacks, is not computed.
 
     `box` is the box of tokens that the images exchanged (`token_mixing.exchange`). With it, tokens
     return to their own images, and an image has both classes, each weighted by its share of the
-    area.
+    area; ranking and mask take no account of it.
     """
-    tokens = outputs.token_logits
+    weights = {"class": 1.0, **weights}
+    weighed = {name for name, weight in weights.items() if weight}
 
     def of_whole(label, target):
         found = {"class": cross_entropy(outputs.class_logits, label, label_smoothing)}
-        if outputs.fidelity is not None:
+        if "fidelity" in weighed and outputs.fidelity is not None:
             says = jnp.take_along_axis(outputs.fidelity, label[:, None], axis=1)[:, 0]
             found["fidelity"] = jnp.square(says - target)
-        if outputs.ordinal_logits is not None:
+        if "ordinal" in weighed and outputs.ordinal_logits is not None:
             found["ordinal"] = ordinal_loss(outputs.ordinal_logits, target)
         return found
 
-    parts = of_whole(batch["label"], batch["fidelity"])
+    parts, tokens = of_whole(batch["label"], batch["fidelity"]), outputs.token_logits
     if box is not None:
         other, own = of_whole(batch["label"][::-1], batch["fidelity"][::-1]), 1 - box.mean()
         parts = jax.tree.map(lambda a, b: own * a + (1 - own) * b, parts, other)
         tokens = exchange(tokens.reshape(-1, *box.shape, 2), box).reshape(tokens.shape)
     parts = {name: losses.mean() for name, losses in parts.items()}
     parts["token"] = token_loss(tokens, batch["forged"]).mean()
-    if ranking_weight:
+    if "ranking" in weighed:
         parts["ranking"] = ranking_loss(outputs.class_logits, batch["label"])
-    if outputs.mask_logits and box is None:
+    if "mask" in weighed and outputs.mask_logits:
         parts["mask"] = sum(
             token_loss(logits, shrink_mask(batch["mask"], logits.shape[1])).mean()
             for logits in outputs.mask_logits
         )
-    weights = {
-        "token": token_weight,
-        "fidelity": fidelity_weight,
-        "ordinal": ordinal_weight,
-        "ranking": ranking_weight,
-        "mask": mask_weight,
-    }
-    return sum(weights.get(name, 1.0) * part for name, part in parts.items()), parts
+    return sum(weights.get(name, 0.0) * part for name, part in parts.items()), parts

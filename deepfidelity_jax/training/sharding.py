@@ -10,20 +10,20 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.processes import hosts, machine
 
 
 def data_mesh(batch_size: int) -> Mesh:
     """All devices along one axis, `data`; in a single process, as many as divide the batch evenly.
 
-    Where the command line made each core a CPU device (`hosts.made_devices`), the mesh has one
+    Where the command line made each core a CPU device (`machine.made_devices`), the mesh has one
     device of each process: XLA spreads a step over all cores, and no device waits for another.
     InputError if there are several processes and the devices do not divide the batch.
     """
     # Process by process, so that batch rows are in the same order for any number of processes.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    if hosts.made_devices and devices[0].platform == "cpu":
+    if machine.made_devices and devices[0].platform == "cpu":
         processes = itertools.groupby(devices, key=lambda device: device.process_index)
         devices = [next(own) for _, own in processes]
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)

@@ -24,9 +24,10 @@ from deepfidelity_jax.training.optimizer import average, optimizer
 # offsets: folding them into one key would change the result of every configuration.
 DROP_PATH, TOKEN_MIXING = 1, 2
 
-
+# What `config.train` weighs, as NAME_weight.
+LOSSES = ("token", "fidelity", "ordinal", "ranking", "mask")
 # Not of mixed images, which belong to no single class and whose masks are not mixed.
-WITHOUT_MIXING = ("mask_weight", "ranking_weight")
+WITHOUT_MIXING = ("mask", "ranking")
 
 
 @flax.struct.dataclass
@@ -71,11 +72,11 @@ def train_step(
     """One optimizer step: the new state, and the losses, accuracy and gradient norm by name."""
     own = config.train
     box, params = None, state.variables["params"]
-    weights = {name: own.get(name, 0) for name in WITHOUT_MIXING}
+    weights = {name: own.get(f"{name}_weight", 0) for name in LOSSES}
     if own.token_mixing != "none":
         key = step_key(config, TOKEN_MIXING, state.step)
         box = token_mixing.draw_box(key, math.isqrt(batch["forged"].shape[1]))
-        weights = dict.fromkeys(WITHOUT_MIXING, 0.0)
+        weights |= dict.fromkeys(WITHOUT_MIXING, 0)
 
     def loss_of(params, batch_stats, batch, dropout):
         images = normalise(batch["image"])
@@ -91,11 +92,8 @@ def train_step(
         loss, parts = training_loss(
             outputs,
             batch,
+            weights,
             label_smoothing=own.label_smoothing,
-            token_weight=own.token_weight,
-            fidelity_weight=own.fidelity_weight,
-            ordinal_weight=own.get("ordinal_weight", 0),
-            **weights,
             box=box if own.token_mixing == "labelled" else None,
         )
         accuracy = (outputs.class_logits.argmax(-1) == batch["label"]).mean()
@@ -132,7 +130,8 @@ def train_step(
 
 def find_idle(own: ConfigDict) -> str:
     """Which options of losses have no effect beside `own.token_mixing`; empty if all have."""
-    named = [f"config.train.{name}={own[name]}" for name in WITHOUT_MIXING if own.get(name, 0)]
+    idle = [f"{name}_weight" for name in WITHOUT_MIXING]
+    named = [f"config.train.{name}={own[name]}" for name in idle if own.get(name, 0)]
     if own.token_mixing == "none" or not named:
         return ""
     return (

@@ -8,8 +8,8 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, normalise
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training import sharding
 from deepfidelity_jax.training.batches import evaluation_batches

@@ -16,7 +16,7 @@ from deepfidelity_jax.detector import finding
 from deepfidelity_jax.detector.finding import Input, find, find_all, list_inputs, stamp
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
-from deepfidelity_jax.hosts import CRASHED, NEVER_BEGAN
+from deepfidelity_jax.processes.workers import CRASHED, NEVER_BEGAN
 from deepfidelity_jax.quality.measure import Measure
 
 CROPS = FaceSettings(detector="none", size=64)
@@ -114,7 +114,7 @@ SCRIPT = """
 import subprocess
 import sys
 from pathlib import Path
-from deepfidelity_jax import console
+from deepfidelity_jax.processes import console
 from deepfidelity_jax.detector.finding import Input, find_all
 from deepfidelity_jax.faces.detection import FaceSettings
 

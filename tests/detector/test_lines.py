@@ -13,7 +13,7 @@ from deepfidelity_jax.detector.lines import Lines
 from deepfidelity_jax.detector.predict import PersonScore, Prediction
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
-from deepfidelity_jax.hosts import CRASHED
+from deepfidelity_jax.processes.workers import CRASHED
 
 DETECTOR = SimpleNamespace(fingerprint="one", threshold=0.5, faces=FaceSettings(), measure=None)
 NAMES = ["a.jpg", 'comma, "quote".jpg', "new\nline\r.jpg", os.fsdecode(b"latin\xe9.jpg"), "b.txt"]

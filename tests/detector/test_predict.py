@@ -78,8 +78,10 @@ def test_a_face_at_the_threshold_is_real(tmp_path):
 
 def test_what_cannot_be_read_has_no_score(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    for path, reason in ((tmp_path / "a.jpg", ""), (tmp_path / "none.jpg", ""), ("b", "a reason")):
-        found = predict(Stand(), tmp_path / path, reason)
+    given = (Input(tmp_path / "a.jpg", True), Input(tmp_path / "none.jpg", True))
+    known = Input(tmp_path / "b", reason="a reason")
+    for each in examine_all(Stand(), [*given, known]):
+        found = each.prediction
         assert found.status == "unreadable"
         assert found.fidelity is None
         assert found.faces == []

@@ -65,7 +65,7 @@ def test_every_head():
     view = make_view(32, 32, 1.0)
     crops = draw_crops(5, 32)
     run_network = jax.jit(lambda v, x: SSAAFormer(config, folded=True).apply(v, x, train=False))
-    wanted = np.asarray(run_network(variables, normalise(jnp.asarray(crops))).answers)
+    wanted = np.asarray(run_network(variables, normalise(jnp.asarray(crops))).head_fidelities)
     assert (wanted.std(axis=0) > 1e-4).all()
     for place, head in enumerate(HEADS):
         graph = Graph()

@@ -9,6 +9,7 @@ from problems import problem, rng, solved
 from sklearn.svm import SVR
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity import regressor
 from deepfidelity_jax.fidelity.arrays import regress
 from deepfidelity_jax.fidelity.regressor import balance, choose_solver, fit_regressor
 
@@ -50,7 +51,7 @@ def test_a_constant_target_is_answered_with_itself():
 
 
 @pytest.mark.slow
-def test_tuning_finds_a_better_setting_and_says_which():
+def test_tuning_finds_a_better_setting_and_says_which(monkeypatch):
     """A steep, nearly noiseless function: C 1 with a wide tube is too stiff for it."""
     r = rng(3)
     x = r.uniform(-2, 2, (400, 2)).astype(np.float32)
@@ -58,8 +59,9 @@ def test_tuning_finds_a_better_setting_and_says_which():
     train, test = slice(0, 250), slice(250, None)
     groups = np.arange(250) // 5
     plain = fit_regressor(x[train], y[train])
-    tuned = fit_regressor(x[train], y[train], tune=True, groups=groups, tune_rows=200)
-    again = fit_regressor(x[train], y[train], tune=True, groups=groups, tune_rows=200)
+    monkeypatch.setattr(regressor, "TUNED_ROWS", 200)
+    tuned = fit_regressor(x[train], y[train], tune=True, groups=groups)
+    again = fit_regressor(x[train], y[train], tune=True, groups=groups)
 
     def error(fitted):
         return float(

@@ -57,7 +57,7 @@ def test_the_largest_token_has_the_gradient():
 def test_a_linear_layer_maps_scales_and_activates(layer, shape):
     rng = np.random.default_rng(0)
     x, gamma = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in (shape, (6,)))
-    module = layer(4, 6, "fc")
+    module = layer(6, "fc")
     params = module.init(jax.random.key(0), x)["params"]
     params = {n: p + jnp.float32(0.1 * rng.normal(size=p.shape)) for n, p in params.items()}
     mapped = x @ params["kernel"] + params["bias"]

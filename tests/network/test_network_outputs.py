@@ -12,7 +12,7 @@ def test_answers_are_those_of_each_head():
     by_class, grades = r.uniform(size=(5, 2)), r.normal(size=(5, 20))
     given = (np.zeros((5, 4)), classes, tokens, by_class, grades)
     outputs = Outputs(*(jnp.asarray(array, jnp.float32) for array in given))
-    for row, answer in enumerate(np.asarray(outputs.answers)):
+    for row, answer in enumerate(np.asarray(outputs.head_fidelities)):
         found = dict(zip(HEADS, answer, strict=True))
         fake, real = classes[row] + 0.5 * tokens[row].max(axis=0)
         p = 1 / (1 + np.exp(fake - real))
@@ -29,4 +29,4 @@ def test_answers_are_those_of_each_head():
 
 def test_a_missing_head_has_no_answer():
     outputs = Outputs(jnp.zeros((2, 4)), jnp.zeros((2, 2)), jnp.zeros((2, 1, 2)), None)
-    np.testing.assert_array_equal(outputs.answers, [[0.5, 0.5, np.nan, np.nan]] * 2)
+    np.testing.assert_array_equal(outputs.head_fidelities, [[0.5, 0.5, np.nan, np.nan]] * 2)

@@ -11,12 +11,12 @@ from wrong_configs import config_of, told
 
 from deepfidelity_configs import default
 from deepfidelity_jax import workdir
+from deepfidelity_jax.detector import trained
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.options import arguments, checks
 from deepfidelity_jax.options.table import OPTIONS
 from deepfidelity_jax.records import schema
-from deepfidelity_jax.training import trained
 
 PATHS = {name for name, option in OPTIONS.items() if option.path}
 

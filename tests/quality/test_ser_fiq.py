@@ -21,6 +21,7 @@ import deepfidelity_jax as df
 from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
 from deepfidelity_datasets.synthetic_faces.synthetic_faces_dataset_builder import Builder
 from deepfidelity_jax.cli import main
+from deepfidelity_jax.detector import trained
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import digest
 from deepfidelity_jax.images.pictures import encode_image
@@ -39,7 +40,6 @@ from deepfidelity_jax.quality.ser_fiq import (
 )
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.schema import FAKE, REAL, Records
-from deepfidelity_jax.training import trained
 from deepfidelity_jax.weight_files.named_tensors import read_weights
 
 

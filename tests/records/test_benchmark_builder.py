@@ -14,6 +14,7 @@ from conftest import mark_trained
 from deepfidelity_configs import celeb_df, ffpp, wild_deepfake
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
 from deepfidelity_jax import workdir
+from deepfidelity_jax.detector import trained
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.records import schema
@@ -21,7 +22,6 @@ from deepfidelity_jax.records.benchmark_builder import find_root
 from deepfidelity_jax.records.benchmark_video import Video
 from deepfidelity_jax.records.source import Produced, sum_tallies
 from deepfidelity_jax.records.write import Recipe
-from deepfidelity_jax.training import trained
 
 METHODS = ("Deepfakes", "FaceSwap")
 

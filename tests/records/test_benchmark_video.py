@@ -17,8 +17,8 @@ from deepfidelity_jax.detector import predict
 from deepfidelity_jax.faces import tracking
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.calibration import Calibration
-from deepfidelity_jax.hosts import CRASHED
 from deepfidelity_jax.images import formats, pictures
+from deepfidelity_jax.processes.workers import CRASHED
 from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records import benchmark_video
 from deepfidelity_jax.records.benchmark_video import Extractor, Video, five_points, frame_number

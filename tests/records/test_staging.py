@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepfidelity_jax import hosts
+from deepfidelity_jax.processes.workers import NEVER_BEGAN
 from deepfidelity_jax.records import staging
 from deepfidelity_jax.records.source import Face, Produced
 from deepfidelity_jax.records.staging import rate, stage, staged, staged_path
@@ -234,7 +234,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from deepfidelity_jax import console
+from deepfidelity_jax.processes import console
 from deepfidelity_jax.records.staging import stage
 from test_staging import Number, produce
 
@@ -262,7 +262,7 @@ def test_workers_that_never_begin_end_the_preparation(tmp_path):
     )
     assert done.returncode == 2, done.stderr
     # The workers' own tracebacks, and Python's about them, may follow it.
-    assert f"deepfidelity: {hosts.NEVER_BEGAN}" in done.stderr.splitlines()
+    assert f"deepfidelity: {NEVER_BEGAN}" in done.stderr.splitlines()
     assert list(place.glob("*.npz")) == [], "no source is to blame"
 
 

@@ -93,7 +93,7 @@ def test_what_a_killed_write_leaves_is_no_checkpoint(tmp_path):
     assert steps(tmp_path) == [1]
     # Writing goes on over it.
     with Checkpoints(tmp_path, 2) as checkpoints:
-        assert checkpoints.latest_step() == 1
+        assert latest_step(tmp_path) == 1
         checkpoints.save(7, make_state(7), NOTES, None)
     assert_equal(checkpoint.restore(tmp_path, 7, ABSTRACT), make_state(7))
 

@@ -17,7 +17,7 @@ import pytest
 from conftest import TINY
 from test_loop import losses_of, read_metrics, read_state, wait_for
 
-from deepfidelity_jax import hosts
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.scoring.exported_features import Features
 from deepfidelity_jax.training import checkpoint
 
@@ -140,14 +140,14 @@ import sys
 from pathlib import Path
 import jax
 import numpy as np
-from deepfidelity_jax import console, hosts
+from deepfidelity_jax.processes import console, hosts
 from deepfidelity_jax.training import checkpoint, sharding
 
 def meet():
     folder = Path(sys.argv[3])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     hosts.start(sys.argv[1], 2, int(sys.argv[2]))
-    first = hosts.told(hosts.index() + 7)
+    first = hosts.broadcast(hosts.index() + 7)
     vote = hosts.Vote()
     said = [vote(yes) for yes in (False, hosts.index() == 1, False)]
     places = sharding.place_state(np.arange(8.0), sharding.data_mesh(4), split=True)

@@ -20,9 +20,9 @@ from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.records.schema import ORIGINAL
 from deepfidelity_jax.training import checkpoint, loop, sharding, step
 from deepfidelity_jax.training.loop import StepLog, StopSignal
+from deepfidelity_jax.training.metrics_log import MetricsLog
 from deepfidelity_jax.training.order.feed import Feed
 from deepfidelity_jax.training.validation import Validation
-from deepfidelity_jax.workdir import MetricsLog
 
 
 def read_metrics(workdir):
@@ -264,11 +264,3 @@ def test_a_first_signal_is_remembered_and_a_second_one_stops_at_once():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_half_a_line_of_metrics_is_dropped(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"st')
-    log = MetricsLog(tmp_path, after=1)
-    log.write(2, {"loss": 0.5})
-    log.close()
-    assert read_metrics(tmp_path) == [{"step": 1, "loss": 2}, {"step": 2, "loss": 0.5}]

@@ -1,5 +1,7 @@
 """The losses against values by hand."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from deepfidelity_jax.training.losses import (
     training_loss,
 )
 
+sum_losses = functools.partial(training_loss, label_smoothing=0.0)
 LOG3 = float(np.log(3))  # logits (0, log 3): probabilities 1/4 and 3/4
 
 
@@ -68,16 +71,10 @@ def test_total_is_the_weighted_sum_of_means():
         "forged": jnp.array([[1.0], [0.0]]),
         "fidelity": jnp.array([0.25, 0.75]),
     }
-    weights = {
-        "label_smoothing": 0.0,
-        "token_weight": 0.5,
-        "fidelity_weight": 2.0,
-        "ranking_weight": 0.0,
-    }
+    weights = {"token": 0.5, "fidelity": 2.0, "ranking": 0.0}
     # What the head says for the class that a face is not of does not count.
-    total, parts = training_loss(
-        make_outputs(jnp.array([[0.5, 9.0], [9.0, 0.25]])), batch, **weights
-    )
+    outputs = make_outputs(jnp.array([[0.5, 9.0], [9.0, 0.25]]))
+    total, parts = sum_losses(outputs, batch, weights)
     expected = {
         "class": (np.log(4) + np.log(4 / 3)) / 2,
         "token": np.log(2),
@@ -86,12 +83,13 @@ def test_total_is_the_weighted_sum_of_means():
     assert parts == pytest.approx(expected, rel=1e-6)
     sums = expected["class"] + 0.5 * expected["token"] + 2 * expected["fidelity"]
     assert total == pytest.approx(sums, rel=1e-6)
-    total, parts = training_loss(make_outputs(None), batch, **weights)
+    total, parts = sum_losses(make_outputs(None), batch, weights)
     assert "fidelity" not in parts
     assert total == pytest.approx(sums - 2 * expected["fidelity"], rel=1e-6)
-    ranked, parts = training_loss(make_outputs(None), batch, **weights | {"ranking_weight": 4.0})
+    ranked, parts = sum_losses(make_outputs(None), batch, weights | {"ranking": 4.0})
     assert parts["ranking"] == pytest.approx(np.log(2), rel=1e-6)
     assert ranked - total == pytest.approx(4 * np.log(2), rel=1e-6)
+    assert sum_losses(outputs, batch, dict.fromkeys(weights, 0.0))[1].keys() == {"class", "token"}
 
 
 def test_labels_follow_the_box():
@@ -106,13 +104,8 @@ def test_labels_follow_the_box():
         "forged": jnp.array([[1.0] * 4, [0.0] * 4]),
         "fidelity": jnp.array([0.2, 0.8]),
     }
-    weights = {
-        "label_smoothing": 0.0,
-        "token_weight": 0.5,
-        "fidelity_weight": 1.0,
-        "ranking_weight": 0.0,
-    }
-    total, parts = training_loss(outputs, batch, **weights, box=box)
+    weights = {"token": 0.5, "fidelity": 1.0}
+    total, parts = sum_losses(outputs, batch, weights, box=box)
     right, wrong = np.log(4 / 3), np.log(4)  # both images are called real
     of_fake, of_real = 0.75 * wrong + 0.25 * right, 0.75 * right + 0.25 * wrong
     expected = {
@@ -124,7 +117,7 @@ def test_labels_follow_the_box():
     assert parts == pytest.approx(expected, rel=1e-5)
     weighted = expected["class"] + 0.5 * expected["token"] + expected["fidelity"]
     assert total == pytest.approx(weighted, rel=1e-5)
-    unmixed = training_loss(outputs, batch, **weights)[1]
+    unmixed = sum_losses(outputs, batch, weights)[1]
     assert unmixed["token"] == pytest.approx((3 * right + wrong) / 4, rel=1e-5)
 
 
@@ -143,15 +136,14 @@ def test_mask_heads_are_asked_for_the_forged_share_of_each_position():
     }
     right = jnp.zeros((2, 4, 2)).at[:, :, 1].set(9.0).at[0, 0].set(jnp.array([9.0, 0.0]))
     wrong = right[:, ::-1]
-    weights = {"label_smoothing": 0.0, "token_weight": 0.0, "fidelity_weight": 0.0}
     losses = []
     for logits in (right, wrong):
         outputs = make_outputs(None)._replace(mask_logits=(logits, logits))
-        total, parts = training_loss(outputs, batch, **weights, ranking_weight=0.0, mask_weight=2.0)
+        total, parts = sum_losses(outputs, batch, {"mask": 2.0})
         assert total == pytest.approx(float(parts["class"] + 2 * parts["mask"]), rel=1e-6)
         losses.append(float(parts["mask"]))
     assert losses[0] < 0.01 < losses[1]
-    assert "mask" not in training_loss(make_outputs(None), batch, **weights, ranking_weight=0.0)[1]
+    assert "mask" not in sum_losses(make_outputs(None), batch, {"mask": 2.0})[1]
 
 
 def test_ordinal_loss_asks_each_threshold():
@@ -178,16 +170,10 @@ def test_the_ordinal_head_counts_by_its_weight():
         "forged": jnp.array([[1.0], [0.0]]),
         "fidelity": jnp.array([0.25, 0.75]),
     }
-    weights = {"label_smoothing": 0.0, "token_weight": 0.0, "fidelity_weight": 0.0}
     grades = jnp.linspace(2.0, -2.0, 2 * len(THRESHOLDS)).reshape(2, -1)
     outputs = make_outputs(None)._replace(ordinal_logits=grades)
-    total, parts = training_loss(outputs, batch, **weights, ranking_weight=0.0, ordinal_weight=3.0)
+    total, parts = sum_losses(outputs, batch, {"ordinal": 3.0})
     own = ordinal_loss(grades, batch["fidelity"]).mean()
     assert parts["ordinal"] == pytest.approx(float(own), rel=1e-6)
     assert total == pytest.approx(float(parts["class"] + 3 * own), rel=1e-6)
-    assert (
-        "ordinal"
-        not in training_loss(
-            make_outputs(None), batch, **weights, ranking_weight=0.0, ordinal_weight=3.0
-        )[1]
-    )
+    assert "ordinal" not in sum_losses(make_outputs(None), batch, {"ordinal": 3.0})[1]

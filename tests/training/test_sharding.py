@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfidelity_jax import cli, hosts
+from deepfidelity_jax import cli
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.processes import hosts, machine
+from deepfidelity_jax.processes.machine import DEVICES, count_cores, make_devices
 from deepfidelity_jax.training import sharding
 
 
@@ -55,7 +57,7 @@ def test_devices_made_of_cores_do_not_divide_a_batch(monkeypatch, made, platform
         for process, own in enumerate(cores) for number in range(own)
     ]  # fmt: skip
     monkeypatch.setattr(jax, "devices", lambda: devices)
-    monkeypatch.setattr(hosts, "made_devices", made)
+    monkeypatch.setattr(machine, "made_devices", made)
     monkeypatch.setattr(hosts, "_count", len(cores))
     mesh = sharding.data_mesh(16)
     assert mesh.size == count
@@ -65,16 +67,16 @@ def test_devices_made_of_cores_do_not_divide_a_batch(monkeypatch, made, platform
 @pytest.mark.parametrize(
     ("given", "made"),
     [
-        ({}, str(min(hosts.count_cores(), 8))),
+        ({}, str(min(count_cores(), 8))),
         ({"JAX_NUM_CPU_DEVICES": "3"}, None),
         ({"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}, None),
     ],
 )
 def test_devices_are_made_unless_the_user_has_set_a_number(monkeypatch, given, made):
     monkeypatch.setattr(os, "environ", dict(given))
-    monkeypatch.setattr(hosts, "made_devices", False)
-    hosts.make_devices()
-    assert hosts.made_devices == (made is not None)
+    monkeypatch.setattr(machine, "made_devices", False)
+    make_devices()
+    assert machine.made_devices == (made is not None)
     assert os.environ == given | ({"JAX_NUM_CPU_DEVICES": made} if made else {})
 
 
@@ -85,7 +87,7 @@ def test_all_of_an_array_is_gathered():
 def test_a_caller_of_the_library_keeps_its_devices(monkeypatch):
     """Only a process that is the command line makes some, not one that calls `main`."""
     monkeypatch.setattr(os, "environ", {})
-    monkeypatch.setattr(hosts, "made_devices", False)
+    monkeypatch.setattr(machine, "made_devices", False)
     assert cli.main(["run.py", "--mode=nothing"]) == 2
-    assert not hosts.made_devices
-    assert hosts.DEVICES not in os.environ
+    assert not machine.made_devices
+    assert DEVICES not in os.environ

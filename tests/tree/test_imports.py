@@ -13,8 +13,7 @@ ROOMS = (
     "cli", "experiments", "pipeline", "server", "page", "provenance", "official", "comparison",
     "scoring", "export", "explanation", "detector", "training", "markup", "options", "leaks",
     "records", "quality", "forgeries", "faces", "images", "weight_files", "statistics", "fidelity",
-    "network", "workdir",
-    "folders", "console", "progress", "hosts", "files", "errors",
+    "network", "workdir", "folders", "progress", "processes", "files", "errors",
 )  # fmt: skip
 MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.name != "__init__.py")
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.forgeries.families import FAMILIES
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.benchmark_builder import RecordsBuilder
 from deepfidelity_jax.records.write import is_prepared

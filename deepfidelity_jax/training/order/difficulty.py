@@ -15,10 +15,10 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from deepfidelity_jax.console import raise_unless_damaged
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, normalise
+from deepfidelity_jax.processes.faults import raise_unless_damaged
 from deepfidelity_jax.training.batches import ForgedPair, LabelledFace, TrainingInput
 from deepfidelity_jax.training.order.sampling import Difficulty
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
+from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.training.batches import forges, training_batches, training_input
 from deepfidelity_jax.training.order import checks, difficulty, sampling

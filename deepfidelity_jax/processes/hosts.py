@@ -4,18 +4,15 @@ All processes run the same code, each on its own devices, and share the file sys
 and the records. Only the first process writes, and it makes all decisions that depend on files.
 """
 
-import contextlib
 import ctypes
 import itertools
-import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 from deepfidelity_jax.errors import InputError
 
@@ -23,16 +20,12 @@ from deepfidelity_jax.errors import InputError
 SILENCE_S = 40
 # How long the others wait while the first process prepares records or fits the regressor.
 PATIENCE_S = 7 * 24 * 3600
-ENDINGS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # the signals that end a command
-CRASHED = "the process that read it crashed"  # the reason for a file that kills a worker
-NEVER_BEGAN = (
-    "worker processes end as they start: out of memory, or started by a script without "
-    '`if __name__ == "__main__":`'
-)
 LOST = (
     "lost another process of this run (see its output for the reason); "
     "the same command on all of them continues from the last checkpoint"
 )
+
+Value = TypeVar("Value", int, bool)
 
 _index, _count = 0, 1
 _waits = itertools.count()
@@ -103,61 +96,6 @@ def is_loss(error: Exception) -> bool:
     return _count > 1 and any(word in str(error) for word in words)
 
 
-def worker_pool(count: int) -> ProcessPoolExecutor:
-    """A pool of processes for functions that use no device; `submit` gives them work."""
-    # JAX's threads do not survive a fork.
-    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), begin_worker)
-
-
-def submit(pool: ProcessPoolExecutor, function: Callable, *arguments) -> Future:
-    """Have a worker call a picklable function."""
-    with undisturbed():
-        return pool.submit(function, *arguments)
-
-
-def require_workers() -> None:
-    """InputError if worker processes cannot be started."""
-    try:
-        with worker_pool(1) as pool:
-            submit(pool, int).result()
-    except BrokenProcessPool:
-        raise InputError(NEVER_BEGAN) from None
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Block signals while worker processes start, until `begin_worker`.
-
-    A worker inherits the blocked signals; without this, one interrupted at its start would print a
-    traceback.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
-
-
-def begin_worker() -> None:
-    """Set up a worker process, which leaves a terminal's signals to the parent and dies with it.
-
-    A killed parent does not close its queue, so its workers would otherwise wait forever. OpenCV
-    gets one thread, because there is one worker per core.
-    """
-    import cv2
-
-    cv2.setNumThreads(1)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
-
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def index() -> int:
     """Which process this is, from 0."""
     return _index
@@ -199,7 +137,7 @@ def _call_in_thread(function: Callable, *arguments, **options):
     return outcome.result()
 
 
-def told(value: int) -> int:
+def broadcast(value: Value) -> Value:
     """The first process's `value`, as others may not yet see its files on a shared disk."""
     if _count == 1:
         return value
@@ -207,7 +145,7 @@ def told(value: int) -> int:
     from jax.experimental import multihost_utils
 
     wait()
-    return int(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
+    return type(value)(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
 
 
 def compiled_by_all(function: Callable) -> Callable:
@@ -262,35 +200,3 @@ class Vote:
         votes = np.full(self._local, yes)
         self._asked = self._any(jax.make_array_from_process_local_data(self._split, votes))
         return before is not None and bool(before)
-
-
-DEVICES = "JAX_NUM_CPU_DEVICES"
-made_devices = False  # whether `make_devices` set the number
-
-
-def memory_figure(name: str) -> int:
-    """A figure of this process's memory in bytes, by its name in /proc/self/status.
-
-    OSError or ValueError where the system has no such figure.
-    """
-    words = Path("/proc/self/status").read_text().split()
-    return int(words[words.index(f"{name}:") + 1]) * 1024
-
-
-def count_cores() -> int:
-    """The number of cores this process may use."""
-    granted = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if granted else os.cpu_count() or 1
-
-
-def make_devices() -> None:
-    """Give JAX one CPU device per core, up to eight, unless the user has set a number.
-
-    Inference is faster that way, see docs/speed.md. Must run before JAX starts. Only for the
-    process of a command line, because a library must not change its caller's devices.
-    """
-    global made_devices
-    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not asked and DEVICES not in os.environ:
-        os.environ[DEVICES] = str(min(count_cores(), 8))
-        made_devices = True

@@ -9,19 +9,15 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from types import FrameType
 
-from deepfidelity_jax import hosts
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.processes import hosts, machine
+from deepfidelity_jax.processes.faults import disk_error, one_line
+from deepfidelity_jax.processes.workers import ENDINGS
 
 DONE, FAILED, WRONG = 0, 1, 2
-# A full or failing disk. Some libraries raise errors of their own that only quote these.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-# Why a file that is whole may not be read. The words of ENFILE begin with those of EMFILE.
-READ_ERRORS = (
-    errno.EACCES, errno.EPERM, errno.ENFILE, errno.EMFILE, errno.ESTALE, errno.ENOMEM,
-)  # fmt: skip
 # What is wrong with a path that the user gave.
 PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 IMPORT_RETRY_S, CALLBACK_RETRY_S = 0.1, 0.01
@@ -35,7 +31,7 @@ def take_over_process() -> None:
     For a process that belongs to the command line. A library call, `cli.main(argv)`, does none of
     this.
     """
-    hosts.make_devices()
+    machine.make_devices()
     quiet_libraries()
     handle_signals()
 
@@ -75,45 +71,6 @@ def end(command: Callable[[], int], unfinished: Callable[[], str]) -> int:
         return _fail(FAILED, f"failed: {error}")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def one_line(error: object) -> str:
-    """The text of an error with every run of white space as one space."""
-    return " ".join(str(error).split())
-
-
-def disk_error(error: BaseException | None) -> str:
-    """The disk error behind an exception, in the system's words; empty if there is none."""
-    return _system_error(error, DISK_ERRORS)
-
-
-def raise_unless_damaged(what: str, error: Exception) -> None:
-    """Raise why `what` could not be read, where that is no sign of damage; otherwise return.
-
-    Raises:
-      InputError: no permission, no memory, too many open files.
-      Exception: `error` itself, where `end` tells it in one line.
-    """
-    if isinstance(error, InputError) or hosts.is_loss(error) or disk_error(error):
-        raise error
-    reason = _system_error(error, READ_ERRORS)
-    # From Python, and from a device.
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        reason = reason or "out of memory"
-    if reason:
-        raise InputError(f"{what} cannot be read: {reason}") from error
-
-
-def _system_error(error: BaseException | None, numbers: Collection[int]) -> str:
-    while error is not None:
-        for number in numbers:
-            if getattr(error, "errno", None) == number:
-                name = getattr(error, "filename", None)
-                return os.strerror(number).lower() + (f": {name}" if name else "")
-            if os.strerror(number) in str(error):
-                return os.strerror(number).lower()
-        error = error.__cause__ or error.__context__
-    return ""
 
 
 def quiet_libraries() -> None:
@@ -160,7 +117,7 @@ def handle_signals() -> None:
         else:
             ignore(unraisable)
 
-    for number in hosts.ENDINGS:
+    for number in ENDINGS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, hang_up if number == signal.SIGHUP else interrupt)
     signal.signal(signal.SIGALRM, interrupt)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from test_loop import read_state
 
+from deepfidelity_jax.detector.trained import config_from_notes, read_trained
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.training.checkpoint import best_step, read_notes
-from deepfidelity_jax.training.trained import config_from_notes, read_trained
 
 
 def test_the_best_checkpoint_is_read(finished, tiny):

@@ -7,12 +7,10 @@ import subprocess
 import sys
 import time
 
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from deepfidelity_jax import console
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.processes import console
 
 
 def fails(error):
@@ -45,7 +43,8 @@ def test_a_closed_terminal_does_not_change_the_status():
     read, write = os.pipe()
     os.close(read)
     script = (
-        "import sys\nfrom deepfidelity_jax import console, errors\n"
+        "import sys\nfrom deepfidelity_jax import errors\n"
+        "from deepfidelity_jax.processes import console\n"
         "def command(): raise errors.InputError('no')\n"
         "sys.exit(console.end(command, str))"
     )
@@ -66,25 +65,10 @@ def test_a_status_is_returned(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_disk_error_is_found_behind_others():
-    full = OSError(errno.ENOSPC, "full")
-    try:
-        try:
-            raise full
-        except OSError as error:
-            raise ValueError("writing failed") from error
-    except ValueError as error:
-        assert console.disk_error(error) == "no space left on device"
-    quoted = RuntimeError(f"RESOURCE_EXHAUSTED: {os.strerror(errno.ENOSPC)}; a/b")
-    assert console.disk_error(quoted) == "no space left on device"
-    assert console.disk_error(ValueError("no space")) == ""
-    assert console.disk_error(OSError(errno.ENOENT, "none")) == ""
-
-
 SEALED = """
 import os, sys
 from pathlib import Path
-from deepfidelity_jax import console
+from deepfidelity_jax.processes import console
 
 if os.geteuid() == 0:
     os.setuid(65534)  # to root nothing is closed
@@ -114,45 +98,9 @@ def test_a_refusal_that_names_no_file_is_unexpected(capfd):
     assert capfd.readouterr().err.startswith("Traceback")
 
 
-def raised_by(action):
-    """The error that an action ends with."""
-    try:
-        action()
-    except Exception as error:
-        return error
-    raise AssertionError("no error")
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (PermissionError(errno.EACCES, "", "a/b"), "permission denied: a/b"),
-        (OSError(errno.ESTALE, ""), "stale file handle"),
-        (OSError(errno.ENFILE, ""), "too many open files in system"),
-        (ValueError(f"driver: {os.strerror(errno.ENFILE)}"), "too many open files in system"),
-        (ValueError(f"RESOURCE_EXHAUSTED: {os.strerror(errno.EMFILE)}; a"), "too many open files"),
-        (MemoryError(), "out of memory"),
-        (raised_by(lambda: np.ones(1 << 60, np.uint8)), "out of memory"),
-        (raised_by(lambda: jnp.ones(1 << 45, jnp.uint8).block_until_ready()), "out of memory"),
-    ],
-)
-def test_what_cannot_be_read_may_be_whole(error, reason):
-    with pytest.raises(InputError, match=f"^the thing cannot be read: {reason}$"):
-        console.raise_unless_damaged("the thing", error)
-
-
-def test_errors_with_lines_of_their_own_are_raised_and_damage_is_not():
-    for own in (OSError(errno.EIO, "broken"), InputError("wrong")):
-        with pytest.raises(type(own)) as found:
-            console.raise_unless_damaged("the thing", own)
-        assert found.value is own
-    for damage in (ValueError("no zip file"), FileNotFoundError(errno.ENOENT, "", "a"), EOFError()):
-        console.raise_unless_damaged("the thing", damage)
-
-
 WAIT = """
 import sys, time, warnings
-from deepfidelity_jax import console
+from deepfidelity_jax.processes import console
 
 def command():
     warnings.warn("of a library")
