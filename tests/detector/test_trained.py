@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from test_loop import read_state
+from training_states import read_state
 
 from deepfidelity_jax.detector.trained import config_from_notes, read_trained
 from deepfidelity_jax.errors import InputError

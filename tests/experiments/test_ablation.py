@@ -72,7 +72,7 @@ def test_a_grid_has_every_combination_with_every_seed(grid, tmp_path):
     [
         ("regressor", 12, 1),
         ("paper", 4, 4),
-        ("quality", 5, 5),
+        ("quality", 6, 6),
         ("forgery", 5, 5),
         ("curriculum", 4, 4),
     ],

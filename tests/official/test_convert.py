@@ -13,7 +13,7 @@ from sklearn.svm import SVR
 from torch_bytes import write_checkpoint
 
 import deepfidelity_jax as df
-from deepfidelity_jax.detector import bundled
+from deepfidelity_jax.detector import bundled, trained
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import digest
 from deepfidelity_jax.images.pictures import encode_image
@@ -21,7 +21,7 @@ from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.ssaaformer import SSAAFormer
 from deepfidelity_jax.official import convert, network
 from deepfidelity_jax.quality import learned
-from deepfidelity_jax.training import loop, step, trained
+from deepfidelity_jax.training import loop, step
 from deepfidelity_jax.weight_files import named_tensors
 
 

@@ -162,7 +162,7 @@ def another(name):
         not before, "elsewhere", "ffpp", "c40", ("Deepfakes",), ("test",), "yunet", "none", "tiny",
         "folder", "bfloat16", "1", "labelled", "test", "beta", "person", "median", "ridge", "rank",
         2, 63, 96, 0.5, 0.3, (0.3, 0.3), (0.7, 0.9), (50, 60), (0.5, 0.4, 0.1), (0, 1, 0, 0),
-        ("video:train-test",), "quality", "method", "muon",
+        ("video:train-test",), "quality", "method", "muon", "both",
     )  # fmt: skip
     return next(v for v in values if v != before and OPTIONS[name].holds(v))
 

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 import pytest
 from conftest import TINY
-from test_loop import losses_of, read_metrics, read_state, wait_for
+from test_loop import losses_of, read_metrics, wait_for
+from training_states import read_state
 
 from deepfidelity_jax.processes import hosts
 from deepfidelity_jax.scoring.exported_features import Features

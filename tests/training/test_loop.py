@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import trees
+from training_states import read_state
 
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
 from deepfidelity_jax import provenance
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.records.schema import ORIGINAL
-from deepfidelity_jax.training import checkpoint, loop, sharding, step
+from deepfidelity_jax.training import checkpoint, loop, sharding
 from deepfidelity_jax.training.loop import StepLog, StopSignal
 from deepfidelity_jax.training.metrics_log import MetricsLog
 from deepfidelity_jax.training.order.feed import Feed
@@ -31,13 +32,6 @@ def read_metrics(workdir):
 
 def losses_of(workdir):
     return {line["step"]: line["loss"] for line in read_metrics(workdir) if "loss" in line}
-
-
-def read_state(workdir, config):
-    """The training state at the end of a run."""
-    abstract = jax.eval_shape(lambda: step.create_state(build_model(config), config))
-    folder = workdir / "checkpoints"
-    return checkpoint.restore(folder, config.train.steps, checkpoint.on_one_device(abstract))
 
 
 def assert_equal_ends(workdir, finished, config):
