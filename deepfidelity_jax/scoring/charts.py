@@ -206,8 +206,8 @@ def levels_of(table: Predictions, metrics: Mapping) -> dict[str, Predictions | V
 
 def threshold_of(metrics: Mapping, name: str) -> float:
     """The threshold of frames, or of videos where it differs."""
-    own = metrics["threshold"]
-    return metrics.get("video_threshold", own) if name == "videos" else own
+    threshold = metrics["threshold"]
+    return metrics.get("video_threshold", threshold) if name == "videos" else threshold
 
 
 @contextlib.contextmanager
@@ -316,7 +316,7 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     Raises:
       InputError: a line other than the last is damaged.
     """
-    found: dict[str, dict[int, float]] = {}
+    curves: dict[str, dict[int, float]] = {}
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, 1):
         try:
@@ -329,10 +329,10 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for name, value in entry.items():
             if isinstance(value, int | float) and np.isfinite(value) and name != "step":
                 # A resumed run repeats steps; the last value is the valid one.
-                found.setdefault(name, {})[step] = float(value)
+                curves.setdefault(name, {})[step] = float(value)
     return {
         name: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
-        for name, values in found.items()
+        for name, values in curves.items()
     }
 
 

@@ -62,8 +62,8 @@ def _shot(number: int) -> Change:
     """The change to another shot of a face, as `number` draws it."""
 
     def change(face, points, rng):
-        own = np.random.default_rng([number, *rng.integers(2**32, size=2)])
-        return families.retake(families.Face(face, points), own).pixels
+        shot_rng = np.random.default_rng([number, *rng.integers(2**32, size=2)])
+        return families.retake(families.Face(face, points), shot_rng).pixels
 
     return change
 
@@ -139,18 +139,18 @@ def score_changes(
 ) -> dict[str, Scores]:
     """Scores of each face: untouched, and after each change."""
     fitted, points = detector.fidelity_model, [face["landmarks"] for face in faces]
-    found, verdicts = {}, None
+    scores, verdicts = {}, None
     for name, change in {UNTOUCHED: None, **changes}.items():
         encoded = encode_changed(faces, change)
-        images = [decode_image(one) for one in encoded]
+        images = [decode_image(picture) for picture in encoded]
         logits = compute(detector.class_logits, images).astype(np.float64)
         if fitted:
             fidelity = compute(detector.fidelity, images).astype(np.float64)
             # Without a lower threshold, quality decides nothing and is not measured.
             poor = fitted.calibration.fake_below is not None and detector.is_poor(encoded, points)
             verdicts = fitted.calibration.verdicts(fidelity, poor)
-        found[name] = Scores(logits[:, 1] - logits[:, 0], verdicts)
-    return found
+        scores[name] = Scores(logits[:, 1] - logits[:, 0], verdicts)
+    return scores
 
 
 def compute(
@@ -185,14 +185,14 @@ def measure(
     draws = draw_clusters(np.full(n, REAL), seed, replicates)
     entry: dict[str, Any] = {"n": n}
     for name, (score, verdicts) in scores.items():
-        own: dict[str, Any] = {"ci": {}, "note": {}}
+        figures: dict[str, Any] = {"ci": {}, "note": {}}
         if name != UNTOUCHED:
             # The bootstrap draws a face and its changed copy together.
             level = Level(label, np.concatenate([untouched, score]), np.tile(np.arange(n), 2))
-            add_statistics(own, level, draws, {"class_auc": auc})
-        own["called_fake"] = float(np.mean(verdicts == "fake"))
-        own["called_uncertain"] = float(np.mean(verdicts == "uncertain"))
-        entry[name] = own
+            add_statistics(figures, level, draws, {"class_auc": auc})
+        figures["called_fake"] = float(np.mean(verdicts == "fake"))
+        figures["called_uncertain"] = float(np.mean(verdicts == "uncertain"))
+        entry[name] = figures
     return entry
 
 
@@ -212,9 +212,11 @@ def with_limit(detector: Detector, faces: Sequence[dict[str, Any]]) -> Calibrati
     def fidelity(change: Change | None) -> Float[np.ndarray, "n"]:
         return compute(detector.fidelity, change_faces(faces, change)).astype(np.float64)
 
-    found = {name: fidelity(change) for name, change in {UNTOUCHED: None, **DEGRADATIONS}.items()}
-    found[OTHER_SHOTS] = np.concatenate([fidelity(shot) for shot in SHOTS])
-    return replace(calibration, fake_below=min(fake_limit(found), calibration.threshold))
+    fidelities = {
+        name: fidelity(change) for name, change in {UNTOUCHED: None, **DEGRADATIONS}.items()
+    }
+    fidelities[OTHER_SHOTS] = np.concatenate([fidelity(shot) for shot in SHOTS])
+    return replace(calibration, fake_below=min(fake_limit(fidelities), calibration.threshold))
 
 
 def note_limit(calibration: Calibration) -> dict[str, dict[str, float]]:
@@ -229,6 +231,6 @@ def fake_limit(fidelity: dict[str, Float[np.ndarray, "_"]]) -> float:
     their other shots.
     """
     return min(
-        float(np.sort(found)[int(ALLOWED.get(name, ALLOWED[DEGRADED]) * len(found))])
-        for name, found in fidelity.items()
+        float(np.sort(scores)[int(ALLOWED.get(name, ALLOWED[DEGRADED]) * len(scores))])
+        for name, scores in fidelity.items()
     )

@@ -73,14 +73,14 @@ def evaluate_folder(
         of the pictures were seen in training.
     """
     workdir = Path(workdir)
-    own = checks.complete(read_config(workdir))
+    trained_config = checks.complete(read_config(workdir))
     name, changed, builder = plan_folder(workdir, folder, faces, data)
     detector = load_fitted(workdir)
-    found = score(detector, own, changed, builder, name, workdir)
+    summary = score(detector, trained_config, changed, builder, name, workdir)
     write_report(workdir, pictures_of(workdir))
-    say(evaluate.describe(found, str(locate(folder)), "test"))
+    say(evaluate.describe(summary, str(locate(folder)), "test"))
     say(f"report: {workdir / 'report' / 'index.html'}")
-    return found
+    return summary
 
 
 def plan_folder(
@@ -91,7 +91,7 @@ def plan_folder(
 ) -> tuple[str, ConfigDict, OwnFilesBuilder]:
     """The name, the config and the builder of the records that `evaluate_folder` scores."""
     folder = locate(folder)
-    own = checks.complete(read_config(workdir))
+    trained_config = checks.complete(read_config(workdir))
     if not folder.exists():
         raise InputError(
             f"{folder} is not a folder: give one with real/ and fake/ inside, or a table (.csv, "
@@ -102,14 +102,14 @@ def plan_folder(
             wanted, there = ("table", "folder") if folder.is_dir() else ("folder", "table")
             raise InputError(f"config.data.{option} is for a {wanted}, but {folder} is a {there}")
         checks.check_one(f"data.{option}", value)
-    place = folder.resolve()
+    resolved = folder.resolve()
     # The digest of the path distinguishes folders of the same name.
-    name = re.sub(r"[^\w.-]+", "_", place.name)[:80] + f"-{fingerprint(str(place))[:6]}"
+    name = re.sub(r"[^\w.-]+", "_", resolved.name)[:80] + f"-{fingerprint(str(resolved))[:6]}"
     if folder.is_dir():
         source = {"dataset": "face_folder", "dir": str(folder)}
     else:
         source = {"dataset": "manifest", "manifest": str(folder)}
-    changed = adapt_config(own, workdir, source | dict(data or {}), faces or {})
+    changed = adapt_config(trained_config, workdir, source | dict(data or {}), faces or {})
     builder = schema.builder_class(changed.data.dataset).configured(
         changed, workdir.absolute() / "records"
     )
@@ -125,43 +125,47 @@ def run(config: ConfigDict, workdir: Path) -> None:
       InputError: the workdir holds no finished run, no dataset is given, or a dataset has an option
         it does not use.
     """
-    own = checks.complete(read_config(workdir))
+    trained_config = checks.complete(read_config(workdir))
     groups = {name: group for name, group in config.items() if isinstance(group, ConfigDict)}
-    given = {name: group for name, group in groups.items() if any(group.get(key) for key in PLACES)}
-    if not given:
+    datasets = {
+        name: group for name, group in groups.items() if any(group.get(key) for key in PLACES)
+    }
+    if not datasets:
         raise InputError(
             "no dataset is given: set --config.NAME.manual_dir=COPY, where NAME is one of "
             f"{', '.join(groups)}; or --config.folder.dir for a folder of your own"
         )
     # Check all datasets before hours of preparation.
     builders = {}
-    for name, group in given.items():
-        if name == own.data.dataset:
+    for name, group in datasets.items():
+        if name == trained_config.data.dataset:
             raise InputError(f"{name} is the run's own dataset: give the other one another name")
         with rename_options(name):
             builder_class = schema.builder_class(group.dataset)
             require_used(name, group, builder_class)
             data = {key: value for key, value in group.items() if value != ""}
             faces = {"detector": data.pop("detector")} if "detector" in data else {}
-            changed = adapt_config(own, workdir, data, faces)
-            builders[name] = changed, builder_class.configured(changed, records_dir(own, workdir))
+            changed = adapt_config(trained_config, workdir, data, faces)
+            records = records_dir(trained_config, workdir)
+            builders[name] = changed, builder_class.configured(changed, records)
     detector = load_fitted(workdir)
 
-    found = {}
-    before = workdir / "eval" / own.data.dataset / "metrics.json"
+    summaries = {}
+    own_path = workdir / "eval" / trained_config.data.dataset / "metrics.json"
     for name, (changed, builder) in builders.items():
         with rename_options(name):
-            found[name] = score(detector, own, changed, builder, name, workdir)
-        say(evaluate.describe(found[name], name, "test"))
-    if before.exists():
-        of_own, present = json.loads(before.read_text(encoding="utf-8")), identify(workdir)
-        if of_own.get("detector", present) == present:
-            found = {own.data.dataset: of_own} | found
+            summaries[name] = score(detector, trained_config, changed, builder, name, workdir)
+        say(evaluate.describe(summaries[name], name, "test"))
+    if own_path.exists():
+        own_summary = json.loads(own_path.read_text(encoding="utf-8"))
+        present = identify(workdir)
+        if own_summary.get("detector", present) == present:
+            summaries = {trained_config.data.dataset: own_summary} | summaries
         else:
-            say(f"{before} is of another detector, and left out: --mode=evaluate writes it anew")
-    write_table(found, workdir / "eval" / "cross.csv")
+            say(f"{own_path} is of another detector, and left out: --mode=evaluate writes it anew")
+    write_table(summaries, workdir / "eval" / "cross.csv")
     write_report(workdir, pictures_of(workdir))
-    say(f"{describe(found)}\ntable: {workdir / 'eval' / 'cross.csv'}")
+    say(f"{describe(summaries)}\ntable: {workdir / 'eval' / 'cross.csv'}")
 
 
 @contextlib.contextmanager
@@ -188,37 +192,42 @@ def require_used(name: str, group: ConfigDict, builder_class) -> None:
 
 
 def adapt_config(
-    own: ConfigDict, workdir: Path, data: Mapping[str, Any], faces: Mapping[str, Any]
+    trained_config: ConfigDict, workdir: Path, data: Mapping[str, Any], faces: Mapping[str, Any]
 ) -> ConfigDict:
     """The config of the trained run, changed to the test split of other data."""
-    changed = copy.deepcopy(own).unlock()
+    changed = copy.deepcopy(trained_config).unlock()
     # Clear the locations of the run's own data, which would be scored instead, and its cluster.
     others = ("real_folder", "fake_folder", "bench_json", "real_label", "beam")
     nowhere = dict.fromkeys((*PLACES, *others), "")
-    changed.data = own.data.to_dict() | nowhere | dict(data) | {"prepare": ("test",)}
+    changed.data = trained_config.data.to_dict() | nowhere | dict(data) | {"prepare": ("test",)}
     changed.faces.update(faces)
     if changed.faces.detector == "yunet":
         changed.faces.yunet = faces.get("yunet") or str(workdir / "yunet.onnx")
         if not Path(changed.faces.yunet).is_file():
             raise InputError(f"the face detector yunet needs {changed.faces.yunet}: no such file")
-    if own.quality.measure == "csv":
+    if trained_config.quality.measure == "csv":
         changed.quality.measure = "none"  # that table is about other faces
-    if own.quality.measure == "ser_fiq":
-        if here := find_weights(own.quality.weights, workdir):
-            changed.quality.weights = str(here)
+    if trained_config.quality.measure == "ser_fiq":
+        if weights := find_weights(trained_config.quality.weights, workdir):
+            changed.quality.weights = str(weights)
         else:
             changed.quality.measure = "none"
-            say(f"quality is not measured: {own.quality.weights} is missing")
+            say(f"quality is not measured: {trained_config.quality.weights} is missing")
     return changed
 
 
 def score(
-    detector: Detector, own: ConfigDict, changed: ConfigDict, builder, name: str, workdir: Path
+    detector: Detector,
+    trained_config: ConfigDict,
+    changed: ConfigDict,
+    builder,
+    name: str,
+    workdir: Path,
 ) -> dict:
     """Prepare, export and evaluate the test split of one dataset, called `name` in the workdir."""
     about = {"folder": next(changed.data[key] for key in PLACES if changed.data[key])}
     is_own = isinstance(builder, OwnFilesBuilder)
-    seen = seen_in_training(own, workdir)
+    seen = seen_in_training(trained_config, workdir)
     about["training_checked"] = bool(seen)
     if is_own:
         # Compare whole files first: this needs no preparation, which can take hours.
@@ -243,8 +252,8 @@ def score(
     if changed.eval.cluster == "person" and not sources["people"]:
         say(f"{name}: not every face has a person's name, so intervals are over videos")
     # Other compressions of the same benchmark are the same videos.
-    same = builder.name == own.data.dataset and not is_own
-    picked_here = same and own.train.select_on == "test"
+    same = builder.name == trained_config.data.dataset and not is_own
+    picked_here = same and trained_config.train.select_on == "test"
     changed.data.dataset = name  # its name in the tables
     place = workdir / "eval" / name
     return evaluate.evaluate(
@@ -260,7 +269,7 @@ def score(
     )
 
 
-def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
+def seen_in_training(trained_config: ConfigDict, workdir: Path) -> dict[str, str]:
     """Digests of the pictures the detector was trained and calibrated on; empty if unknown.
 
     The workdir holds them, unless an earlier version trained it. Then they come from all records in
@@ -270,9 +279,9 @@ def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
     seen = training_pictures.seen_by(workdir)
     if seen:
         return seen
-    inside = (workdir / "records" / own.data.dataset).glob("*/*/dataset_info.json")
+    inside = (workdir / "records" / trained_config.data.dataset).glob("*/*/dataset_info.json")
     folders = {info.parent for info in inside if "train" in schema.splits_of(info.parent)}
-    exported = find_earlier(workdir, own.data.dataset, "train")
+    exported = find_earlier(workdir, trained_config.data.dataset, "train")
     for folder in folders | ({exported} if exported else set()):
         seen |= training_pictures.digests_of_training(folder)
     return seen
@@ -280,43 +289,45 @@ def seen_in_training(own: ConfigDict, workdir: Path) -> dict[str, str]:
 
 def pictures_of(workdir: Path) -> dict[str, Pictures]:
     """A function from rows to face crops, for each evaluation whose records are available."""
-    found = {}
+    pictures = {}
     for path in sorted(workdir.glob("eval/*/metrics.json")):
         folder = find_test_records(workdir, path.parent.name)
         if folder:
             test = schema.Records(folder, "test")
-            found[path.parent.name] = lambda rows, test=test: [test[row]["image"] for row in rows]
-    return found
+            pictures[path.parent.name] = lambda rows, test=test: [
+                test[row]["image"] for row in rows
+            ]
+    return pictures
 
 
-def write_table(found: dict[str, dict], path: Path) -> None:
+def write_table(summaries: dict[str, dict], path: Path) -> None:
     """Write one row per dataset, with the interval of each value that has one."""
     rows = []
-    for name, own in found.items():
+    for name, summary in summaries.items():
         row = {
             "dataset": name,
-            "videos": own["n_videos"],
-            "frames": own["n_frames"],
-            "threshold": own.get("video_threshold", own["threshold"]),
-            "threshold_from": own["threshold_from"],
+            "videos": summary["n_videos"],
+            "frames": summary["n_frames"],
+            "threshold": summary.get("video_threshold", summary["threshold"]),
+            "threshold_from": summary["threshold_from"],
         }
         for column in COLUMNS[3:]:
-            low, high = own["ci"].get(column) or ("", "")
-            row |= {column: own[column], f"{column}_low": low, f"{column}_high": high}
-        rows.append(row | {"optimistic_because": "; ".join(metrics.biases(own))})
+            low, high = summary["ci"].get(column) or ("", "")
+            row |= {column: summary[column], f"{column}_low": low, f"{column}_high": high}
+        rows.append(row | {"optimistic_because": "; ".join(metrics.biases(summary))})
     with written_whole(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def describe(found: dict[str, dict]) -> str:
+def describe(summaries: dict[str, dict]) -> str:
     """The table as text for the terminal."""
     lines = [COLUMNS]
-    for name, own in found.items():
-        values = (own[column] for column in COLUMNS[3:])
+    for name, summary in summaries.items():
+        values = (summary[column] for column in COLUMNS[3:])
         shown = ("-" if value is None else f"{value:.4f}" for value in values)
-        lines.append((name, str(own["n_videos"]), str(own["n_frames"]), *shown))
+        lines.append((name, str(summary["n_videos"]), str(summary["n_frames"]), *shown))
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     table = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -324,7 +335,7 @@ def describe(found: dict[str, dict]) -> str:
     ]
     notes = (
         f"figures of {name} are optimistic: {why}"
-        for name, own in found.items()
-        for why in metrics.biases(own)
+        for name, summary in summaries.items()
+        for why in metrics.biases(summary)
     )
     return "\n".join([*table, *notes])

@@ -57,27 +57,27 @@ def fit(
 
 def fit_chosen(config: ConfigDict, training: Features) -> Regressor:
     """Fit the regressor that `config.fidelity.regressor` names; a head needs no fit."""
-    own = config.fidelity
-    if own.regressor in HEADS:
-        if own.tune:
-            say(f"config.fidelity.tune: the {own.regressor} has no settings, nothing is tuned")
-        place = HEADS.index(own.regressor)
-        error = float(np.mean(np.abs(training.answers[:, place] - training.fidelity)))
-        settings = {"regressor": own.regressor, "rows_given": len(training.label)}
-        return Regressor(Head(np.int32(place)), settings | {"train_mae": error})
-    rows: dict[str, Any] = {
-        "gamma": own.gamma,
-        "tune": own.tune,
+    options = config.fidelity
+    if options.regressor in HEADS:
+        if options.tune:
+            say(f"config.fidelity.tune: the {options.regressor} has no settings, nothing is tuned")
+        column = HEADS.index(options.regressor)
+        error = float(np.mean(np.abs(training.answers[:, column] - training.fidelity)))
+        settings = {"regressor": options.regressor, "rows_given": len(training.label)}
+        return Regressor(Head(np.int32(column)), settings | {"train_mae": error})
+    arguments: dict[str, Any] = {
+        "gamma": options.gamma,
+        "tune": options.tune,
         "groups": cluster_sources(
             np.unique(training.video_id, return_inverse=True)[1], training.path
         ),
-        "weights": balance(training.label, own.balance),
+        "weights": balance(training.label, options.balance),
         "seed": config.seed,
     }
     data = (training.feature, training.fidelity)
-    if own.regressor == "svr":
-        return fit_regressor(*data, C=own.C, epsilon=own.epsilon, **rows)
-    return fit_alternative(own.regressor, *data, **rows)
+    if options.regressor == "svr":
+        return fit_regressor(*data, C=options.C, epsilon=options.epsilon, **arguments)
+    return fit_alternative(options.regressor, *data, **arguments)
 
 
 def _describe_regressor(settings: Mapping[str, Any]) -> str:
@@ -152,27 +152,27 @@ def evaluate(
         fidelity_deviation=deviations(model.regressor, features),
         **(sources or {}),
     )
-    calibration, own = model.calibration, config.eval
+    calibration, options = model.calibration, config.eval
     levels = metrics.configured_levels(table, config)
-    validation, of_videos = _validation_videos(model, own.aggregate, own.top_share)
-    found = {
+    validation, of_videos = _validation_videos(model, options.aggregate, options.top_share)
+    summary = {
         "dataset": config.data.dataset,
         "split": split,
         "n_files": len(set(features.path)),
         **(about or {}),
     }
-    found |= metrics.summarize(
+    summary |= metrics.summarize(
         table,
         calibration.threshold,
         calibration.threshold_from,
         seed=config.seed,
-        replicates=own.bootstrap,
+        replicates=options.bootstrap,
         levels=levels,
         video_threshold=of_videos.threshold,
     )
-    if "by_frames" in found:
+    if "by_frames" in summary:
         per_video = count_frames(table)
-        found["frame_sampling"] = {
+        summary["frame_sampling"] = {
             "frames": config.faces.frames, "spacing": "even",
             "least": int(per_video.min()), "most": int(per_video.max()),
         }  # fmt: skip
@@ -180,12 +180,14 @@ def evaluate(
         reliability.describe(level.scored(p_fake(fitted, level.score)), levels.draws)
         for level, fitted in ((levels.frames, calibration), (levels.videos, of_videos))
     )
-    found["calibration"] = {
+    summary["calibration"] = {
         "method": calibration.method, "from": calibration.threshold_from,
         "classes": "weighted alike", "frame": frames, "video": videos,
     }  # fmt: skip
-    wanted = operating.Wanted(own.wanted_fpr, own.cost_missed, own.cost_false_alarm, own.prevalence)
-    found["operating_points"] = {
+    wanted = operating.Wanted(
+        options.wanted_fpr, options.cost_missed, options.cost_false_alarm, options.prevalence
+    )
+    summary["operating_points"] = {
         "level": "video",
         **metrics.count_classes("n_videos", levels.videos.label),
         **operating.describe(
@@ -194,7 +196,7 @@ def evaluate(
         ),
     }  # fmt: skip
     if of_videos.fake_below is not None:
-        found["verdicts"] = {
+        summary["verdicts"] = {
             "level": "video",
             **metrics.count_classes("n_videos", levels.videos.label),
             **operating.describe_verdicts(
@@ -203,23 +205,23 @@ def evaluate(
             ),
         }  # fmt: skip
     if groups:
-        found["by_group"] = {
+        summary["by_group"] = {
             name: _groups(
                 levels, np.array(column, object), calibration.threshold, of_videos.threshold
             )
             for name, column in groups.items()
         }
-    found["fake_below"] = calibration.fake_below
-    found["checkpoint_picked_here"] = picked_here
+    summary["fake_below"] = calibration.fake_below
+    summary["checkpoint_picked_here"] = picked_here
     if config.eval.official_scoring:
-        found["official_scoring"] = official.official_scoring(table)
+        summary["official_scoring"] = official.official_scoring(table)
     if np.isfinite(features.known_quality).any():
         name = "fidelity_known_quality_spearman"
-        metrics.add_rank_correlation(found, name, features.known_quality, levels)
+        metrics.add_rank_correlation(summary, name, features.known_quality, levels)
     (folder / "metrics.json").unlink(missing_ok=True)  # it says whose rows the predictions are
     table.write_csv(folder / "predictions.csv", groups)
-    write_json(folder / "metrics.json", found)
-    return found
+    write_json(folder / "metrics.json", summary)
+    return summary
 
 
 def groups_of(folder: Path, paths: Iterable[str]) -> dict[str, list[str]]:
@@ -296,47 +298,51 @@ def _describe_controls(controls: dict) -> list[str]:
     ]
 
 
-def describe(found: dict, dataset: str, split: str) -> str:
+def describe(summary: dict, dataset: str, split: str) -> str:
     """The main figures as lines of text for the terminal."""
 
-    def value(name, entry=found):
+    def value(name, entry=summary):
         if entry[name] is None:
             return f"{name} not available"
         interval = entry["ci"][name]
         shown = "[{:.4f}, {:.4f}]".format(*interval) if interval else "(no interval)"
         return f"{name} {entry[name]:.4f} {shown}"
 
+    source = summary["threshold_from"]
     lines = [
-        f"{dataset}, {split} split: {found['n_frames']} faces, {found['n_videos']} videos or "
-        f"photographs; 95% intervals over {found['cluster']}",
+        f"{dataset}, {split} split: {summary['n_frames']} faces, {summary['n_videos']} videos or "
+        f"photographs; 95% intervals over {summary['cluster']}",
         f"  {value('frame_auc')}   {value('video_auc')}",
         f"  {value('frame_acc')}   {value('video_acc')}   "
-        f"at threshold {found['threshold']:.4f}, "
-        f"{'fixed' if found['threshold_from'] == 'fixed' else 'from ' + found['threshold_from']}"
-        + (f", videos at {found['video_threshold']:.4f}" if "video_threshold" in found else ""),
+        f"at threshold {summary['threshold']:.4f}, "
+        f"{'fixed' if source == 'fixed' else 'from ' + source}"
+        + (f", videos at {summary['video_threshold']:.4f}" if "video_threshold" in summary else ""),
     ]
-    if "verdicts" in found:
-        lines.append(_describe_verdicts(found["verdicts"]))
-    lines += [f"  these figures are optimistic: {why}" for why in metrics.biases(found)]
-    if found.get("training_checked") is False:
+    if "verdicts" in summary:
+        lines.append(_describe_verdicts(summary["verdicts"]))
+    lines += [f"  these figures are optimistic: {why}" for why in metrics.biases(summary)]
+    if summary.get("training_checked") is False:
         lines.append("  not checked against the training pictures: their records are not available")
-    if "official_scoring" in found:
-        own = found["official_scoring"]
-        auc, acc = ("none" if own[name] is None else f"{own[name]:.4f}" for name in ("auc", "acc"))
+    if "official_scoring" in summary:
+        scoring = summary["official_scoring"]
+        auc, acc = (
+            "none" if scoring[name] is None else f"{scoring[name]:.4f}" for name in ("auc", "acc")
+        )
         lines.append(
             f"  official scoring, for comparison only: auc {auc}   acc {acc}   at threshold "
-            f"{own['threshold']:.2f}, the best on these scores; {own['n_groups']} groups by name"
+            f"{scoring['threshold']:.2f}, the best on these scores; "
+            f"{scoring['n_groups']} groups by name"
         )
-    for method, entry in found["by_method"].items():
+    for method, entry in summary["by_method"].items():
         lines.append(f"  {method}: {value('frame_auc', entry)}   {entry['n_frames']} faces")
-    if found.get("controls"):
-        lines += _describe_controls(found["controls"])
+    if summary.get("controls"):
+        lines += _describe_controls(summary["controls"])
     for name, title in (
         ("fidelity_quality_spearman", "measured quality"),
         ("fidelity_known_quality_spearman", "quality known by construction"),
     ):
-        if name in found:
-            shown = [f"{key} {x:.3f}" for key, x in found[name].items() if x is not None]
+        if name in summary:
+            shown = [f"{key} {x:.3f}" for key, x in summary[name].items() if x is not None]
             if shown:
                 lines.append(f"  fidelity against {title}, Spearman: {', '.join(shown)}")
     return "\n".join(lines)

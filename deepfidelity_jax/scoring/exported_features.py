@@ -187,10 +187,10 @@ def compute(detector: Detector, records: Records, process: tuple[int, int] = (0,
 
     `process` is its index and the number of processes.
     """
-    own, detector = detector.config, detector.on_all_devices()
+    config, detector = detector.config, detector.on_all_devices()
     columns = {column.name: [] for column in fields(Features)}
     for batch in evaluation_batches(
-        records, own.model.image_size, own.model.eval_crop, own.eval.batch_size, process
+        records, config.model.image_size, config.model.eval_crop, config.eval.batch_size, process
     ):
         # The images are dropped here, so that a large split fits into memory.
         batch["feature"], batch["answers"] = detector.features_and_answers(batch.pop("image"))

@@ -34,7 +34,9 @@ def draw_targets(table: Predictions) -> Chart:
         for kind in (FAKE, REAL)
         if (known & (table.label == kind)).any()
     }
-    words = ", ".join(f"{name} {own.min():.3f} to {own.max():.3f}" for name, own in ranges.items())
+    words = ", ".join(
+        f"{name} {targets.min():.3f} to {targets.max():.3f}" for name, targets in ranges.items()
+    )
     return Chart(
         "Fidelity targets, by class",
         draw(partial(_paint_targets, ranges=ranges)),
@@ -46,10 +48,10 @@ def draw_targets(table: Predictions) -> Chart:
 
 def draw_reliability(metrics: Mapping) -> Chart:
     """The reliability diagram, from metrics.json. Needs both classes."""
-    found = metrics["calibration"]
+    calibration = metrics["calibration"]
     one_each = metrics["n_frames"] == metrics["n_videos"]
-    levels = {"pictures": found["video"]} if one_each else {
-        "frames": found["frame"], "videos": found["video"]
+    levels = {"pictures": calibration["video"]} if one_each else {
+        "frames": calibration["frame"], "videos": calibration["video"]
     }  # fmt: skip
     words = ", ".join(f"{entry['ece']:.3f} for {name}" for name, entry in levels.items())
     return Chart(
@@ -58,7 +60,7 @@ def draw_reliability(metrics: Mapping) -> Chart:
         f"Reliability diagram. Expected calibration error: {words}.",
         "On the diagonal p_fake is the share of fakes, with real and fake equally likely; above it "
         f"there are more fakes than p_fake says. Larger dots stand for more. p_fake by "
-        f"{found['method']}. Expected calibration error: {words}.",
+        f"{calibration['method']}. Expected calibration error: {words}.",
     )
 
 
@@ -86,10 +88,10 @@ def _colour(name: str) -> str:
 
 def _paint_targets(axes: Axes, ranges: Mapping) -> None:
     bins = np.linspace(0, 1, 41)
-    for name, own in ranges.items():
-        shares, colour = np.full(own.size, 1 / own.size), CLASS_COLOURS[LABELS.index(name)]
-        axes.hist(own, bins, weights=shares, color=colour, alpha=0.3, label=name)
-        axes.hist(own, bins, weights=shares, histtype="step", color=colour, linewidth=1.4)
+    for name, targets in ranges.items():
+        shares, colour = np.full(targets.size, 1 / targets.size), CLASS_COLOURS[LABELS.index(name)]
+        axes.hist(targets, bins, weights=shares, color=colour, alpha=0.3, label=name)
+        axes.hist(targets, bins, weights=shares, histtype="step", color=colour, linewidth=1.4)
     axes.set(xlim=(0, 1), xlabel="fidelity target", ylabel="share of the class")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="x", visible=False)

@@ -101,9 +101,9 @@ def levels_of(
 
 def configured_levels(table: Predictions, config: ConfigDict) -> Levels:
     """The `levels_of` a table by the options of `eval`."""
-    own = config.eval
+    options = config.eval
     return levels_of(
-        table, config.seed, own.bootstrap, aggregate=own.aggregate, share=own.top_share
+        table, config.seed, options.bootstrap, aggregate=options.aggregate, share=options.top_share
     )
 
 
@@ -121,14 +121,14 @@ def poor_videos(
     return scale.is_poor(np.divide(sums, frames, np.full(count, np.nan), where=frames > 0))
 
 
-def biases(found: Mapping[str, Any]) -> list[str]:
+def biases(metrics: Mapping[str, Any]) -> list[str]:
     """Why the figures of a metrics.json are better than they would be on new data, in words."""
     reasons = []
-    if found.get("checkpoint_picked_here"):
+    if metrics.get("checkpoint_picked_here"):
         reasons.append("the checkpoint was chosen on this same split")
-    if found.get("look_alikes"):
+    if metrics.get("look_alikes"):
         reasons.append(
-            f"{found['look_alikes']} of the test videos or photographs look like one in training "
+            f"{metrics['look_alikes']} of the test videos or photographs look like one in training "
             "or validation, see leaks.json"
         )
     return reasons
@@ -249,13 +249,13 @@ def add_rank_correlation(
     result: dict, name: str, quality: Float[np.ndarray, "n"], levels: Levels
 ) -> None:
     """Add Spearman's correlation of fidelity and quality within each class, with its intervals."""
-    frames, known, found = levels.frames, np.isfinite(quality), {}
+    frames, known, correlations = levels.frames, np.isfinite(quality), {}
     for kind in (REAL, FAKE):
-        rows, own = known & (frames.label == kind), f"{name}_{LABELS[kind]}"
+        rows, key = known & (frames.label == kind), f"{name}_{LABELS[kind]}"
         statistic = partial(spearman, other=quality[rows])
-        add_statistics(result, frames.take(rows), levels.draws, {own: statistic})
-        found[LABELS[kind]] = result.pop(own)
-    result[name] = found
+        add_statistics(result, frames.take(rows), levels.draws, {key: statistic})
+        correlations[LABELS[kind]] = result.pop(key)
+    result[name] = correlations
 
 
 def count_classes(name: str, label: Int[np.ndarray, "n"]) -> dict[str, int]:

@@ -97,9 +97,11 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     """
     workdir = Path(workdir)
     config = _read_json(workdir / "config.json")
-    own, evaluated = identify(workdir), sorted(path.parent for path in workdir.glob(RESULTS))
+    detector, evaluated = identify(workdir), sorted(path.parent for path in workdir.glob(RESULTS))
     made = [*workdir.glob(RESULTS), *workdir.glob(DEGRADED)]
-    others = sorted(path.parent for path in made if own and _maker_of(path) not in ("", own))
+    others = sorted(
+        path.parent for path in made if detector and _maker_of(path) not in ("", detector)
+    )
     sections = [
         _describe(folder, pictures.get(folder.name), others)
         for folder in evaluated
@@ -114,7 +116,7 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
         settings=list(_flatten(config or {})),
         datasets=sections,
         across=_compare_methods(sections) if len(sections) > 1 else None,
-        known=bool(own),
+        known=bool(detector),
         others=[path.relative_to(workdir).as_posix() for path in others],
         training=_describe_training(workdir / "metrics.jsonl"),
         left_out=_read_left_out(workdir / "leave_one_out.csv"),
@@ -165,11 +167,11 @@ def _read_ablation(path: Path) -> dict | None:
 
 def _compare_methods(sections: Sequence[dict]) -> tuple[list[str], list[tuple[str, list]]]:
     """Frame AUC of each dataset on all of its fakes and on those of each method."""
-    own = [{row["name"]: row["frame_auc"] for row in section["methods"]} for section in sections]
-    names = list(dict.fromkeys(chain(*own)))
+    tables = [{row["name"]: row["frame_auc"] for row in section["methods"]} for section in sections]
+    names = list(dict.fromkeys(chain(*tables)))
     return ["All fakes", *names], [
         (section["name"], [section["metrics"]["frame_auc"], *(aucs.get(name) for name in names)])
-        for section, aucs in zip(sections, own, strict=True)
+        for section, aucs in zip(sections, tables, strict=True)
     ]
 
 

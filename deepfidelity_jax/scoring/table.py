@@ -150,11 +150,11 @@ def read_groups(path: Path) -> dict[str, list[str]]:
     """The `group_` columns of a predictions.csv that `Predictions.read_csv` can read."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.DictReader(file)
-        found = {name: [] for name in rows.fieldnames or () if name.startswith(GROUP)}
+        columns = {name: [] for name in rows.fieldnames or () if name.startswith(GROUP)}
         for row in rows:
-            for name, column in found.items():
+            for name, column in columns.items():
                 column.append(row[name])
-    return found
+    return columns
 
 
 # FaceForensics++ names no people, but each of its original videos shows a different person.
@@ -175,7 +175,7 @@ def sources_of(
     Raises:
       InputError: the run's own data do not name all people.
     """
-    found = {"origins": _named(origins, ("video/",)), "people": []}
+    columns = {"origins": _named(origins, ("video/",)), "people": []}
     if config.eval.cluster == "person":
         people = _named(origins, ONE_PERSON if config.data.dataset == "ffpp" else ("person/",))
         unknown = people.count("")
@@ -185,12 +185,12 @@ def sources_of(
                 f"{len(people)} faces: use --config.eval.cluster=video"
             )
         if not unknown:
-            found["people"] = people
-    return found
+            columns["people"] = people
+    return columns
 
 
 def _named(origins: Iterable[str], kinds: tuple[str, ...]) -> list[str]:
-    return [" ".join(name for name in own.split() if name.startswith(kinds)) for own in origins]
+    return [" ".join(name for name in names.split() if name.startswith(kinds)) for names in origins]
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,8 +317,10 @@ def cluster_rows(tables: Sequence[Predictions]) -> list[Int[np.ndarray, "n"]]:
     """
     rows = [
         row
-        for own in tables
-        for row in zip(own.dataset, own.video_id, own.path, own.origins, own.people, strict=True)
+        for table in tables
+        for row in zip(
+            table.dataset, table.video_id, table.path, table.origins, table.people, strict=True
+        )
     ]
     number = {name: place for place, name in enumerate(sorted({row[:2] for row in rows}))}
     cluster = aggregation.cluster_sources(
@@ -326,4 +328,4 @@ def cluster_rows(tables: Sequence[Predictions]) -> list[Int[np.ndarray, "n"]]:
         [(dataset, path) for dataset, _, path, *_ in rows],
         [f"{origins} {people}" for *_, origins, people in rows],
     )
-    return np.split(cluster, np.cumsum([len(own) for own in tables])[:-1])
+    return np.split(cluster, np.cumsum([len(table) for table in tables])[:-1])
