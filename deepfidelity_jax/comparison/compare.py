@@ -86,10 +86,10 @@ def match(files: Sequence[Scores]) -> Matched:
         )
     row = [np.array([number[key] for key in common], np.int64) for number in numbers]
     label = files[0].label[row[0]]
-    for file, own in zip(files[1:], row[1:], strict=True):
-        wrong = np.flatnonzero(file.label[own] != label)
+    for file, indices in zip(files[1:], row[1:], strict=True):
+        wrong = np.flatnonzero(file.label[indices] != label)
         if wrong.size:
-            there, here = (LABELS[labels[wrong[0]]] for labels in (label, file.label[own]))
+            there, here = (LABELS[labels[wrong[0]]] for labels in (label, file.label[indices]))
             raise InputError(
                 f"{files[0].name} and {file.name} disagree on {wrong.size} of {len(common)} "
                 f"labels: {_show(keys, common[wrong[0]])} is {there} in the first and {here} in "
@@ -115,8 +115,8 @@ def _first(keys, number: dict) -> str:
 def _videos(files, row, label) -> np.ndarray | None:
     """The video of each common row, from the first file that names videos."""
     named = [
-        (file.name, np.array(file.video, object)[own])
-        for file, own in zip(files, row, strict=True)
+        (file.name, np.array(file.video, object)[indices])
+        for file, indices in zip(files, row, strict=True)
         if file.video is not None
     ]
     if not named:
@@ -153,20 +153,20 @@ def compare(files: Sequence[Scores]) -> Comparison:
         }
         for file, lacking in zip(files, matched.lacking, strict=True)
     ]  # fmt: skip
-    scores = [file.score[own] for file, own in zip(files, matched.row, strict=True)]
+    scores = [file.score[indices] for file, indices in zip(files, matched.row, strict=True)]
     video, label = matched.video, matched.label
     alone = np.arange(len(label))
     paths = np.array(files[0].columns["path"], object)[matched.row[0]]
     named = [
-        np.array(file.sources, object)[own]
-        for file, own in zip(files, matched.row, strict=True)
+        np.array(file.sources, object)[indices]
+        for file, indices in zip(files, matched.row, strict=True)
         if file.sources
     ]
     sources = map(" ".join, zip(*named, strict=True))
     source = cluster_sources(alone if video is None else video, paths.tolist(), sources)
     members = {
-        name: np.array(column, object)[own]
-        for file, own in reversed(list(zip(files, matched.row, strict=True)))
+        name: np.array(column, object)[indices]
+        for file, indices in reversed(list(zip(files, matched.row, strict=True)))
         for name, column in file.groups.items()
     }
     levels = {}
@@ -215,11 +215,11 @@ def _level(files, label, scores, cluster, members, name: str) -> dict:
         won = p is not None and p < SURE
         pair["better"] = None if not won else pair["a"] if pair["auc_difference"] > 0 else pair["b"]
     for entry in entries:
-        own = [pair for pair in pairs if entry["file"] in (pair["a"], pair["b"])]
-        entry["wins"] = sum(pair["better"] == entry["file"] for pair in own)
-        entry["ties"] = sum(pair["better"] is None for pair in own)
-        entry["losses"] = len(own) - entry["wins"] - entry["ties"]
-    found = {}
+        its_pairs = [pair for pair in pairs if entry["file"] in (pair["a"], pair["b"])]
+        entry["wins"] = sum(pair["better"] == entry["file"] for pair in its_pairs)
+        entry["ties"] = sum(pair["better"] is None for pair in its_pairs)
+        entry["losses"] = len(its_pairs) - entry["wins"] - entry["ties"]
+    by_group = {}
     for column, group in members.items():
         for file, score in zip(files, scores, strict=True):
             level = Level(label, score, cluster)
@@ -227,11 +227,11 @@ def _level(files, label, scores, cluster, members, name: str) -> dict:
             limit = file.threshold
             if limit is not None and file.high == "fake":
                 limit = float(np.nextafter(-limit, np.inf))
-            found.setdefault(column, {})[file.name] = groups.describe(level, group, draws, limit)
+            by_group.setdefault(column, {})[file.name] = groups.describe(level, group, draws, limit)
     return {
         "n": len(label), "n_real": int(np.sum(label == REAL)), "n_fake": int(np.sum(label == FAKE)),
         "clusters": draws.shape[1], "independent": independent, "test": test, "files": entries,
-        "pairs": pairs, "groups": found,
+        "pairs": pairs, "groups": by_group,
     }  # fmt: skip
 
 
@@ -279,8 +279,8 @@ def _pair(files, label, scores, areas, verdicts, i: int, j: int, independent, en
             entry["delong_p"] = delong.compare(label, scores[i], scores[j]).p
             entry["delong_note"] = "none: variance 0" if entry["delong_p"] is None else ""
     if verdicts[i] is not None and verdicts[j] is not None:
-        found = paired.mcnemar(verdicts[i], verdicts[j])
-        entry |= {"only_a_right": found.first, "only_b_right": found.second}
+        discordant = paired.mcnemar(verdicts[i], verdicts[j])
+        entry |= {"only_a_right": discordant.first, "only_b_right": discordant.second}
         if independent:
-            entry |= {"mcnemar_p": found.p, "mcnemar_exact": found.exact}
+            entry |= {"mcnemar_p": discordant.p, "mcnemar_exact": discordant.exact}
     return entry

@@ -81,7 +81,7 @@ def read_all(
         raise InputError(f"--input={twice} is given twice")
     headers = {path: _header(path) for path in paths}
     others = [path for path in paths if OURS not in headers[path]]
-    told = {path: (None, None) for path in paths}
+    arguments = {path: (None, None) for path in paths}
     for flag, given in (("--high", high), ("--threshold", thresholds)):
         if given and len(given) not in (1, len(others)):
             raise InputError(
@@ -94,10 +94,12 @@ def read_all(
             "--high=real"
         )
     for number, path in enumerate(others):
-        own = [column[number % len(column)] if column else None for column in (high, thresholds)]
-        told[path] = tuple(own)
+        pair = [column[number % len(column)] if column else None for column in (high, thresholds)]
+        arguments[path] = tuple(pair)
     return [
-        _read_other(path, headers[path], *told[path], one) if path in others else _read_ours(path)
+        _read_other(path, headers[path], *arguments[path], one)
+        if path in others
+        else _read_ours(path)
         for path in paths
     ]
 
@@ -140,8 +142,8 @@ def _threshold_beside(path: Path) -> tuple[float | None, str]:
     """The threshold in the metrics.json that was written with a predictions.csv."""
     metrics = path.with_name("metrics.json")
     try:
-        found = json.loads(metrics.read_text(encoding="utf-8"))
-        return float(found["threshold"]), str(found["threshold_from"])
+        content = json.loads(metrics.read_text(encoding="utf-8"))
+        return float(content["threshold"]), str(content["threshold_from"])
     except OSError:
         return None, "no metrics.json beside the file"
     except (ValueError, KeyError, TypeError):
@@ -168,7 +170,7 @@ def _read_other(
     table["path"] = [normal(name) for name in table["path"]]
     if "video_id" in table:  # photographs may have none
         pairs = zip(table["video_id"], table["path"], strict=True)
-        table["video_id"] = [video if video.strip() else own for video, own in pairs]
+        table["video_id"] = [video if video.strip() else file for video, file in pairs]
         if "" in table["video_id"]:
             number = table["video_id"].index("") + 2
             raise InputError(f"{path}, record {number}: video_id and path are both empty")

@@ -61,12 +61,12 @@ def tables(comparison: Comparison) -> Iterator[Table]:
         ],
     )
     for name, level in comparison.levels.items():
-        about = (
+        scope = (
             f"Per {name}: {level['n']} {name}s ({level['n_real']} real, {level['n_fake']} fake), "
             f"{level['clusters']} videos or pictures"
         )
         yield Table(
-            f"{about}. Accuracy at each file's own threshold. 95% intervals, from a bootstrap over "
+            f"{scope}. Accuracy at each file's own threshold. 95% intervals, from a bootstrap over "
             f"videos unless noted, {REPLICATES} replicates, seed {SEED}.",
             ("file", "AUC", "95%", "interval from", "threshold", "from", "accuracy", "95%"),
             [
@@ -107,17 +107,18 @@ def tables(comparison: Comparison) -> Iterator[Table]:
                 for entry in level["files"]
             ],
         )
-        for column, found in level["groups"].items():
-            yield from _group_tables(name, column, found)
+        for column, by_file in level["groups"].items():
+            yield from _group_tables(name, column, by_file)
 
 
-def _group_tables(level: str, column: str, found: dict) -> Iterator[Table]:
+def _group_tables(level: str, column: str, by_file: dict) -> Iterator[Table]:
     rows, gaps = [], []
-    for file, entry in found.items():
-        for group, own in entry["groups"].items():
+    for file, entry in by_file.items():
+        for group, figures in entry["groups"].items():
             rows.append((
-                file, group, str(own["n_real"]), str(own["n_fake"]), _number(own["auc"]),
-                _range(own["ci"]["auc"]), _number(own.get("fpr")), _range(own["ci"].get("fpr")),
+                file, group, str(figures["n_real"]), str(figures["n_fake"]),
+                _number(figures["auc"]), _range(figures["ci"]["auc"]),
+                _number(figures.get("fpr")), _range(figures["ci"].get("fpr")),
             ))  # fmt: skip
         for figure, gap in entry["largest_gap"].items():
             between = " and ".join(gap["between"] or ())
@@ -195,34 +196,38 @@ def _csv_rows(level: dict) -> Iterator[dict]:
         return dict(zip(("low", "high"), ci or (None, None), strict=True))
 
     for entry in level["files"]:
-        own = {"table": "files", "file": entry["file"]}
+        common = {"table": "files", "file": entry["file"]}
         source = entry["auc_ci_from"]
         yield (
-            own | {"figure": "auc", "value": entry["auc"], "from": source} | bounds(entry["auc_ci"])
+            common
+            | {"figure": "auc", "value": entry["auc"], "from": source}
+            | bounds(entry["auc_ci"])
         )
         where = entry["threshold_from"]
-        yield own | {"figure": "threshold", "value": entry["threshold"], "from": where}
+        yield common | {"figure": "threshold", "value": entry["threshold"], "from": where}
         yield (
-            own | {"figure": "accuracy", "value": entry["accuracy"]} | bounds(entry["accuracy_ci"])
+            common
+            | {"figure": "accuracy", "value": entry["accuracy"]}
+            | bounds(entry["accuracy_ci"])
         )
         for figure in ("wins", "ties", "losses"):
-            yield own | {
+            yield common | {
                 "table": "wins",
                 "figure": figure,
                 "value": entry[figure],
                 "from": level["test"],
             }
     for pair in level["pairs"]:
-        own = {"table": "pairs", "file": pair["a"], "other": pair["b"]}
+        common = {"table": "pairs", "file": pair["a"], "other": pair["b"]}
         difference = {"figure": "auc_difference", "value": pair["auc_difference"]}
-        yield own | difference | bounds(pair["ci"]) | {"from": pair["ci_note"] or None}
+        yield common | difference | bounds(pair["ci"]) | {"from": pair["ci_note"] or None}
         notes = {"mcnemar": pair["mcnemar_exact"] and "exact", "delong": pair["delong_note"]}
         for figure, value in pair.items():
             if figure.endswith(("_p", "_holm", "_right")):
                 note = notes.get(figure.split("_")[0]) or None
-                yield own | {"figure": figure, "value": value, "from": note}
-    for column, found in level["groups"].items():
-        for file, entry in found.items():
+                yield common | {"figure": figure, "value": value, "from": note}
+    for column, by_file in level["groups"].items():
+        for file, entry in by_file.items():
             for group, counted in entry["groups"].items():
                 for figure, ci in counted["ci"].items():
                     yield {

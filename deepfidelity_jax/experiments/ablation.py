@@ -143,23 +143,23 @@ def plan(config: ConfigDict, workdir: Path) -> list[Cell]:
         for levels in itertools.product(*(levels for _, levels in factors)):
             parts = [
                 f"{name} {level}"
-                for (name, own), (level, _) in zip(factors, levels, strict=True)
-                if level != own[0][0]
+                for (name, choices), (level, _) in zip(factors, levels, strict=True)
+                if level != choices[0][0]
             ]
             name = ", ".join(parts) or "base"
             changed = {key: value for _, options in levels for key, value in options.items()}
-            own = copy.deepcopy(config).unlock()
-            del own.ablate
-            own.seed = seed
-            own.data.records_dir = str(records_dir(config, workdir))
-            unknown = sorted(changed.keys() - flatten(own.to_dict()).keys())
+            cell_config = copy.deepcopy(config).unlock()
+            del cell_config.ablate
+            cell_config.seed = seed
+            cell_config.data.records_dir = str(records_dir(config, workdir))
+            unknown = sorted(changed.keys() - flatten(cell_config.to_dict()).keys())
             if unknown:
                 raise InputError(f"config.ablate sets {unknown[0]}, which is not an option")
-            own.lock().update_from_flattened_dict(changed)
-            checks.check(own)
+            cell_config.lock().update_from_flattened_dict(changed)
+            checks.check(cell_config)
             folder = name.replace(", ", "+").replace(" ", "_")
             place = workdir / "cells" / folder / f"seed_{seed}"
-            cells.append(Cell(name, seed, changed, own, place))
+            cells.append(Cell(name, seed, changed, cell_config, place))
     if len({cell.place for cell in cells}) < len(cells):
         raise InputError("two cells of config.ablate have the same name")
     return cells
@@ -192,22 +192,24 @@ def require_same_faces(cells: Sequence[Cell], folders: Sequence[Path]) -> None:
     There would be no paired difference. A cell that has already started training is reported, not
     refused. `folders`: the records of each cell.
     """
-    faces = functools.cache(lambda folder: [_face(own) for own in schema.Records(folder, "test")])
+    faces = functools.cache(
+        lambda folder: [_face(record) for record in schema.Records(folder, "test")]
+    )
     base = {cell.seed: folder for cell, folder in zip(cells, folders, strict=True)
             if cell.name == "base"}  # fmt: skip
     for cell, folder in zip(cells, folders, strict=True):
         if folder == base[cell.seed] or faces(folder) == faces(base[cell.seed]):
             continue
-        told = (
+        problem = (
             f"the cell {cell.name!r} is tested on {len(faces(folder))} faces that are not the "
             f"{len(faces(base[cell.seed]))} of the base, seed {cell.seed}"
         )
         if not (cell.place / "checkpoints").exists():
             raise InputError(
-                f"{told}: options of config.ablate must not change what is tested, nor which "
+                f"{problem}: options of config.ablate must not change what is tested, nor which "
                 "faces get a quality"
             )
-        say(f"{told}: it has no difference from it")
+        say(f"{problem}: it has no difference from it")
 
 
 def _face(record: Mapping[str, Any]) -> tuple:
@@ -233,7 +235,7 @@ def share_training(source: Path, place: Path) -> None:
         if name not in ("fit", "evaluate"):
             Stages(place).finish(name, inputs)
     times = provenance.read_times(source).items()
-    shared = {name: own for name, own in times if name.startswith(("train", "features "))}
+    shared = {name: usage for name, usage in times if name.startswith(("train", "features "))}
     write_json(place / provenance.TIMES, shared)
     # Last, because it marks the workdir as complete.
     shutil.copytree(source / "checkpoints", partial, copy_function=_link)
@@ -250,8 +252,8 @@ def read_result(cell: Cell) -> ablation_table.Result:
         cell.seed,
         json.loads((place / "metrics.json").read_text(encoding="utf-8")),
         Predictions.read_csv(place / "predictions.csv"),
-        sum(own["seconds"] for own in times.values()),
-        max((own["peak_mib"] for own in times.values()), default=0),
+        sum(usage["seconds"] for usage in times.values()),
+        max((usage["peak_mib"] for usage in times.values()), default=0),
     )
 
 

@@ -89,14 +89,14 @@ def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]
             row[f"{level}_auc_half"] = half_interval(values)
             if name != "base":
                 both = [(base[run.seed], run) for run in runs]
-                found = paired_difference(
+                difference = paired_difference(
                     [(first.table, second.table) for first, second in both],
                     level,
                     replicates,
                     videos=[(first.videos, second.videos) for first, second in both],
                 )
                 keys = (f"{level}_{key}" for key in ("diff", "low", "high", "p"))
-                row |= dict(zip(keys, found, strict=True))
+                row |= dict(zip(keys, difference, strict=True))
         for kind in ("real", "fake"):
             values = [run.metrics["fidelity_quality_spearman"][kind] for run in runs]
             row[f"spearman_{kind}"] = _mean(values)
@@ -178,9 +178,9 @@ def draw_videos(
     clusters = cluster_rows(tables)
     label = np.concatenate([table.label for table in tables])
     draws = draw_clusters(kinds_of(label, np.concatenate(clusters)), seed, replicates)
-    for own, numbers in zip(videos, clusters, strict=True):
-        of_video = np.zeros(len(own.label), np.int64)
-        of_video[own.of_frame] = numbers
+    for grouped, numbers in zip(videos, clusters, strict=True):
+        of_video = np.zeros(len(grouped.label), np.int64)
+        of_video[grouped.of_frame] = numbers
         yield draws[:, of_video]
 
 

@@ -49,38 +49,38 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, dict[str, Any]]:
         raise InputError(f"config.leave_one_out is {groups}: name at least two methods, each once")
     plans = {group: plan(config, workdir, group) for group in groups}
     places = {group: workdir / f"without_{group}" for group in groups}
-    runs = [(own, places[group]) for group, own in plans.items()]
-    for own, place in runs:  # check before hours of preparation
-        pipeline.check_place(own, place, "run")
+    runs = [(run_config, places[group]) for group, run_config in plans.items()]
+    for run_config, place in runs:  # check before hours of preparation
+        pipeline.check_place(run_config, place, "run")
     keep_programs(workdir)
     for group, folder in zip(plans, pipeline.prepare_records(runs), strict=True):
         require_tested(group, folder)  # and before hours of training
-    found = {}
-    for number, (group, own) in enumerate(plans.items(), start=1):
+    results = {}
+    for number, (group, run_config) in enumerate(plans.items(), start=1):
         say(f"training {number} of {len(plans)}, without {group}")
         place = places[group]
         with held(place, wait=True):
-            pipeline.run(own, place)
-        path = place / "eval" / own.data.dataset / "metrics.json"
+            pipeline.run(run_config, place)
+        path = place / "eval" / run_config.data.dataset / "metrics.json"
         metrics = json.loads(path.read_text(encoding="utf-8"))
         for method in group.split("+"):
-            found[method] = metrics
-        write_table(found, workdir / TABLE)
+            results[method] = metrics
+        write_table(results, workdir / TABLE)
     report = write_report(workdir, {})
-    say(describe(found))
+    say(describe(results))
     say(f"table: {workdir / TABLE}")
     say(f"report: {report}")
-    return found
+    return results
 
 
 def plan(config: ConfigDict, workdir: Path, group: str) -> ConfigDict:
     """The configuration of the run without the methods of a group; InputError if they are none."""
-    own = copy.deepcopy(config).unlock()
-    del own.leave_one_out
-    own.data.records_dir = str(records_dir(config, workdir))
-    own.train.leave_out = (*own.train.leave_out, *group.split("+"))
-    checks.check(own)
-    return own.lock()
+    run_config = copy.deepcopy(config).unlock()
+    del run_config.leave_one_out
+    run_config.data.records_dir = str(records_dir(config, workdir))
+    run_config.train.leave_out = (*run_config.train.leave_out, *group.split("+"))
+    checks.check(run_config)
+    return run_config.lock()
 
 
 def require_tested(group: str, folder: Path) -> None:
@@ -93,7 +93,7 @@ def require_tested(group: str, folder: Path) -> None:
         )
 
 
-def write_table(found: dict[str, dict[str, Any]], path: Path) -> None:
+def write_table(results: dict[str, dict[str, Any]], path: Path) -> None:
     """One row per method: faces, AUC per frame and video with intervals, share caught, controls.
 
     Real faces called fake, untouched and degraded, and the class AUC of each control, are those of
@@ -107,7 +107,7 @@ def write_table(found: dict[str, dict[str, Any]], path: Path) -> None:
     with written_whole(path, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
-        for method, metrics in found.items():
+        for method, metrics in results.items():
             entry = metrics["by_method"][method]
             frame, video = (
                 entry["ci"][name] or (None, None) for name in ("frame_auc", "video_auc")
@@ -120,10 +120,10 @@ def write_table(found: dict[str, dict[str, Any]], path: Path) -> None:
             ])  # fmt: skip
 
 
-def describe(found: dict[str, dict[str, Any]]) -> str:
+def describe(results: dict[str, dict[str, Any]]) -> str:
     """The table as lines of text, with mean and worst, real faces called fake and controls."""
     lines = ["methods left out of training, each tested by the run without it:"]
-    entries = {method: metrics["by_method"][method] for method, metrics in found.items()}
+    entries = {method: metrics["by_method"][method] for method, metrics in results.items()}
     for method, entry in entries.items():
         interval = entry["ci"]["frame_auc"]
         shown = "[{:.3f}, {:.3f}]".format(*interval) if interval else "(no interval)"
@@ -133,7 +133,7 @@ def describe(found: dict[str, dict[str, Any]]) -> str:
     worst = min(entries, key=lambda method: entries[method]["frame_auc"])
     mean = np.mean([entry["frame_auc"] for entry in entries.values()])
     lines.append(f"  mean {mean:.3f}, worst {entries[worst]['frame_auc']:.3f} ({worst})")
-    runs = {id(metrics): metrics for metrics in found.values()}.values()
+    runs = {id(metrics): metrics for metrics in results.values()}.values()
     reasons = dict.fromkeys(chain(*map(biases, runs)))
     lines += [f"  these figures are optimistic: {why}" for why in reasons]
     controls = [metrics["controls"] for metrics in runs if metrics.get("controls")]

@@ -62,9 +62,9 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     Raises:
       InputError: the workdir holds no finished run, or its records are gone.
     """
-    own = checks.complete(read_config(workdir))
+    config = checks.complete(read_config(workdir))
     detector = load_fitted(workdir)
-    dataset = own.data.dataset
+    dataset = config.data.dataset
     if given:
         dataset = cross_dataset.evaluate_folder(workdir, *given)["dataset"]
     folder = find_test_records(workdir, dataset)
@@ -72,16 +72,16 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
         raise InputError(f"the records of {dataset} are gone or changed: run --mode=run again")
     records = choose(schema.Records(folder, "test"))
     faces = [decode_image(record["image"]) for record in records]
-    own.data.dataset, origins = dataset, [record["origins"] for record in records]
-    if not sources_of(own, origins, is_own=not given)["people"]:
-        own.eval.cluster = "video"
+    config.data.dataset, origins = dataset, [record["origins"] for record in records]
+    if not sources_of(config, origins, is_own=not given)["people"]:
+        config.eval.cluster = "video"
     place = workdir / PLACE / dataset
     stamp = {
         "detector": detector.fingerprint,
         "records": schema.identity(folder),
         "faces": len(records),
         "frames": "in order",  # earlier versions took them as recorded, which is shuffled
-        **({"people": "named"} if own.eval.cluster == "person" else {}),  # they named none
+        **({"people": "named"} if config.eval.cluster == "person" else {}),  # they named none
     }
     _start(place, fingerprint(stamp), identify(workdir))
     clips, settings = _find_clips(workdir, given, folder, records)
@@ -93,23 +93,25 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     progress = Progress(len(wanted), len(done), "severities", did="scored")
     for kind, grade in wanted:
         if (kind, grade) not in done:
-            there = records
+            present = records
             if kind == KIND:
                 if grade:
                     staging = _staging(place, grade)
-                    found = source_videos.recompress(clips, settings, grade, staging)
+                    encoded = source_videos.recompress(clips, settings, grade, staging)
                 else:
-                    found = source_videos.as_recorded(clips, records)
-                there = [own for own in records if (own["video_id"], own["frame"]) in found]
-                images = [decode_image(found[own["video_id"], own["frame"]]) for own in there]
+                    encoded = source_videos.as_recorded(clips, records)
+                present = [face for face in records if (face["video_id"], face["frame"]) in encoded]
+                images = [
+                    decode_image(encoded[face["video_id"], face["frame"]]) for face in present
+                ]
             else:
                 images = degrade(records, faces, kind, grade)
-            score(detector, there, images, own).write_csv(_file(place, kind, grade))
+            score(detector, present, images, config).write_csv(_file(place, kind, grade))
             source_videos.forget(_staging(place, grade))
             progress.advance()
     progress.end()
     calibration = detector.fidelity_model.calibration
-    rows = [summarize(_file(place, *cell), *cell, calibration, own) for cell in wanted]
+    rows = [summarize(_file(place, *cell), *cell, calibration, config) for cell in wanted]
     for row in rows:
         if row["degradation"] == KIND:
             row["lost"] = sum(len(clip.faces) for clip in clips) - row["n_frames"]
@@ -133,11 +135,11 @@ def choose(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     videos: dict[tuple[int, str], list[tuple[int, int]]] = {}
     for row in range(len(records)):
         record = records[row]
-        own = videos.setdefault((record["label"], record["video_id"]), [])
-        own.append((record["frame"], row))
+        frames = videos.setdefault((record["label"], record["video_id"]), [])
+        frames.append((record["frame"], row))
     kept = []
     for label in (FAKE, REAL):
-        of_class = [frames for (own, _), frames in videos.items() if own == label]
+        of_class = [frames for (kind, _), frames in videos.items() if kind == label]
         for frames in controls.spaced(of_class, VIDEOS):
             kept += [row for _, row in controls.spaced(sorted(frames), FRAMES)]
     return [records[row] for row in sorted(kept)]
@@ -154,9 +156,9 @@ def _find_clips(
         if given:
             _, _, builder = cross_dataset.plan_folder(workdir, *given)
         else:
-            own = checks.complete(read_config(workdir))
-            builder_class = schema.builder_class(own.data.dataset)
-            builder = builder_class.configured(own, records_dir(own, workdir))
+            config = checks.complete(read_config(workdir))
+            builder_class = schema.builder_class(config.data.dataset)
+            builder = builder_class.configured(config, records_dir(config, workdir))
     except InputError as error:
         say(f"{KIND} is skipped: {error}")
         return [], None
@@ -216,9 +218,9 @@ def change(faces: Sequence[Face], kind: str, grade: int, video_id: str) -> list[
     """The faces of one video after a degradation, encoded and decoded like recorded faces."""
     if grade == 0:
         return list(faces)
-    own = DEGRADATIONS[kind]
+    degradation = DEGRADATIONS[kind]
     rng = controls.start_random(video_id, grade)
-    changed = own.apply(faces, own.strengths[grade - 1], rng)
+    changed = degradation.apply(faces, degradation.strengths[grade - 1], rng)
     return [decode_image(encode_image(face)) for face in changed]
 
 
@@ -235,19 +237,19 @@ def summarize(
     if not len(table.path):
         return row | {"n_frames": 0, "n_videos": 0}
     levels = metrics.configured_levels(table, config)
-    found = metrics.summarize(table, limit_of(calibration), "the run", levels=levels)
+    summary = metrics.summarize(table, limit_of(calibration), "the run", levels=levels)
     verdicts = calibration.verdicts(table.fidelity)
-    row |= {name: found[name] for name in ("n_frames", "n_videos", "aggregate")}
+    row |= {name: summary[name] for name in ("n_frames", "n_videos", "aggregate")}
     for name in ("frame_auc", "video_auc"):
-        row[name] = found[name]
-        row[f"{name}_low"], row[f"{name}_high"] = found["ci"][name] or (None, None)
-    right, bounds = found["real_frame_acc"], found["ci"]["real_frame_acc"]
+        row[name] = summary[name]
+        row[f"{name}_low"], row[f"{name}_high"] = summary["ci"][name] or (None, None)
+    right, bounds = summary["real_frame_acc"], summary["ci"]["real_frame_acc"]
     if right is not None:
         row["false_alarms"] = 1 - right
     if bounds:
         row["false_alarms_low"], row["false_alarms_high"] = 1 - bounds[1], 1 - bounds[0]
-    row["caught"] = found["fake_frame_acc"]
-    row["caught_low"], row["caught_high"] = found["ci"]["fake_frame_acc"] or (None, None)
+    row["caught"] = summary["fake_frame_acc"]
+    row["caught_low"], row["caught_high"] = summary["ci"]["fake_frame_acc"] or (None, None)
     for name, label in (("uncertain_fake", FAKE), ("uncertain_real", REAL)):
         if (table.label == label).any():
             row[name] = float(np.mean(verdicts[table.label == label] == "uncertain"))
@@ -280,13 +282,15 @@ def describe(rows: Sequence[dict[str, Any]], calibration: Calibration) -> str:
     ]
     degraded = [row for row in degraded if row["grade"]]
     for kind in dict.fromkeys(row["degradation"] for row in degraded):
-        own = [row for row in degraded if row["degradation"] == kind]
-        aucs = " ".join(_show(row["frame_auc"]) for row in own)
-        wrong = " ".join(_show(row["false_alarms"]) for row in own)
-        lines.append(f"  {kind} ({own[0]['strength']} ... {own[-1]['strength']}): "
+        graded = [row for row in degraded if row["degradation"] == kind]
+        aucs = " ".join(_show(row["frame_auc"]) for row in graded)
+        wrong = " ".join(_show(row["false_alarms"]) for row in graded)
+        lines.append(f"  {kind} ({graded[0]['strength']} ... {graded[-1]['strength']}): "
                      f"frame_auc {aucs}  real called fake {wrong}")  # fmt: skip
         if kind == KIND:
-            found, lost = (" ".join(str(row[name]) for row in own) for name in ("n_frames", "lost"))
+            found, lost = (
+                " ".join(str(row[name]) for row in graded) for name in ("n_frames", "lost")
+            )
             lines.append(f"    faces found again {found}, lost {lost}")
     for row in robustness_summary.overall(rows):
         words = robustness_summary.WORDS.get(row["figure"], row["figure"])
@@ -297,7 +301,7 @@ def describe(rows: Sequence[dict[str, Any]], calibration: Calibration) -> str:
 
 def draw_examples(records: Sequence[dict[str, Any]], side: int = 96) -> Face:
     """One real face in every grade: a row for each degradation, untouched in front."""
-    record = next((own for own in records if own["label"] == REAL), records[0])
+    record = next((record for record in records if record["label"] == REAL), records[0])
     face = decode_image(record["image"])
     lines = []
     for kind in _available():
@@ -311,8 +315,8 @@ def _strength(kind: str, grade: int) -> str:
     """The strength of a grade in words; none for grade 0."""
     if grade == 0:
         return ""
-    own = DEGRADATIONS["H.264" if kind == KIND else kind]
-    return own.words.format(own.strengths[grade - 1])
+    degradation = DEGRADATIONS["H.264" if kind == KIND else kind]
+    return degradation.words.format(degradation.strengths[grade - 1])
 
 
 def _available() -> list[str]:

@@ -22,11 +22,11 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(2 * COLUMNS, 1.9 * lines), layout="constrained")
     axes = figure.subplots(lines, COLUMNS, sharex=True, sharey=True, squeeze=False)
     for axis, kind in zip(axes.flat, kinds, strict=False):
-        own = [row for row in degraded if row["degradation"] == kind]
-        if own[0]["grade"]:
-            own = [untouched, *own]
+        of_kind = [row for row in degraded if row["degradation"] == kind]
+        if of_kind[0]["grade"]:
+            of_kind = [untouched, *of_kind]
         for name, colour in (("frame_auc", ACCENT), ("false_alarms", COLOURS["fake"])):
-            known = [row for row in own if row[name] is not None]
+            known = [row for row in of_kind if row[name] is not None]
             grades = [row["grade"] for row in known]
             axis.plot(grades, [row[name] for row in known], color=colour, marker=".")
             bounded = [row for row in known if row[f"{name}_low"] is not None]

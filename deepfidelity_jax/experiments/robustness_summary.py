@@ -20,17 +20,17 @@ def overall(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     `rows`: of the table, including those of untouched faces (grade 0).
     """
-    found = []
+    figures = []
     for name, worse in FIGURES.items():
         known = [row for row in rows if row["grade"] and row[name] is not None]
         if known:
             row = worse(known, key=lambda row: row[name])
-            mean = float(np.mean([own[name] for own in known]))
-            found.append({
+            mean = float(np.mean([known_row[name] for known_row in known]))
+            figures.append({
                 "figure": name, "mean": mean, "worst": row[name],
                 "degradation": row["degradation"], "strength": row["strength"],
             })  # fmt: skip
-    return found
+    return figures
 
 
 def write(rows: Sequence[dict[str, Any]], path: Path) -> None:

@@ -43,15 +43,15 @@ def list_clips(sources: Sequence[Any], records: Sequence[dict[str, Any]]) -> lis
     Faces that were forged after cropping are left out, as no video contains them.
     """
     files = {source.name: source for source in sources if not getattr(source, "frames", ())}
-    found: dict[str, list[tuple]] = {}
+    faces_of: dict[str, list[tuple]] = {}
     for record in records:
         source = files.get(record["path"])
         if source is not None and getattr(source, "label", None) == record["label"]:
             face = record["video_id"], int(record["frame"]), tuple(map(float, record["bbox"]))
-            found.setdefault(source.name, []).append(face)
+            faces_of.setdefault(source.name, []).append(face)
     return [
         Clip(name, files[name].path, tuple(faces))
-        for name, faces in found.items()
+        for name, faces in faces_of.items()
         if _is_video(files[name].path)
     ]
 
@@ -60,9 +60,9 @@ def as_recorded(
     clips: Sequence[Clip], records: Sequence[dict[str, Any]]
 ) -> dict[tuple[str, int], bytes]:
     """The encoded faces of the clips as they were recorded, by video_id and frame."""
-    there = {face[:2] for clip in clips for face in clip.faces}
-    faces = {(own["video_id"], own["frame"]): own["image"] for own in records}
-    return {key: image for key, image in faces.items() if key in there}
+    clip_faces = {face[:2] for clip in clips for face in clip.faces}
+    faces = {(record["video_id"], record["frame"]): record["image"] for record in records}
+    return {key: image for key, image in faces.items() if key in clip_faces}
 
 
 def _is_video(path: str) -> bool:
@@ -94,14 +94,14 @@ class Recompression:
             return Produced([], str(error))
         finally:
             video.unlink(missing_ok=True)
-        found = []
+        faces = []
         for video_id, frame, box in clip.faces:
-            there = [crop for person in people for crop in person.crops if crop.frame == frame]
-            overlaps = [overlap(np.array(box), crop.bbox) for crop in there]
+            crops = [crop for person in people for crop in person.crops if crop.frame == frame]
+            overlaps = [overlap(np.array(box), crop.bbox) for crop in crops]
             if max(overlaps, default=0.0) >= SAME:
-                image = there[int(np.argmax(overlaps))].image
-                found.append(Face("test", image, 0, "", video_id, frame, clip.name, np.nan))
-        return Produced(found)
+                image = crops[int(np.argmax(overlaps))].image
+                faces.append(Face("test", image, 0, "", video_id, frame, clip.name, np.nan))
+        return Produced(faces)
 
 
 def overlap(a: Float[np.ndarray, "4"], b: Float[np.ndarray, "4"]) -> float:

@@ -40,9 +40,9 @@ def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
     """
     recorded = provenance.read_run(workdir)
     require_training(workdir)
-    own = checks.complete(read_config(workdir))
+    trained_config = checks.complete(read_config(workdir))
     place = workdir / "verify"
-    again = plan(config or own, place)
+    again = plan(config or trained_config, place)
     if (place / "config.json").exists():
         try:
             checks.require_same(place, again)
@@ -50,17 +50,19 @@ def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
             shutil.rmtree(place)
     pipeline.check_place(again, place, "run")
     pipeline.run(again, place)
-    found = provenance.read_run(place)
-    differing = compare(recorded, found)
+    repeated = provenance.read_run(place)
+    differing = compare(recorded, repeated)
     write_json(workdir / REPORT, {"same": not differing, "differing": differing})
-    for line in list_notes(recorded, found):
+    for line in list_notes(recorded, repeated):
         say(f"note: {line}")
     if differing:
         say(f"{len(differing)} differences:")
         for line in differing:
             say(f"  {line}")
     else:
-        names, numbers = ([key for key in found[part] if key in recorded[part]] for part in VALUES)
+        names, numbers = (
+            [key for key in repeated[part] if key in recorded[part]] for part in VALUES
+        )
         say(f"no difference: options, {', '.join(names)} and {len(numbers)} numbers are the same")
     shutil.rmtree(place)
     return not differing
@@ -79,42 +81,43 @@ def require_training(workdir: Path) -> None:
 
 def plan(config: ConfigDict, place: Path) -> ConfigDict:
     """The configuration of the repetition: everything is written below `place`."""
-    own = copy.deepcopy(config).unlock()
-    own.data.records_dir = str(place.absolute() / "records")
-    return own.lock()
+    repetition = copy.deepcopy(config).unlock()
+    repetition.data.records_dir = str(place.absolute() / "records")
+    return repetition.lock()
 
 
-def compare(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def compare(recorded: dict[str, Any], repeated: dict[str, Any]) -> list[str]:
     """One line for each option, digest, count or number that differs between two runs."""
     before, after = (
-        flatten(checks.complete(ConfigDict(run["config"])).to_dict()) for run in (recorded, found)
+        flatten(checks.complete(ConfigDict(run["config"])).to_dict())
+        for run in (recorded, repeated)
     )
     lines = [
         f"config.{key} is {json.dumps(here)}, was {json.dumps(there)}"
         for key, there, here in list_differing(before, after)
         if checks.binds(key) and key != "data.records_dir"
     ]
-    for key, there, here in list_differing(recorded["faces"], found["faces"]):
+    for key, there, here in list_differing(recorded["faces"], repeated["faces"]):
         lines.append(f"{key}: {here}, was {there}")
-    if recorded["step"] != found["step"]:
-        lines.append(f"best step: {found['step']}, was {recorded['step']}")
+    if recorded["step"] != repeated["step"]:
+        lines.append(f"best step: {repeated['step']}, was {recorded['step']}")
     for name in VALUES:
-        for key, there, here in list_differing(recorded[name], found[name]):
+        for key, there, here in list_differing(recorded[name], repeated[name]):
             if None not in (there, here):
                 lines.append(f"{key}: {_shown(here)}, was {_shown(there)}")
     return lines
 
 
-def list_notes(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def list_notes(recorded: dict[str, Any], repeated: dict[str, Any]) -> list[str]:
     """One line for each difference that does not count: in versions, hardware, and what is new."""
     lines = []
     for name in CIRCUMSTANCES:
         # Those of the training, which runs of earlier versions do not tell from the evaluation's.
-        both = (run["times"].get("train", {}).get(name, run[name]) for run in (recorded, found))
+        both = (run["times"].get("train", {}).get(name, run[name]) for run in (recorded, repeated))
         for key, there, here in list_differing(*both):
             lines.append(f"{name} differ: {key} was {there}, is {here}")
     for name in VALUES:
-        for key, there, here in list_differing(recorded[name], found[name]):
+        for key, there, here in list_differing(recorded[name], repeated[name]):
             if None in (there, here):
                 which = "repeated" if there is None else "recorded"
                 lines.append(f"{key} is in the {which} run only")

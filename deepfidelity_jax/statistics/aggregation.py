@@ -86,10 +86,10 @@ def cluster_sources(
       origins: names of the original videos of each row, separated by spaces; empty if not known.
     """
     shared = [[name] for name in file]
-    for own, names in zip(shared, origins, strict=False):
-        own += [("origin", name) for name in names.split()]
+    for keys, names in zip(shared, origins, strict=False):
+        keys += [("origin", name) for name in names.split()]
     number = {name: index for index, name in enumerate(dict.fromkeys(chain(*shared)))}
-    row = np.repeat(np.arange(len(shared)), [len(own) for own in shared])
+    row = np.repeat(np.arange(len(shared)), [len(keys) for keys in shared])
     name = np.array([number[name] for name in chain(*shared)], np.int64)
     connected = np.zeros(len(shared), np.int64)
     connected[row] = components(unit[row], name)

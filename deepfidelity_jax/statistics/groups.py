@@ -47,21 +47,23 @@ def describe(
         statistics["fpr"] = partial(_false_alarms, threshold=threshold)
     entries, drawn, clusters = {}, {}, {}
     for name in sorted(set(names)):
-        own = level.take(names == name)
+        members = level.take(names == name)
         entry = {
-            "n": len(own.label),
-            "n_real": int(np.sum(own.label == REAL)),
-            "n_fake": int(np.sum(own.label == FAKE)),
+            "n": len(members.label),
+            "n_real": int(np.sum(members.label == REAL)),
+            "n_fake": int(np.sum(members.label == FAKE)),
             "ci": {},
             "note": {},
         }
-        add_statistics(entry, own, draws, statistics)
+        add_statistics(entry, members, draws, statistics)
         entries[name] = entry
-        drawn[name] = resample(own, draws, statistics)
-        clusters[name] = [len(np.unique(own.cluster[own.label == kind])) for kind in (FAKE, REAL)]
+        drawn[name] = resample(members, draws, statistics)
+        clusters[name] = [
+            len(np.unique(members.cluster[members.label == kind])) for kind in (FAKE, REAL)
+        ]
     gaps = {
         figure: _largest_gap(
-            clusters, {name: found[figure] for name, found in drawn.items()}, needed
+            clusters, {name: figures[figure] for name, figures in drawn.items()}, needed
         )
         for figure, needed in (("auc", (FAKE, REAL)), ("fpr", (REAL,)))
         if figure in statistics

@@ -112,9 +112,9 @@ def add_statistics(
 
     A value or interval that cannot be computed is None, and `entry["note"]` says why.
     """
-    found = resample(level, draws, statistics)
+    resampled = resample(level, draws, statistics)
     counts = [len(np.unique(level.cluster[level.label == kind])) for kind in (FAKE, REAL)]
-    for name, values in found.items():
+    for name, values in resampled.items():
         value, drawn = values[0], values[1:][np.isfinite(values[1:])]
         entry[name] = float(value) if np.isfinite(value) else None
         entry["ci"][name] = None
@@ -146,12 +146,12 @@ def resample(
 ) -> dict[str, Float[np.ndarray, "r *more"]]:
     """Each statistic on every row of draws, a chunk of rows at a time; NaN where there is none."""
     rows = max(1, CHUNK // max(1, len(level.label)))
-    found = {name: [] for name in statistics}
+    chunks = {name: [] for name in statistics}
     for start in range(0, len(draws), rows):
         weights = np.take(draws[start : start + rows], level.cluster, axis=1)
         sample = Sample(level.label, level.score, weights)
         # A share of no units is NaN here, and becomes None with a reason.
         with np.errstate(invalid="ignore", divide="ignore"):
             for name, statistic in statistics.items():
-                found[name].append(statistic(sample))
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+                chunks[name].append(statistic(sample))
+    return {name: np.concatenate(parts) for name, parts in chunks.items()}

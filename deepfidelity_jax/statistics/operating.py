@@ -194,7 +194,7 @@ def describe(
         one = "validation has one class only"
         points["wanted_fpr"] = (fpr, "validation", "" if fpr is not None else few)
         points["lowest_cost"] = (cost, "validation", "" if cost is not None else one)
-    found = {"wanted": wanted._asdict()}
+    entries = {"wanted": wanted._asdict()}
     for name, (value, source, why) in points.items():
         entry = {"threshold": value, "threshold_from": source, "ci": {}, "note": {}}
         if value is None:
@@ -203,5 +203,5 @@ def describe(
             add_statistics(entry, level, draws, rates(value, wanted))
             if entry["precision"] is None and entry["tpr"] is not None and entry["fpr"] is not None:
                 entry["note"]["precision"] = "nothing is called fake"
-        found[name] = entry
-    return found
+        entries[name] = entry
+    return entries

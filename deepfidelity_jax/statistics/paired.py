@@ -73,12 +73,14 @@ def compare_seeds(drawn: Float[np.ndarray, "s r"]) -> tuple[float, float, float]
     low, high = np.percentile(means, [2.5, 97.5]).tolist()
     p = bootstrap_p(means)
     if seeds > 1:
-        own = np.var(drawn[:, 0], ddof=1) / seeds
+        seed_variance = np.var(drawn[:, 0], ddof=1) / seeds
         together = np.cov(kept, ddof=0)
         shared = max(0.0, np.mean(together[~np.eye(seeds, dtype=bool)]))
 
         def reach(p: float) -> float:
-            return np.sqrt(own * stdtrit(seeds - 1, p / 2) ** 2 + shared * ndtri(p / 2) ** 2)
+            return np.sqrt(
+                seed_variance * stdtrit(seeds - 1, p / 2) ** 2 + shared * ndtri(p / 2) ** 2
+            )
 
         low, high = min(low, value - reach(0.05)), max(high, value + reach(0.05))
         if reach(p) > abs(value):

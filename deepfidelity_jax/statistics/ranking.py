@@ -60,8 +60,8 @@ def average_precision(sample: Sample) -> Float[np.ndarray, "r"]:
     reals, fakes = sample.below
     called_fake = np.maximum((reals + fakes)[:, 1:], 1)  # 1 where there is none: precision is 0
     precision = fakes[:, 1:] / called_fake
-    found = np.sum(np.diff(fakes) * precision, axis=1) / fakes[:, -1]
-    return np.where(reals[:, -1] > 0, found, np.nan)
+    average = np.sum(np.diff(fakes) * precision, axis=1) / fakes[:, -1]
+    return np.where(reals[:, -1] > 0, average, np.nan)
 
 
 def spearman(sample: Sample, other: Float[np.ndarray, "n"]) -> Float[np.ndarray, "r"]:
