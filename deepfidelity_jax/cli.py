@@ -239,13 +239,15 @@ def predict(values: flags.FlagValues) -> int:
             from deepfidelity_jax.detector.cluster import predict_on_cluster
 
             kept = Path(f"{values.output}.verdicts")
-            found = predict_on_cluster(detector, todo, values.workdir, kept, values.beam)
-            predictions = found
+            examined = predict_on_cluster(detector, todo, values.workdir, kept, values.beam)
+            predictions = examined
         else:
-            found = examine_all(detector, todo, values.workers or finding.count_workers(len(todo)))
-            predictions = outputs.write_each(detector, todo, found)
+            examined = examine_all(
+                detector, todo, values.workers or finding.count_workers(len(todo))
+            )
+            predictions = outputs.write_each(detector, todo, examined)
         outputs.tell = progress.note
-        with contextlib.closing(found):
+        with contextlib.closing(examined):
             counts = write_all(inputs, todo, predictions, lines, progress)
         if values.beam:
             shutil.rmtree(kept, ignore_errors=True)  # not there if there was nothing to do
@@ -318,11 +320,11 @@ def compare(values: flags.FlagValues) -> int:
         tables.require_format(values.output)
         require_writable(values.output, "--output")
     files = read_all(values.input, values.high, values.threshold, values.one)
-    found = compare(files)
+    comparison = compare(files)
     if values.output:
-        tables.write(found, values.output)
+        tables.write(comparison, values.output)
     else:
-        print(tables.to_markdown(found), end="")
+        print(tables.to_markdown(comparison), end="")
     return DONE
 
 

@@ -132,9 +132,9 @@ def plan_records(
         )
     builder_class = schema.builder_class(config.data.dataset)
     checks.require_used(config, builder_class.OPTIONS)
-    if here := find_weights(config.quality.weights, workdir):
+    if weights := find_weights(config.quality.weights, workdir):
         config = copy.deepcopy(config)  # the workdir is bound to the path as it was given
-        config.quality.weights = str(here)
+        config.quality.weights = str(weights)
     builder = builder_class.configured(config, records_dir(config, workdir))
     if "train" in stages:  # fail now if batches cannot be divided
         forged = builder.forges and config.data.fresh_forgeries
@@ -148,7 +148,7 @@ def prepare_records(runs: Sequence[tuple[ConfigDict, Path]]) -> list[Path]:
 
     InputError if one cannot be trained: before any preparation, where options or sources tell.
     """
-    folders = [Path(plan_records(*own, STAGES).data_path) for own in runs]
+    folders = [Path(plan_records(*planned, STAGES).data_path) for planned in runs]
     for (config, workdir), folder in zip(runs, folders, strict=True):
         if not is_prepared(folder):
             with held(workdir, wait=True):
@@ -239,8 +239,12 @@ def evaluate_and_report(trained: Trained) -> None:
     dataset = config.data.dataset
     model = stored.load(workdir / "fidelity.npz")
     require_fitted_to(trained.inputs[1], model, workdir)
-    place = workdir / "eval" / dataset
-    results = [place / "metrics.json", place / "predictions.csv", workdir / "report/index.html"]
+    eval_dir = workdir / "eval" / dataset
+    results = [
+        eval_dir / "metrics.json",
+        eval_dir / "predictions.csv",
+        workdir / "report/index.html",
+    ]
     results.append(workdir / provenance.RUN)
     alike = shared_sources.count_alike(workdir / leak_stages.REPORT)
     fitted = digest(workdir / "fidelity.npz")
@@ -261,11 +265,11 @@ def evaluate_and_report(trained: Trained) -> None:
         with provenance.timed(workdir, "evaluate", inputs):
             _evaluate(trained, model, features, about)
     if hosts.is_first():
-        found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+        metrics = json.loads((eval_dir / "metrics.json").read_text(encoding="utf-8"))
         if not done:
-            provenance.write_run(config, workdir, folder, step, found)
+            provenance.write_run(config, workdir, folder, step, metrics)
             stages.finish("evaluate", inputs)
-        say(evaluate.describe(found, dataset, "test"))
+        say(evaluate.describe(metrics, dataset, "test"))
         say(f"report: {workdir / 'report' / 'index.html'}")
     hosts.wait()
 
@@ -274,24 +278,24 @@ def _evaluate(
     trained: Trained, model: stored.FidelityModel, features: Features, about: dict[str, Any]
 ) -> None:
     config, folder, workdir = trained.config, trained.folder, trained.workdir
-    own = config.data
+    data = config.data
     metadata = schema.metadata_of(folder)
     features = features.with_quality_of(metadata["quality"]["measure"])
     if hosts.is_first():
         test = schema.Records(folder, "test")
         origins = [record["origins"] for record in test]
-        about["folder"] = own.manifest or own.dir or own.manual_dir
+        about["folder"] = data.manifest or data.dir or data.manual_dir
         about["controls"] = controls.measure(
             trained.detector.fitted(model), test, seed=config.seed, replicates=config.eval.bootstrap
         )
-        found = evaluate.evaluate(
-            config, model, features, "test", workdir / "eval" / own.dataset,
+        metrics = evaluate.evaluate(
+            config, model, features, "test", workdir / "eval" / data.dataset,
             picked_here=config.train.select_on == "test",
             about=about,
             sources=sources_of(config, origins),
             groups=evaluate.groups_of(folder, features.path),
         )  # fmt: skip
-        write_card(workdir / CARD, config, trained.step, metadata, found, model.calibration)
+        write_card(workdir / CARD, config, trained.step, metadata, metrics, model.calibration)
         write_report(workdir, cross_dataset.pictures_of(workdir))
 
 
@@ -314,15 +318,15 @@ def check_place(config: ConfigDict, workdir: Path, mode: str) -> None:
         checkpoint.require_usable(workdir)
     if mode in ("run", "train"):
         seen_methods.require_unseen(config)
-    own, preparing = config.faces, mode in ("run", "prepare")
-    needed = preparing and own.detector == "yunet" and not (workdir / bundled.FINDER).exists()
-    if needed and not Path(own.yunet).is_file():
+    faces, preparing = config.faces, mode in ("run", "prepare")
+    needed = preparing and faces.detector == "yunet" and not (workdir / bundled.FINDER).exists()
+    if needed and not Path(faces.yunet).is_file():
         raise InputError(
-            f"config.faces.yunet is {own.yunet!r}, which is not a file: give YuNet's ONNX file"
+            f"config.faces.yunet is {faces.yunet!r}, which is not a file: give YuNet's ONNX file"
         )
-    place = config.data.records_dir
-    if place and Path(place).is_file():
-        raise InputError(f"config.data.records_dir is {place}, which is a file: give a folder")
+    records = config.data.records_dir
+    if records and Path(records).is_file():
+        raise InputError(f"config.data.records_dir is {records}, which is a file: give a folder")
     converted = checkpoint.latest_step(workdir / "checkpoints") == 0
     if config.train.steps == 0 and mode != "prepare" and not converted:
         raise InputError(

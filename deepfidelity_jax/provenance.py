@@ -56,11 +56,11 @@ def timed(
 
     def note(**ran: Any) -> None:
         if hosts.is_first():
-            own = {
+            usage = {
                 "seconds": round(before["seconds"] + time.monotonic() - start, 1),
                 "peak_mib": max(before["peak_mib"], round(_peak_bytes() / 2**20)),
             }
-            write_json(workdir / TIMES, read_times(workdir) | {stage: own | ran})
+            write_json(workdir / TIMES, read_times(workdir) | {stage: usage | ran})
 
     ran: dict[str, Any] = {"interrupted": inputs}
     try:
@@ -97,8 +97,8 @@ def write_run(
       step: the step of the weights that were used.
       metrics: the metrics of the test split.
     """
-    place = workdir / "eval" / config.data.dataset
-    found = {
+    eval_dir = workdir / "eval" / config.data.dataset
+    record = {
         "versions": versions(),
         "hardware": hardware(),
         "config": json.loads(config.to_json()),
@@ -112,14 +112,14 @@ def write_run(
             "scale, regressor and calibration": stored.digest(
                 stored.load(workdir / "fidelity.npz")
             ),
-            "predictions": digest(place / "predictions.csv"),
+            "predictions": digest(eval_dir / "predictions.csv"),
         },
         "faces": schema.splits_of(folder),
         "step": step,
         "metrics": _numbers(metrics),
         "times": read_times(workdir),
     }
-    write_json(workdir / RUN, found)
+    write_json(workdir / RUN, record)
 
 
 def read_run(workdir: Path) -> dict[str, Any]:
@@ -138,25 +138,25 @@ def read_run(workdir: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of this package, of Python and of LIBRARIES."""
-    found = {"deepfidelity_jax": __version__, "python": platform.python_version()}
+    by_name = {"deepfidelity_jax": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
-        found[name] = "not installed"
+        by_name[name] = "not installed"
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            by_name[name] = importlib.metadata.version(name)
+    return by_name
 
 
 def hardware(on_devices: bool = True) -> dict[str, Any]:
     """What this process runs on; without JAX's devices if it is not `on_devices`."""
-    found = {
+    details = {
         "system": platform.platform(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
     }
     if on_devices:
-        found["backend"] = jax.default_backend()
-        found["devices"] = sorted(device.device_kind for device in jax.devices())
-    return found
+        details["backend"] = jax.default_backend()
+        details["devices"] = sorted(device.device_kind for device in jax.devices())
+    return details
 
 
 def _numbers(tree: Any, prefix: str = "") -> dict[str, float | int]:

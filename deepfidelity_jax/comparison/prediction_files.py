@@ -163,7 +163,7 @@ def _read_other(
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise InputError(f"{path}, record {number}: expected {len(header)} values")
-    table = {name: [row[place] for row in rows] for place, name in enumerate(header)}
+    table = {name: [row[index] for row in rows] for index, name in enumerate(header)}
     scores = [_number(path, row, text) for row, text in enumerate(table["score"], 2)]
     kept = [row for row, score in enumerate(scores) if score is not None]
     labels = [_label(path, row, text, one) for row, text in enumerate(table["label"], 2)]

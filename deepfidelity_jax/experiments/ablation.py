@@ -244,14 +244,14 @@ def share_training(source: Path, place: Path) -> None:
 
 def read_result(cell: Cell) -> ablation_table.Result:
     """Metrics and predictions of a finished cell."""
-    place = cell.place / "eval" / cell.config.data.dataset
+    eval_dir = cell.place / "eval" / cell.config.data.dataset
     times = provenance.read_times(cell.place)
     times.pop("prepare", None)  # other cells may share the records
     return ablation_table.Result(
         cell.name,
         cell.seed,
-        json.loads((place / "metrics.json").read_text(encoding="utf-8")),
-        Predictions.read_csv(place / "predictions.csv"),
+        json.loads((eval_dir / "metrics.json").read_text(encoding="utf-8")),
+        Predictions.read_csv(eval_dir / "predictions.csv"),
         sum(usage["seconds"] for usage in times.values()),
         max((usage["peak_mib"] for usage in times.values()), default=0),
     )

@@ -64,8 +64,8 @@ class Result:
     @cached_property
     def videos(self) -> Videos:
         """The videos of the table, as `video_auc` in the metrics takes them."""
-        how = self.metrics.get("aggregate", "mean"), self.metrics.get("top_share", 0.1)
-        return group_videos(self.table, *how)
+        aggregation = self.metrics.get("aggregate", "mean"), self.metrics.get("top_share", 0.1)
+        return group_videos(self.table, *aggregation)
 
 
 def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]]:

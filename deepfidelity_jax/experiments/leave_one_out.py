@@ -85,11 +85,11 @@ def plan(config: ConfigDict, workdir: Path, group: str) -> ConfigDict:
 
 def require_tested(group: str, folder: Path) -> None:
     """InputError if the test split of the records does not hold the methods of a group."""
-    there = metadata_of(folder).get("faces_found", {}).get("test", {}).keys() - {ORIGINAL}
-    if absent := set(group.split("+")) - there:
+    tested = metadata_of(folder).get("faces_found", {}).get("test", {}).keys() - {ORIGINAL}
+    if absent := set(group.split("+")) - tested:
         raise InputError(
             f"config.leave_one_out names {', '.join(sorted(absent))}, but the test split holds "
-            f"{', '.join(sorted(there))}"
+            f"{', '.join(sorted(tested))}"
         )
 
 

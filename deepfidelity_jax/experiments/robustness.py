@@ -93,20 +93,18 @@ def run(workdir: Path, given: tuple | None = None) -> list[dict[str, Any]]:
     progress = Progress(len(wanted), len(done), "severities", did="scored")
     for kind, grade in wanted:
         if (kind, grade) not in done:
-            present = records
+            scored = records
             if kind == KIND:
                 if grade:
                     staging = _staging(place, grade)
                     encoded = source_videos.recompress(clips, settings, grade, staging)
                 else:
                     encoded = source_videos.as_recorded(clips, records)
-                present = [face for face in records if (face["video_id"], face["frame"]) in encoded]
-                images = [
-                    decode_image(encoded[face["video_id"], face["frame"]]) for face in present
-                ]
+                scored = [face for face in records if (face["video_id"], face["frame"]) in encoded]
+                images = [decode_image(encoded[face["video_id"], face["frame"]]) for face in scored]
             else:
                 images = degrade(records, faces, kind, grade)
-            score(detector, present, images, config).write_csv(_file(place, kind, grade))
+            score(detector, scored, images, config).write_csv(_file(place, kind, grade))
             source_videos.forget(_staging(place, grade))
             progress.advance()
     progress.end()

@@ -93,18 +93,18 @@ def compare(recorded: dict[str, Any], repeated: dict[str, Any]) -> list[str]:
         for run in (recorded, repeated)
     )
     lines = [
-        f"config.{key} is {json.dumps(here)}, was {json.dumps(there)}"
-        for key, there, here in list_differing(before, after)
+        f"config.{key} is {json.dumps(now)}, was {json.dumps(was)}"
+        for key, was, now in list_differing(before, after)
         if checks.binds(key) and key != "data.records_dir"
     ]
-    for key, there, here in list_differing(recorded["faces"], repeated["faces"]):
-        lines.append(f"{key}: {here}, was {there}")
+    for key, was, now in list_differing(recorded["faces"], repeated["faces"]):
+        lines.append(f"{key}: {now}, was {was}")
     if recorded["step"] != repeated["step"]:
         lines.append(f"best step: {repeated['step']}, was {recorded['step']}")
     for name in VALUES:
-        for key, there, here in list_differing(recorded[name], repeated[name]):
-            if None not in (there, here):
-                lines.append(f"{key}: {_shown(here)}, was {_shown(there)}")
+        for key, was, now in list_differing(recorded[name], repeated[name]):
+            if None not in (was, now):
+                lines.append(f"{key}: {_shown(now)}, was {_shown(was)}")
     return lines
 
 
@@ -114,12 +114,12 @@ def list_notes(recorded: dict[str, Any], repeated: dict[str, Any]) -> list[str]:
     for name in CIRCUMSTANCES:
         # Those of the training, which runs of earlier versions do not tell from the evaluation's.
         both = (run["times"].get("train", {}).get(name, run[name]) for run in (recorded, repeated))
-        for key, there, here in list_differing(*both):
-            lines.append(f"{name} differ: {key} was {there}, is {here}")
+        for key, was, now in list_differing(*both):
+            lines.append(f"{name} differ: {key} was {was}, is {now}")
     for name in VALUES:
-        for key, there, here in list_differing(recorded[name], repeated[name]):
-            if None in (there, here):
-                which = "repeated" if there is None else "recorded"
+        for key, was, now in list_differing(recorded[name], repeated[name]):
+            if None in (was, now):
+                which = "repeated" if was is None else "recorded"
                 lines.append(f"{key} is in the {which} run only")
     return lines
 

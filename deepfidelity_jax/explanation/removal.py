@@ -29,8 +29,8 @@ def remove(
     rows = _neighbours(*gone.shape)[removed]
     kept = np.flatnonzero(~gone.ravel())
     pixels = face.reshape(-1, 3).astype(np.float64)
-    own = sparse.diags_array(rows.sum(axis=1)) - rows[:, removed]
-    filled = splu(own.tocsc()).solve(rows[:, kept] @ pixels[kept])
+    system = sparse.diags_array(rows.sum(axis=1)) - rows[:, removed]
+    filled = splu(system.tocsc()).solve(rows[:, kept] @ pixels[kept])
     pixels[removed] = filled + rng.normal(0, NOISE, filled.shape)
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(face.shape)
 
@@ -52,9 +52,9 @@ def _neighbours(height: int, width: int) -> sparse.csr_array:
 def hottest(heat: Float[np.ndarray, "h w"], share: float) -> Bool[np.ndarray, "h w"]:
     """The given share of the pixels, those with the highest heat."""
     order = np.argsort(-heat, axis=None, kind="stable")
-    found = np.zeros(heat.size, bool)
-    found[order[: round(share * heat.size)]] = True
-    return found.reshape(heat.shape)
+    chosen = np.zeros(heat.size, bool)
+    chosen[order[: round(share * heat.size)]] = True
+    return chosen.reshape(heat.shape)
 
 
 def random_map(

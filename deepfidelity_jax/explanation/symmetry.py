@@ -42,9 +42,9 @@ def _compare(network: SSAAFormer, variables, faces):
         _mixed(network, variables, faces[:, :, ::-1]),
         strict=True,
     )
-    for own, other in pairs:
-        apart = jnp.linalg.norm(own - other, axis=-1)
-        length = jnp.sqrt(jnp.mean(jnp.sum(own**2, axis=-1), axis=(1, 2), keepdims=True))
+    for original, mirrored in pairs:
+        apart = jnp.linalg.norm(original - mirrored, axis=-1)
+        length = jnp.sqrt(jnp.mean(jnp.sum(original**2, axis=-1), axis=(1, 2), keepdims=True))
         total += apart / jnp.maximum(length, 1e-12)
     return total / network.config.symmetric[0]
 

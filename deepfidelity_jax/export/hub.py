@@ -73,18 +73,18 @@ def make_card(text: str, dataset: str, licence: str) -> str:
         lines.append("license_name: not-stated")
     lines += ["library_name: deepfidelity_jax", "pipeline_tag: image-classification", "tags:"]
     lines += [f"  - {tag}" for tag in TAGS]
-    told = "" if re.search(r"figures\s+are\s+optimistic", text) else text
-    found = [(*row[:2], re.search(row[2], told)) for row in FIGURES]
-    if any(match for *_, match in found):
-        lines += ["metrics:", *(f"  - {kind}" for kind, _, match in found if match)]
-        lines += _index(dataset, [(*row, match[1]) for *row, match in found if match])
-    how = (
+    trusted = "" if re.search(r"figures\s+are\s+optimistic", text) else text
+    figures = [(*row[:2], re.search(row[2], trusted)) for row in FIGURES]
+    if any(match for *_, match in figures):
+        lines += ["metrics:", *(f"  - {kind}" for kind, _, match in figures if match)]
+        lines += _index(dataset, [(*row, match[1]) for *row, match in figures if match])
+    usage = (
         "## Use\n\n```\npip install deepfidelity_jax\n"
         "deepfidelity predict photo.jpg --workdir=THIS_FOLDER\n```\n\n"
         f"Written by deepfidelity_jax {__version__}.\n"
     )
     front = "\n".join(lines)
-    text = text if "## Use\n" in text else f"{text.rstrip()}\n\n{how}"
+    text = text if "## Use\n" in text else f"{text.rstrip()}\n\n{usage}"
     return f"---\n{front}\n---\n\n{text}"
 
 

@@ -21,16 +21,16 @@ def describe(detector: Detector, licence: str) -> dict[str, Any]:
 
     `licence`: the licence of the weights; empty if none was stated.
     """
-    own, fitted, faces = view_of(detector), detector.fidelity_model, detector.faces
+    view, fitted, faces = view_of(detector), detector.fidelity_model, detector.faces
     calibration, scale = fitted.calibration, fitted.scale
     return {
         "format": FORMAT,
         "input": {
             "name": INPUT,
             "dtype": "uint8",
-            "shape": ["batch", own.crop, own.crop, 3],
+            "shape": ["batch", view.crop, view.crop, 3],
             "colour": "RGB",
-            "seen": f"the central {own.side} pixels, resized to {own.size}",
+            "seen": f"the central {view.side} pixels, resized to {view.size}",
         },
         "outputs": {
             "features": "what the regressor takes",

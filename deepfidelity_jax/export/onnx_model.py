@@ -16,17 +16,17 @@ from deepfidelity_jax.fidelity.arrays import Head
 
 def write_model(detector: Detector, properties: dict[str, str]) -> onnx.ModelProto:
     """The program of `make_program` as a float32 model that contains `properties`."""
-    graph, own = Graph(), view_of(detector)
+    graph, view = Graph(), view_of(detector)
     shape, variables = detector.network.config, jax.device_get(detector.variables)
     fitted = detector.fidelity_model
     arrays = fitted.regressor.arrays
     head = arrays.name if isinstance(arrays, Head) else ""
-    features, logits, answer = write_network(graph, shape, variables, own, INPUT, head)
+    features, logits, answer = write_network(graph, shape, variables, view, INPUT, head)
     fidelity = answer or write_regressor(graph, arrays, features)
-    found = features, logits, fidelity, write_p_fake(graph, fitted.calibration, fidelity)
+    tensors = features, logits, fidelity, write_p_fake(graph, fitted.calibration, fidelity)
     sizes = [shape.widths[3]], [shape.num_classes], [], []
-    outputs = dict(zip(OUTPUTS, zip(found, sizes, strict=True), strict=True))
-    return graph.finish(INPUT, own.crop, outputs, properties)
+    outputs = dict(zip(OUTPUTS, zip(tensors, sizes, strict=True), strict=True))
+    return graph.finish(INPUT, view.crop, outputs, properties)
 
 
 def open_session(content: bytes):

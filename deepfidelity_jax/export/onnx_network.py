@@ -62,39 +62,39 @@ def write_network(
       crops: name of the uint8 crops [n, h, w, 3].
       head: the head that gives the fidelity.
     """
-    own = Parameters(variables)
+    params = Parameters(variables)
     x, side = take(graph, view, crops), view.size
     for number in (1, 2, 3, 4):
         side //= 4 if number == 1 else 2
-        x = stage(graph, config, own, number, x, side)
-    statistics = own.of("batch_stats/norm/mean"), own.of("batch_stats/norm/var")
-    slope = own("norm/scale") / np.sqrt(statistics[1] + np.float32(BATCH_NORM_EPSILON))
+        x = stage(graph, config, params, number, x, side)
+    statistics = params.of("batch_stats/norm/mean"), params.of("batch_stats/norm/var")
+    slope = params("norm/scale") / np.sqrt(statistics[1] + np.float32(BATCH_NORM_EPSILON))
     tokens = to_tokens(graph, x, config.widths[3])
     tokens = graph("Mul", tokens, slope)
-    tokens = graph("Add", tokens, own("norm/bias") - statistics[0] * slope)
+    tokens = graph("Add", tokens, params("norm/bias") - statistics[0] * slope)
     mean, half = graph("ReduceMean", tokens, axis(1), keepdims=0), np.float32(0.5)
     features = graph("Add", mean, graph("Mul", highest(graph, tokens), half))
-    classes = linear(graph, own, "head", mean)
-    strongest = highest(graph, linear(graph, own, "aux_head", tokens))
+    classes = linear(graph, params, "head", mean)
+    strongest = highest(graph, linear(graph, params, "aux_head", tokens))
     logits = graph("Add", classes, graph("Mul", strongest, half))
-    answer = answer_of(graph, own, head, features, classes, logits) if head else ""
+    answer = answer_of(graph, params, head, features, classes, logits) if head else ""
     optional = ("params/fidelity_head/", "params/ordinal_head/")
-    if left := {name for name in own.unused if not name.startswith(optional)}:
+    if left := {name for name in params.unused if not name.startswith(optional)}:
         raise AssertionError(f"parameters without a place in the ONNX graph: {sorted(left)}")
     return features, logits, answer
 
 
 def answer_of(
-    graph: Graph, own: Parameters, head: str, features: str, classes: str, logits: str
+    graph: Graph, params: Parameters, head: str, features: str, classes: str, logits: str
 ) -> str:
     """The fidelity [n] by one of `outputs.HEADS`: a column of `Outputs.head_fidelities`."""
     real = np.float32([0, 1])
     if head == "ordinal_head":
-        rising = np.sort(-own("ordinal_head/bias"))
-        margins = graph("Sub", graph("MatMul", features, own("ordinal_head/kernel")), rising)
+        rising = np.sort(-params("ordinal_head/bias"))
+        margins = graph("Sub", graph("MatMul", features, params("ordinal_head/kernel")), rising)
         return graph("ReduceMean", graph("Sigmoid", margins), axis(1), keepdims=0)
     probabilities = graph("Softmax", classes if head == "class_head" else logits, axis=-1)
-    by_class = linear(graph, own, "fidelity_head", features) if head == "fidelity_head" else real
+    by_class = linear(graph, params, "fidelity_head", features) if head == "fidelity_head" else real
     return graph("ReduceSum", graph("Mul", probabilities, by_class), axis(1), keepdims=0)
 
 
@@ -111,101 +111,109 @@ def take(graph: Graph, view: View, crops: str) -> str:
     return graph("Sub", graph("Div", x, np.float32(127.5)), np.float32(1))
 
 
-def stage(graph: Graph, config: SSAAFormerConfig, own: Parameters, number: int, x: str, side: int):
+def stage(
+    graph: Graph, config: SSAAFormerConfig, params: Parameters, number: int, x: str, side: int
+):
     """Patch embedding, then the symmetric blocks, then the plain ones."""
     name, width = f"stage{number}", config.widths[number - 1]
-    x = patch_embed(graph, own, f"{name}/patch_embed", x, 4 if number == 1 else 2, width, side)
+    x = patch_embed(graph, params, f"{name}/patch_embed", x, 4 if number == 1 else 2, width, side)
     symmetric = config.symmetric[number - 1]
     names = [f"{name}/symmetric_{i}" for i in range(symmetric)]
     names += [f"{name}/plain_{i}" for i in range(config.depths[number - 1] - symmetric)]
     for block in names:
-        x = graph("Add", x, depthwise(graph, own, f"{block}/pos_embed", x, 3))
+        x = graph("Add", x, depthwise(graph, params, f"{block}/pos_embed", x, 3))
         if number <= 2:
-            x = local(graph, own, block, x)
+            x = local(graph, params, block, x)
         else:
-            x = attentive(graph, config, own, block, x, width, side)
+            x = attentive(graph, config, params, block, x, width, side)
     return x
 
 
 def patch_embed(
-    graph: Graph, own: Parameters, name: str, x: str, patch: int, width: int, side: int
+    graph: Graph, params: Parameters, name: str, x: str, patch: int, width: int, side: int
 ):
     """A convolution whose stride is its size, then LayerNorm over the channels."""
-    rows = own(f"{name}/proj/kernel").reshape(patch, patch, -1, width)
+    rows = params(f"{name}/proj/kernel").reshape(patch, patch, -1, width)
     x = graph(
-        "Conv", x, rows.transpose(3, 2, 0, 1), own(f"{name}/proj/bias"), strides=[patch, patch]
+        "Conv", x, rows.transpose(3, 2, 0, 1), params(f"{name}/proj/bias"), strides=[patch, patch]
     )
-    normed = layer_norm(graph, own, f"{name}/norm", to_tokens(graph, x, width), 1e-5)
+    normed = layer_norm(graph, params, f"{name}/norm", to_tokens(graph, x, width), 1e-5)
     return to_map(graph, normed, width, side)
 
 
-def local(graph: Graph, own: Parameters, name: str, x: str) -> str:
+def local(graph: Graph, params: Parameters, name: str, x: str) -> str:
     """The rest of a block of stage 1 or 2: mix neighbours, then the MLP."""
-    mixed = depthwise(graph, own, f"{name}/attn", conv1x1(graph, own, f"{name}/conv1", x), 5)
-    mixed = conv1x1(graph, own, f"{name}/conv2", mixed)
-    x = graph("Add", x, mirror(graph, own, name, mixed))
-    hidden = graph("Gelu", conv1x1(graph, own, f"{name}/mlp/fc1", x))
-    return graph("Add", x, conv1x1(graph, own, f"{name}/mlp/fc2", hidden))
+    mixed = depthwise(graph, params, f"{name}/attn", conv1x1(graph, params, f"{name}/conv1", x), 5)
+    mixed = conv1x1(graph, params, f"{name}/conv2", mixed)
+    x = graph("Add", x, mirror(graph, params, name, mixed))
+    hidden = graph("Gelu", conv1x1(graph, params, f"{name}/mlp/fc1", x))
+    return graph("Add", x, conv1x1(graph, params, f"{name}/mlp/fc2", hidden))
 
 
 def attentive(
-    graph: Graph, config: SSAAFormerConfig, own: Parameters, name: str, x: str, c: int, side: int
+    graph: Graph, config: SSAAFormerConfig, params: Parameters, name: str, x: str, c: int, side: int
 ) -> str:
     """The rest of a block of stage 3 or 4: mix all tokens, then the MLP."""
     x = to_tokens(graph, x, c)
-    mixed = attend(graph, config, own, name, layer_norm(graph, own, f"{name}/norm1", x, 1e-6), c)
-    if own.has(f"{name}/w"):
-        mixed = to_tokens(graph, mirror(graph, own, name, to_map(graph, mixed, c, side)), c)
+    mixed = attend(
+        graph, config, params, name, layer_norm(graph, params, f"{name}/norm1", x, 1e-6), c
+    )
+    if params.has(f"{name}/w"):
+        mixed = to_tokens(graph, mirror(graph, params, name, to_map(graph, mixed, c, side)), c)
     x = graph("Add", x, mixed)
-    hidden = linear(graph, own, f"{name}/mlp/fc1", layer_norm(graph, own, f"{name}/norm2", x, 1e-6))
-    x = graph("Add", x, linear(graph, own, f"{name}/mlp/fc2", graph("Gelu", hidden)))
+    hidden = linear(
+        graph, params, f"{name}/mlp/fc1", layer_norm(graph, params, f"{name}/norm2", x, 1e-6)
+    )
+    x = graph("Add", x, linear(graph, params, f"{name}/mlp/fc2", graph("Gelu", hidden)))
     return to_map(graph, x, c, side)
 
 
-def attend(graph: Graph, config: SSAAFormerConfig, own: Parameters, name: str, x: str, c: int):
+def attend(graph: Graph, config: SSAAFormerConfig, params: Parameters, name: str, x: str, c: int):
     """Multi-head self-attention over tokens, projected."""
     d = config.head_dim
-    qkv = graph.many(3, "Split", linear(graph, own, f"{name}/attn/qkv", x), axis=-1, num_outputs=3)
+    qkv = graph.many(
+        3, "Split", linear(graph, params, f"{name}/attn/qkv", x), axis=-1, num_outputs=3
+    )
     heads = [graph("Reshape", part, axis(0, -1, c // d, d)) for part in qkv]
     q, v = (graph("Transpose", heads[i], perm=[0, 2, 1, 3]) for i in (0, 2))
     k = graph("Transpose", heads[1], perm=[0, 2, 3, 1])
     scores = graph("MatMul", graph("Mul", q, np.float32(d**-0.5)), k)
     x = graph("MatMul", graph("Softmax", scores, axis=-1), v)
     x = graph("Reshape", graph("Transpose", x, perm=[0, 2, 1, 3]), axis(0, -1, c))
-    return linear(graph, own, f"{name}/attn/proj", x)
+    return linear(graph, params, f"{name}/attn/proj", x)
 
 
-def mirror(graph: Graph, own: Parameters, name: str, x: str) -> str:
+def mirror(graph: Graph, params: Parameters, name: str, x: str) -> str:
     """The paper's mix of a map and its mirror image, in a symmetric block."""
-    if not own.has(f"{name}/w"):
+    if not params.has(f"{name}/w"):
         return x
-    share = np.exp(own(f"{name}/w"))
+    share = np.exp(params(f"{name}/w"))
     share = share / share.sum()
     mirrored = graph("Slice", x, axis(-1), axis(LAST), axis(3), axis(-1))
     return graph("Add", graph("Mul", x, share[0]), graph("Mul", mirrored, share[1]))
 
 
-def depthwise(graph: Graph, own: Parameters, name: str, x: str, size: int) -> str:
+def depthwise(graph: Graph, params: Parameters, name: str, x: str, size: int) -> str:
     """Each channel convolved with its own kernel, zeros outside."""
-    kernel = own(f"{name}/kernel").transpose(2, 0, 1)[:, None]
-    bias = own(f"{name}/bias")
+    kernel = params(f"{name}/kernel").transpose(2, 0, 1)[:, None]
+    bias = params(f"{name}/bias")
     return graph("Conv", x, kernel, bias, group=len(bias), pads=[size // 2] * 4)
 
 
-def conv1x1(graph: Graph, own: Parameters, name: str, x: str) -> str:
+def conv1x1(graph: Graph, params: Parameters, name: str, x: str) -> str:
     """A linear layer on a map."""
-    kernel = own(f"{name}/kernel").T[:, :, None, None]
-    return graph("Conv", x, kernel, own(f"{name}/bias"))
+    kernel = params(f"{name}/kernel").T[:, :, None, None]
+    return graph("Conv", x, kernel, params(f"{name}/bias"))
 
 
-def linear(graph: Graph, own: Parameters, name: str, x: str) -> str:
+def linear(graph: Graph, params: Parameters, name: str, x: str) -> str:
     """A linear layer on the last axis."""
-    return graph("Add", graph("MatMul", x, own(f"{name}/kernel")), own(f"{name}/bias"))
+    return graph("Add", graph("MatMul", x, params(f"{name}/kernel")), params(f"{name}/bias"))
 
 
-def layer_norm(graph: Graph, own: Parameters, name: str, x: str, epsilon: float) -> str:
+def layer_norm(graph: Graph, params: Parameters, name: str, x: str, epsilon: float) -> str:
     """LayerNorm over the last axis."""
-    scale, bias = own(f"{name}/scale"), own(f"{name}/bias")
+    scale, bias = params(f"{name}/scale"), params(f"{name}/bias")
     return graph("LayerNormalization", x, scale, bias, axis=-1, epsilon=epsilon)
 
 

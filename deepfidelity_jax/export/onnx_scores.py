@@ -60,8 +60,8 @@ def _distances(graph: Graph, vectors: np.ndarray, centre: np.ndarray, features: 
     """Squared distances [n, m] from each feature to all vectors, which are relative to `centre`."""
     vectors = _double(vectors)
     x = graph("Sub", graph("Cast", features, to=DOUBLE), _double(centre))
-    own = graph("ReduceSum", graph("Mul", x, x), axis(1))
-    both = graph("Add", own, np.sum(vectors**2, axis=1))
+    squared_norms = graph("ReduceSum", graph("Mul", x, x), axis(1))
+    both = graph("Add", squared_norms, np.sum(vectors**2, axis=1))
     cross = graph("MatMul", x, np.ascontiguousarray(-2 * vectors.T))
     return graph("Max", graph("Add", both, cross), _double(0))
 
@@ -70,10 +70,12 @@ def _ask_neighbours(graph: Graph, arrays: forms.Neighbours, squared: str) -> str
     """Weighted mean of the nearest targets."""
     count = axis(len(arrays.shares))
     _, nearest = graph.many(2, "TopK", squared, count, largest=0)
-    own = graph("Mul", graph("Gather", _double(arrays.weights), nearest), _double(arrays.shares))
-    weighted = graph("Mul", own, graph("Gather", _double(arrays.targets), nearest))
+    weights = graph(
+        "Mul", graph("Gather", _double(arrays.weights), nearest), _double(arrays.shares)
+    )
+    weighted = graph("Mul", weights, graph("Gather", _double(arrays.targets), nearest))
     total = graph("ReduceSum", weighted, axis(1), keepdims=0)
-    return graph("Div", total, graph("ReduceSum", own, axis(1), keepdims=0))
+    return graph("Div", total, graph("ReduceSum", weights, axis(1), keepdims=0))
 
 
 def _ask_trees(graph: Graph, arrays: forms.Trees, features: str) -> str:

@@ -19,8 +19,8 @@ OUTPUTS = ("features", "logits", "fidelity", "p_fake")
 
 def view_of(detector: Detector) -> view.View:
     """The view that the detector's network has of its crops."""
-    own = detector.config.model
-    return view.make_view(detector.faces.size, own.image_size, own.eval_crop)
+    model = detector.config.model
+    return view.make_view(detector.faces.size, model.image_size, model.eval_crop)
 
 
 def make_program(detector: Detector) -> Callable[..., dict[str, Array]]:
@@ -28,14 +28,14 @@ def make_program(detector: Detector) -> Callable[..., dict[str, Array]]:
 
     `size` is the side of the detector's crops.
     """
-    own, fitted = view_of(detector), detector.fidelity_model
+    crop_view, fitted = view_of(detector), detector.fidelity_model
 
     def run(crops):
-        images = normalise(view.take(own, crops))
+        images = normalise(view.take(crop_view, crops))
         outputs = detector.network.apply(detector.variables, images, train=False)
         fidelity = regress(fitted.regressor.arrays, outputs.features, outputs.head_fidelities)
-        found = outputs.features, outputs.logits, fidelity, p_fake(fitted.calibration, fidelity)
-        return dict(zip(OUTPUTS, found, strict=True))
+        values = outputs.features, outputs.logits, fidelity, p_fake(fitted.calibration, fidelity)
+        return dict(zip(OUTPUTS, values, strict=True))
 
     return run
 

@@ -38,10 +38,10 @@ def export(workdir: str | None, output: str) -> None:
     if form == "folder":
         with hub.put_whole(Path(output)) as folder:
             hub.write_folder(source, folder, detector.config.data.dataset, licence)
-            found = compare(detector, lambda crops: run_folder(folder, crops))
+            differences = compare(detector, lambda crops: run_folder(folder, crops))
     else:
-        found = write_file(detector, form, Path(output), metadata.describe(detector, licence))
-    say(f"{output}: largest differences from the detector on {CROPS} crops: {found}")
+        differences = write_file(detector, form, Path(output), metadata.describe(detector, licence))
+    say(f"{output}: largest differences from the detector on {CROPS} crops: {differences}")
     if not licence:
         say("no licence is stated for these weights: state one before you give them away")
 
@@ -86,11 +86,11 @@ def write_file(detector: Detector, form: str, path: Path, about: dict) -> str:
     else:
         module = stablehlo
         content = stablehlo.write_program(detector)
-    found = compare(detector, lambda crops: module.run(content, crops))
+    differences = compare(detector, lambda crops: module.run(content, crops))
     write_json(path.with_name(path.name + ".json"), about)
     with written_whole(path) as file:
         file.write(content)
-    return found
+    return differences
 
 
 def compare(detector: Detector, run) -> str:
@@ -99,10 +99,10 @@ def compare(detector: Detector, run) -> str:
     Raises RuntimeError if one is larger than rounding explains.
     """
     crops = draw_crops(CROPS, detector.faces.size)
-    wanted, found = score(detector, crops), run(crops)
-    # Of the fidelity found: a step of a calibration makes any difference in fidelity large.
-    wanted["p_fake"] = detector.p_fake(found["fidelity"])
-    differences = measure(wanted, found)
+    wanted, exported = score(detector, crops), run(crops)
+    # Of the exported fidelity: a step of a calibration makes any difference in fidelity large.
+    wanted["p_fake"] = detector.p_fake(exported["fidelity"])
+    differences = measure(wanted, exported)
     words = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
     limits = {name: FAR * max(1, np.abs(array).max()) for name, array in wanted.items()}
     if not all(differences[name] < limit for name, limit in limits.items()):
@@ -113,13 +113,13 @@ def compare(detector: Detector, run) -> str:
 def score(detector: Detector, crops: np.ndarray) -> dict[str, np.ndarray]:
     """The outputs of the detector itself."""
     fidelity = detector.fidelity(crops)
-    found = detector.features(crops), detector.logits(crops), fidelity, detector.p_fake(fidelity)
-    return dict(zip(OUTPUTS, found, strict=True))
+    outputs = detector.features(crops), detector.logits(crops), fidelity, detector.p_fake(fidelity)
+    return dict(zip(OUTPUTS, outputs, strict=True))
 
 
-def measure(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, float]:
+def measure(wanted: Mapping[str, Any], exported: Mapping[str, Any]) -> dict[str, float]:
     """The largest absolute difference of each output."""
-    return {name: float(np.max(np.abs(found[name] - wanted[name]))) for name in OUTPUTS}
+    return {name: float(np.max(np.abs(exported[name] - wanted[name]))) for name in OUTPUTS}
 
 
 def run_folder(folder: Path, crops: np.ndarray) -> dict[str, np.ndarray]:

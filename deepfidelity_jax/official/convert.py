@@ -64,31 +64,32 @@ def import_official(
         raise InputError(f"{folder} holds a detector already: choose another --workdir")
     key, weights = read_weights(path, ema)
     with about(path):
-        made, variables, lines = _as_trained(weights, config)
-    model = None if svr is None else _read_regressor(svr, made, path.name)
+        new_config, variables, lines = _as_trained(weights, config)
+    model = None if svr is None else _read_regressor(svr, new_config, path.name)
 
     # The checkpoint comes last, because it makes the folder a detector.
     if model:
         stored.save(model, folder / "fidelity.npz")
     else:  # left by a conversion that was killed, or of weights that were deleted
         (folder / "fidelity.npz").unlink(missing_ok=True)
-    workdir.claim(folder, made)
-    notes = {"config": made.to_json(), "converted_from": path.name}
+    workdir.claim(folder, new_config)
+    notes = {"config": new_config.to_json(), "converted_from": path.name}
     with Checkpoints(folder / "checkpoints", 1) as checkpoints:
-        checkpoints.save(made.train.steps, {"ema": variables}, notes, None)
+        checkpoints.save(new_config.train.steps, {"ema": variables}, notes, None)
 
-    own = made.model
+    network = new_config.model
     say(
-        f"{path}: {own.variant}, symmetric blocks {tuple(own.symmetric)}, weights from "
+        f"{path}: {network.variant}, symmetric blocks {tuple(network.symmetric)}, weights from "
         f"{key or 'the top level'}"
     )
     for line in lines:
         say(f"  {line}")
     if config is None:
         say(
-            f"  not in the file, taken from the official code: images of {own.image_size} pixels, "
-            f"the central {own.eval_crop} of a crop, pixels from -1 to 1; not known: its face "
-            f"detector and margin, here {made.faces.detector} and {made.faces.margin}"
+            "  not in the file, taken from the official code: images of "
+            f"{network.image_size} pixels, the central {network.eval_crop} of a crop, "
+            "pixels from -1 to 1; not known: its face detector and margin, here "
+            f"{new_config.faces.detector} and {new_config.faces.margin}"
         )
     if model:
         count = len(model.regressor.arrays.coefficients)
@@ -102,25 +103,27 @@ def _as_trained(weights: Weights, config: ConfigDict | None):
     """The config, the variables, and a line about each tensor that was not in the file."""
     network = infer(weights)
     if network.num_classes == 2:
-        made, lines = config or make_config(network), []
-        _check_network(made, network)
+        new_config, lines = config or make_config(network), []
+        _check_network(new_config, network)
         if "aux_head.weight" not in weights:
             lines.append("aux_head is missing: it is set to zeros, so the logits are those of head")
         arrays = flatten_dict(from_state_dict(weights)[1])
         # Heads that official weights lack and only training uses.
-        every = jax.eval_shape(lambda: step.create_state(build_model(made), made)).variables
-        arrays |= _draw(made, flatten_dict(every).keys() - arrays.keys())
-        return made, unflatten_dict(arrays), lines
-    told = f"its heads have {network.num_classes} classes, like those of ImageNet weights"
+        every = jax.eval_shape(
+            lambda: step.create_state(build_model(new_config), new_config)
+        ).variables
+        arrays |= _draw(new_config, flatten_dict(every).keys() - arrays.keys())
+        return new_config, unflatten_dict(arrays), lines
+    note = f"its heads have {network.num_classes} classes, like those of ImageNet weights"
     if config is not None:
-        raise InputError(f"{told}: train from it with --config.init_from=, or give no --config")
+        raise InputError(f"{note}: train from it with --config.init_from=, or give no --config")
     network = replace(
         network, symmetric=None, num_classes=2, fidelity_head=False, ordinal_head=False
     )
-    made = make_config(network)
+    new_config = make_config(network)
     arrays, lines = start_from(weights, network)
-    arrays |= _draw(made, shapes_of(network).keys() - arrays.keys())
-    return made, unflatten_dict(arrays), [f"{told}: a starting point for training", *lines]
+    arrays |= _draw(new_config, shapes_of(network).keys() - arrays.keys())
+    return new_config, unflatten_dict(arrays), [f"{note}: a starting point for training", *lines]
 
 
 def _read_regressor(path: Path, config: ConfigDict, weights: str) -> stored.FidelityModel:
@@ -171,9 +174,9 @@ def initial_arrays(config: ConfigDict) -> dict[Place, np.ndarray]:
     Prints each tensor that differs. Raises InputError if the arrays do not fit.
     """
     path = Path(config.init_from).expanduser()
-    own = config.init_from == bundled.NAME
-    if own or path.is_dir():
-        source, variables, _ = bundled.read_detector(bundled.folder() if own else path)
+    is_bundled = config.init_from == bundled.NAME
+    if is_bundled or path.is_dir():
+        source, variables, _ = bundled.read_detector(bundled.folder() if is_bundled else path)
         weights = to_state_dict(build_model(source).config, variables)
     else:
         weights = read_weights(path)[1]
@@ -204,15 +207,18 @@ def make_config(network: SSAAFormerConfig) -> ConfigDict:
 
 def _check_network(config: ConfigDict, network: SSAAFormerConfig) -> None:
     """Raise InputError if the config describes another network than the weights."""
-    own = build_model(config).config
+    configured = build_model(config).config
     asked = {
-        "config.model.variant": (variant_of(own), variant_of(network)),
-        "config.model.symmetric": (own.symmetric, network.symmetric),
+        "config.model.variant": (variant_of(configured), variant_of(network)),
+        "config.model.symmetric": (configured.symmetric, network.symmetric),
         "a fidelity head (config.train.fidelity_weight)": (
-            own.fidelity_head,
+            configured.fidelity_head,
             network.fidelity_head,
         ),
-        "an ordinal head (config.train.ordinal_weight)": (own.ordinal_head, network.ordinal_head),
+        "an ordinal head (config.train.ordinal_weight)": (
+            configured.ordinal_head,
+            network.ordinal_head,
+        ),
     }
     for name, (mine, there) in asked.items():
         if mine != there:

@@ -158,8 +158,8 @@ def variant_of(config: SSAAFormerConfig) -> str:
 
 def _find_variant(depths: tuple[int, ...], widths: tuple[int, ...]) -> str:
     for variant in VARIANTS:
-        own = getattr(SSAAFormerConfig, variant)()
-        if (own.depths, own.widths) == (depths, widths):
+        config = getattr(SSAAFormerConfig, variant)()
+        if (config.depths, config.widths) == (depths, widths):
             return variant
     raise InputError(
         f"the weights have stages of {depths} blocks and {widths} channels, which is "
@@ -208,10 +208,10 @@ def start_from(
     and must be initialised by the caller; a missing symmetric weight starts at ones, as in a new
     network. Raises InputError if the weights belong to another variant or are incomplete.
     """
-    found, tensors = infer(weights), {tensor.name: tensor for tensor in name_tensors(config)}
-    if variant_of(found) != variant_of(config):
+    inferred, tensors = infer(weights), {tensor.name: tensor for tensor in name_tensors(config)}
+    if variant_of(inferred) != variant_of(config):
         raise InputError(
-            f"the weights are of variant {variant_of(found)}, and the network is "
+            f"the weights are of variant {variant_of(inferred)}, and the network is "
             f"{variant_of(config)}"
         )
     weights, lines = dict(weights), []
@@ -223,8 +223,8 @@ def start_from(
         elif _is_head(name) and shape != list(tensor.shape):
             del tensors[name]
             weights.pop(name, None)
-            there = "missing" if shape is None else f"{shape} there and {list(tensor.shape)} here"
-            lines.append(f"{name} is {there}: it starts anew")
+            state = "missing" if shape is None else f"{shape} there and {list(tensor.shape)} here"
+            lines.append(f"{name} is {state}: it starts anew")
     for name in sorted(weights.keys() - tensors.keys()):
         if _is_head(name) or name.endswith(".w"):
             del weights[name]
@@ -246,20 +246,20 @@ def fill(
     """
     expected = {tensor.name: tensor.shape for tensor in tensors}
     unexpected = weights.keys() - expected.keys()
-    there = sorted(expected.keys() & weights.keys())
+    common = sorted(expected.keys() & weights.keys())
     problems = {
         "missing": sorted(expected.keys() - weights.keys()),
         "unexpected": sorted(name for name in unexpected if not name.endswith(COUNTER)),
         "misshapen": [
             f"{name} {list(np.shape(weights[name]))} instead of {list(expected[name])}"
-            for name in there
+            for name in common
             if np.shape(weights[name]) != expected[name]
         ],
-        "not finite numbers": [name for name in there if not _is_finite(weights[name])],
+        "not finite numbers": [name for name in common if not _is_finite(weights[name])],
     }
-    told = [f"{problem}: {_listed(names, 20)}" for problem, names in problems.items() if names]
-    if told:
-        raise InputError(f"the weights do not fit {variant_of(config)}; {'; '.join(told)}")
+    parts = [f"{problem}: {_listed(names, 20)}" for problem, names in problems.items() if names]
+    if parts:
+        raise InputError(f"the weights do not fit {variant_of(config)}; {'; '.join(parts)}")
     shapes = shapes_of(config)
     arrays = {place: np.empty(shapes[place], np.float32) for place in {t.place for t in tensors}}
     for tensor in tensors:

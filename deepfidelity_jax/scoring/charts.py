@@ -127,9 +127,9 @@ def draw_quality(table: Predictions, metrics: Mapping) -> Chart:
     )
 
 
-def draw_training(curves: Mapping, what: str) -> Chart | None:
+def draw_training(curves: Mapping, key: str) -> Chart | None:
     """The chart of TRAINING with this key, from `read_curves`; None if there are no such curves."""
-    title, names, caption = TRAINING[what]
+    title, names, caption = TRAINING[key]
     drawn = {label: curves[name] for name, label in names.items() if name in curves}
     if not drawn:
         return None
@@ -156,14 +156,14 @@ def draw_faces(table: Predictions, rows: Sequence[int], pictures: Pictures) -> F
     with chart_style():
         figure = Figure(figsize=(8.4, 1.85 * lines), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
-        for place in axes:
-            place.set_axis_off()
-        for number, (place, row, picture) in enumerate(
+        for cell in axes:
+            cell.set_axis_off()
+        for number, (cell, row, picture) in enumerate(
             zip(axes, rows, pictures(rows), strict=False), 1
         ):
             kind = table.label[row]
-            place.imshow(decode_image(picture), interpolation="antialiased")
-            place.set_title(
+            cell.imshow(decode_image(picture), interpolation="antialiased")
+            cell.set_title(
                 f"{number}: {LABELS[kind]}, {table.fidelity[row]:.3f}",
                 fontsize=9.5, color=CLASS_COLOURS[kind],
             )  # fmt: skip

@@ -255,13 +255,13 @@ def score(
     same = builder.name == trained_config.data.dataset and not is_own
     picked_here = same and trained_config.train.select_on == "test"
     changed.data.dataset = name  # its name in the tables
-    place = workdir / "eval" / name
+    eval_dir = workdir / "eval" / name
     return evaluate.evaluate(
         changed,
         detector.fidelity_model,
         features,
         "test",
-        place,
+        eval_dir,
         picked_here=picked_here,
         about=about,
         sources=sources,

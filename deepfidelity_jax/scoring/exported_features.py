@@ -123,13 +123,13 @@ def export_once(
 
 def find_test_records(workdir: Path, name: str) -> Path | None:
     """The records whose test split was evaluated under this name; None if gone or changed."""
-    place = workdir / "eval" / name
-    if not (place / "metrics.json").exists():
+    eval_dir = workdir / "eval" / name
+    if not (eval_dir / "metrics.json").exists():
         return None
-    noted = json.loads((place / "metrics.json").read_text(encoding="utf-8")).get("records")
+    noted = json.loads((eval_dir / "metrics.json").read_text(encoding="utf-8")).get("records")
     if noted is None:  # by an earlier version
         folder = find_earlier(workdir, name, "test")
-        return folder if folder and _are_of(place / "predictions.csv", folder) else None
+        return folder if folder and _are_of(eval_dir / "predictions.csv", folder) else None
     for records in _places(workdir):
         folder = records / noted.rpartition(" ")[0]
         if (folder / "dataset_info.json").exists() and identity(folder) == noted:
@@ -147,8 +147,8 @@ def _are_of(predictions: Path, folder: Path) -> bool:
 def find_earlier(workdir: Path, dataset: str, split: str) -> Path | None:
     """The records from which an earlier version exported a split; None if they are gone."""
     stages, step = Stages(workdir), best_step(workdir / "checkpoints")
-    for place in _places(workdir):
-        for info in sorted(place.glob("*/*/*/dataset_info.json"), reverse=True):
+    for records in _places(workdir):
+        for info in sorted(records.glob("*/*/*/dataset_info.json"), reverse=True):
             named = fingerprint(info.parent.parent.name, step, split)
             if stages.done(f"features {dataset} {split}", named):
                 return info.parent

@@ -266,10 +266,10 @@ def count_classes(name: str, label: Int[np.ndarray, "n"]) -> dict[str, int]:
 
 def _aggregates(table: Predictions, levels: Levels) -> dict[str, dict]:
     """`video_auc` by each aggregate that gives the same videos."""
-    made = {name: group_videos(table, name, levels.grouped.share) for name in AGGREGATES}
+    groupings = {name: group_videos(table, name, levels.grouped.share) for name in AGGREGATES}
     return {
         name: _video_auc(grouped, levels)
-        for name, grouped in made.items()
+        for name, grouped in groupings.items()
         if np.array_equal(grouped.of_frame, levels.grouped.of_frame)
     }
 
@@ -280,9 +280,9 @@ def _frame_counts(table: Predictions, levels: Levels) -> dict[str, dict]:
     if most < 2:
         return {}
     counts = {str(count): count for count in FRAME_COUNTS if count < most} | {"all": most}
-    how = levels.aggregate, levels.grouped.share
+    aggregation = levels.aggregate, levels.grouped.share
     return {
-        name: _video_auc(group_videos(table, *how, spread_rows(table, count)), levels)
+        name: _video_auc(group_videos(table, *aggregation, spread_rows(table, count)), levels)
         for name, count in counts.items()
     }
 

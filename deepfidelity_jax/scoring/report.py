@@ -98,9 +98,9 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     workdir = Path(workdir)
     config = _read_json(workdir / "config.json")
     detector, evaluated = identify(workdir), sorted(path.parent for path in workdir.glob(RESULTS))
-    made = [*workdir.glob(RESULTS), *workdir.glob(DEGRADED)]
+    results = [*workdir.glob(RESULTS), *workdir.glob(DEGRADED)]
     others = sorted(
-        path.parent for path in made if detector and _maker_of(path) not in ("", detector)
+        path.parent for path in results if detector and _maker_of(path) not in ("", detector)
     )
     sections = [
         _describe(folder, pictures.get(folder.name), others)
@@ -208,8 +208,8 @@ def _maker_of(path: Path) -> str:
 
     Earlier versions did not note it.
     """
-    made = _read_json(path)
-    return made.get("detector", "") if isinstance(made, dict) else ""
+    content = _read_json(path)
+    return content.get("detector", "") if isinstance(content, dict) else ""
 
 
 def _flatten(settings: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -340,7 +340,7 @@ def _describe_training(path: Path) -> dict | None:
     curves = read_curves(path)
     if not curves:
         return None
-    charts = [draw_training(curves, what) for what in TRAINING]
+    charts = [draw_training(curves, key) for key in TRAINING]
     rate = curves.get("images_per_s")
     return {
         "steps": int(max(steps[-1] for steps, _ in curves.values())),

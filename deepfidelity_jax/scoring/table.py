@@ -322,7 +322,7 @@ def cluster_rows(tables: Sequence[Predictions]) -> list[Int[np.ndarray, "n"]]:
             table.dataset, table.video_id, table.path, table.origins, table.people, strict=True
         )
     ]
-    number = {name: place for place, name in enumerate(sorted({row[:2] for row in rows}))}
+    number = {name: index for index, name in enumerate(sorted({row[:2] for row in rows}))}
     cluster = aggregation.cluster_sources(
         np.array([number[row[:2]] for row in rows], np.int64),
         [(dataset, path) for dataset, _, path, *_ in rows],

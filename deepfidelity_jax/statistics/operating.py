@@ -191,9 +191,9 @@ def describe(
         fpr = threshold_for_fpr(validation.label, validation.score, wanted.fpr)
         cost = threshold_for_costs(validation.label, validation.score, wanted)
         few = f"too few: {wanted.fpr:.4g} of {n} real ones in validation is less than one"
-        one = "validation has one class only"
+        one_class = "validation has one class only"
         points["wanted_fpr"] = (fpr, "validation", "" if fpr is not None else few)
-        points["lowest_cost"] = (cost, "validation", "" if cost is not None else one)
+        points["lowest_cost"] = (cost, "validation", "" if cost is not None else one_class)
     entries = {"wanted": wanted._asdict()}
     for name, (value, source, why) in points.items():
         entry = {"threshold": value, "threshold_from": source, "ci": {}, "note": {}}
