@@ -47,29 +47,29 @@ def list_videos(manual_dir: Path, validation: float, bench_json: str = "") -> Ho
         held, left_out = read_folders(root)
         form, suffix = "", ".mp4"
 
-    there = [(folder, name) for folder, videos in held.items() for name in sorted(videos)]
-    splits, notes = divide([video for video in there if video not in tested], validation)
+    present = [(folder, name) for folder, videos in held.items() for name in sorted(videos)]
+    splits, notes = divide([video for video in present if video not in tested], validation)
     splits |= dict.fromkeys(tested, "test")
     videos = []
-    for folder, name in there:
-        place = f"{folder}{form}/{name}{suffix}"
+    for folder, name in present:
+        file = f"{folder}{form}/{name}{suffix}"
         if (folder, name) not in splits:
             continue
         frames = held[folder][name]
         video = Video(
-            name=place,
-            path=str(root if frames else root / place),
+            name=file,
+            path=str(root if frames else root / file),
             label=LABELS[folder],
             method=ORIGINAL if LABELS[folder] == REAL else METHOD,
             video_id=f"{folder}/{name}",
             split=splits[folder, name],
             origins=tuple(f"person/id{person}" for person in people_of(folder, name)),
             frames=frames,
-            size=0 if frames else size_of(root / place),
+            size=0 if frames else size_of(root / file),
         )
         videos.append(video)
 
-    lacking = [f"{folder}/{name}" for folder, name in sorted(tested - set(there))]
+    lacking = [f"{folder}/{name}" for folder, name in sorted(tested - set(present))]
     lacking += [f"{TEST_LIST}, a line of it"] * (LISTED - len(tested))
     missing = []
     for folder, count in COUNTS.items():
@@ -95,8 +95,8 @@ def read_test_list(path: Path) -> set[tuple[str, str]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        label, _, place = line.strip().partition(" ")
-        folder, _, file = place.strip().partition("/")
+        label, _, listed = line.strip().partition(" ")
+        folder, _, file = listed.strip().partition("/")
         if folder not in LABELS or label not in ("0", "1") or not file:
             raise InputError(f"{path}, line {number}: {line!r} is not `<0 or 1> <folder>/<file>`")
         if int(label) != (LABELS[folder] == REAL):
@@ -150,12 +150,12 @@ def divide(
     people = {video: people_of(*video) for video in videos}
     held_out = hold_out(people.values(), share)
     # People in YouTube-real are unknown. Every n-th video is held out, as if each were one person.
-    strangers = sorted(video for video, own in people.items() if not own)
+    strangers = sorted(video for video, shown in people.items() if not shown)
     count = round(share * len(strangers))
     validated = {strangers[(2 * i + 1) * len(strangers) // (2 * count)] for i in range(count)}
     splits, notes = {}, {}
-    for video, own in people.items():
-        inside = [person in held_out for person in own] or [video in validated]
+    for video, shown in people.items():
+        inside = [person in held_out for person in shown] or [video in validated]
         if all(inside):
             splits[video] = "validation"
         elif not any(inside):
@@ -176,8 +176,8 @@ def hold_out(videos: Iterable[tuple[str, ...]], share: float) -> set[str]:
       share: of all people. At least two are chosen if there are four or more.
     """
     videos = list(videos)
-    people = sorted({person for own in videos for person in own}, key=int)
-    fakes = Counter(frozenset(own) for own in videos if len(set(own)) == 2)
+    people = sorted({person for shown in videos for person in shown}, key=int)
+    fakes = Counter(frozenset(shown) for shown in videos if len(set(shown)) == 2)
     bonds = Counter(
         person for pair, count in fakes.items() for person in pair for _ in range(count)
     )
@@ -192,7 +192,7 @@ def hold_out(videos: Iterable[tuple[str, ...]], share: float) -> set[str]:
     while len(inside) < min(round(share * len(people)), len(people) - 2):
 
         def cost(person):
-            return bonds[person] - 2 * sum(fakes[frozenset((person, one))] for one in inside)
+            return bonds[person] - 2 * sum(fakes[frozenset((person, other))] for other in inside)
 
         inside.add(min((person for person in people if person not in inside), key=cost))
     return inside

@@ -42,7 +42,7 @@ class Extractor:
             extraction = tracking.extract(Path(source.path), self.settings)
         except formats.MediaError as error:
             return Produced([], str(error))
-        found, forging = [], self.donors and extraction.people
+        faces, forging = [], self.donors and extraction.people
         chosen = self.choose_families(source) if forging else []
         # One donor for all faces of the source, because finding it means searching other files.
         donor = self.find_donor(source) if set(chosen) & set(families.NEED_DONOR) else None
@@ -66,15 +66,15 @@ class Extractor:
                     landmarks=crop.landmarks,
                     origins=source.origins,
                 )
-                found.append(face)
+                faces.append(face)
                 if self.donors and source.split == "train":
                     # Nearly lossless, because training encodes the forgeries it makes from this.
                     image = encode_image(crop.pixels, quality=100)
-                    found.append(replace(face, split=SOURCES, image=image))
-                found += self.forge(source, face, crop.pixels, chosen, donor)
+                    faces.append(replace(face, split=SOURCES, image=image))
+                faces += self.forge(source, face, crop.pixels, chosen, donor)
         # The label says nothing about single people, and all may be fake.
         several = source.label == FAKE and len(extraction.people) > 1
-        return Produced(found, extraction.note, {source.name: {SEVERAL: 1}} if several else {})
+        return Produced(faces, extraction.note, {source.name: {SEVERAL: 1}} if several else {})
 
     def choose_families(self, source: Source) -> list[str]:
         """Every family for a test source, a few in turn for a training source."""
@@ -138,7 +138,7 @@ def extractor_of(sources: Sequence[Source], recipe: Recipe, *, made: bool) -> Ex
     donors: dict[str, list[tuple[str, frozenset[str]]]] = {}
     for source in sources if made else ():
         donors.setdefault(source.split, []).append((source.path, identities(source)))
-    paths = {split: tuple(found) for split, found in donors.items()}
+    paths = {split: tuple(candidates) for split, candidates in donors.items()}
     return Extractor(recipe.faces, recipe.measure, paths, recipe.seed)
 
 

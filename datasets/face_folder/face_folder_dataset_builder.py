@@ -48,65 +48,67 @@ class Builder(OwnFilesBuilder):
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
         """The builder for a configuration; it writes below `records_dir`."""
-        own = config.data
-        if not own.dir:
+        data = config.data
+        if not data.dir:
             raise InputError("config.data.dir is empty: give a folder of photographs or videos")
-        splits, shares = splits_asked(config), tuple(own.splits)
-        folder, recipe = locate(own.dir), Recipe.from_config(config)
+        splits, shares = splits_asked(config), tuple(data.splits)
+        folder, recipe = locate(data.dir), Recipe.from_config(config)
         test_only = set(splits) == {"test"}
-        place = records_dir / "face_folder"
+        dataset_dir = records_dir / "face_folder"
         asked = {
             "shares": shares,
-            "group": own.group,
-            "real_folder": own.real_folder,
-            "fake_folder": own.fake_folder,
+            "group": data.group,
+            "real_folder": data.real_folder,
+            "fake_folder": data.fake_folder,
             "splits": splits,
             "recipe": fingerprint(recipe.to_json()),
             "folder": str(folder),
         }
-        found = OwnFiles(name="", recipe=recipe, splits=splits, asked=asked)
-        found.choice = "" if own.group else CHOICE
+        builder_config = OwnFiles(name="", recipe=recipe, splits=splits, asked=asked)
+        builder_config.choice = "" if data.group else CHOICE
         if not folder.is_dir() or not os.listdir(folder):
             versions = (cls.VERSION, *cls.SUPPORTED_VERSIONS)
             wrong = "which is empty or not a folder"
-            found = find_prepared(place, found, versions, "config.data.dir", wrong)
-            return cls.read(records_dir, found)
-        inventory = Inventory(place / "inventory.json")
+            builder_config = find_prepared(
+                dataset_dir, builder_config, versions, "config.data.dir", wrong
+            )
+            return cls.read(records_dir, builder_config)
+        inventory = Inventory(dataset_dir / "inventory.json")
         if not test_only:
-            stamped = _name_by_stamps(place, folder, shares, recipe, inventory)
-            if stamped and cls.version_in(place / stamped) != str(cls.VERSION):
-                say(f"using records of an earlier version: {place / stamped}")
-                return cls.read(records_dir, replace(found, name=stamped))
+            stamped = _name_by_stamps(dataset_dir, folder, shares, recipe, inventory)
+            if stamped and cls.version_in(dataset_dir / stamped) != str(cls.VERSION):
+                say(f"using records of an earlier version: {dataset_dir / stamped}")
+                return cls.read(records_dir, replace(builder_config, name=stamped))
 
         listed = list_sources(
             folder,
             shares,
             recipe.seed,
-            group=own.group,
-            real_folder=own.real_folder,
-            fake_folder=own.fake_folder,
+            group=data.group,
+            real_folder=data.real_folder,
+            fake_folder=data.fake_folder,
             test_only=test_only,
             inventory=inventory,
         )
         sources, measure = listed.sources, recipe.measure
         if measure.name == "csv":
-            met = table.match_scores(measure.scores, [s.name for s in sources], folder)
-            recipe = replace(recipe, measure=replace(measure, scores=met))
-        found = replace(
-            found,
+            scores = table.match_scores(measure.scores, [s.name for s in sources], folder)
+            recipe = replace(recipe, measure=replace(measure, scores=scores))
+        builder_config = replace(
+            builder_config,
             sources=sources,
             notes=listed.notes,
             made=listed.made,
             produce=extractor_of(sources, recipe, made=listed.made),
             recipe=recipe,
-            remarks=_remarks(own.group, sources),
+            remarks=_remarks(data.group, sources),
         )
-        return cls.plan(records_dir, found, "test" if test_only else "files")
+        return cls.plan(records_dir, builder_config, "test" if test_only else "files")
 
 
 def _remarks(group: str, sources: Sequence[Source]) -> tuple[str, ...]:
     """A message about the names that a `prefix:` does not match."""
-    alone = [one.name for one in sources if not group_of(group, Path(one.path))]
+    alone = [source.name for source in sources if not group_of(group, Path(source.path))]
     if not alone or not group.startswith("prefix:"):
         return ()
     return (
@@ -116,15 +118,15 @@ def _remarks(group: str, sources: Sequence[Source]) -> tuple[str, ...]:
 
 
 def _name_by_stamps(
-    place: Path, folder: Path, shares: tuple[float, ...], recipe: Recipe, inventory: Inventory
+    dataset_dir: Path, folder: Path, shares: tuple[float, ...], recipe: Recipe, inventory: Inventory
 ) -> str:
     """The name that versions before 2.0.0 gave to a folder's records; empty if there are none."""
     begin = f"{folder.name}-"
-    if not any(path.name.startswith(begin) for path in place.glob("*")):
+    if not any(path.name.startswith(begin) for path in dataset_dir.glob("*")):
         return ""
-    given = {name: folder / name for name in ("real", "fake") if (folder / name).is_dir()}
+    class_folders = {name: folder / name for name in ("real", "fake") if (folder / name).is_dir()}
     stamps, seen = [], set()
-    for where in (given.get("real", folder), given.get("fake")):
+    for where in (class_folders.get("real", folder), class_folders.get("fake")):
         kinds = {}
         for path in media.list_files(where).files if where else ():
             try:
@@ -133,9 +135,9 @@ def _name_by_stamps(
                 continue
             except formats.MediaError:
                 kinds[path] = ""
-        for path, found in inventory.digests(kinds):
-            if found not in seen:
-                seen.add(found)
+        for path, digest in inventory.digests(kinds):
+            if digest not in seen:
+                seen.add(digest)
                 status = path.stat()
                 name = path.relative_to(folder).as_posix()
                 stamps.append((name, status.st_size, status.st_mtime))

@@ -38,15 +38,15 @@ class Inventory:
 
     def digests(self, kinds: dict[Path, str]) -> Iterator[tuple[Path, str | formats.MediaError]]:
         """SHA-256 of each file, in the order of `kinds`; for an unreadable file, the error."""
-        known = {path: found["digest"] for path in kinds if (found := self._find(path))}
+        known = {path: remembered["digest"] for path in kinds if (remembered := self._find(path))}
         progress = Progress(len(kinds), len(known), "files", did="read")
         with ThreadPoolExecutor(count_cores()) as pool:
             try:
                 todo = [path for path in kinds if path not in known]
-                for path, (stamp, found) in zip(todo, pool.map(_read, todo), strict=True):
-                    known[path] = found
+                for path, (stamp, digest_or_error) in zip(todo, pool.map(_read, todo), strict=True):
+                    known[path] = digest_or_error
                     if stamp and kinds[path]:
-                        entry = {"stamp": stamp, "kind": kinds[path], "digest": found}
+                        entry = {"stamp": stamp, "kind": kinds[path], "digest": digest_or_error}
                         self._known[str(path)], self._changed = entry, True
                     progress.advance()
             except BaseException:

@@ -68,43 +68,47 @@ def find_classes(
         class of the folder around it; a class is missing; or folders give splits only in part.
     """
     files = list(files)
-    given = _by_option(folder, real, fake) if real or fake else []
+    from_options = _by_option(folder, real, fake) if real or fake else []
     # Splits around classes are read by name alone: an option names one folder.
-    found = _splits_inside(given or _named(folder)) + ([] if given else _splits_around(folder))
-    doubtful = _doubts(folder, files, found, settled=bool(real and fake))
+    classes = _splits_inside(from_options or _named(folder)) + (
+        [] if from_options else _splits_around(folder)
+    )
+    doubtful = _doubts(folder, files, classes, settled=bool(real and fake))
     if doubtful:
         raise InputError("; ".join(doubtful))
-    _require_splits(folder, found, test_only)
-    _require_no_deeper_splits(folder, files, found)
-    if not found:
+    _require_splits(folder, classes, test_only)
+    _require_no_deeper_splits(folder, files, classes)
+    if not classes:
         _require_silent(folder, files)
-        found = [ClassFolder(folder, REAL)]
-    elif {one.label for one in found} == {FAKE}:
+        classes = [ClassFolder(folder, REAL)]
+    elif {entry.label for entry in classes} == {FAKE}:
         raise InputError(
             f"{folder} has fake/ but no real/: put real photographs or videos into real/, or give "
             "their folder with --config.data.real_folder=FOLDER"
         )
-    return found
+    return classes
 
 
 def class_of(path: Path, classes: Sequence[ClassFolder]) -> ClassFolder | None:
     """The class folder that a file is in, the innermost of several; None if it is in none."""
-    around = [one for one in classes if one.path == path or one.path in path.parents]
-    return max(around, key=lambda one: len(one.path.parts), default=None)
+    around = [entry for entry in classes if entry.path == path or entry.path in path.parents]
+    return max(around, key=lambda entry: len(entry.path.parts), default=None)
 
 
 def _by_option(folder: Path, real: str, fake: str) -> list[ClassFolder]:
-    found = []
-    for label, option, given in ((REAL, "real_folder", real), (FAKE, "fake_folder", fake)):
-        if given:
-            path = locate(folder / Path(given).expanduser())
+    classes = []
+    for label, option, value in ((REAL, "real_folder", real), (FAKE, "fake_folder", fake)):
+        if value:
+            path = locate(folder / Path(value).expanduser())
             if not path.is_dir():
-                raise InputError(f"config.data.{option} is {given!r}, but {path} is not a folder")
-            found.append(ClassFolder(path, label))
-    if len(found) == 2 and found[0].path.resolve() == found[1].path.resolve():
+                raise InputError(f"config.data.{option} is {value!r}, but {path} is not a folder")
+            classes.append(ClassFolder(path, label))
+    if len(classes) == 2 and classes[0].path.resolve() == classes[1].path.resolve():
         raise InputError("config.data.real_folder and config.data.fake_folder are the same folder")
-    others = [one for one in _named(folder) if one.label not in {own.label for own in found}]
-    return found + others
+    others = [
+        entry for entry in _named(folder) if entry.label not in {chosen.label for chosen in classes}
+    ]
+    return classes + others
 
 
 def _named(folder: Path) -> list[ClassFolder]:
@@ -119,57 +123,57 @@ def _named(folder: Path) -> list[ClassFolder]:
 def _splits_around(folder: Path) -> list[ClassFolder]:
     """The class folders of `train/real/`, `train/fake/` and so on."""
     return [
-        ClassFolder(one.path, one.label, SPLIT_FOLDERS[path.name.casefold()])
+        ClassFolder(entry.path, entry.label, SPLIT_FOLDERS[path.name.casefold()])
         for path in _split_folders(folder)
-        for one in _named(path)
+        for entry in _named(path)
     ]
 
 
 def _splits_inside(classes: list[ClassFolder]) -> list[ClassFolder]:
     """The splits of `real/train/`, `real/test/` and so on; the classes themselves without these."""
-    known = {one.path for one in classes}
+    known = {entry.path for entry in classes}
     inside = {
-        one: [
-            ClassFolder(path, one.label, SPLIT_FOLDERS[path.name.casefold()])
-            for path in _split_folders(one.path)
+        entry: [
+            ClassFolder(path, entry.label, SPLIT_FOLDERS[path.name.casefold()])
+            for path in _split_folders(entry.path)
             if path not in known
         ]
-        for one in classes
+        for entry in classes
     }
     # One such name may be an album's; two are splits.
     if len({part.split for parts in inside.values() for part in parts}) < 2:
         return classes
-    return [part for one, parts in inside.items() for part in parts or [one]]
+    return [part for entry, parts in inside.items() for part in parts or [entry]]
 
 
 def _split_folders(folder: Path) -> list[Path]:
     return [path for path in _folders(folder) if path.name.casefold() in SPLIT_FOLDERS]
 
 
-def _require_splits(folder: Path, found: list[ClassFolder], test_only: bool) -> None:
+def _require_splits(folder: Path, classes: list[ClassFolder], test_only: bool) -> None:
     """InputError if folders give splits only in part, or one lacks a class that another has."""
-    around = {one.path.parent for one in found if one.split}
+    around = {entry.path.parent for entry in classes if entry.split}
     above = [path for path in _split_folders(folder) if path in around]
     without = [path for path in _split_folders(folder) if path not in around]
-    beside = [one.path for one in found if one.path.parent not in above]
+    beside = [entry.path for entry in classes if entry.path.parent not in above]
     if above and beside:
         raise InputError(
             f"{folder} has {_show(folder, beside[:1])} and {_show(folder, above[:1])}: give "
             "splits for everything or for nothing"
         )
     names = {SPLIT_FOLDERS[path.name.casefold()] for path in without}
-    if (above and without) or (not found and {"train", "test"} <= names):
+    if (above and without) or (not classes and {"train", "test"} <= names):
         raise InputError(
             f"{_show(folder, without)} in {folder} look like splits: put real/ and fake/ into "
             "each (only real/ if forgeries are to be made)"
         )
-    given = {one.split for one in found} - {""}
-    if not given:
+    splits = {entry.split for entry in classes} - {""}
+    if not splits:
         return
-    labels = {one.label for one in found}
-    needed = {"test"} if test_only else given | {"train", "test"}
+    labels = {entry.label for entry in classes}
+    needed = {"test"} if test_only else splits | {"train", "test"}
     for split in SPLITS:
-        lacking = labels - {one.label for one in found if one.split == split}
+        lacking = labels - {entry.label for entry in classes if entry.split == split}
         if split in needed and lacking:
             name = next(name for name, label in CLASSES.items() if label in lacking)
             raise InputError(
@@ -179,13 +183,18 @@ def _require_splits(folder: Path, found: list[ClassFolder], test_only: bool) -> 
 
 
 def _require_no_deeper_splits(
-    folder: Path, files: Iterable[Path], found: list[ClassFolder]
+    folder: Path, files: Iterable[Path], classes: list[ClassFolder]
 ) -> None:
     """InputError for splits such as `fake/METHOD/train/`, which nobody would read."""
     deeper = []
     for path in sorted(_parents(folder, files)):
-        own = class_of(path, found)
-        if own and not own.split and own.path != path and path.name.casefold() in SPLIT_FOLDERS:
+        owner = class_of(path, classes)
+        if (
+            owner
+            and not owner.split
+            and owner.path != path
+            and path.name.casefold() in SPLIT_FOLDERS
+        ):
             deeper.append(path)
     if len({SPLIT_FOLDERS[path.name.casefold()] for path in deeper}) > 1:
         raise InputError(
@@ -196,13 +205,13 @@ def _require_no_deeper_splits(
 
 
 def _doubts(
-    folder: Path, files: Iterable[Path], found: list[ClassFolder], *, settled: bool
+    folder: Path, files: Iterable[Path], classes: list[ClassFolder], *, settled: bool
 ) -> list[str]:
     """What is doubtful about the names of folders with files in them, for a message.
 
     settled: both classes are given by options, so names outside of them do not matter.
     """
-    known = {one.path for one in found}
+    known = {entry.path for entry in classes}
     around = {parent for path in known for parent in path.parents}
     outside, contrary = [], []
     for path in sorted(_parents(folder, files)):
@@ -210,16 +219,20 @@ def _doubts(
             continue
         if any(above in path.parents for above in (*outside, *contrary)):
             continue  # reported with the folder around it
-        own = class_of(path, found)
-        if own is None and not settled and (speaks_of(path.name) or NUMBERED.fullmatch(path.name)):
+        owner = class_of(path, classes)
+        if (
+            owner is None
+            and not settled
+            and (speaks_of(path.name) or NUMBERED.fullmatch(path.name))
+        ):
             outside.append(path)
-        elif own is not None and _contradicts(path.name, own.label):
+        elif owner is not None and _contradicts(path.name, owner.label):
             contrary.append(path)
     doubts = []
     if outside:
         doubts.append(
             f"{_show(folder, outside)} in {folder} may name a class, and labels are never "
-            f"guessed: {_advise(folder, outside, found)}"
+            f"guessed: {_advise(folder, outside, classes)}"
         )
     if contrary:
         doubts.append(
@@ -231,12 +244,12 @@ def _doubts(
 
 def _parents(folder: Path, files: Iterable[Path]) -> set[Path]:
     """All folders below `folder` with files in them, at any depth."""
-    found: set[Path] = set()
+    parents: set[Path] = set()
     for path in {file.parent for file in files}:
-        while path not in found and folder in path.parents:
-            found.add(path)
+        while path not in parents and folder in path.parents:
+            parents.add(path)
             path = path.parent
-    return found
+    return parents
 
 
 def speaks_of(name: str) -> set[int]:
@@ -290,30 +303,31 @@ def _says_fake(stem: str) -> bool:
     return bool(_words(stem) & {*SPEAKING[FAKE], *WORDS[FAKE], *NAMES[FAKE], "deepfake"})
 
 
-def _advise(folder: Path, outside: list[Path], found: list[ClassFolder]) -> str:
+def _advise(folder: Path, outside: list[Path], classes: list[ClassFolder]) -> str:
     """What to rename, or which option to give."""
     options = {REAL: "real_folder", FAKE: "fake_folder"}
-    taken = {one.label for one in found}
+    taken = {entry.label for entry in classes}
     rename = "rename the class folders to real/ and fake/ (a folder inside fake/ names its method)"
-    if any(one.split for one in found) or any(
+    if any(entry.split for entry in classes) or any(
         path.parent != folder and path.parent.name.casefold() in SPLIT_FOLDERS for path in outside
     ):
         return f"{rename}, in each of train/, val/ and test/"
-    said = {
+    suggested = {
         label: [path for path in outside if speaks_of(path.name) == {label}] for label in options
     }
     typed = [
         f"--config.data.{options[label]}="
-        + (_relative(folder, said[label][0]) if len(said[label]) == 1 else "FOLDER")
+        + (_relative(folder, suggested[label][0]) if len(suggested[label]) == 1 else "FOLDER")
         for label in (REAL, FAKE)
         if label not in taken
     ]
     if taken == {REAL, FAKE}:
         named = " ".join(
-            f"--config.data.{options[one.label]}={_relative(folder, one.path)}" for one in found[:2]
+            f"--config.data.{options[entry.label]}={_relative(folder, entry.path)}"
+            for entry in classes[:2]
         )
         return f"{rename}, or say that there are no others with {named}"
-    end = "" if found else "; if all of them are real, give --config.data.real_folder=."
+    end = "" if classes else "; if all of them are real, give --config.data.real_folder=."
     return f"{rename}, or give {' '.join(typed)}{end}"
 
 

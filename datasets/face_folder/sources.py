@@ -69,37 +69,37 @@ def list_sources(
     inventory = inventory or Inventory()
     kinds, left_out = _list_media(folder, (real_folder, fake_folder), inventory)
     classes = find_classes(folder, kinds, real_folder, fake_folder, test_only=test_only)
-    made = all(one.label == REAL for one in classes)
+    made = all(entry.label == REAL for entry in classes)
     if made and test_only:
         raise InputError(f"{folder} needs the folders real/ and fake/, which give the labels")
-    given = any(one.split for one in classes)
-    if given and test_only:
-        classes = [one for one in classes if one.split == "test"]
+    has_splits = any(entry.split for entry in classes)
+    if has_splits and test_only:
+        classes = [entry for entry in classes if entry.split == "test"]
 
     owners = {path: class_of(path, classes) for path in kinds}
-    left_out |= dict.fromkeys((path for path, own in owners.items() if not own), "")
-    owners = {path: own for path, own in owners.items() if own}
+    left_out |= dict.fromkeys((path for path, owner in owners.items() if not owner), "")
+    owners = {path: owner for path, owner in owners.items() if owner}
     names = _names(folder, [*owners, *left_out], owners)
-    where = " and ".join(sorted({_readable(folder, one.path) for one in classes}))
+    where = " and ".join(sorted({_readable(folder, entry.path) for entry in classes}))
     notes = {names[path]: note or f"outside of {where}" for path, note in left_out.items()}
     # The rule of a training may fit no name of what it is scored on.
     fits = not group.startswith("prefix:") or any(splits.group_of(group, path) for path in owners)
     if not group or (test_only and not fits):
         pictures = (path for path in owners if kinds[path] == "image")
-        frames = splits.find_frames(pictures, [folder, *(one.path for one in classes)])
+        frames = splits.find_frames(pictures, [folder, *(entry.path for entry in classes)])
         if len(frames) > 1:
             _ask(folder, frames, test_only=test_only)
 
     digests, twice = {}, {}
     first: dict[str, Path] = {}
-    for path, found in inventory.digests({path: kinds[path] for path in owners}):
-        if isinstance(found, formats.MediaError):
-            notes[names[path]] = str(found)
-        elif found in first:
-            twice[path] = first[found]
-            notes[names[path]] = f"the same bytes as {names[first[found]]}"
+    for path, digest in inventory.digests({path: kinds[path] for path in owners}):
+        if isinstance(digest, formats.MediaError):
+            notes[names[path]] = str(digest)
+        elif digest in first:
+            twice[path] = first[digest]
+            notes[names[path]] = f"the same bytes as {names[first[digest]]}"
         else:
-            first[found], digests[path] = path, found
+            first[digest], digests[path] = path, digest
     _require_one(twice, owners, names)
     _require_some(digests, owners, classes, test_only=test_only)
 
@@ -111,7 +111,7 @@ def list_sources(
                 inside.parts[0]
             )  # one video forged by several methods stays together
         groups[path] = splits.group_of(group, inside)
-        if groups[path] and group == "folder" and given:
+        if groups[path] and group == "folder" and has_splits:
             # Folders of the same name in different splits are different groups.
             groups[path] = f"{owners[path].split}/{groups[path]}"
     if not fits and not test_only:
@@ -120,12 +120,12 @@ def list_sources(
             f"{next(iter(names.values()), 'none')!r}"
         )
     keys = {path: groups[path] or digests[path] for path in digests}
-    found = dict.fromkeys(keys, "test")
+    split_of = dict.fromkeys(keys, "test")
     if not test_only:
-        found = _divide(folder, keys, owners, shares, seed)
+        split_of = _divide(folder, keys, owners, shares, seed)
 
     sources = []
-    for path, split in found.items():
+    for path, split in split_of.items():
         inside = path.relative_to(owners[path].path)
         method = ORIGINAL
         if owners[path].label == FAKE:
@@ -147,10 +147,10 @@ def _list_media(
 ) -> tuple[dict[Path, str], dict[Path, str]]:
     """The kind of each photograph and video in all these folders; for other files, the reason."""
     kinds, left_out = {}, {}
-    places = [folder, *(locate(folder / Path(other).expanduser()) for other in others if other)]
-    outside = [place for place in places[1:] if place.is_dir() and folder not in place.parents]
-    for place in (folder, *(place for place in outside if place != folder)):
-        listing = media.list_files(place)
+    roots = [folder, *(locate(folder / Path(other).expanduser()) for other in others if other)]
+    outside = [root for root in roots[1:] if root.is_dir() and folder not in root.parents]
+    for root in (folder, *(root for root in outside if root != folder)):
+        listing = media.list_files(root)
         left_out |= listing.left_out
         for path in listing.files:
             try:
@@ -164,30 +164,30 @@ def _names(
     folder: Path, paths: Iterable[Path], owners: Mapping[Path, ClassFolder]
 ) -> dict[Path, str]:
     """A unique name for each path."""
-    found, taken = {}, set()
+    names, taken = {}, set()
     for path in sorted(paths):
         name = _readable(folder, path, owners.get(path))
         while name in taken:
             name += "~"  # escaping made it equal to another name
         taken.add(name)
-        found[path] = name
-    return found
+        names[path] = name
+    return names
 
 
-def _readable(folder: Path, path: Path, own: ClassFolder | None = None) -> str:
+def _readable(folder: Path, path: Path, owner: ClassFolder | None = None) -> str:
     """The path relative to the folder, or to the class folder of an option if it is elsewhere."""
     if path == folder or folder in path.parents:
         return escaped(path.relative_to(folder).as_posix())
-    if own:
-        given = own.path.parent if own.split else own.path
-        return escaped(f"{LABELS[own.label]}_folder/{path.relative_to(given).as_posix()}")
+    if owner:
+        base = owner.path.parent if owner.split else owner.path
+        return escaped(f"{LABELS[owner.label]}_folder/{path.relative_to(base).as_posix()}")
     return escaped(path.as_posix())
 
 
 def escaped(name: str) -> str:
     """The name with control characters and bytes that are not text escaped as in Python."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda one: ascii(one[0])[1:-1], text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: ascii(match[0])[1:-1], text)
 
 
 def _ask(folder: Path, frames: list[Path], *, test_only: bool) -> None:
@@ -237,16 +237,16 @@ def _divide(
 ) -> dict[Path, str]:
     """The split of each file: given by its folder, or drawn by its key."""
     given = {path: owners[path].split for path in keys}
-    found = splits.divide(keys, given, {path: owners[path].label for path in keys}, shares, seed)
+    split_of = splits.divide(keys, given, {path: owners[path].label for path in keys}, shares, seed)
     places: dict[str, str] = {}
-    for path, split in found.items():
+    for path, split in split_of.items():
         if places.setdefault(keys[path], split) != split:
             raise InputError(
                 f"the group {escaped(keys[path])!r} is in the folders of two splits in {folder}, "
                 f"{places[keys[path]]} and {split}: move it into one, or choose another "
                 "config.data.group"
             )
-    return found
+    return split_of
 
 
 def _require_some(
@@ -258,12 +258,12 @@ def _require_some(
 ) -> None:
     """InputError if a class, or a class in a split given by folders, has too few files."""
     counts = Counter((owners[path].label, owners[path].split) for path in paths)
-    for one in classes:
-        count = counts[one.label, one.split]
-        fewest = 1 if test_only or one.split else FEWEST
+    for entry in classes:
+        count = counts[entry.label, entry.split]
+        fewest = 1 if test_only or entry.split else FEWEST
         if count < fewest:
             raise InputError(
-                f"{one.path} holds {count} photographs or videos; at least {fewest} are needed "
+                f"{entry.path} holds {count} photographs or videos; at least {fewest} are needed "
                 + ("to score" if test_only else "to train, validate and test on different ones")
             )
 
@@ -277,7 +277,7 @@ def number_frames(sources: list[Source]) -> list[Source]:
 
     count: Counter[str] = Counter()
     frames = {}
-    for source in sorted((one for one in sources if one.video), key=natural):
+    for source in sorted((source for source in sources if source.video), key=natural):
         frames[source.name] = count[source.video]
         count[source.video] += 1
-    return [replace(one, frame=frames.get(one.name, 0)) for one in sources]
+    return [replace(source, frame=frames.get(source.name, 0)) for source in sources]

@@ -23,11 +23,11 @@ def draw(key: str, shares: Sequence[float], seed: int) -> str:
     divide that range in proportion.
     """
     hashed = sha256(f"{seed}\0{key}".encode(errors="surrogateescape")).digest()
-    place = int.from_bytes(hashed[:8], "big") / 2**64 * sum(shares)
+    position = int.from_bytes(hashed[:8], "big") / 2**64 * sum(shares)
     for name, share in zip(SPLITS, shares, strict=True):
-        if place < share:
+        if position < share:
             return name
-        place -= share
+        position -= share
     return next(name for name, share in zip(SPLITS[::-1], shares[::-1], strict=True) if share)
 
 
@@ -52,16 +52,16 @@ def divide(
     Raises:
       InputError: a split gets no file of a class.
     """
-    found, there = dict(given), {*given.values()} - {""}
+    split_of, given_splits = dict(given), {*given.values()} - {""}
     drawn = tuple(shares)
-    if there:
-        drawn = (1.0, 0.0, 0.0) if "validation" in there else (*drawn[:2], 0.0)
-    todo = {file: keys[file] for file, split in found.items() if split in ("", "train")}
+    if given_splits:
+        drawn = (1.0, 0.0, 0.0) if "validation" in given_splits else (*drawn[:2], 0.0)
+    todo = {file: keys[file] for file, split in split_of.items() if split in ("", "train")}
     by_class: dict[str, list[str]] = {LABELS[label]: [] for label in labels.values()}
     for file, key in todo.items():
         by_class[LABELS[labels[file]]].append(key)
     require_both(by_class, drawn, seed)
-    return found | {file: draw(key, drawn, seed) for file, key in todo.items()}
+    return split_of | {file: draw(key, drawn, seed) for file, key in todo.items()}
 
 
 def group_of(rule: str, inside: Path) -> str:
@@ -72,14 +72,14 @@ def group_of(rule: str, inside: Path) -> str:
         its name that matches the pattern.
       inside: the path relative to the class folder; for a fake, to the folder of its method.
     """
-    found = ""
+    group = ""
     if rule == "folder":
-        found = "" if inside.parent == Path() else inside.parent.as_posix()
+        group = "" if inside.parent == Path() else inside.parent.as_posix()
     elif rule.startswith("prefix:"):
         match = re.match(rule.removeprefix("prefix:"), inside.name)
-        found = match[0] if match else ""
+        group = match[0] if match else ""
     # Different systems encode the same name differently.
-    return unicodedata.normalize("NFC", found)
+    return unicodedata.normalize("NFC", group)
 
 
 def find_frames(pictures: Iterable[Path], classes: Iterable[Path]) -> list[Path]:
@@ -100,8 +100,8 @@ def find_frames(pictures: Iterable[Path], classes: Iterable[Path]) -> list[Path]
 
 def lacking(keys: Mapping[str, Iterable[str]], shares: Sequence[float], seed: int):
     """The first (split, class) that gets none of `{class: keys}`; None if all get some."""
-    for name, own in keys.items():
-        there = {draw(key, shares, seed) for key in own}
+    for name, class_keys in keys.items():
+        there = {draw(key, shares, seed) for key in class_keys}
         for split, share in zip(SPLITS, shares, strict=True):
             if share and split not in there:
                 return split, name
@@ -110,10 +110,10 @@ def lacking(keys: Mapping[str, Iterable[str]], shares: Sequence[float], seed: in
 
 def require_both(keys: Mapping[str, Sequence[str]], shares: Sequence[float], seed: int) -> None:
     """InputError unless each split gets some of each class, from `{class: keys}`."""
-    found = lacking(keys, shares, seed)
-    if not found:
+    missing = lacking(keys, shares, seed)
+    if not missing:
         return
-    split, name = found
+    split, name = missing
     better = next((other for other in range(SEEDS) if not lacking(keys, shares, other)), None)
     advice = ""
     if better is not None:

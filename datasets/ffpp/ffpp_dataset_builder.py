@@ -26,34 +26,34 @@ class Builder(BenchmarkBuilder):
     @classmethod
     def plan(cls, config: ConfigDict) -> Plan:
         """The videos of the chosen methods, compression and splits."""
-        own = config.data
-        given = tuple(own.methods)
-        if own.compression not in COMPRESSIONS:
+        data = config.data
+        chosen = tuple(data.methods)
+        if data.compression not in COMPRESSIONS:
             raise InputError(
-                f"config.data.compression is {own.compression!r}: one of {', '.join(COMPRESSIONS)}"
+                f"config.data.compression is {data.compression!r}: one of {', '.join(COMPRESSIONS)}"
             )
-        if not given or set(given) - set(METHODS):
-            raise InputError(f"config.data.methods is {given}: choose from {', '.join(METHODS)}")
-        methods = tuple(method for method in METHODS if method in given)
-        if methods == (DFD,) and tuple(own.prepare) != ("test",):
+        if not chosen or set(chosen) - set(METHODS):
+            raise InputError(f"config.data.methods is {chosen}: choose from {', '.join(METHODS)}")
+        methods = tuple(method for method in METHODS if method in chosen)
+        if methods == (DFD,) and tuple(data.prepare) != ("test",):
             raise InputError(
                 f"{DFD} has only a test split: add other methods to train on, or prepare that "
                 "split alone with --config.data.prepare=\"('test',)\""
             )
         options = {
-            "compression": own.compression,
+            "compression": data.compression,
             "methods": methods,
-            "held": "DeepfakeBench frames" if own.bench_json else "videos",
+            "held": "DeepfakeBench frames" if data.bench_json else "videos",
         }
         return plan_benchmark(
             config,
-            own.compression,
+            data.compression,
             options,
             partial(
                 list_videos,
-                compression=own.compression,
+                compression=data.compression,
                 methods=methods,
-                bench_json=own.bench_json,
+                bench_json=data.bench_json,
             ),
             Extractor,
             unit="videos",

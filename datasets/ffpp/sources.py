@@ -71,31 +71,31 @@ def list_videos(
     videos, missing = [], []
     unlisted = {(folder, name) for folder, names in held.items() for name in names}
     for folder, name, split, origins in list_official(methods, held):
-        place = placed(folder, name)
+        file = placed(folder, name)
         unlisted.discard((folder, name))
         if name not in held[folder]:
-            missing.append((place, (split,)))
+            missing.append((file, (split,)))
             continue
         kind = folder.split("/")[1]
         real = folder in (YOUTUBE, ACTORS)
         frames = held[folder][name]
         video = Video(
-            name=place,
-            path=str(root if frames else root / place),
+            name=file,
+            path=str(root if frames else root / file),
             label=REAL if real else FAKE,
             method=ORIGINAL if real else kind,
             video_id=f"{kind}/{name}",
             split=split,
             origins=origins,
             frames=frames,
-            size=0 if frames else size_of(root / place),
+            size=0 if frames else size_of(root / file),
         )
         videos.append(video)
-    notes |= {placed(*one): "not in the official list" for one in sorted(unlisted)}
+    notes |= {placed(*pair): "not in the official list" for pair in sorted(unlisted)}
     for folder in held.keys() & DFD_COUNTS:
         lacking = DFD_COUNTS[folder] - len(held[folder])
-        place = f"{folder}/{compression}/{form}"
-        missing += [(f"{place} (one of them)", ("test",))] * lacking
+        parent = f"{folder}/{compression}/{form}"
+        missing += [(f"{parent} (one of them)", ("test",))] * lacking
     return Holding(videos, missing, notes)
 
 
@@ -129,12 +129,12 @@ def read_folder(root: Path, folder: str, compression: str) -> tuple[Held, dict[s
 
     InputError if the folder does not exist in this compression.
     """
-    place = root / folder / compression / "videos"
-    if place.is_dir():
+    directory = root / folder / compression / "videos"
+    if directory.is_dir():
         names, left_out = list_folder(root, f"{folder}/{compression}/videos", (".mp4",))
         return {Path(name).stem: () for name in names}, left_out
     others = [name for name in COMPRESSIONS if (root / folder / name / "videos").is_dir()]
-    _refuse(place, compression, others, folder, name_some(root / folder))
+    _refuse(directory, compression, others, folder, name_some(root / folder))
 
 
 def read_listed(path: Path, compression: str, folders: Sequence[str]) -> dict[str, Held]:
@@ -157,10 +157,10 @@ def read_listed(path: Path, compression: str, folders: Sequence[str]) -> dict[st
     return held
 
 
-def _refuse(place: Path, compression: str, others: Sequence[str], folder: str, found: str):
+def _refuse(path: Path, compression: str, others: Sequence[str], folder: str, contents: str):
     if others:
         raise InputError(
-            f"{place}: nothing of {folder} in compression {compression}, but in "
+            f"{path}: nothing of {folder} in compression {compression}, but in "
             f"{', '.join(others)}: give --config.data.compression={others[0]}, or get {compression}"
         )
     method = folder.split("/")[1]
@@ -169,4 +169,4 @@ def _refuse(place: Path, compression: str, others: Sequence[str], folder: str, f
         if method != "youtube"
         else "get the original videos"
     )
-    raise InputError(f"{place}: nothing of {folder} there, but {found}: {advice}")
+    raise InputError(f"{path}: nothing of {folder} there, but {contents}: {advice}")

@@ -115,30 +115,30 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _consistent(source: Path, entries: Sequence[Entry]) -> list[Entry]:
     """The entries, each file once; InputError if they contradict each other or lack a class."""
-    found: dict[Path, Entry] = {}
+    by_path: dict[Path, Entry] = {}
     videos: dict[str, Entry] = {}
     for entry in entries:
-        other = found.setdefault(entry.path, entry)
+        other = by_path.setdefault(entry.path, entry)
         video = videos.setdefault(entry.video_id, entry) if entry.video_id else entry
-        what = entry.video_id if other is entry or other == entry else str(entry.path)
+        subject = entry.video_id if other is entry or other == entry else str(entry.path)
         for name in ("label", "split"):
-            if len({getattr(one, name) for one in (entry, other, video)}) > 1:
-                values = sorted({str(getattr(one, name)) for one in (entry, other, video)})
+            if len({getattr(row, name) for row in (entry, other, video)}) > 1:
+                values = sorted({str(getattr(row, name)) for row in (entry, other, video)})
                 hint = "; --without-splits leaves the splits out" if name == "split" else ""
                 raise InputError(
-                    f"{source} has two values of {name} for {what}: {' and '.join(values)}{hint}"
+                    f"{source} has two values of {name} for {subject}: {' and '.join(values)}{hint}"
                 )
-    if not found:
+    if not by_path:
         raise InputError(f"{source} lists no files")
-    if len({entry.label for entry in found.values()}) < 2:
+    if len({entry.label for entry in by_path.values()}) < 2:
         label = LABELS[entries[0].label]
         raise InputError(f"{source} has only {label} files: a table needs both classes")
-    if len({bool(entry.split) for entry in found.values()}) > 1:
-        without = next(entry.path for entry in found.values() if not entry.split)
+    if len({bool(entry.split) for entry in by_path.values()}) > 1:
+        without = next(entry.path for entry in by_path.values() if not entry.split)
         raise InputError(
             f"{source} gives splits, but none for {without}: --without-splits leaves them out"
         )
-    return list(found.values())
+    return list(by_path.values())
 
 
 def _write(out: Path, entries: Sequence[Entry]) -> None:

@@ -50,8 +50,8 @@ class Stated:
         if name in self.labels:
             return self.labels[name]
         words = set(re.split(r"[\W\d_]+", name.casefold()))
-        said = {label for label, word in ((REAL, "real"), (FAKE, "fake")) if word in words}
-        return said.pop() if len(said) == 1 else None
+        suggested = {label for label, word in ((REAL, "real"), (FAKE, "fake")) if word in words}
+        return suggested.pop() if len(suggested) == 1 else None
 
 
 def read_classes(source: Path, stated: Stated) -> list[Entry]:
@@ -70,24 +70,24 @@ def read_classes(source: Path, stated: Stated) -> list[Entry]:
             others += 1
     if others:
         say(f"{others} files in {source} are not photographs or videos")
-    found = {path: _place(source, path.relative_to(source).parts[:-1], stated) for path in files}
+    placed = {path: _place(source, path.relative_to(source).parts[:-1], stated) for path in files}
     # One such name inside a class may be an album's; two are splits.
-    splits_inside = len({split for _, _, rest in found.values() for split in _splits(rest)}) > 1
+    splits_inside = len({split for _, _, rest in placed.values() for split in _splits(rest)}) > 1
     entries = []
-    for path, (label, top, rest) in found.items():
-        said = _splits(top[:-1])
+    for path, (label, top, rest) in placed.items():
+        splits = _splits(top[:-1])
         if splits_inside:
-            said |= _splits(rest)
+            splits |= _splits(rest)
             rest = [name for name in rest if not _splits([name])]
-        if len(said) > 1:
-            raise InputError(f"{path} is in folders of two splits, {' and '.join(sorted(said))}")
+        if len(splits) > 1:
+            raise InputError(f"{path} is in folders of two splits, {' and '.join(sorted(splits))}")
         method = rest[0] if rest and label == FAKE else ""
         video = ""
         if rest and stated.video == "folder" and files[path] == "image":
             video = path.parent.relative_to(source).as_posix()
-        entries.append(Entry(path, label, method, video, split="".join(said)))
+        entries.append(Entry(path, label, method, video, split="".join(splits)))
     pictures = [path for path, kind in files.items() if kind == "image"]
-    tops = {source, *(source.joinpath(*top) for _, top, _ in found.values())}
+    tops = {source, *(source.joinpath(*top) for _, top, _ in placed.values())}
     tops |= {path.parent for path in pictures if _splits([path.parent.name])}
     frames = find_frames(pictures, tops)
     if len(frames) > 1 and not stated.video:
@@ -100,16 +100,16 @@ def read_classes(source: Path, stated: Stated) -> list[Entry]:
 
 def _place(source: Path, folders: Sequence[str], stated: Stated) -> tuple:
     """The label, the folders down to the class folder, and the folders inside it."""
-    said = [(index, stated.label_of(name)) for index, name in enumerate(folders)]
-    said = [(index, label) for index, label in said if label is not None]
+    labelled = [(index, stated.label_of(name)) for index, name in enumerate(folders)]
+    labelled = [(index, label) for index, label in labelled if label is not None]
     shown = "/".join(folders) or "itself"
-    if not said:
+    if not labelled:
         raise InputError(
             f"{source} holds pictures or videos in {shown}, which no name puts into a class, and "
             "labels are never guessed: name the class folders with --real=NAME and --fake=NAME"
         )
-    index, label = said[0]
-    if any(other != label for _, other in said):
+    index, label = labelled[0]
+    if any(other != label for _, other in labelled):
         raise InputError(f"{source}: {shown} names both classes: rename it")
     return label, folders[: index + 1], folders[index + 1 :]
 
@@ -161,8 +161,11 @@ def _placed(frame: str) -> str:
 
 def _word(name: str) -> int | None:
     """The class in a name like DFDCP_FakeA."""
-    said = {REAL: "real" in name.casefold(), FAKE: "fake" in name.casefold()}
-    return next((label for label, own in said.items() if own and not said[1 - label]), None)
+    suggested = {REAL: "real" in name.casefold(), FAKE: "fake" in name.casefold()}
+    return next(
+        (label for label, present in suggested.items() if present and not suggested[1 - label]),
+        None,
+    )
 
 
 def read_dfdc(source: Path, stated: Stated) -> list[Entry]:
@@ -179,16 +182,16 @@ def read_dfdc(source: Path, stated: Stated) -> list[Entry]:
         listed = _read_json(path)
         if not isinstance(listed, dict):
             raise InputError(f"{path} is not the DFDC's: it must be an object of videos")
-        for name, about in listed.items():
-            text = str(about.get("label", "")) if isinstance(about, dict) else ""
+        for name, details in listed.items():
+            text = str(details.get("label", "")) if isinstance(details, dict) else ""
             label = {"real": REAL, "fake": FAKE}.get(text.casefold())
             if label is None:
                 raise InputError(f"{path}: {name} has no label REAL or FAKE")
-            person = Path(str(about.get("original") or name)).stem
-            split = _split(path, str(about.get("split", "")))
+            person = Path(str(details.get("original") or name)).stem
+            split = _split(path, str(details.get("split", "")))
             entries.append(Entry(path.parent / name, label, person=person, split=split))
     if {entry.split for entry in entries} == {"train"}:
-        return [Entry(one.path, one.label, person=one.person) for one in entries]
+        return [Entry(entry.path, entry.label, person=entry.person) for entry in entries]
     return entries
 
 
@@ -204,20 +207,22 @@ def read_gend(source: Path, stated: Stated) -> list[Entry]:
     entries = []
     for path in lists:
         for number, line in enumerate(_read_text(path).splitlines(), 1):
-            place = line.strip().replace("\\", "/")
-            if not place:
+            frame_path = line.strip().replace("\\", "/")
+            if not frame_path:
                 continue
-            parts = place.split("/")
+            parts = frame_path.split("/")
             if len(parts) < 3 or ".." in parts:
-                raise InputError(f"{path}, line {number}: {place[:80]!r} is not KIND/VIDEO/FRAME")
+                raise InputError(
+                    f"{path}, line {number}: {frame_path[:80]!r} is not KIND/VIDEO/FRAME"
+                )
             kind = parts[-3]
             label = stated.labels.get(kind, REAL if "real" in kind else FAKE)
             bases = [stated.folder or Path.cwd(), path.parent]
-            tried = [base / place for base in bases]
-            found = next((one for one in tried if one.exists()), tried[0])
+            tried = [base / frame_path for base in bases]
+            file = next((candidate for candidate in tried if candidate.exists()), tried[0])
             video = "/".join(parts[-4:-1])
             entries.append(
-                Entry(found, label, kind if label == FAKE else "", video, split=_split_named(path))
+                Entry(file, label, kind if label == FAKE else "", video, split=_split_named(path))
             )
     return entries
 
@@ -235,17 +240,17 @@ def read_forensichub(source: Path, stated: Stated) -> list[Entry]:
         listed = _read_json(path)
         if not isinstance(listed, list):
             raise InputError(f"{path} is not ForensicHub's: it must be an array of files")
-        for number, about in enumerate(listed, 1):
-            label = about.get("label") if isinstance(about, dict) else None
-            if label not in (0, 1) or isinstance(label, bool) or not about.get("path"):
+        for number, details in enumerate(listed, 1):
+            label = details.get("label") if isinstance(details, dict) else None
+            if label not in (0, 1) or isinstance(label, bool) or not details.get("path"):
                 raise InputError(
                     f'{path}, entry {number}: not {{"path": ..., "label": 0 or 1}}; a list of '
                     "pictures and masks alone has no labels"
                 )
-            place = str(about["path"]).replace("\\", "/")
+            file_path = str(details["path"]).replace("\\", "/")
             entries.append(
                 Entry(
-                    (stated.folder or path.parent) / place,
+                    (stated.folder or path.parent) / file_path,
                     FAKE if label == 1 else REAL,
                     split=_split_named(path),
                 )
@@ -262,9 +267,9 @@ def _split(where: Path, name: str) -> str:
 def _split_named(path: Path) -> str:
     """The split given by a list's name, or by the name of its folder; empty if neither does."""
     for name in (path.stem, path.parent.name):
-        said = {SPLIT_FOLDERS.get(word, "") for word in re.split(r"[\W_]+", name.casefold())}
-        if len(said - {""}) == 1:
-            return (said - {""}).pop()
+        splits = {SPLIT_FOLDERS.get(word, "") for word in re.split(r"[\W_]+", name.casefold())}
+        if len(splits - {""}) == 1:
+            return (splits - {""}).pop()
     return ""
 
 

@@ -42,50 +42,54 @@ class Builder(OwnFilesBuilder):
     @classmethod
     def configured(cls, config: ConfigDict, records_dir: Path) -> "Builder":
         """The builder for a configuration; it writes below `records_dir`."""
-        own = config.data
-        if not own.manifest:
+        data = config.data
+        if not data.manifest:
             raise InputError("config.data.manifest is empty: give a table of paths and labels")
-        splits, shares = splits_asked(config), tuple(own.splits)
+        splits, shares = splits_asked(config), tuple(data.splits)
         test_only = set(splits) == {"test"}
-        given = locate(own.manifest)
-        folder = locate(own.dir) if own.dir else given.parent
+        table_path = locate(data.manifest)
+        folder = locate(data.dir) if data.dir else table_path.parent
         recipe = _recipe(config)
         asked = {
             "shares": shares,
-            "real_label": own.real_label,
+            "real_label": data.real_label,
             "splits": splits,
             "recipe": fingerprint(recipe.to_json()),
-            "folder": str(given),
+            "folder": str(table_path),
         }
-        found = OwnFiles(name="", recipe=recipe, splits=splits, asked=asked, choice=CHOICE)
-        place = records_dir / "manifest"
+        builder_config = OwnFiles(name="", recipe=recipe, splits=splits, asked=asked, choice=CHOICE)
+        dataset_dir = records_dir / "manifest"
         versions, option = (cls.VERSION,), "config.data.manifest"
-        if not given.exists():
-            earlier = find_prepared(place, found, versions, option, "which does not exist")
+        if not table_path.exists():
+            earlier = find_prepared(
+                dataset_dir, builder_config, versions, option, "which does not exist"
+            )
             return cls.read(records_dir, earlier)
-        table = read_table(given, own.real_label)
-        asked["rows"] = _fingerprint_rows(table, "" if folder == given.parent else str(folder))
-        if own.dir and not folder.is_dir():
-            raise InputError(f"config.data.dir is {own.dir!r}, which is not a folder")
+        table = read_table(table_path, data.real_label)
+        asked["rows"] = _fingerprint_rows(table, "" if folder == table_path.parent else str(folder))
+        if data.dir and not folder.is_dir():
+            raise InputError(f"config.data.dir is {data.dir!r}, which is not a folder")
         _require_one_quality(config, table)
-        files = find_files(given, table, folder, test_only=test_only)
+        files = find_files(table_path, table, folder, test_only=test_only)
         if not files.rows:
             wrong = _explain_none(files, folder)
-            return cls.read(records_dir, find_prepared(place, found, versions, option, wrong))
+            return cls.read(
+                records_dir, find_prepared(dataset_dir, builder_config, versions, option, wrong)
+            )
         listed = list_sources(
-            given,
+            table_path,
             files,
             shares,
             recipe.seed,
             allow=config.leaks.allow,
             test_only=test_only,
-            inventory=Inventory(place / "inventory.json"),
+            inventory=Inventory(dataset_dir / "inventory.json"),
         )
         recipe = replace(recipe, measure=_measure(recipe.measure, listed, folder))
         if {"person", "video_id"} & set(table.columns) or any(row.split for row in table.rows):
-            found.choice = ""
-        found = replace(
-            found,
+            builder_config.choice = ""
+        builder_config = replace(
+            builder_config,
             sources=listed.sources,
             notes=listed.notes,
             groups=listed.groups,
@@ -93,7 +97,7 @@ class Builder(OwnFilesBuilder):
             recipe=recipe,
             remarks=_remarks(table, recipe.measure),
         )
-        return cls.plan(records_dir, found, "test" if test_only else "files")
+        return cls.plan(records_dir, builder_config, "test" if test_only else "files")
 
 
 def _recipe(config: ConfigDict) -> Recipe:

@@ -62,7 +62,7 @@ def find_files(given: Path, table: Table, folder: Path, *, test_only: bool = Fal
     Raises:
       InputError: a path leaves the folder, two rows have the same file, or only some have a split.
     """
-    found, numbers = Files(), {}
+    files, numbers = Files(), {}
     divided = any(row.split for row in table.rows)
     for row in table.rows:
         where = f"{given}, line {row.number}"
@@ -74,14 +74,14 @@ def find_files(given: Path, table: Table, folder: Path, *, test_only: bool = Fal
             raise InputError(f"{where}: {name} is in line {numbers[name]} already, keep one")
         numbers[name] = row.number
         if test_only and row.split not in ("", "test"):
-            found.notes[name] = f"in the split {row.split}"
+            files.notes[name] = f"in the split {row.split}"
         elif not os.path.exists(path):  # false for a name that is too long, too
-            found.notes[name] = NO_FILE
+            files.notes[name] = NO_FILE
         elif divided and not row.split:
             raise InputError(f"{where} ({name}): no split, but other rows have one")
         else:
-            found.rows[name], found.paths[name] = row, path
-    return found
+            files.rows[name], files.paths[name] = row, path
+    return files
 
 
 def _find(where: str, text: str, folder: Path) -> Path:
@@ -138,16 +138,16 @@ def list_sources(
             kinds[path] = inventory.kind(path)
         except formats.MediaError as error:
             notes[name] = str(error)
-    there = [name for name in rows if files.paths[name] in kinds]
-    _require_same(given, files, there, kinds)
+    present = [name for name in rows if files.paths[name] in kinds]
+    _require_same(given, files, present, kinds)
     if not test_only:
-        _require_apart(given, files, {name: rows[name].split for name in there}, allow)
-    _require_some(given, rows, there, test_only=test_only)
+        _require_apart(given, files, {name: rows[name].split for name in present}, allow)
+    _require_some(given, rows, present, test_only=test_only)
 
     read = dict(inventory.digests(kinds))
     digests: dict[str, str] = {}
     first: dict[str, str] = {}
-    for name in there:
+    for name in present:
         digest = read[files.paths[name]]
         if isinstance(digest, formats.MediaError):
             notes[name] = str(digest)
@@ -159,16 +159,16 @@ def list_sources(
 
     _require_some(given, rows, digests, test_only=test_only)  # less the copies, too
     keys = {name: _key(rows[name], digests[name]) for name in digests}
-    found = dict.fromkeys(keys, "test")
+    split_of = dict.fromkeys(keys, "test")
     if not test_only:
-        found = splits.divide(
+        split_of = splits.divide(
             keys,
             {name: rows[name].split for name in keys},
             {name: rows[name].label for name in rows},
             shares,
             seed,
         )
-        _require_apart(given, files, found, allow)  # validation may be drawn from training
+        _require_apart(given, files, split_of, allow)  # validation may be drawn from training
     sources = [
         Source(
             name=name,
@@ -180,20 +180,20 @@ def list_sources(
             video=escaped(rows[name].video_id),
             origins=_origin(rows[name].person),
         )
-        for name, split in found.items()
+        for name, split in split_of.items()
     ]
-    pictures = [one for one in sources if kinds[Path(one.path)] == "image"]
-    videos = [one for one in sources if kinds[Path(one.path)] == "video"]
+    pictures = [source for source in sources if kinds[Path(source.path)] == "image"]
+    videos = [source for source in sources if kinds[Path(source.path)] == "video"]
     groups: dict[str, dict[str, str]] = {}
-    for name in found:
+    for name in split_of:
         for column, value in rows[name].groups.items():
             if value:
                 groups.setdefault(column, {})[name] = value
     return Listed(
-        sorted([*number_frames(pictures), *videos], key=lambda one: one.name),
+        sorted([*number_frames(pictures), *videos], key=lambda source: source.name),
         notes,
         groups,
-        {name: rows[name].quality for name in found if rows[name].quality == rows[name].quality},
+        {name: rows[name].quality for name in split_of if rows[name].quality == rows[name].quality},
     )
 
 
@@ -209,7 +209,7 @@ def _origin(person: str) -> str:
     if not person:
         return ""
     name = unicodedata.normalize("NFC", person)
-    return "person/" + re.sub(r"[\s%]", lambda one: quote(one[0]), name)
+    return "person/" + re.sub(r"[\s%]", lambda match: quote(match[0]), name)
 
 
 def _require_same(
@@ -228,10 +228,10 @@ def _require_same(
                 f"{given}: the video_id {row.video_id!r} in {files.where(name)} is the path in "
                 f"line {same.number} as well: give another"
             )
-        for what in ("label", "method", "person", "split"):
-            if getattr(files.rows[other], what) != getattr(row, what):
+        for column in ("label", "method", "person", "split"):
+            if getattr(files.rows[other], column) != getattr(row, column):
                 raise InputError(
-                    f"{given}: the video_id {row.video_id!r} has two values of {what}, in "
+                    f"{given}: the video_id {row.video_id!r} has two values of {column}, in "
                     f"{files.where(other, name)}: a video_id is one video; what must stay in one "
                     "split has the same person"
                 )
@@ -243,29 +243,29 @@ def _require_same(
             )
 
 
-def _require_copy(given: Path, files: Files, one: str, other: str) -> None:
+def _require_copy(given: Path, files: Files, first: str, other: str) -> None:
     """InputError if a file and its copy have different labels or splits."""
-    for what in ("label", "split"):
-        if getattr(files.rows[one], what) != getattr(files.rows[other], what):
+    for column in ("label", "split"):
+        if getattr(files.rows[first], column) != getattr(files.rows[other], column):
             raise InputError(
-                f"{given}: {files.where(one, other)} have the same bytes, but not the same {what}: "
-                "keep one"
+                f"{given}: {files.where(first, other)} have the same bytes, but not the same "
+                f"{column}: keep one"
             )
 
 
 def _require_apart(
-    given: Path, files: Files, found: Mapping[str, str], allow: Collection[str]
+    given: Path, files: Files, split_of: Mapping[str, str], allow: Collection[str]
 ) -> None:
     """InputError if a person is in two splits, by `{name: split}`; a video cannot be."""
     places: dict[str, dict[str, str]] = {}
-    for name, split in found.items():
+    for name, split in split_of.items():
         if split and (person := files.rows[name].person):
             places.setdefault(person, {}).setdefault(split, name)
     refused: dict[str, tuple[str, str, str]] = {}
-    for person, own in places.items():
-        for a, b in combinations([split for split in SPLITS if split in own], 2):
+    for person, by_split in places.items():
+        for a, b in combinations([split for split in SPLITS if split in by_split], 2):
             refused.setdefault(f"person:{a}-{b}", (person, a, b))
-    refused = {title: one for title, one in refused.items() if title not in allow}
+    refused = {title: leak for title, leak in refused.items() if title not in allow}
     if refused:
         person, a, b = next(iter(refused.values()))
         first, second = places[person][a], places[person][b]
@@ -288,7 +288,11 @@ def _require_some(
         needed = [split for split in SPLITS if split in there | {"train", "test"}]
     for split in needed:
         for label, title in enumerate(LABELS):
-            count = sum(n for (of, own), n in counts.items() if of == label and split in ("", own))
+            count = sum(
+                n
+                for (of, row_split), n in counts.items()
+                if of == label and split in ("", row_split)
+            )
             fewest = 1 if test_only or split else FEWEST
             if count < fewest:
                 where = f" for the split {split}" if split else ""

@@ -141,7 +141,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _texts(path: Path, number: int, values: Mapping[str, object]) -> dict[str, str]:
     """Cells as text, as in a CSV file; empty if there is no value."""
-    found = {}
+    cells = {}
     for name, value in zip(_header(path, list(values)), values.values(), strict=True):
         if value is None or (isinstance(value, float) and math.isnan(value)):
             value = ""
@@ -151,8 +151,8 @@ def _texts(path: Path, number: int, values: Mapping[str, object]) -> dict[str, s
                 raise InputError(
                     f"{path}, line {number}: {name} is {value!r}, neither text nor a number"
                 )
-        found[name] = str(value)
-    return found
+        cells[name] = str(value)
+    return cells
 
 
 def _header(path: Path, names: Sequence[str]) -> list[str]:

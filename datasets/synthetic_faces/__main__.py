@@ -56,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("count", type=int, metavar="COUNT")
-    given = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     return console.end(
-        lambda: write(given.folder.expanduser(), given.count),
-        lambda: f"the same command draws what is missing in {given.folder}",
+        lambda: write(args.folder.expanduser(), args.count),
+        lambda: f"the same command draws what is missing in {args.folder}",
     )
 
 

@@ -50,11 +50,13 @@ class Builder(RecordsBuilder):
                 "least 6 people (two per split, for swaps) and one clip of each"
             )
         name = fingerprint(identities, clips, shares, recipe.to_json())
-        own = SyntheticFacesConfig(
+        builder_config = SyntheticFacesConfig(
             name=name, identities=identities, clips=clips, shares=shares, recipe=recipe
         )
         version = cls.version_in(records_dir / cls.name / name)
-        return cls(data_dir=records_dir, config=own, version=version, file_format="array_record")
+        return cls(
+            data_dir=records_dir, config=builder_config, version=version, file_format="array_record"
+        )
 
     @property
     def forges(self) -> bool:
@@ -62,17 +64,25 @@ class Builder(RecordsBuilder):
         return True
 
     def _split_generators(self, dl_manager):
-        own = self.builder_config
-        held = [max(2, round(own.identities * share / sum(own.shares))) for share in own.shares[1:]]
-        ends = (0, own.identities - sum(held), own.identities - held[1], own.identities)
+        builder_config = self.builder_config
+        held = [
+            max(2, round(builder_config.identities * share / sum(builder_config.shares)))
+            for share in builder_config.shares[1:]
+        ]
+        ends = (
+            0,
+            builder_config.identities - sum(held),
+            builder_config.identities - held[1],
+            builder_config.identities,
+        )
         people = {split: tuple(range(ends[i], ends[i + 1])) for i, split in enumerate(SPLITS)}
         clips = [
             Clip(identity, scene, split)
             for split, identities in people.items()
             for identity in identities
-            for scene in range(own.clips)
+            for scene in range(builder_config.clips)
         ]
-        recipe = own.recipe
+        recipe = builder_config.recipe
         render = Renderer(
             recipe.faces.size, recipe.faces.frames, recipe.measure, people, recipe.seed
         )

@@ -61,46 +61,48 @@ def list_archives(manual_dir: Path, validation: float) -> Holding:
       InputError: the folder is not a copy of the dataset, or has two archives of one number.
     """
     root = find_root(manual_dir, tuple(FOLDERS), "wild_deepfake")
-    found, missing, notes = {}, [], {}
+    listed, missing, notes = {}, [], {}
     for folder, (split, _) in FOLDERS.items():
-        place = root / folder
-        names, others = list_folder(root, folder, SUFFIXES) if place.is_dir() else ([], {})
+        directory = root / folder
+        names, others = list_folder(root, folder, SUFFIXES) if directory.is_dir() else ([], {})
         names.sort(key=lambda name: (len(name), name))
         notes |= others
-        if place.is_dir() and not names:
+        if directory.is_dir() and not names:
             raise InputError(
-                f"{place} has {name_some(place)} but no archive such as 1.tar.gz: give the "
+                f"{directory} has {name_some(directory)} but no archive such as 1.tar.gz: give the "
                 "archives as distributed, not unpacked"
             )
-        _require_one_of_each(place, names)
+        _require_one_of_each(directory, names)
         if not names:
             missing.append((f"{folder}/", TRAINING if split == "train" else (split,)))
-        found[folder] = names
+        listed[folder] = names
     held_out = hold_out(
-        [{number_of(name) for name in found[f"{kind}_train"]} for kind in ("real", "fake")],
+        [{number_of(name) for name in listed[f"{kind}_train"]} for kind in ("real", "fake")],
         validation,
     )
     archives = []
     for folder, (split, label) in FOLDERS.items():
-        for name in found[folder]:
+        for name in listed[folder]:
             number = number_of(name)
-            own = "validation" if split == "train" and number in held_out else split
-            place = f"{folder}/{name}"
-            path = root / place
-            archives.append(Archive(place, str(path), number, label, own, size_of(path)))
+            final_split = "validation" if split == "train" and number in held_out else split
+            file = f"{folder}/{name}"
+            path = root / file
+            archives.append(Archive(file, str(path), number, label, final_split, size_of(path)))
     # How many of them each folder has is not published.
     lacking = ARCHIVES - len(archives) - len(missing)
     missing += [(f"an archive of the {ARCHIVES}", SPLITS)] * lacking
     return Holding(archives, missing, notes)
 
 
-def _require_one_of_each(place: Path, names: list[str]) -> None:
+def _require_one_of_each(directory: Path, names: list[str]) -> None:
     """InputError if two archives have one number, such as 1.tar and 1.tar.gz."""
     numbered: dict[str, str] = {}
     for name in names:
         first = numbered.setdefault(number_of(name), name)
         if first != name:
-            raise InputError(f"{place} has both {first} and {name}: keep one archive of a number")
+            raise InputError(
+                f"{directory} has both {first} and {name}: keep one archive of a number"
+            )
 
 
 def number_of(name: str) -> str:
@@ -112,7 +114,7 @@ def hold_out(classes: list[set[str]], share: float) -> set[str]:
     """Every n-th number that both classes have, and every n-th that only one class has."""
     both = set.intersection(*classes)
     held_out = set()
-    for numbers in (both, *(own - both for own in classes)):
+    for numbers in (both, *(of_class - both for of_class in classes)):
         ordered = sorted(numbers, key=lambda number: (len(number), number))
         count = round(share * len(ordered))
         held_out |= {ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)}
@@ -195,9 +197,9 @@ def read_sequences(archive: Archive, count: int) -> dict[str, dict[int, bytes]]:
             numbers = sorted(frames)
             for index in videos.spread_indices(len(numbers), count):
                 wanted[sequence, numbers[index]] = frames[numbers[index]]
-        found: dict[str, dict[int, bytes]] = {sequence: {} for sequence in members}
+        sequences: dict[str, dict[int, bytes]] = {sequence: {} for sequence in members}
         # In the order of the archive: going back would decompress it again.
         for (sequence, number), member in sorted(wanted.items(), key=lambda w: w[1].offset):
             with file.extractfile(member) as opened:
-                found[sequence][number] = opened.read()
-    return found
+                sequences[sequence][number] = opened.read()
+    return sequences

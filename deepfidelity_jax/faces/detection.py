@@ -121,10 +121,10 @@ def detect(
     raise ValueError(f"{settings.detector!r} is not a face detector")
 
 
-def _keep_best(found: Sequence[Face]) -> list[Face]:
+def _keep_best(faces: Sequence[Face]) -> list[Face]:
     """Sort the best first, and drop every face that overlaps a better one."""
     kept: list[Face] = []
-    for face in sorted(found, key=lambda face: (-face.score, -face.size, face.box)):
+    for face in sorted(faces, key=lambda face: (-face.score, -face.size, face.box)):
         if not any(_overlap(face, other) for other in kept):
             kept.append(face)
     return kept
@@ -171,9 +171,9 @@ MTCNN_SHIFT = 0.014
 def _mtcnn(image: np.ndarray, border: float = 0.0, closer: int = 1) -> list[Face]:
     reduced, scale = _reduce(image, closer)
     reduced, added = _surround(reduced, border, cv2.BORDER_REPLICATE)
-    found = mtcnn.find(reduced, max(20.0, MTCNN_SMALLEST * max(reduced.shape[:2]) / closer))
+    detections = mtcnn.find(reduced, max(20.0, MTCNN_SMALLEST * max(reduced.shape[:2]) / closer))
     faces = []
-    for (left, top, right, bottom), landmarks, score in zip(*found, strict=True):
+    for (left, top, right, bottom), landmarks, score in zip(*detections, strict=True):
         width, height = right - left, bottom - top
         moved, edge = MTCNN_SHIFT * max(width, height), (MTCNN_GROW - 1) / 2
         corner = left - edge * width + moved - added, top - edge * height + moved - added
@@ -264,16 +264,16 @@ def _search_profiles(
 
 
 def _cascade(image: np.ndarray, closer: int) -> list[Face]:
-    found = _frontal(image, closer=closer)
-    if any(face.score >= CONFIDENT for face in found):
-        return found
+    faces = _frontal(image, closer=closer)
+    if any(face.score >= CONFIDENT for face in faces):
+        return faces
     # Faces that fill the image need space around them, and profiles need their own cascade. That is
     # four times the work, so it is done only if there seems to be nobody.
     grey, scale, smallest = _grey(image, closer)
     grey, added = _surround(grey, 1 / 16, cv2.BORDER_REFLECT_101)
     squares = _search("frontalface_alt2", grey, STEP, smallest)
     squares += _search_profiles(grey, STEP, smallest)
-    return found + [_judge(image, square, added, scale) for square in squares]
+    return faces + [_judge(image, square, added, scale) for square in squares]
 
 
 def _frontal(image: np.ndarray, border: float = 0.0, closer: int = 1) -> list[Face]:

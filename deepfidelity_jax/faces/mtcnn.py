@@ -103,7 +103,7 @@ def _propose(halves: Sequence[np.ndarray], smallest: float) -> Float[np.ndarray,
             (nearest or halves)[-1 if nearest else 0], (width, height), interpolation=cv2.INTER_AREA
         )
     offsets, odds = (output[0].swapaxes(0, 1) for output in _run("pnet", canvas[None]))
-    found, scores = [], []
+    proposals, scores = [], []
     for (x, y), (height, width) in zip(corners, sizes, strict=True):
         rows = slice(y // STRIDE, (y + height - WINDOW) // STRIDE + 1)
         columns = slice(x // STRIDE, (x + width - WINDOW) // STRIDE + 1)
@@ -113,9 +113,9 @@ def _propose(halves: Sequence[np.ndarray], smallest: float) -> Float[np.ndarray,
         zoom = np.array([image.shape[1] / width, image.shape[0] / height] * 2)
         boxes = np.hstack([corner, corner + WINDOW]) * zoom
         kept = _suppress(boxes, score[at], 0.5)
-        found.append(np.hstack([boxes, offsets[rows, columns][at]])[kept])
+        proposals.append(np.hstack([boxes, offsets[rows, columns][at]])[kept])
         scores.append(score[at][kept])
-    together = np.concatenate(found)
+    together = np.concatenate(proposals)
     together = together[_suppress(together[:, :4], np.concatenate(scores), 0.7)]
     return _shift(together[:, :4], together[:, 4:])
 

@@ -64,15 +64,15 @@ def extract(path: str | os.PathLike, settings: FaceSettings) -> Extraction:
     if media.identify(path) == "video":
         info = videos.video_info(path)
         indices = videos.spread_indices(info.frames, settings.frames)
-        found = follow(
+        extraction = follow(
             lambda: videos.read_frames_at(path, indices, info.constant), len(indices), settings
         )
         odd = [info.note]
     else:
         info, odd = None, []
         frame = videos.Frame(0, 0.0, pictures.read_image(path, odd))
-        found = follow(lambda: [frame], 1, settings)
-    return replace(found, note=", ".join(filter(None, [found.note, *odd])), video=info)
+        extraction = follow(lambda: [frame], 1, settings)
+    return replace(extraction, note=", ".join(filter(None, [extraction.note, *odd])), video=info)
 
 
 def follow(
@@ -116,10 +116,10 @@ def follow(
         tracks = track(detections, sure)
         better = probe.better_turn()
         if better is not None and (better or not tracks):
-            found = _cut_all(read(), lambda frame: _look(frame.image, settings), settings, better)
-            again = track(found[0], sure)
-            if again or (not tracks and count_brief(found[0], again, sure)):
-                (detections, crops), tracks, turn = found, again, better
+            reread = _cut_all(read(), lambda frame: _look(frame.image, settings), settings, better)
+            again = track(reread[0], sure)
+            if again or (not tracks and count_brief(reread[0], again, sure)):
+                (detections, crops), tracks, turn = reread, again, better
         brief = count_brief(detections, tracks, sure)
         nobody = probe.describe_nobody()
     if not detections:
@@ -216,16 +216,16 @@ class _Probe:
 
 
 def _look_closer(
-    image: UInt8[np.ndarray, "h w 3"], found: list[Face], settings: FaceSettings
+    image: UInt8[np.ndarray, "h w 3"], faces: list[Face], settings: FaceSettings
 ) -> list[Face]:
-    """The faces `found` in a photograph; if there is no large one, more where they are sure."""
+    """The `faces` found in a photograph; if there is no large one, more where they are sure."""
     side, sure = max(image.shape[:2]), SURE[settings.detector]
-    large = any(face.score >= CONFIDENT and face.size >= LARGE * side for face in found)
+    large = any(face.score >= CONFIDENT and face.size >= LARGE * side for face in faces)
     if large or side <= LONG_SIDE:
-        return found
+        return faces
     closer = detect(image, settings, CLOSER)
-    more = sum(face.score >= sure for face in closer) > sum(face.score >= sure for face in found)
-    return closer if more and _is_mostly_sure(closer, sure) else found
+    more = sum(face.score >= sure for face in closer) > sum(face.score >= sure for face in faces)
+    return closer if more and _is_mostly_sure(closer, sure) else faces
 
 
 def _is_mostly_sure(faces: Sequence[Face], sure: float) -> bool:
@@ -236,9 +236,9 @@ def _is_mostly_sure(faces: Sequence[Face], sure: float) -> bool:
 
 def _look(image: UInt8[np.ndarray, "h w 3"], settings: FaceSettings) -> list[Face]:
     """Find the faces in an image; with a border around it if there seems to be nobody."""
-    found = detect(image, settings)
-    if any(face.score >= CONFIDENT for face in found):
-        return found
+    faces = detect(image, settings)
+    if any(face.score >= CONFIDENT for face in faces):
+        return faces
     return search_bordered(image, settings)
 
 
@@ -280,7 +280,9 @@ def count_brief(
 ) -> int:
     """How many others than the `people` of `track` have a sure face, in too few frames."""
     others = [track for track in _link(detections) if track not in people]
-    return sum(max(detections[frame][face].score for frame, face in own) >= sure for own in others)
+    return sum(
+        max(detections[frame][face].score for frame, face in brief) >= sure for brief in others
+    )
 
 
 def _link(detections: Sequence[Sequence[Face]]) -> list[list[tuple[int, int]]]:

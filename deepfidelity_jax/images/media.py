@@ -42,22 +42,22 @@ def list_files(folder: str | os.PathLike) -> Listing:
     listed: dict[tuple[int, int], Path] = {}
     folders, links = deque([Path(folder)]), deque()
     while folders or links:
-        place = folders.popleft() if folders else links.popleft()
+        directory = folders.popleft() if folders else links.popleft()
         try:
-            status = place.stat()
-            first = listed.setdefault((status.st_dev, status.st_ino), place)
-            if first is not place:
-                left_out[place] = f"a link to {first}, which is listed"
+            status = directory.stat()
+            first = listed.setdefault((status.st_dev, status.st_ino), directory)
+            if first is not directory:
+                left_out[directory] = f"a link to {first}, which is listed"
                 continue
-            with os.scandir(place) as entries:
+            with os.scandir(directory) as entries:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            if place == Path(folder):
+            if directory == Path(folder):
                 raise InputError(f"{folder}: {explain(error)}") from None
-            left_out[place] = explain(error)
+            left_out[directory] = explain(error)
             continue
         for entry in inside:
-            path = place / entry.name
+            path = directory / entry.name
             try:
                 if entry.name.startswith("."):
                     left_out[path] = "hidden"

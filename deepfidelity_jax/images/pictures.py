@@ -212,8 +212,8 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     profile = image.info.get("icc_profile")
     with suppress(Exception):  # a damaged EXIF block must not make an intact picture unreadable
         # Not `ImageOps.exif_transpose`, which fails at any other tag that it cannot write again.
-        if (told := image.getexif().get(ORIENTATION)) in UPRIGHT:
-            image = image.transpose(UPRIGHT[told])
+        if (orientation := image.getexif().get(ORIENTATION)) in UPRIGHT:
+            image = image.transpose(UPRIGHT[orientation])
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
         top = int(deep.max())
@@ -251,8 +251,8 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | N
     """The transform from the colours of a profile to sRGB; None if it would change hardly any."""
     if not profile:
         return None
-    own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    transform = ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), mode, "RGB")
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     colours = list(itertools.product(range(0, 256, 51), repeat=len(mode)))
     sample = Image.frombytes(mode, (len(colours), 1), bytes(itertools.chain(*colours)))
     changed = np.asarray(ImageCms.applyTransform(sample, transform)).astype(int)

@@ -82,10 +82,10 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
             rate = rate if math.isfinite(rate) and rate > 0 else 25.0
             codec = int(video.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
             times = _times(video) if video.set(cv2.CAP_PROP_FORMAT, -1) else []
-        told = len(times) == header or _is_even(times, rate)
+        trusted = len(times) == header or _is_even(times, rate)
         with _captured(file, kind) as video:
-            told = told and bool(times) and _ends_after(video, len(times))
-        if not told:
+            trusted = trusted and bool(times) and _ends_after(video, len(times))
+        if not trusted:
             with _captured(file, kind) as video:
                 times = _times(video)
         note = _describe_odd(file, kind, len(times), header)
@@ -99,7 +99,7 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
     if not even and max(times) > min(times):
         rate = 1000 * (len(times) - 1) / (max(times) - min(times))
     # A seek in an MPEG stream misses by a frame or two, because it has no index.
-    return VideoInfo(len(times), rate, even and told and kind != "MPEG", note)
+    return VideoInfo(len(times), rate, even and trusted and kind != "MPEG", note)
 
 
 def _describe_odd(file: io.BufferedIOBase, kind: str, frames: int, header: int) -> str:

@@ -81,8 +81,10 @@ def require_none(folder: Path, allow: Sequence[str], report: Path, *, undecided:
         if undecided:
             raise InputError(f"{message}; {undecided}")
         say(f"{message}; all pairs are in {report}")
-    found = {"allowed": leaks, "alike": alike}
-    write_json(report, {name: [asdict(one) for one in ones] for name, ones in found.items()})
+    sections = {"allowed": leaks, "alike": alike}
+    write_json(
+        report, {name: [asdict(entry) for entry in entries] for name, entries in sections.items()}
+    )
 
 
 def option_for(allow: Iterable[str], refused: Iterable[str]) -> str:
@@ -119,10 +121,10 @@ def read(folder: Path) -> tuple[list[Leak], dict[str, Looks]]:
     for split in (*SPLITS, SOURCES):
         parts = _in_chunks(folder, split, counts.get(split, 0))
         # `sources` holds clean copies of the training faces, so it counts as training.
-        own = owners.setdefault("train" if split == SOURCES else split, {})
+        names = owners.setdefault("train" if split == SOURCES else split, {})
         for part in parts:
             for key, path in part.names.items():
-                own.setdefault(key, path)
+                names.setdefault(key, path)
             pictures.setdefault("train" if split == SOURCES else split, []).append(part.pictures)
         if split != SOURCES and parts:
             looks[split] = Looks(

@@ -67,8 +67,8 @@ def require_test_unseen(folder: Path, workdir: Path, allow: Sequence[str]) -> st
     """
     seen = seen_by(workdir) or digests_of_training(folder)
     if any(title.startswith("picture:") for title in allow):
-        own = digests_of_training(folder)
-        seen = {digest: path for digest, path in seen.items() if digest not in own}
+        training = digests_of_training(folder)
+        seen = {digest: path for digest, path in seen.items() if digest not in training}
     require_unseen(_digests_of_test(folder), seen, folder)
     return digest_of_faces(digests_of(folder, "test"))
 

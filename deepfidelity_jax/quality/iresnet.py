@@ -147,30 +147,30 @@ def from_torch(
     The variant is the one whose names fit best. Raises InputError with a list of all tensors that
     are missing, unexpected or of another shape.
     """
-    given = {name: x for name, x in tensors.items() if not name.endswith("num_batches_tracked")}
+    weights = {name: x for name, x in tensors.items() if not name.endswith("num_batches_tracked")}
     tables = {name: _table(depths) for name, depths in DEPTHS.items()}
-    variant = min(tables, key=lambda name: len(given.keys() ^ tables[name].keys()))
+    variant = min(tables, key=lambda name: len(weights.keys() ^ tables[name].keys()))
     table = tables[variant]
-    if not given.keys() & table.keys():
+    if not weights.keys() & table.keys():
         raise InputError(
-            f"none of its {len(given)} tensors is named as in an iResNet of insightface"
+            f"none of its {len(weights)} tensors is named as in an iResNet of insightface"
         )
-    wrong = [f"{name} is missing" for name in table if name not in given]
-    wrong += [f"{name} is unexpected" for name in given if name not in table]
+    wrong = [f"{name} is missing" for name in table if name not in weights]
+    wrong += [f"{name} is unexpected" for name in weights if name not in table]
     wrong += [
-        f"{name} has shape {list(np.shape(given[name]))} where {list(shape)} is expected"
+        f"{name} has shape {list(np.shape(weights[name]))} where {list(shape)} is expected"
         for name, (_, shape) in table.items()
-        if name in given and tuple(np.shape(given[name])) != shape
+        if name in weights and tuple(np.shape(weights[name])) != shape
     ]
     if wrong:
         raise InputError(f"not the {variant} of insightface: {'; '.join(wrong)}")
-    variables = {path: _from_torch(path, given[name]) for name, (path, _) in table.items()}
+    variables = {path: _from_torch(path, weights[name]) for name, (path, _) in table.items()}
     return DEPTHS[variant], unflatten_dict(variables)
 
 
 def name_of(depths: tuple[int, ...]) -> str:
     """iResNet-50 or -100."""
-    return next(name for name, own in DEPTHS.items() if own == tuple(depths))
+    return next(name for name, blocks in DEPTHS.items() if blocks == tuple(depths))
 
 
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -84,7 +84,7 @@ def components(
     face = histogram(luminances[region])
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     grains = grain(grey, region)
-    found = {
+    measured = {
         "luminance_mean": luminance_mean(face),
         "luminance_variance": luminance_variance(face),
         "under_exposure": under_exposure(face),
@@ -100,7 +100,7 @@ def components(
         "compression": compressed,
         "clipping": clipping(image, region),
     }
-    return {name: component.scalar for name, component in found.items()}
+    return {name: component.scalar for name, component in measured.items()}
 
 
 def luminance(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:

@@ -120,13 +120,16 @@ def fit(faces: Sequence[Picture], seed: int = 0) -> Order:
 def _pairs(strength, kind, person, rng) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the better and of the worse copy: as many pairs of one face as of two faces."""
     better, worse = [], []
-    for one in np.unique(kind):
-        (rows,) = np.nonzero(kind == one)
+    for this_kind in np.unique(kind):
+        (rows,) = np.nonzero(kind == this_kind)
         within = [rows[person[rows] == each] for each in np.unique(person[rows])]
-        chosen = [np.stack(np.meshgrid(own, own), -1).reshape(-1, 2) for own in within]
-        own = np.concatenate(chosen)
-        others = rng.choice(rows, (len(own), 2))
-        for pairs in (own, others):
+        chosen = [
+            np.stack(np.meshgrid(person_rows, person_rows), -1).reshape(-1, 2)
+            for person_rows in within
+        ]
+        same_person = np.concatenate(chosen)
+        others = rng.choice(rows, (len(same_person), 2))
+        for pairs in (same_person, others):
             apart = strength[pairs[:, 1]] - strength[pairs[:, 0]] > APART
             better.append(pairs[apart, 0])
             worse.append(pairs[apart, 1])

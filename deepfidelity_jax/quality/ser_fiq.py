@@ -66,8 +66,8 @@ class SerFiq:
             size = next(size for size in BATCH_SIZES if size >= len(rows))
             faces = np.zeros((size, iresnet.SIDE, iresnet.SIDE, 3), np.uint8)
             faces[: len(rows)] = [aligned[row] for row in rows]
-            found = measure(self._variables, faces, draw(SEED), depths=self._depths)
-            qualities[rows] = np.asarray(found)[: len(rows)]
+            measured = measure(self._variables, faces, draw(SEED), depths=self._depths)
+            qualities[rows] = np.asarray(measured)[: len(rows)]
         if not np.isfinite(qualities[known]).all():
             raise InputError("the ArcFace weights give a face no finite quality: they are damaged")
         return qualities

@@ -44,7 +44,7 @@ def match_scores(
         known.setdefault(normal(name), []).append(name)
         for end in _ends(normal(name)):
             ends.setdefault(end, []).append(name)
-    place = normal(str(folder))
+    root = normal(str(folder))
 
     def find(row: str) -> list[str]:
         if row in exact:
@@ -54,7 +54,7 @@ def match_scores(
         for end in _ends(path):
             before = path.removesuffix(end).rstrip("/")
             absolute = row.startswith(("/", "\\")) or row[1:2] == ":"
-            if end in known and (absolute or f"/{place}".endswith(f"/{before}") or not before):
+            if end in known and (absolute or f"/{root}".endswith(f"/{before}") or not before):
                 return known[end]
         return ends.get(path, [])
 

@@ -62,8 +62,10 @@ class Trace:
         batch = np.zeros((AT_ONCE, self._side, self._side, 3), np.uint8)
         for row, copy in zip(batch, copies, strict=False):
             row[:] = center_crop(copy, self._side, self._share)
-        own, *others = np.asarray(self._features(self._variables, batch))[: len(copies)] / spread()
-        return float(min(np.sqrt(np.mean((own - other) ** 2)) for other in others))
+        clean, *others = (
+            np.asarray(self._features(self._variables, batch))[: len(copies)] / spread()
+        )
+        return float(min(np.sqrt(np.mean((clean - other) ** 2)) for other in others))
 
 
 def load() -> Trace:

@@ -73,10 +73,10 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     @property
     def methods(self) -> dict[str, set[str]]:
         """The methods of the sources in each split; empty if there are none to read."""
-        found: dict[str, set[str]] = {}
+        methods: dict[str, set[str]] = {}
         for source in getattr(self.builder_config, "sources", ()):
-            found.setdefault(source.split, set()).add(source.method)
-        return found
+            methods.setdefault(source.split, set()).add(source.method)
+        return methods
 
     @property
     def absent(self) -> str:
@@ -136,10 +136,12 @@ class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
         if (records_dir / cls.name / plan.earlier).exists():
             plan.name = plan.earlier
         version = cls.version_in(records_dir / cls.name / plan.name)
-        own = cls(data_dir=records_dir, config=plan, version=version, file_format="array_record")
+        builder = cls(
+            data_dir=records_dir, config=plan, version=version, file_format="array_record"
+        )
         if not plan.absent:
-            tell_left_out(Path(own.data_path), plan.notes)
-        return own
+            tell_left_out(Path(builder.data_path), plan.notes)
+        return builder
 
     @property
     def earlier_contents(self) -> str:
@@ -152,19 +154,19 @@ class BenchmarkBuilder(RecordsBuilder, skip_registration=True):
         return self.builder_config.absent
 
     def _split_generators(self, dl_manager):
-        own = self.builder_config
-        if own.absent:
-            raise InputError(own.absent)
-        self.info.metadata.update(options=own.options)
+        plan = self.builder_config
+        if plan.absent:
+            raise InputError(plan.absent)
+        self.info.metadata.update(options=plan.options)
         return write.split_generators(
             self,
-            own.sources,
-            own.produce,
-            own.recipe,
-            unit=own.unit,
-            notes=own.notes,
-            splits=own.splits,
-            beam=own.beam,
+            plan.sources,
+            plan.produce,
+            plan.recipe,
+            unit=plan.unit,
+            notes=plan.notes,
+            splits=plan.splits,
+            beam=plan.beam,
         )
 
 
@@ -216,20 +218,22 @@ def plan_benchmark(
       InputError: the folder is not a copy of the benchmark, parts of it are missing, or a split
         has no source of a class.
     """
-    own = config.data
-    given = tuple(own.prepare)
-    if not given or set(given) - set(SPLITS):
-        raise InputError(f"config.data.prepare is {given}: choose from {', '.join(SPLITS)}")
-    splits = tuple(split for split in SPLITS if split in given)
-    if own.bench_json and config.faces.detector != "none":
+    data = config.data
+    prepare = tuple(data.prepare)
+    if not prepare or set(prepare) - set(SPLITS):
+        raise InputError(f"config.data.prepare is {prepare}: choose from {', '.join(SPLITS)}")
+    splits = tuple(split for split in SPLITS if split in prepare)
+    if data.bench_json and config.faces.detector != "none":
         raise InputError(
             "config.data.bench_json lists crops that are already aligned: add "
             "--config.faces.detector=none"
         )
     # Nothing is drawn here, so runs with different seeds share their records.
     recipe = replace(Recipe.from_config(config), seed=0)
-    options = {"splits": splits, "incomplete": own.incomplete} | options
-    as_given = {"splits": given} | ({"methods": tuple(own.methods)} if "methods" in options else {})
+    options = {"splits": splits, "incomplete": data.incomplete} | options
+    as_given = {"splits": prepare} | (
+        {"methods": tuple(data.methods)} if "methods" in options else {}
+    )
     name, earlier = (
         f"{label}-{fingerprint(chosen, recipe.to_json())}"
         for chosen in (options, options | as_given)
@@ -241,19 +245,19 @@ def plan_benchmark(
         unit=unit,
         options=options,
         splits=splits,
-        beam=own.beam,
+        beam=data.beam,
         staging=name,
     )
-    if not own.manual_dir:
+    if not data.manual_dir:
         plan.absent = (
             "config.data.manual_dir is empty: give the folder of your copy of the dataset; "
-            f"datasets/{own.dataset}/README.md says how to get one"
+            f"datasets/{data.dataset}/README.md says how to get one"
         )
         return plan
 
-    folder = Path(own.manual_dir).expanduser().absolute()
+    folder = Path(data.manual_dir).expanduser().absolute()
     holding = list_sources(folder)
-    plan.sources = there = [source for source in holding.sources if source.split in splits]
+    plan.sources = sources = [source for source in holding.sources if source.split in splits]
     plan.notes = dict(holding.notes)
     measure = recipe.measure
     if measure.name == "csv":
@@ -266,14 +270,14 @@ def plan_benchmark(
         measure = replace(measure, scores=scores)
     plan.produce = extractor(recipe.faces, measure)
     missing = [name for name, possible in holding.missing if {*possible} & {*splits}]
-    if missing and not own.incomplete:
+    if missing and not data.incomplete:
         raise InputError(
-            f"{folder} lacks {len(missing)} {unit} of {own.dataset}, such as {missing[0]}, and "
+            f"{folder} lacks {len(missing)} {unit} of {data.dataset}, such as {missing[0]}, and "
             f"holds {len(plan.sources)}: finish the download, or use what is there with "
             "--config.data.incomplete=true"
         )
     for split in splits:
-        labels = {source.label for source in there if source.split == split}
+        labels = {source.label for source in sources if source.split == split}
         lacking = [name for label, name in enumerate(LABELS) if label not in labels]
         if lacking:
             others = ", or choose other splits with config.data.prepare"
@@ -282,9 +286,9 @@ def plan_benchmark(
                 f"some{'' if splits == ('test',) else others}"
             )
     if missing:
-        names = sorted((source.name, source.split) for source in there)
-        held = f"-of-{fingerprint(names)}"
-        plan.name, plan.earlier = plan.name + held, plan.earlier + held
+        names = sorted((source.name, source.split) for source in sources)
+        suffix = f"-of-{fingerprint(names)}"
+        plan.name, plan.earlier = plan.name + suffix, plan.earlier + suffix
         plan.notes |= dict.fromkeys(missing, "missing")
     return plan
 
@@ -308,8 +312,8 @@ def find_root(folder: Path, marks: Sequence[str], dataset: str) -> Path:
     advice = (
         f"give {meant[0]}" if meant else f"give the folder shown in datasets/{dataset}/README.md"
     )
-    found = f"{name_some(folder)} but " if any(folder.iterdir()) else ""
-    raise InputError(f"{where}, which has {found}no {looked_for}: {advice}")
+    contents = f"{name_some(folder)} but " if any(folder.iterdir()) else ""
+    raise InputError(f"{where}, which has {contents}no {looked_for}: {advice}")
 
 
 def name_some(folder: Path) -> str:

@@ -154,7 +154,7 @@ def recorded(
     counted = tally(extraction)
     if not extraction.people:
         return Produced([], extraction.note, {video.video_id: counted})
-    found = [
+    faces = [
         Face(
             split=video.split,
             image=crop.image,
@@ -170,14 +170,14 @@ def recorded(
         )
         for crop in extraction.people[0].crops
     ]
-    return Produced(found, extraction.note, {video.video_id: counted})
+    return Produced(faces, extraction.note, {video.video_id: counted})
 
 
 def tally(extraction: tracking.Extraction) -> dict[str, int]:
     """Counts for one video: frames, frames without the face, frames with several faces, ..."""
     frames = [{crop.frame for crop in person.crops} for person in extraction.people]
     followed = frames[0] if frames else set()
-    several = {frame for own in frames[1:] for frame in own} & followed
+    several = {frame for other in frames[1:] for frame in other} & followed
     return {
         "videos": 1,
         "videos without a face": int(not frames),

@@ -40,15 +40,17 @@ def read(path: Path, anchors: Sequence[str]) -> list[Listed]:
     Raises:
       InputError: the file is missing or is not a DeepfakeBench list.
     """
-    found: dict[tuple, Listed] = {}
-    for video in read_splits(path, "config.data.bench_json", lambda one: cut_before(one, anchors)):
+    videos: dict[tuple, Listed] = {}
+    for video in read_splits(
+        path, "config.data.bench_json", lambda frame: cut_before(frame, anchors)
+    ):
         # The splits overlap: keep one entry per video, the one with most frames.
         key = video.label, video.levels[1:], video.name
-        if len(video.frames) > len(found[key].frames if key in found else ()):
-            found[key] = video
-    if not found:
+        if len(video.frames) > len(videos[key].frames if key in videos else ()):
+            videos[key] = video
+    if not videos:
         raise InputError(f"config.data.bench_json is {path}: it lists no video with frames")
-    return list(found.values())
+    return list(videos.values())
 
 
 def keep_present(
@@ -77,11 +79,11 @@ def read_splits(path: Path, option: str, placed: Callable[[str], str]) -> list[L
     try:
         tree = json.loads(path.read_text(encoding="utf-8-sig"))
         (labels,) = tree.values()
-        found = []
+        videos = []
         for label, inside in labels.items():
             for levels, name, frames in _walk(inside):
                 paths = sorted((placed(frame) for frame in frames), key=frame_number)
-                found.append(Listed(label, levels, name, tuple(paths)))
+                videos.append(Listed(label, levels, name, tuple(paths)))
     except OSError as error:
         raise InputError(
             f"{option} is {path}: {(error.strerror or str(error)).lower()}; give DeepfakeBench's "
@@ -94,7 +96,7 @@ def read_splits(path: Path, option: str, placed: Callable[[str], str]) -> list[L
             f"{option} is {path}: not a DeepfakeBench list of videos and frames "
             f"({' '.join(str(error).split())}); give its JSON file for this dataset"
         ) from None
-    return found
+    return videos
 
 
 def _walk(inside: dict, levels: tuple[str, ...] = ()) -> Iterator[tuple[tuple, str, list]]:

@@ -105,8 +105,8 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
         """
         rows = [(s.name, s.digest, s.label, s.method, s.split, s.video) for s in own.sources]
         # Origins and groups, which only a table can give, change the name only where given.
-        told = [(s.name, s.origins) for s in own.sources if s.origins], own.groups
-        more = told if any(told) else ()
+        from_table = [(s.name, s.origins) for s in own.sources if s.origins], own.groups
+        more = from_table if any(from_table) else ()
         named = fingerprint(sorted(rows), own.made, own.recipe.to_json(), *more)
         measure = own.recipe.measure
         scores = measure.scores if measure.name == "csv" else None
@@ -130,8 +130,8 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
     @property
     def undecided(self) -> str:
         """What to choose from, until a choice is made."""
-        own = self.builder_config
-        return own.choice if own.contents else ""
+        builder_config = self.builder_config
+        return builder_config.choice if builder_config.contents else ""
 
     @property
     def forges(self) -> bool:
@@ -139,25 +139,30 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
         return self.builder_config.made
 
     def _split_generators(self, dl_manager):
-        own = self.builder_config
-        for line in (*own.remarks, *describe(own.sources, made=own.made)):
+        builder_config = self.builder_config
+        for line in (
+            *builder_config.remarks,
+            *describe(builder_config.sources, made=builder_config.made),
+        ):
             say(line)
         digests: dict[str, dict[str, str]] = {}
-        for source in own.sources:
+        for source in builder_config.sources:
             digests.setdefault(source.split, {})[source.name] = source.digest
         # The digests identify training pictures later; `asked` finds the records if the files are
         # gone.
-        self.info.metadata.update(digests=digests, asked=own.asked, contents=own.contents)
-        if own.groups:
-            self.info.metadata.update(groups=own.groups)
+        self.info.metadata.update(
+            digests=digests, asked=builder_config.asked, contents=builder_config.contents
+        )
+        if builder_config.groups:
+            self.info.metadata.update(groups=builder_config.groups)
         return write.split_generators(
             self,
-            own.sources,
-            own.produce,
-            own.recipe,
+            builder_config.sources,
+            builder_config.produce,
+            builder_config.recipe,
             unit="photographs and videos",
-            notes=own.notes,
-            splits=own.splits,
+            notes=builder_config.notes,
+            splits=builder_config.splits,
         )
 
 
@@ -178,11 +183,13 @@ def digest_contents(
 
     scores: quality scores from the user, by name; training targets depend on them.
     """
-    own = [source for source in sources if source.split != "test"]
-    rows = sorted((s.split, s.digest, s.label) for s in own)
+    training = [source for source in sources if source.split != "test"]
+    rows = sorted((s.split, s.digest, s.label) for s in training)
     # Only if given, so that workdirs with other measures keep their digest.
-    given = [] if scores is None else [sorted((s.digest, str(scores.get(s.name))) for s in own)]
-    return fingerprint(rows, made, *given) if rows else ""
+    score_rows = (
+        [] if scores is None else [sorted((s.digest, str(scores.get(s.name))) for s in training)]
+    )
+    return fingerprint(rows, made, *score_rows) if rows else ""
 
 
 def describe(sources: Sequence[Source], *, made: bool) -> list[str]:
@@ -260,8 +267,8 @@ def find_prepared(
             return replace(own, name=path.parent.name, contents=metadata["contents"])
     if others and not hint:
         shown = " or ".join(f"--{option}={other}" for other in sorted(others)[:3])
-        what = option.rpartition(".")[2].replace("dir", "folder")
-        hint = f"; there are records of another {what}: {shown}"
+        kind = option.rpartition(".")[2].replace("dir", "folder")
+        hint = f"; there are records of another {kind}: {shown}"
     raise InputError(
         f"{option} is {folder!r}, {wrong}, and {place} has no records made from it with these "
         f"options{hint}"

@@ -108,10 +108,10 @@ class Records(Sequence[dict[str, Any]]):
         """These records without the fakes of some methods; InputError if only one class is left."""
         if not methods:
             return self
-        found = [(record["method"], record["label"]) for record in self]
-        kept = [row for row, (method, _) in enumerate(found) if method not in methods]
-        if len({found[row][1] for row in kept}) < 2 <= len({label for _, label in found}):
-            there = ", ".join(sorted({method for method, _ in found}))
+        kinds = [(record["method"], record["label"]) for record in self]
+        kept = [row for row, (method, _) in enumerate(kinds) if method not in methods]
+        if len({kinds[row][1] for row in kept}) < 2 <= len({label for _, label in kinds}):
+            there = ", ".join(sorted({method for method, _ in kinds}))
             raise InputError(
                 f"config.train.leave_out is {tuple(methods)}, which leaves one class in the "
                 f"{self.split} split: it holds {there}"

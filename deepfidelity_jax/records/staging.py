@@ -81,14 +81,14 @@ def take_over(sources: Sequence[Source], folder: Path) -> None:
     These are the folders of the same name beside other records. One that is under way keeps its.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    own = {staged_path(folder, source).stem for source in sources}
+    stems = {staged_path(folder, source).stem for source in sources}
     for other in {*folder.parents[1].glob(f"*/{folder.name}")} - {folder}:
         # It may belong to someone else.
         with contextlib.suppress(OSError), (other.parent / LOCK).open("wb") as file:
             if not lock(file):
                 continue
             for path in list(other.iterdir()):
-                if path.name.split(".")[0] in own and not (folder / path.name).exists():
+                if path.name.split(".")[0] in stems and not (folder / path.name).exists():
                     path.replace(folder / path.name)
             if not any(other.glob("*.npz")):
                 shutil.rmtree(other)
@@ -104,7 +104,7 @@ def _forget_failed(sources: Sequence[Source], folder: Path) -> bool:
         with np.load(path, allow_pickle=False) as file:
             note, empty = str(file["note"]), not file["image_sizes"].size
             tally = json.loads(str(file["tally"]))
-        if (note and empty) or any(own.get("unreadable frames") for own in tally.values()):
+        if (note and empty) or any(counts.get("unreadable frames") for counts in tally.values()):
             crashed |= note == CRASHED
             path.unlink()
             _quality_path(folder, source).unlink(missing_ok=True)
@@ -173,15 +173,15 @@ def rate(
     waiting: list[tuple[Source, list[Face]]] = []
     for number, source in enumerate(todo, start=1):
         waiting.append((source, _read_staged(folder, source).faces))
-        if sum(len(own) for _, own in waiting) < FACES_AT_ONCE and number < len(todo):
+        if sum(len(faces) for _, faces in waiting) < FACES_AT_ONCE and number < len(todo):
             continue
         # The same picture, as in a video of a photograph, is measured once.
-        landmarks = {face.image: face.landmarks for _, own in waiting for face in own}
-        found = measure(list(landmarks), list(landmarks.values()))
-        qualities = dict(zip(landmarks, found, strict=True))
-        for measured, own in waiting:
+        landmarks = {face.image: face.landmarks for _, faces in waiting for face in faces}
+        values = measure(list(landmarks), list(landmarks.values()))
+        qualities = dict(zip(landmarks, values, strict=True))
+        for measured, faces in waiting:
             with written_whole(_quality_path(folder, measured)) as file:
-                np.save(file, np.array([qualities[face.image] for face in own], np.float32))
+                np.save(file, np.array([qualities[face.image] for face in faces], np.float32))
             progress.advance()
         waiting = []
     progress.end()
@@ -215,8 +215,8 @@ def produce_one(produce: Callable[[Any], Produced], source: Source, folder: Path
 
 def staged_path(folder: Path, source: Source) -> Path:
     """The file of a source's staged faces, named by a hash of every field except its path."""
-    told = repr(sorted((name, value) for name, value in vars(source).items() if name != "path"))
-    return folder / f"{sha256(told.encode()).hexdigest()[:24]}.npz"
+    fields = repr(sorted((name, value) for name, value in vars(source).items() if name != "path"))
+    return folder / f"{sha256(fields.encode()).hexdigest()[:24]}.npz"
 
 
 def _begun_path(folder: Path, source: Source) -> Path:
@@ -251,15 +251,15 @@ def _read_staged(folder: Path, source: Source, *, faces: bool = True) -> Produce
     measured = _quality_path(folder, source)
     if measured.exists():
         columns["quality"] = np.load(measured, allow_pickle=False)
-    found = []
+    loaded = []
     for row, end in enumerate(ends):
         values = {
             name: value[row] if value.ndim > 1 else value[row].item()
             for name, value in columns.items()
         }
         start = int(ends[row - 1]) if row else 0
-        found.append(Face(image=data[start : int(end)], **values))
-    return Produced(found, note, tally)
+        loaded.append(Face(image=data[start : int(end)], **values))
+    return Produced(loaded, note, tally)
 
 
 def _quality_path(folder: Path, source: Source) -> Path:

@@ -47,10 +47,10 @@ def is_prepared(folder: Path) -> bool:
 def prepare(builder: tfds.core.DatasetBuilder) -> None:
     """Write the records unless they exist. One process writes; others wait for it."""
     written = Path(builder.data_path) / "dataset_info.json"
-    place = written.parents[1]
-    if written.exists() and not (_unfinished(builder) and os.access(place, os.W_OK)):
+    parent = written.parents[1]
+    if written.exists() and not (_unfinished(builder) and os.access(parent, os.W_OK)):
         return
-    with _alone(place):
+    with _alone(parent):
         if not written.exists():
             tfds.disable_progress_bar()
             # TFDS prints messages about downloads to stdout, which is reserved for results.
@@ -62,21 +62,21 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
 
 
 @contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[None]:
     """Lock the folder of some records, and of what is staged for them, for this process."""
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / LOCK).open("wb") as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("wb") as file:
         if not lock(file):
-            say(f"another process prepares the records in {place}: waiting until it ends")
+            say(f"another process prepares the records in {folder}: waiting until it ends")
             lock(file, wait=True)
         yield
 
 
 def _unfinished(builder: tfds.core.DatasetBuilder) -> list[Path]:
     """The temporary folders of a preparation, which remain if it is killed."""
-    place = Path(builder.data_path).parent
+    parent = Path(builder.data_path).parent
     kinds = f"{builder.version}.*staging", f"incomplete.*_{builder.version}"
-    return [path for kind in kinds for path in place.glob(kind)]
+    return [path for kind in kinds for path in parent.glob(kind)]
 
 
 def _tell_abandoned(staging: Path) -> None:
@@ -92,8 +92,8 @@ def _tell_abandoned(staging: Path) -> None:
 
 def records_dir(config: ConfigDict, workdir: Path) -> Path:
     """The folder of the TFDS records: `config.data.records_dir`, or `records` in the workdir."""
-    given = config.data.records_dir
-    return Path(given).expanduser().absolute() if given else workdir.absolute() / "records"
+    folder = config.data.records_dir
+    return Path(folder).expanduser().absolute() if folder else workdir.absolute() / "records"
 
 
 @dataclass(frozen=True)
@@ -302,6 +302,6 @@ def staging_folder(builder: tfds.core.DatasetBuilder) -> Path:
     Folders of one name, beside other records, hold faces that are made in the same way.
     """
     # Not inside `data_path`: while TFDS writes, that has a new temporary name on every attempt.
-    own = builder.builder_config
-    kind = getattr(own, "staging", "") or own.name
+    builder_config = builder.builder_config
+    kind = getattr(builder_config, "staging", "") or builder_config.name
     return Path(builder.data_path).with_name(f"{builder.version}.{kind}.staging")

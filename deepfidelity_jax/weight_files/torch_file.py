@@ -69,10 +69,10 @@ def locate(content: Any, ema: bool = True) -> tuple[str, dict[str, np.ndarray]]:
     They are without the prefix `module.`. Averaged weights (`state_dict_ema`) come first, unless
     `ema` is False. Raises InputError if there are no weights.
     """
-    place = ""
+    under = ""
     for key in (*(AVERAGED if ema else ()), *TRAINED):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping) and content[key]:
-            place, content = key, content[key]
+            under, content = key, content[key]
             break
     if not isinstance(content, Mapping) or not any(_is_array(x) for x in content.values()):
         there = ", ".join(map(str, content)) if isinstance(content, Mapping) else ""
@@ -84,7 +84,7 @@ def locate(content: Any, ema: bool = True) -> tuple[str, dict[str, np.ndarray]]:
     if other:
         raise InputError(f"not tensors among the checkpoint's weights: {', '.join(other[:5])}")
     prefixed = all(str(name).startswith("module.") for name in content)
-    return place, {
+    return under, {
         str(k).removeprefix("module." if prefixed else ""): v for k, v in content.items()
     }
 
@@ -159,8 +159,8 @@ def _read_zip(path, content):
             start, end = _place(path, content, records[f"data/{key}"])
             if end - start < count * dtype.itemsize:
                 raise ValueError(f"storage {key} is shorter than it says")
-            own = dtype.newbyteorder(">") if big else dtype
-            storages[key] = _numbers(path, content, own, count, start)
+            stored_dtype = dtype.newbyteorder(">") if big else dtype
+            storages[key] = _numbers(path, content, stored_dtype, count, start)
         return storages[key]
 
     pickled = io.BytesIO(bytes_of("data.pkl"))
@@ -202,16 +202,18 @@ def _read_legacy(path, content):
     # The numbers come last. A first pass over the pickle finds out where they are.
     unpickle(content, path, names_only, persistent=note)
     keys = unpickle(content, path, names_only)
-    storages, place = {}, content.tell()
+    storages, position = {}, content.tell()
     big = not system.get("little_endian", True)
     for key in keys:
         dtype, count = needed[key]
-        (found,) = _numbers(path, content, np.dtype(">i8" if big else "<i8"), 1, place).tolist()
-        if found != count:
-            raise InputError(f"{path} is damaged: a storage of {count} numbers claims {found}")
+        (claimed,) = _numbers(
+            path, content, np.dtype(">i8" if big else "<i8"), 1, position
+        ).tolist()
+        if claimed != count:
+            raise InputError(f"{path} is damaged: a storage of {count} numbers claims {claimed}")
         dtype = dtype.newbyteorder(">") if big else dtype
-        storages[key] = _numbers(path, content, dtype, count, place + 8)
-        place += 8 + count * dtype.itemsize
+        storages[key] = _numbers(path, content, dtype, count, position + 8)
+        position += 8 + count * dtype.itemsize
 
     def load(reference):
         key, view = note(reference)

@@ -102,9 +102,9 @@ def _run(file, path, known, persistent, built):
     stack, marks, memo = [], [], {}
 
     def since_mark():
-        place = marks.pop()
-        items = stack[place:]
-        del stack[place:]
+        mark = marks.pop()
+        items = stack[mark:]
+        del stack[mark:]
         return items
 
     def look_up(module, name):

@@ -75,8 +75,8 @@ def develop(picture: Picture, scene: Scene) -> UInt8[np.ndarray, "size size 3"]:
     small = np.stack(small)
     # The camera meters the middle, and compensates for most of the difference.
     middle = slice(size // 4, size - size // 4)
-    found = max(float(small[:, middle, middle].mean()), 1e-3)
-    small *= spread(scene.tint) * (scene.exposure * (METERED / found) ** METERING)
+    brightness = max(float(small[:, middle, middle].mean()), 1e-3)
+    small *= spread(scene.tint) * (scene.exposure * (METERED / brightness) ** METERING)
     code = np.sqrt(small * 1.2 / (1 + 0.2 * small))
     code = (code - 0.45) * scene.contrast + 0.45
     return cv2.merge(list(np.clip(code * 255 + 0.5, 0, 255).astype(np.uint8)))
