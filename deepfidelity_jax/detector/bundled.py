@@ -65,9 +65,8 @@ def read_detector(place: Path) -> tuple[ConfigDict, dict[str, Any], int]:
     """
     config, variables, step = read(place) if holds(place) else trained.read_trained(place)
     faces, finder = config.faces, place / FINDER
-    if finder.exists() or (
-        faces.detector == "yunet" and not faces.yunet
-    ):  # packing clears the path
+    # Packing clears the path.
+    if finder.exists() or (faces.detector == "yunet" and not faces.yunet):
         faces.yunet = str(finder)
     return config, variables, step
 
