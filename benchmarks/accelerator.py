@@ -320,10 +320,8 @@ def parity(options):
         computed = compute(here, dtype, precision)
         for name, a, b in zip(names, computed, expected, strict=True):
             difference = float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
-            precision_text = dtype if precision is None else f"{dtype}, precision {precision}"
-            say(
-                f"parity, {precision_text}: {name} differ from float32 on the CPU by {difference:.2e}"
-            )
+            setting = dtype if precision is None else f"{dtype}, precision {precision}"
+            say(f"parity, {setting}: {name} differ from float32 on the CPU by {difference:.2e}")
 
 
 def learning(options):

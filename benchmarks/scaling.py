@@ -98,7 +98,7 @@ def main():
     for split in (False, True):
         for count in COUNTS:
             arguments = [f"--{name}={getattr(options, name.replace('-', '_'))}" for name in
-                   ("per-device", "size", "steps")]  # fmt: skip
+                         ("per-device", "size", "steps")]  # fmt: skip
             done = subprocess.run(
                 [sys.executable, __file__, f"--one={count}", *arguments, *["--split"] * split],
                 env=environment, stdout=subprocess.PIPE, text=True, check=True,

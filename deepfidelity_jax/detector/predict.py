@@ -254,14 +254,10 @@ def score(detector, crops: Sequence[Crop]) -> Float64[np.ndarray, "n"]:
 
 
 def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
-    common = {
-        "input": given.name,
-        "threshold": detector.threshold,
-        "detector": detector.fingerprint,
-    }
-    common |= found.stamp | {"frames": found.frames}
+    facts = {"input": given.name, "threshold": detector.threshold, "detector": detector.fingerprint}
+    facts |= found.stamp | {"frames": found.frames}
     if not found.people:
-        return Examination(Prediction(status=found.status, note=found.note, **common))
+        return Examination(Prediction(status=found.status, note=found.note, **facts))
     people, evidence, notes = [], [], [found.note] if found.note else []
     for number, (person, fidelity) in enumerate(zip(found.people, scores, strict=True)):
         reason = ""
@@ -291,7 +287,7 @@ def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
         p_fake=people[decides].p_fake,
         faces=people,
         note=", ".join([*notes, reason] if reason else notes),
-        **common,
+        **facts,
     )
     return Examination(prediction, evidence, decides, found.video)
 
