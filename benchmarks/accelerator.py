@@ -47,15 +47,15 @@ def stand_in() -> None:
     except ImportError:
         module = types.ModuleType("jaxtyping")
         for name in ("Array", "Bool", "Float", "Int", "PRNGKeyArray", "Real", "UInt8"):
-            own = {"__class_getitem__": classmethod(lambda cls, _: cls)}
-            setattr(module, name, type(name, (), own))
+            namespace = {"__class_getitem__": classmethod(lambda cls, _: cls)}
+            setattr(module, name, type(name, (), namespace))
         sys.modules["jaxtyping"] = module
     try:
         import ml_collections  # noqa: F401
     except ImportError:
-        own = {"__getattr__": dict.__getitem__, "__setattr__": dict.__setitem__}
+        namespace = {"__getattr__": dict.__getitem__, "__setattr__": dict.__setitem__}
         module = types.ModuleType("ml_collections")
-        module.ConfigDict = type("ConfigDict", (dict,), own)
+        module.ConfigDict = type("ConfigDict", (dict,), namespace)
         sys.modules["ml_collections"] = module
     sys.modules["deepfidelity_configs"] = importlib.import_module("configs")
 
@@ -264,8 +264,8 @@ def operators(options):
     import operators as benchmark
 
     for stage in list(benchmark.STAGES)[-1 if options.small else 0 :]:
-        how = (1, "float32", 1, 1) if options.small else (64, "bfloat16", 3, 20)
-        for row in benchmark.measure(stage, *how):
+        arguments = (1, "float32", 1, 1) if options.small else (64, "bfloat16", 3, 20)
+        for row in benchmark.measure(stage, *arguments):
             say(benchmark.describe(row))
 
 
@@ -298,11 +298,11 @@ def parity(options):
             placed = jax.device_put((params, batch_stats, batch), device)
             gradient, (features, logits) = jax.jit(jax.grad(loss_of, has_aux=True))(*placed)
             images = jax.device_put(normalise(batch["image"]), device)
-            own = {"params": placed[0], "batch_stats": placed[1]}
-            scored = jax.jit(functools.partial(model.apply, train=False))(own, images)
+            placed_variables = {"params": placed[0], "batch_stats": placed[1]}
+            scored = jax.jit(functools.partial(model.apply, train=False))(placed_variables, images)
             flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
-            found = scored.features, scored.logits, features, logits, flat
-        return jax.device_put(found, cpu)
+            results = scored.features, scored.logits, features, logits, flat
+        return jax.device_put(results, cpu)
 
     with jax.default_device(cpu):
         config = make_config(options, drop_path=0.0)
@@ -317,11 +317,11 @@ def parity(options):
     names = ("features", "logits", "features in training", "logits in training", "gradient")
     kinds = (("bfloat16", None), ("float32", "highest"), ("float32", "default"))
     for dtype, precision in kinds[1:2] if options.small else kinds:
-        found = compute(here, dtype, precision)
-        for name, a, b in zip(names, found, expected, strict=True):
+        computed = compute(here, dtype, precision)
+        for name, a, b in zip(names, computed, expected, strict=True):
             difference = float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
-            how = dtype if precision is None else f"{dtype}, precision {precision}"
-            say(f"parity, {how}: {name} differ from float32 on the CPU by {difference:.2e}")
+            setting = dtype if precision is None else f"{dtype}, precision {precision}"
+            say(f"parity, {setting}: {name} differ from float32 on the CPU by {difference:.2e}")
 
 
 def learning(options):
@@ -359,13 +359,15 @@ def time_torch(options, task, compiled):
 
     same = make_config(options).model
     small = 4 if options.small else None
-    how = argparse.Namespace(
+    settings = argparse.Namespace(
         variant=same.variant,
         size=same.image_size,
         dtype=same.dtype,
         batch=small or (64 if task == "train" else 128),
     )
-    call, wait, compiling, peak = build_theirs(task, how, compiled=compiled, channels_last=True)
+    call, wait, compiling, peak = build_theirs(
+        task, settings, compiled=compiled, channels_last=True
+    )
     seconds = time_calls(call, wait)
     name = {"train": "training step", "forward": "forward"}[task]
     form = f"compiled in {compiling:.1f} s" if compiled else "eager"
@@ -373,7 +375,7 @@ def time_torch(options, task, compiled):
     memory = f", peak {peak() / 2**30:.2f} GiB" if peak() else ""
     say(
         f"PyTorch {torch.__version__} on {device}, {form}, channels-last, {name}:"
-        f" {describe_speed(how.batch, seconds)}{memory}"
+        f" {describe_speed(settings.batch, seconds)}{memory}"
     )
 
 

@@ -48,21 +48,21 @@ def look_again(path: Path, settings: FaceSettings) -> int:
     """How many faces are found as `predict` looks for them."""
     probe = tracking._Probe(1, settings)
     frame = videos.Frame(0, 0.0, pictures.read_image(path))
-    found, turn = probe(frame), probe.better_turn()
+    faces, turn = probe(frame), probe.better_turn()
     if turn is not None:
-        found = tracking._look(tracking._turned(frame.image, turn), settings)
-    return len(found)
+        faces = tracking._look(tracking._turned(frame.image, turn), settings)
+    return len(faces)
 
 
 def look_at_all(look, paths: list[Path], settings: FaceSettings, workers: int) -> int:
     """How many faces all photographs have."""
-    waiting, found = deque(), 0
+    waiting, count = deque(), 0
     with worker_pool(workers) as pool:
         for path in paths:
             waiting.append(submit(pool, look, path, settings))
             if len(waiting) >= finding.AHEAD * workers:
-                found += waiting.popleft().result()
-        return found + sum(future.result() for future in waiting)
+                count += waiting.popleft().result()
+        return count + sum(future.result() for future in waiting)
 
 
 def main():

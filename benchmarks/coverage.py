@@ -67,8 +67,8 @@ def error(
     """Calibration error or Brier score; a slope of 1 and no shift are perfectly calibrated."""
     label, p = _probabilities(rng, videos, slope, shift)
     level = Level(label, p, np.arange(videos))
-    found = describe(level, draw_clusters(label, int(rng.integers(2**31)), REPLICATES))
-    return found["ci"][name], _true_error(name, slope, shift)
+    metrics = describe(level, draw_clusters(label, int(rng.integers(2**31)), REPLICATES))
+    return metrics["ci"][name], _true_error(name, slope, shift)
 
 
 def figure(rng: np.random.Generator, videos: int, statistic: Statistic) -> tuple:
@@ -93,10 +93,10 @@ def verdict_share(rng: np.random.Generator, name: str, videos: int = 400) -> tup
     label, score = _scores(rng, videos)
     draws = draw_clusters(label, int(rng.integers(2**31)), REPLICATES)
     poor = rng.random(videos) < 0.1
-    found = describe_verdicts(Level(label, score, np.arange(videos)), draws, APART / 2, 0.0, poor)
+    shares = describe_verdicts(Level(label, score, np.arange(videos)), draws, APART / 2, 0.0, poor)
     between, above = norm.cdf(-APART / 2) - norm.cdf(-APART), norm.cdf(APART / 2)
     truth = {"fake_called_fake": 0.5, "real_uncertain": between + 0.1 * above}
-    return found["ci"][name], float(truth[name])
+    return shares["ci"][name], float(truth[name])
 
 
 def gap(rng: np.random.Generator, worse: float, count: int = 4, videos: int = 400) -> tuple:
@@ -109,9 +109,11 @@ def gap(rng: np.random.Generator, worse: float, count: int = 4, videos: int = 40
     score -= worse * label * (group == 0)
     draws = draw_clusters(label, int(rng.integers(2**31)), REPLICATES)
     level = Level(label, score, np.arange(videos))
-    found = groups.describe(level, list(map(str, group)), draws, None)["largest_gap"]["auc"]
-    low, high = (norm.cdf((APART - worse * (own == "0")) / np.sqrt(2)) for own in found["between"])
-    return found["ci"], float(high - low)
+    largest = groups.describe(level, list(map(str, group)), draws, None)["largest_gap"]["auc"]
+    low, high = (
+        norm.cdf((APART - worse * (name == "0")) / np.sqrt(2)) for name in largest["between"]
+    )
+    return largest["ci"], float(high - low)
 
 
 def files(rng: np.random.Generator, videos: int = 100, frames: int = 4) -> tuple:
@@ -136,9 +138,9 @@ def difference_by_delong(rng: np.random.Generator, videos: int = 200) -> tuple:
     label, hard = np.arange(videos) % 2, 0.8 * rng.normal(size=videos)
     means = np.array([1.6, 1.3])
     scores = hard + label * means[:, None] + 0.4 * rng.normal(size=(2, videos))
-    found = delong.compare(label, *scores)
+    comparison = delong.compare(label, *scores)
     better, worse = norm.cdf(means / np.sqrt(2 * (0.8**2 + 0.4**2)))
-    return [found.low, found.high], float(better - worse)
+    return [comparison.low, comparison.high], float(better - worse)
 
 
 def caught(rng: np.random.Generator, videos: int, fpr: float) -> tuple:

@@ -91,11 +91,11 @@ def _resynthesis(image: Face, points: Points, rng: np.random.Generator) -> tuple
     small = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.5:  # generators smooth skin and keep edges
         small = cv2.bilateralFilter(small, 5, rng.uniform(10, 40), 2)
-    how = int(
+    interpolation = int(
         rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST])
     )
-    inner = cv2.resize(small, (width, height), interpolation=how)
-    if how == cv2.INTER_NEAREST:  # transposed convolutions leave a grid rather than steps
+    inner = cv2.resize(small, (width, height), interpolation=interpolation)
+    if interpolation == cv2.INTER_NEAREST:  # transposed convolutions leave a grid rather than steps
         inner = cv2.GaussianBlur(inner, (0, 0), 0.35 * width / inner_width)
     if rng.random() < 0.6:
         inner = _sharpen(inner, rng.uniform(0.3, 1.2), width)
@@ -252,8 +252,8 @@ def _lose_detail(image: Face, rng: np.random.Generator) -> Face:
     small = cv2.resize(
         image, (int(width * share), int(height * share)), interpolation=cv2.INTER_AREA
     )
-    how = int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC]))
-    return cv2.resize(small, (width, height), interpolation=how)
+    interpolation = int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC]))
+    return cv2.resize(small, (width, height), interpolation=interpolation)
 
 
 def _sharpen(image: Face, amount: float, width: int) -> Face:

@@ -73,23 +73,25 @@ def main():
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--json")
     options = parser.parse_args()
-    found: dict = {"jax": jax.__version__, "onnxruntime": version("onnxruntime")}
+    results: dict = {"jax": jax.__version__, "onnxruntime": version("onnxruntime")}
     for variant in options.variants.split(","):
         detector = make_detector(variant)
         size, forms = detector.faces.size, make_forms(detector)
-        entry = found[variant] = {"differences": {}, "ms": {}}
+        entry = results[variant] = {"differences": {}, "ms": {}}
         crops = draw_crops(8, size)
         wanted = score(detector, crops)
         for name in ("StableHLO", "onnxruntime"):
-            own = measure(wanted, forms[name](crops))
-            own["features, relative"] = own["features"] / float(np.abs(wanted["features"]).max())
-            entry["differences"][name] = own
-            print(variant, name, {k: f"{v:.1e}" for k, v in own.items()}, flush=True)
+            differences = measure(wanted, forms[name](crops))
+            differences["features, relative"] = differences["features"] / float(
+                np.abs(wanted["features"]).max()
+            )
+            entry["differences"][name] = differences
+            print(variant, name, {k: f"{v:.1e}" for k, v in differences.items()}, flush=True)
         for batch in map(int, options.batches.split(",")):
             entry["ms"][batch] = times = time_forms(forms, draw_crops(batch, size), options.turns)
             print(variant, batch, {k: round(v, 2) for k, v in times.items()}, flush=True)
     if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        Path(options.json).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

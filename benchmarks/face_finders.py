@@ -45,10 +45,10 @@ def cut_tight(
     image: UInt8[np.ndarray, "h w 3"], yunet: detection.FaceSettings
 ) -> UInt8[np.ndarray, "a b 3"] | None:
     """The square around YuNet's best box, cut off at the border; None without a box."""
-    found = detection.detect(image, yunet)
-    if not found:
+    faces = detection.detect(image, yunet)
+    if not faces:
         return None
-    (x, y), half = found[0].centre, found[0].size / 2
+    (x, y), half = faces[0].centre, faces[0].size / 2
     rows = slice(max(0, round(y - half)), round(y + half))
     return np.ascontiguousarray(image[rows, max(0, round(x - half)) : round(x + half)])
 
@@ -97,15 +97,15 @@ def compare_pictures(
     yunet: detection.FaceSettings,
 ) -> dict[str, dict[str, float]]:
     """Share of the pictures with a face found, by kind of picture and detector."""
-    found: dict[str, dict[str, list[bool]]] = {}
+    rows: dict[str, dict[str, list[bool]]] = {}
     for image in images:
         views = {"": image, ", tight": cut_tight(image, yunet)}
         views |= {f"{n}, halved": halve(view) for n, view in views.items() if view is not None}
         for name, view in views.items():
-            row = found.setdefault(what + name, {one.detector: [] for one in finders})
+            row = rows.setdefault(what + name, {finder.detector: [] for finder in finders})
             for settings in finders if view is not None else []:
                 row[settings.detector].append(is_found(view, settings))
-    return {name: {k: float(np.mean(v)) for k, v in row.items()} for name, row in found.items()}
+    return {name: {k: float(np.mean(v)) for k, v in row.items()} for name, row in rows.items()}
 
 
 def time_finder(settings: detection.FaceSettings, images: list[np.ndarray]) -> float:
@@ -144,20 +144,24 @@ def main() -> None:
         rows |= compare_pictures("frames of videos", shown, settings, yunet)
     for path in paths:
         row = rows[str(path.relative_to(arguments.videos))] = {}
-        for one in settings:
-            found = tracking.extract(path, one)
-            row[one.detector] = max((len(p.crops) for p in found.people), default=0) / found.frames
+        for finder in settings:
+            extraction = tracking.extract(path, finder)
+            row[finder.detector] = (
+                max((len(p.crops) for p in extraction.people), default=0) / extraction.frames
+            )
     empty = [draw_empty(number) for number in range(EMPTY)]
     rows["false faces"] = {
-        one.detector: float(np.mean([bool(search(image, one).people) for image in empty]))
-        for one in settings
+        finder.detector: float(np.mean([bool(search(image, finder).people) for image in empty]))
+        for finder in settings
     }
     frames = empty
     if arguments.pictures:
         frames = [empty[4].copy() for _ in range(10)]
         for frame, image in zip(frames, read_folder(arguments.pictures[0], 10), strict=False):
             frame[80:400, 160:480] = cv2.resize(image, (320, 320), interpolation=cv2.INTER_AREA)
-    rows["frames per second"] = {one.detector: time_finder(one, frames) for one in settings}
+    rows["frames per second"] = {
+        finder.detector: time_finder(finder, frames) for finder in settings
+    }
     for name, row in rows.items():
         print(f"{name:<30}" + "".join(f"{k:>10} {v:6.3f}" for k, v in row.items()))
     if arguments.json:

@@ -75,8 +75,8 @@ def main():
     label = jnp.arange(options.batch) % 2
 
     forms = {"as it is": build(options, images, label)}
-    for name, (place, plain) in OPERATORS.items():
-        with mock.patch.object(*place, plain):
+    for name, (target, plain) in OPERATORS.items():
+        with mock.patch.object(*target, plain):
             forms[name] = build(options, images, label)
     best = dict.fromkeys(forms, (float("inf"), float("inf")))
     for _ in range(options.rounds):

@@ -63,7 +63,9 @@ REPLICATES = 1000
 
 def smooth(maps: np.ndarray) -> np.ndarray:
     """Maps blurred over patches."""
-    return np.stack([cv2.GaussianBlur(one, (0, 0), GRAIN * len(one)) for one in maps])
+    return np.stack(
+        [cv2.GaussianBlur(heat_map, (0, 0), GRAIN * len(heat_map)) for heat_map in maps]
+    )
 
 
 def blurred(faces: np.ndarray) -> np.ndarray:
@@ -83,8 +85,8 @@ def slope(detector):
     """The gradient of fidelity by the pixels."""
 
     def score(variables, pixels):
-        found = detector.network.apply(variables, normalise(pixels), train=False)
-        return regress_features(detector, found.features).sum()
+        outputs = detector.network.apply(variables, normalise(pixels), train=False)
+        return regress_features(detector, outputs.features).sum()
 
     gradient = jax.jit(jax.grad(score, argnums=1))
     return lambda pixels: gradient(detector.variables, pixels)
@@ -119,8 +121,8 @@ def grad_cam(detector, prepared: np.ndarray) -> np.ndarray:
 
     def run(number, x):
         rates = jnp.zeros(config.depths[number - 1])
-        own = {"params": params[f"stage{number}"]}
-        return Stage(config, number, False, False, True).apply(own, x, rates)
+        stage_variables = {"params": params[f"stage{number}"]}
+        return Stage(config, number, False, False, True).apply(stage_variables, x, rates)
 
     def rest(x):
         norm = {"params": params["norm"], "batch_stats": variables["batch_stats"]["norm"]}
@@ -148,14 +150,16 @@ def token_head(detector, prepared: np.ndarray) -> np.ndarray:
 
 def enlarge(maps: np.ndarray, side: int) -> np.ndarray:
     """Tokens to pixels."""
-    return np.stack([cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC) for one in maps])
+    return np.stack(
+        [cv2.resize(heat_map, (side, side), interpolation=cv2.INTER_CUBIC) for heat_map in maps]
+    )
 
 
 def middle(detector, prepared: np.ndarray) -> np.ndarray:
     """No network: hot in the middle, where faces are forged."""
     axis = np.linspace(-1, 1, prepared.shape[1])
-    one = np.exp(-((axis[:, None] / 0.5) ** 2) - (axis / 0.5) ** 2).astype(np.float32)
-    return np.repeat(one[None], len(prepared), axis=0)
+    heat_map = np.exp(-((axis[:, None] / 0.5) ** 2) - (axis / 0.5) ** 2).astype(np.float32)
+    return np.repeat(heat_map[None], len(prepared), axis=0)
 
 
 def chance(detector, prepared: np.ndarray) -> np.ndarray:
@@ -232,8 +236,8 @@ def share_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Share of the evidence for a forgery that is inside; the mask's share if there is none."""
     hot = np.maximum(maps, 0)
     total = hot.sum(axis=(1, 2))
-    found = (hot * masks).sum(axis=(1, 2)) / np.where(total > 0, total, 1)
-    return np.where(total > 0, found, masks.mean(axis=(1, 2)))
+    inside = (hot * masks).sum(axis=(1, 2)) / np.where(total > 0, total, 1)
+    return np.where(total > 0, inside, masks.mean(axis=(1, 2)))
 
 
 def point(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -244,15 +248,15 @@ def point(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 def removal(detector, fakes: np.ndarray, maps: np.ndarray, kept: bool) -> np.ndarray:
     """Mean fidelity as the hottest pixels are removed, or as only they are kept."""
-    found = []
+    means = []
     for i, (fake, heat) in enumerate(zip(fakes, maps, strict=True)):
         rng = np.random.default_rng(i)
         if kept:
             faces = [remove(fake, ~hottest(heat, share), rng) for share in SHARES]
-            found.append(detector.fidelity_of_prepared(np.stack(faces)).mean())
+            means.append(detector.fidelity_of_prepared(np.stack(faces)).mean())
         else:
-            found.append(scores_after_removal(detector, fake, heat, rng).mean())
-    return np.array(found)
+            means.append(scores_after_removal(detector, fake, heat, rng).mean())
+    return np.array(means)
 
 
 def shuffled(detector, seed: int = 0):

@@ -264,7 +264,7 @@ class Running:
 
 def measure(task, theirs, options) -> dict:
     """The best wall time and CPU time, peak memory and compile time of each form."""
-    forms, found = OURS | SCORED if task == "forward" else OURS, {}
+    forms, rows = OURS | SCORED if task == "forward" else OURS, {}
     ours = {name: Running(form, task, options) for name, form in forms.items()}
     for name, form in theirs.items() or [("ours alone", None)]:
         try:
@@ -276,13 +276,13 @@ def measure(task, theirs, options) -> dict:
             for running in (ours | other).values():
                 running.time_call()
         if other:
-            found[name] = other[name].stop()
+            rows[name] = other[name].stop()
             in_turn = min(ours["ours"].wall_s[-options.rounds :])
-            found[name]["ours_is"] = found[name]["wall_s"] / in_turn
+            rows[name]["ours_is"] = rows[name]["wall_s"] / in_turn
     stopped = {name: running.stop() for name, running in ours.items()}
     for name in stopped.keys() - OURS.keys():
         stopped[name]["ours_is"] = stopped[name]["wall_s"] / stopped["ours"]["wall_s"]
-    return stopped | found
+    return stopped | rows
 
 
 def describe_machine(options) -> dict:
@@ -296,16 +296,16 @@ def describe_machine(options) -> dict:
     return {"device": kind, "cores": CORES, "date": date.today().isoformat()}
 
 
-def print_table(task, found, multiply_adds, options):
+def print_table(task, rows, multiply_adds, options):
     """Print one line per form."""
-    rate = 2 * options.side**3 / found["matrix product"]["wall_s"]
+    rate = 2 * options.side**3 / rows["matrix product"]["wall_s"]
     work = 2 * multiply_adds * options.batch * (3 if task == "train" else 1)
     name = "training step" if task == "train" else "forward"
     print(f"\n{name}: {options.variant}, {options.batch} x {options.size}, {options.dtype}", end="")
     print(f", matrix products at {rate / 1e9:.0f} GFLOP/s")
     columns = ("ms", "CPU ms", "images/s", "floor", "MiB", "running", "compile s", "speed-up")
     print(f"{'':32}" + "".join(f"{column:>11}" for column in columns))
-    for name, row in found.items():
+    for name, row in rows.items():
         if name == "matrix product":
             continue
         row["images_per_s"] = options.batch / row["wall_s"]

@@ -114,14 +114,14 @@ def differ(calls: dict) -> dict[tuple[str, str], float]:
         a, b = a.astype(jnp.float32), b.astype(jnp.float32)
         return float(jnp.abs(a - b).max() / jnp.abs(b).max())
 
-    found = {}
+    differences = {}
     for operator, form in calls:
         plain = [calls.get((operator, name)) for name in ("plain", "grouped convolution")]
         plain = next(filter(None, plain), None)
         if form == "kernel" and plain:
             pairs = zip(*map(jax.tree.leaves, (calls[operator, form](), plain())), strict=True)
-            found[operator, form] = max(compare(a, b) for a, b in pairs)
-    return found
+            differences[operator, form] = max(compare(a, b) for a, b in pairs)
+    return differences
 
 
 def measure(stage: str, batch: int, dtype: str, turns: int, in_a_row: int):
@@ -163,9 +163,9 @@ def main():
             print(describe(row), flush=True)
     if options.json:
         device = jax.devices()[0]
-        found = {"device": device.device_kind, "platform": device.platform, "rows": rows}
+        results = {"device": device.device_kind, "platform": device.platform, "rows": rows}
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(found, file, indent=1)
+            json.dump(results, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -127,11 +127,11 @@ def class_score(detector, images: np.ndarray) -> np.ndarray:
 
 def print_kinds(detector, pictures_of: dict[str, np.ndarray]) -> None:
     """A row for each kind: AUC by the class head and by fidelity, and the shares called fake."""
-    scores = {"class head": {k: class_score(detector, own) for k, own in pictures_of.items()}}
+    scores = {"class head": {k: class_score(detector, images) for k, images in pictures_of.items()}}
     fitted = detector.fidelity_model
     if fitted:
         scores["fidelity"] = {
-            k: detector.fidelity(own).astype(np.float64) for k, own in pictures_of.items()
+            k: detector.fidelity(images).astype(np.float64) for k, images in pictures_of.items()
         }
     last = scores["fidelity" if fitted else "class head"]
     real = last["real"]
@@ -147,7 +147,9 @@ def print_kinds(detector, pictures_of: dict[str, np.ndarray]) -> None:
     rows["ten families, mean"] = [*families.FAMILIES]
     rows["five others, mean"] = [name for name in kinds if name not in families.FAMILIES]
     for row, names in rows.items():
-        areas = [shown(aucs(own["real"], [own[n] for n in names])) for own in scores.values()]
+        areas = [
+            shown(aucs(by_kind["real"], [by_kind[n] for n in names])) for by_kind in scores.values()
+        ]
         caught = [
             f"{np.mean([np.mean(last[name] < limit) for name in names]):.0%}" for limit in limits
         ]
@@ -173,7 +175,7 @@ def print_changes(detector, faces: list[families.Face]) -> None:
     for name, (classes, verdicts) in scores.items():
         cells = ["" if name == controls.UNTOUCHED else shown(aucs(untouched, [classes]))]
         if fitted:
-            cells += [f"{np.mean(verdicts == one):.1%}" for one in ("fake", "uncertain")]
+            cells += [f"{np.mean(verdicts == verdict):.1%}" for verdict in ("fake", "uncertain")]
         print(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -53,13 +53,17 @@ def row(name: str, scores: np.ndarray, test: Features, seconds: str, micros: str
         fidelity_target=test.fidelity, fidelity=scores.astype(np.float32),
         p_fake=np.zeros(n, np.float32),  # no threshold here, so no probability
     )  # fmt: skip
-    found = summarize(table, 0.5, "fixed")
+    metrics = summarize(table, 0.5, "fixed")
     aucs = [
-        f"{found[key]:.3f} "
-        + ("[{:.3f}, {:.3f}]".format(*bounds) if (bounds := found["ci"][key]) else "(no interval)")
+        f"{metrics[key]:.3f} "
+        + (
+            "[{:.3f}, {:.3f}]".format(*bounds)
+            if (bounds := metrics["ci"][key])
+            else "(no interval)"
+        )
         for key in ("frame_auc", "video_auc")
     ]
-    ranks = [f"{found['fidelity_quality_spearman'][kind]:.2f}" for kind in ("real", "fake")]
+    ranks = [f"{metrics['fidelity_quality_spearman'][kind]:.2f}" for kind in ("real", "fake")]
     return f"| {' | '.join([name, *aucs, *ranks, seconds, micros])} |"
 
 

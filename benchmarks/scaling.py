@@ -59,7 +59,7 @@ def measure(devices: int, per_device: int, size: int, steps: int, split: bool) -
         state, metrics = step(state, batch)
     jax.block_until_ready((state, metrics))
     seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
-    own = [shard for leaf in jax.tree.leaves(state) for shard in leaf.addressable_shards]
+    shards = [shard for leaf in jax.tree.leaves(state) for shard in leaf.addressable_shards]
     return {
         "devices": devices,
         "split": split,
@@ -69,7 +69,7 @@ def measure(devices: int, per_device: int, size: int, steps: int, split: bool) -
         "images_per_s": n * steps / seconds,
         "cpu_ms_per_image": cpu / steps / n * 1e3,
         "state_mib_per_device": sum(
-            shard.data.nbytes for shard in own if shard.device == jax.devices()[0]
+            shard.data.nbytes for shard in shards if shard.device == jax.devices()[0]
         )
         / 2**20,
     }
@@ -86,8 +86,10 @@ def main():
     parser.add_argument("--json")
     options = parser.parse_args()
     if options.one:
-        found = measure(options.one, options.per_device, options.size, options.steps, options.split)
-        print(json.dumps(found))
+        result = measure(
+            options.one, options.per_device, options.size, options.steps, options.split
+        )
+        print(json.dumps(result))
         return
     rows, header = [], f"{'devices':>8}{'state':>12}{'step ms':>10}{'images/s':>10}"
     print(header + f"{'CPU ms/image':>14}{'state MiB/device':>18}")
@@ -95,10 +97,10 @@ def main():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(max(COUNTS))}
     for split in (False, True):
         for count in COUNTS:
-            own = [f"--{name}={getattr(options, name.replace('-', '_'))}" for name in
-                   ("per-device", "size", "steps")]  # fmt: skip
+            arguments = [f"--{name}={getattr(options, name.replace('-', '_'))}" for name in
+                         ("per-device", "size", "steps")]  # fmt: skip
             done = subprocess.run(
-                [sys.executable, __file__, f"--one={count}", *own, *["--split"] * split],
+                [sys.executable, __file__, f"--one={count}", *arguments, *["--split"] * split],
                 env=environment, stdout=subprocess.PIPE, text=True, check=True,
             )  # fmt: skip
             row = json.loads(done.stdout)

@@ -65,17 +65,17 @@ def main():
                 cpu[name].append(time.process_time() - start_cpu)
 
     device = jax.devices()[0].device_kind
-    found = {"device": device, "variant": options.variant, "faces": options.faces}
+    results = {"device": device, "variant": options.variant, "faces": options.faces}
     print(f"{options.variant}, {options.faces} faces, {device}, {options.rounds} rounds, medians")
     for clock, times in (("wall", wall), ("cpu", cpu)):
         plain, ser_fiq = (statistics.median(values) for values in times.values())
-        found[clock] = {"ms": [1e3 * plain, 1e3 * ser_fiq], "ratio": ser_fiq / plain}
+        results[clock] = {"ms": [1e3 * plain, 1e3 * ser_fiq], "ratio": ser_fiq / plain}
         for name, value in zip(forms, (plain, ser_fiq), strict=True):
             print(f"{clock:5} {name:22} {1e3 * value:8.1f} ms")
         print(f"{clock:5} {'ratio':22} {ser_fiq / plain:8.2f}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(found, file, indent=1)
+            json.dump(results, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -77,32 +77,32 @@ def main():
         config += [f"--config.{name}={value}" for name, value in changes.items()]
         run(folder / "prepared", *config, "--mode=prepare")
         cv2.imwrite(str(folder / "face.png"), draw_face()[..., ::-1])
-        found, outcomes = {}, {}
+        times, outcomes = {}, {}
         for start in ("cold", "warm"):
             workdir = folder / start
             if start == "warm":
                 shutil.copytree(folder / "cold" / "cache", workdir / "cache")
             seconds, _ = run(workdir, *config, "--mode=train", until="step 1/")
             metrics = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            found["first training step", start] = seconds
+            times["first training step", start] = seconds
             outcomes[start] = [json.loads(line).get("loss") for line in metrics]
         run(folder / "cold", *config)  # fits the regressor
         shutil.rmtree(folder / "cold" / "cache")
         lines = {}
         for start in ("cold", "warm"):
             arguments = ("--mode=predict", f"--input={folder / 'face.png'}")
-            found["first verdict", start], lines[start] = run(
+            times["first verdict", start], lines[start] = run(
                 folder / "cold", *arguments, until="{"
             )
         if json.loads(lines["cold"][-1])["status"] not in ("real", "fake"):
             raise SystemExit(f"no face was found, so nothing was scored: {lines['cold']}")
         equal = outcomes["cold"] == outcomes["warm"] and lines["cold"] == lines["warm"]
-    for (what, start), (seconds, cores) in found.items():
+    for (what, start), (seconds, cores) in times.items():
         print(f"{what:22} {start:6} {seconds:7.1f} s, {cores:7.1f} s of CPU time")
     print("losses and output", "equal" if equal else f"DIFFER: {outcomes} {lines}")
     if options.json:
         rows = [
-            {"what": w, "start": s, "wall_s": t, "cores_s": c} for (w, s), (t, c) in found.items()
+            {"what": w, "start": s, "wall_s": t, "cores_s": c} for (w, s), (t, c) in times.items()
         ]
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"variant": options.variant, "equal": equal, "rows": rows}, file, indent=1)

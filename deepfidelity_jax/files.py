@@ -58,18 +58,18 @@ def locate(path: str | os.PathLike) -> Path:
 def require_writable(path: str | os.PathLike, name: str) -> None:
     """InputError if `written_whole` could not write `path`. `name`: the flag that gave the path."""
     path = Path(path)
-    place = next(parent for parent in path.absolute().parents if parent.exists())
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
     why = f"{path} is a folder" if path.is_dir() else ""
-    if not place.is_dir():
-        why = f"{place} is not a folder"
+    if not folder.is_dir():
+        why = f"{folder} is not a folder"
     if not why:
         # Tried, because to root every folder looks writable, and a name may be too long.
-        partial = place / _partial(path)
+        partial = folder / _partial(path)
         try:
             partial.touch()
             partial.unlink()
         except OSError as error:
-            why = f"no file can be created in {place}: {(error.strerror or str(error)).lower()}"
+            why = f"no file can be created in {folder}: {(error.strerror or str(error)).lower()}"
     if why:
         raise InputError(f"{name}={path} cannot be written: {why}")
 
@@ -79,11 +79,11 @@ def remove_partial(folder: Path) -> None:
 
     Folders inside that have a lock of their own are left to whoever holds it.
     """
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not Path(place, name, LOCK).exists()]
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not Path(root, name, LOCK).exists()]
         for name in names:
             if re.fullmatch(r"\..+\.\d+\.partial", name):
-                Path(place, name).unlink(missing_ok=True)
+                Path(root, name).unlink(missing_ok=True)
 
 
 def lock(file: IO | int, *, wait: bool = False) -> bool:

@@ -29,18 +29,18 @@ def fetch(place: str, mark: str, into: Path) -> Path:
         path = _unpack(path, into / "unpacked")
     elif not path.is_dir():
         raise InputError(f"{place}: no such file or folder")
-    found = sorted(path.rglob(mark), key=lambda inner: len(inner.parts))
-    if not found:
+    matches = sorted(path.rglob(mark), key=lambda inner: len(inner.parts))
+    if not matches:
         raise InputError(f"{place} holds no {mark} at any depth")
-    return found[0].parent
+    return matches[0].parent
 
 
 def _download(url: str, into: Path) -> Path:
     try:
         files, root = fsspec.core.url_to_fs(url)
-        found = files.find(root)  # for a file, the file itself
-        say(f"copying {len(found)} files from {url}")
-        for name in found:
+        paths = files.find(root)  # for a file, the file itself
+        say(f"copying {len(paths)} files from {url}")
+        for name in paths:
             inner = PurePosixPath(name).relative_to(root)
             target = into / inner if name != root else into / PurePosixPath(name).name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -49,9 +49,9 @@ def _download(url: str, into: Path) -> Path:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{url} cannot be read: {reason}") from error
-    if not found:
+    if not paths:
         raise InputError(f"{url}: no such file or folder")
-    return target if found == [root] else into
+    return target if paths == [root] else into
 
 
 def _unpack(path: Path, into: Path) -> Path:

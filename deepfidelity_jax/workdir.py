@@ -80,8 +80,8 @@ def keep_programs(workdir: Path) -> None:
     Call it before anything is compiled. If the user has set a cache folder, or the workdir is not
     writable, nothing changes.
     """
-    place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    if jax.config.jax_compilation_cache_dir or not os.access(place, os.W_OK):
+    folder = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if jax.config.jax_compilation_cache_dir or not os.access(folder, os.W_OK):
         return
     jax.config.update("jax_compilation_cache_dir", str(workdir / "cache"))
     # Small programs compile as fast as they are read.

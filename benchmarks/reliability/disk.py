@@ -64,8 +64,8 @@ def fill(disk: Path, source: Path, stage: str, room: int, expected: dict) -> tup
         status, _, stderr = small_run.finish(argv)
         if status:
             return f"with room again status {status}: {last_line(stderr)}", line
-        found = kills.differing(kills.results(stage, workdir), expected)
-        return f"differs in {', '.join(found[:4])}" if found else "", line
+        differing = kills.differing(kills.results(stage, workdir), expected)
+        return f"differs in {', '.join(differing[:4])}" if differing else "", line
     finally:
         subprocess.run(["umount", disk], check=True)
 

@@ -40,19 +40,19 @@ def main():
     parser.add_argument("--count", type=int, default=200, help="kills in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to work; emptied at the end")
-    given = parser.parse_args()
-    folder = given.folder or Path(tempfile.mkdtemp(prefix="kills-"))
-    rng = random.Random(given.seed)
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="kills-"))
+    rng = random.Random(options.seed)
 
     before, after, seconds = prepare_references(folder)
     stages = [*small_run.STAGES, "predict"]
     sent = {(stage, number.name): 0 for stage in stages for number in SIGNALS}
     faults, kills, trial = [], 0, 0
-    while kills < given.count:
+    while kills < options.count:
         stage = stages[trial % len(stages)]
-        place = folder / f"trial-{trial}"
-        shutil.copytree(before[stage], place)
-        argv = commands(stage, place)
+        workdir = folder / f"trial-{trial}"
+        shutil.copytree(before[stage], workdir)
+        argv = commands(stage, workdir)
         for _ in range(KILLS_A_TRIAL):
             number = rng.choice(SIGNALS)
             if not end_at(argv, rng.uniform(0.1, 1.0) * seconds[stage], number):
@@ -63,12 +63,12 @@ def main():
         fault = None
         if status:
             fault = f"status {status}: {stderr.strip().splitlines()[-1:]}"
-        elif found := differing(results(stage, place), after[stage]):
-            fault = f"differs in {', '.join(found[:5])}"
+        elif names := differing(results(stage, workdir), after[stage]):
+            fault = f"differs in {', '.join(names[:5])}"
         if fault:
             faults.append(f"trial {trial}, {stage}: {fault}")
         print(f"{kills} kills, trial {trial}, {stage}: {fault or 'equal'}", flush=True)
-        shutil.rmtree(place)
+        shutil.rmtree(workdir)
         trial += 1
 
     print(f"\n{kills} kills in {trial} trials, {len(faults)} trials with another result")
@@ -148,7 +148,7 @@ def results(stage: str, workdir: Path) -> dict[str, str]:
         return of_checkpoints(workdir / "checkpoints") | of_log(workdir / "metrics.jsonl")
     if stage == "fit":
         tables = [workdir / "fidelity.npz", *(workdir / "features").glob("*.npz")]
-        return {f"{path.name}:{name}": found for path in tables for name, found in arrays(path)}
+        return {f"{path.name}:{name}": content for path in tables for name, content in arrays(path)}
     if stage == "evaluate":
         return {path.name: of(path.read_bytes()) for path in (workdir / "eval").rglob("*.*")}
     text = (workdir / "lines.jsonl").read_text(encoding="utf-8")
@@ -188,29 +188,29 @@ def field_bytes(value) -> bytes:
 
 def of_checkpoints(folder: Path) -> dict[str, str]:
     """A digest of every array in every checkpoint, and of its notes."""
-    found = {}
+    digests = {}
     for path in folder.iterdir():
         state = ocp.load(path.absolute())
-        for place, leaf in jax.tree_util.tree_leaves_with_path(state):
-            found[f"{path.name}{jax.tree_util.keystr(place)}"] = of(np.asarray(leaf).tobytes())
+        for key_path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            digests[f"{path.name}{jax.tree_util.keystr(key_path)}"] = of(np.asarray(leaf).tobytes())
         notes = ocp.metadata(path.absolute()).custom_metadata
-        found[f"{path.name} notes"] = of(json.dumps(notes, sort_keys=True))
-    return found
+        digests[f"{path.name} notes"] = of(json.dumps(notes, sort_keys=True))
+    return digests
 
 
 def of_log(path: Path) -> dict[str, str]:
     """A digest of each line of metrics.jsonl, without timings."""
-    found = {}
+    digests = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
         values = {k: v for k, v in json.loads(line).items() if k not in CLOCKS}
-        found[f"log line {number}"] = of(json.dumps(values, sort_keys=True))
-    return found
+        digests[f"log line {number}"] = of(json.dumps(values, sort_keys=True))
+    return digests
 
 
-def differing(found: dict[str, str], expected: dict[str, str]) -> list[str]:
+def differing(actual: dict[str, str], expected: dict[str, str]) -> list[str]:
     """Names that only one side has, or whose digests differ."""
     return sorted(
-        name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
+        name for name in actual.keys() | expected.keys() if actual.get(name) != expected.get(name)
     )
 
 

@@ -25,20 +25,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, nargs="*", default=[100, 2000, 20_000])
     parser.add_argument("--minutes", type=int, nargs="*", default=[1, 12, 120])
-    given = parser.parse_args()
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="large-"))
     workdir = folder / "run"
     small_run.run_or_stop(small_run.command(workdir))
     (folder / "pictures").mkdir()
     made, last = 0, 0
-    for count in given.pictures:
+    for count in options.pictures:
         for number in range(made, count):
             write_picture(folder / "pictures" / f"{number:06}.jpg", number)
         made = max(made, count)
-        found = measure(workdir, folder / "pictures", "--config.faces.detector=none")
-        last = show(f"{count} pictures", found)
+        measured = measure(workdir, folder / "pictures", "--config.faces.detector=none")
+        last = show(f"{count} pictures", measured)
         assert last == count, f"{last} lines for {count} pictures"
-    for minutes in given.minutes:
+    for minutes in options.minutes:
         film = small_run.film(folder / "film.mp4", 0, minutes * 60 * 25, size=80)
         size = film.stat().st_size / 2**20
         show(f"{minutes} minutes of video, {size:.0f} MiB", measure(workdir, film))
@@ -67,9 +67,9 @@ def measure(workdir: Path, source: Path, *options: str) -> tuple[float, float, i
     return first, time.monotonic() - began, usage.ru_maxrss * 1024, lines
 
 
-def show(name: str, found: tuple[float, float, int, int]) -> int:
+def show(name: str, measured: tuple[float, float, int, int]) -> int:
     """Print one row and return the number of lines."""
-    first, total, peak, lines = found
+    first, total, peak, lines = measured
     print(
         f"{name}: first line {first:.1f} s, all {lines} in {total:.1f} s, {peak / 2**20:.0f} MiB",
         flush=True,

@@ -51,7 +51,7 @@ def main():
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--faces", type=float, default=0.1, help="share with a face, the slow ones")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         process, url = start(Path(folder))
         watch = Watch(process.pid)
@@ -59,13 +59,13 @@ def main():
         try:
             with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
                 faults = send_hostile(client)
-            faults += send_many(url, given, watch)
+            faults += send_many(url, options, watch)
         finally:
             watch.over.set()
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=60)
         left = [path for path in Path(folder).rglob("*") if path.is_file()]
-        print(f"ended with status {process.returncode}: {said.strip()}; files left: {len(left)}")
+        print(f"ended with status {process.returncode}: {stderr.strip()}; files left: {len(left)}")
     watch.show()
     sys.exit(bool(faults or left or process.returncode))
 
@@ -76,13 +76,13 @@ def start(folder: Path) -> tuple[subprocess.Popen, str]:
     process = subprocess.Popen(
         ["env", f"TMPDIR={folder}", *argv], stderr=subprocess.PIPE, text=True
     )
-    said = ""
-    while not (found := re.search(r"http://\S+", said)):
+    output = ""
+    while not (address := re.search(r"http://\S+", output)):
         line = process.stderr.readline()
         if not line:
-            raise SystemExit(f"the server did not start: {said}")
-        said += line
-    return process, found[0]
+            raise SystemExit(f"the server did not start: {output}")
+        output += line
+    return process, address[0]
 
 
 # ------------------------------------------------------------------ malicious files
@@ -208,10 +208,10 @@ def draw_file(rng: random.Random, faces: float) -> tuple[str, str, bytes]:
     return kind, name, rng.choice(DAMAGES)(content, rng) if "damaged" in kind else content
 
 
-def send_many(url: str, given, watch: "Watch") -> int:
+def send_many(url: str, options, watch: "Watch") -> int:
     """Send all requests from all clients at once; print the outcomes, return how many are lost."""
-    rng = random.Random(given.seed)
-    waiting = [draw_file(rng, given.faces) for _ in range(given.requests)]
+    rng = random.Random(options.seed)
+    waiting = [draw_file(rng, options.faces) for _ in range(options.requests)]
     outcomes, times, lost, busy = Counter(), {}, [], Counter()
 
     def work():
@@ -232,7 +232,7 @@ def send_many(url: str, given, watch: "Watch") -> int:
 
     watch.mark("load")
     began = time.monotonic()
-    clients = [threading.Thread(target=work) for _ in range(given.clients)]
+    clients = [threading.Thread(target=work) for _ in range(options.clients)]
     for client in clients:
         client.start()
     for client in clients:
@@ -241,17 +241,17 @@ def send_many(url: str, given, watch: "Watch") -> int:
     watch.mark("end")
     answered = sum(outcomes.values())
     print(
-        f"{given.requests} requests of {given.clients} clients in {seconds:.0f} s: "
+        f"{options.requests} requests of {options.clients} clients in {seconds:.0f} s: "
         f"{answered} answered, {len(lost)} lost; {busy['429']} times told to come again (429)"
     )
     for (kind, outcome), count in sorted(outcomes.items()):
         print(f"  {kind}: {count} {outcome}")
-    for kind, own in sorted(times.items()):
-        own.sort()
-        p95 = own[min(len(own) - 1, int(0.95 * len(own)))]
+    for kind, taken in sorted(times.items()):
+        taken.sort()
+        p95 = taken[min(len(taken) - 1, int(0.95 * len(taken)))]
         print(
             f"  {kind}, seconds from the first byte to the end: median "
-            f"{statistics.median(own):.1f}, 95th percentile {p95:.1f}, longest {own[-1]:.1f}"
+            f"{statistics.median(taken):.1f}, 95th percentile {p95:.1f}, longest {taken[-1]:.1f}"
         )
     print(*lost, sep="\n", end="\n" if lost else "", flush=True)
     return len(lost)
@@ -309,8 +309,8 @@ class Watch(threading.Thread):
     def show(self) -> None:
         """Print ten moments of the load, and the peaks."""
         seen = self._seen[self._marks.get("load", 0) : self._marks.get("end")] or self._seen
-        for at, own, worker, _ in seen[:: max(1, len(seen) // 10)]:
-            print(f"  {at:5.0f} s: {describe(own, worker)}")
+        for at, server, worker, _ in seen[:: max(1, len(seen) // 10)]:
+            print(f"  {at:5.0f} s: {describe(server, worker)}")
         peaks = (max(moment[i] for moment in self._seen) for i in (1, 2))
         print(f"  peak, hostile files included: {describe(*peaks)}")
 

@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--megabytes", type=int, nargs="*", default=[10, 100, 1000, 4000])
     parser.add_argument("--pictures", type=int, nargs="*", default=[100, 1000, 5000, 20_000])
-    given = parser.parse_args()
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="memory-"))
     workdir = folder / "run"
     small_run.run_or_stop(small_run.command(workdir))
@@ -39,20 +39,20 @@ def main():
     photographs, made = folder / "photographs", 0
     made = add_photographs(photographs, made, SMALL)
     over_size = {}
-    for megabytes in given.megabytes:
+    for megabytes in options.megabytes:
         add_big_files(photographs, megabytes * 10**6)
         over_size[megabytes] = measure(photographs, workdir, folder / "prepared")
         show(f"three files of {megabytes:,} MB", over_size[megabytes])
     for path in photographs.rglob("big.*"):
         path.unlink()
     over_count = {}
-    for count in given.pictures:
+    for count in options.pictures:
         made = add_photographs(photographs, made, count)
         over_count[count] = measure(photographs, workdir, folder / "prepared")
         show(f"{count:,} photographs", over_count[count])
     shutil.rmtree(folder)
-    if given.plot:
-        draw(over_size, over_count).savefig(given.plot, metadata={"Date": None})
+    if options.plot:
+        draw(over_size, over_count).savefig(options.plot, metadata={"Date": None})
 
 
 def add_photographs(folder: Path, made: int, count: int) -> int:
@@ -109,9 +109,9 @@ def peak(argv: list[str]) -> tuple[int, float]:
     return usage.ru_maxrss * 1024, time.monotonic() - began
 
 
-def show(name: str, found: dict[str, tuple[int, float]]) -> None:
+def show(name: str, peaks: dict[str, tuple[int, float]]) -> None:
     """Print one row."""
-    columns = (f"{key} {x / MIB:.0f} MiB in {s:.0f} s" for key, (x, s) in found.items())
+    columns = (f"{key} {x / MIB:.0f} MiB in {s:.0f} s" for key, (x, s) in peaks.items())
     print(f"{name}: {', '.join(columns)}", flush=True)
 
 
@@ -120,10 +120,10 @@ def draw(over_size: dict, over_count: dict) -> Figure:
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     named = {"size of each of three files, MB": over_size, "photographs": over_count}
-    for axis, (name, found) in zip(axes, named.items(), strict=True):
+    for axis, (name, rows) in zip(axes, named.items(), strict=True):
         for command in COMMANDS:
-            peaks = [row[command][0] / MIB for row in found.values()]
-            axis.plot(list(found), peaks, marker="o", label=command)
+            peaks = [row[command][0] / MIB for row in rows.values()]
+            axis.plot(list(rows), peaks, marker="o", label=command)
         axis.set(xscale="log", xlabel=name)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("peak memory of a process, MiB")

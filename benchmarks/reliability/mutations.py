@@ -99,12 +99,12 @@ def read_records(path: Path) -> str:
     """All records of a dataset; `path` is one of its files."""
     from deepfidelity_jax.records import schema
 
-    found = []
+    parts = []
     for split in sorted(schema.splits_of(path.parent)):
         source = schema.Records(path.parent, split)
         for index in range(len(source)):
-            found += [repr(sorted(source[index].items())).encode()]
-    return digest([*found, json.dumps(schema.metadata_of(path.parent)).encode()])
+            parts += [repr(sorted(source[index].items())).encode()]
+    return digest([*parts, json.dumps(schema.metadata_of(path.parent)).encode()])
 
 
 def jax_leaves(tree):
@@ -116,10 +116,10 @@ def jax_leaves(tree):
 
 def digest(parts) -> str:
     """SHA-256 of many parts, in order."""
-    found = sha256()
+    hasher = sha256()
     for part in parts:
-        found.update(part)
-    return found.hexdigest()
+        hasher.update(part)
+    return hasher.hexdigest()
 
 
 KINDS = {
@@ -141,33 +141,33 @@ def main():
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
-    given = parser.parse_args()
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="mutations-"))
     originals = make_originals(folder / "originals")
-    rng = random.Random(given.seed)
+    rng = random.Random(options.seed)
     worker = Worker(folder / "originals")
     counts, faults, peaks = Counter(), [], Counter()
-    shares = {name: KINDS[name].share for name in given.kinds}
+    shares = {name: KINDS[name].share for name in options.kinds}
     for name, share in shares.items():
         expected = {path: worker.read(name, path)[1] for path in originals[name]}
-        for number in range(round(given.count * share / sum(shares.values()))):
+        for number in range(round(options.count * share / sum(shares.values()))):
             path = rng.choice(originals[name])
             damage = rng.choice(DAMAGES)
             changed = damage(path.read_bytes(), rng)
             copy, top = copy_around(path, folder)
             copy.write_bytes(changed)
-            verdict, said, memory = worker.read(name, copy)
-            if verdict == "result" and KINDS[name].constant and said != expected[path]:
-                verdict, said = "changed in silence", ""
+            verdict, message, memory = worker.read(name, copy)
+            if verdict == "result" and KINDS[name].constant and message != expected[path]:
+                verdict, message = "changed in silence", ""
             if memory > MEMORY:
-                verdict, said = "memory", f"{memory / 2**20:.0f} MiB"
+                verdict, message = "memory", f"{memory / 2**20:.0f} MiB"
             peaks[name] = max(peaks[name], memory)
             counts[name, verdict] += 1
             if verdict not in ("result", "line"):
                 kept = folder / f"fault-{name}-{number}-{path.name}"
                 shutil.copyfile(copy, kept)
                 what = damage.__name__
-                faults.append(f"{name} {path.name} ({what}): {verdict}: {said[-400:]} [{kept}]")
+                faults.append(f"{name} {path.name} ({what}): {verdict}: {message[-400:]} [{kept}]")
                 print(faults[-1], flush=True)
             shutil.rmtree(top) if top.is_dir() else top.unlink()
         shown = ", ".join(f"{n} {v}" for (k, v), n in sorted(counts.items()) if k == name)
@@ -292,8 +292,8 @@ class Worker:
         self.pipe.send((kind, path))
         try:
             if self.pipe.poll(HANG):
-                verdict, said, memory, seconds = self.pipe.recv()
-                return ("slow" if seconds > SECONDS else verdict), said, memory
+                verdict, message, memory, seconds = self.pipe.recv()
+                return ("slow" if seconds > SECONDS else verdict), message, memory
             verdict = "hang"
         except (EOFError, ConnectionResetError):
             verdict = "crash"
@@ -327,14 +327,14 @@ def serve(pipe, originals: Path) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before, began = memory_now("VmRSS"), time.process_time()
         try:
-            verdict, said = "result", KINDS[kind].read(path)
+            verdict, message = "result", KINDS[kind].read(path)
         except (InputError, MediaError) as error:
-            said = str(error)
-            verdict = "line" if said and "\n" not in said else "not one line"
+            message = str(error)
+            verdict = "line" if message and "\n" not in message else "not one line"
         except Exception as error:
-            verdict, said = "exception", f"{type(error).__name__}: {error}"
+            verdict, message = "exception", f"{type(error).__name__}: {error}"
         memory = memory_now("VmHWM") - before
-        pipe.send((verdict, said, memory, time.process_time() - began))
+        pipe.send((verdict, message, memory, time.process_time() - began))
 
 
 def memory_now(name: str) -> int:

@@ -48,9 +48,9 @@ def main():
     """Run the campaign and print what it found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="names with this in them")
-    given = parser.parse_args()
+    options = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="paths-"))
-    names = [name for name in NAMES if given.only in name]
+    names = [name for name in NAMES if options.only in name]
     reference, ends = None, {}
     for name in dict.fromkeys(["plain", *names]):
         place = base / name
@@ -60,17 +60,17 @@ def main():
             if mark in name:
                 (base / name.replace(mark, plain)).mkdir(parents=True, exist_ok=True)
         make_photographs(place)
-        found = through_all(place, base)
-        if isinstance(found, dict):
-            reference = reference or found
-            differing = [key for key in reference if found.get(key) != reference[key]]
-            found = f"differs in {differing}" if differing else "works"
-        elif found.startswith("refused"):
+        outcome = through_all(place, base)
+        if isinstance(outcome, dict):
+            reference = reference or outcome
+            differing = [key for key in reference if outcome.get(key) != reference[key]]
+            outcome = f"differs in {differing}" if differing else "works"
+        elif outcome.startswith("refused"):
             left = sorted(path.name for path in place.iterdir())
             if left != ["photos", "quality.csv"]:
-                found = f"{found}, but {left} are there"
-        ends[name] = found
-        print(f"{name!r}: {found}", flush=True)
+                outcome = f"{outcome}, but {left} are there"
+        ends[name] = outcome
+        print(f"{name!r}: {outcome}", flush=True)
         shutil.rmtree(place)
     shutil.rmtree(base)
     works = sum(end == "works" for end in ends.values())
@@ -127,18 +127,18 @@ def through_all(place: Path, base: Path) -> dict | str:
             refused = status == 2 and name == "prepare" and len(stderr.strip().splitlines()) == 1
             return f"{'refused' if refused else f'{name} failed, status {status}'}: {last}"
     lines = [json.loads(line) for line in (place / "lines.jsonl").read_text().splitlines()]
-    found = {
+    results = {
         path.parent.name.split("-")[0]: drop_places(
             json.loads(path.read_text())
         )  # no hash of place
         for path in sorted((place / "run" / "eval").rglob("metrics.json"))
     }
-    found["log"] = [
+    results["log"] = [
         {key: value for key, value in json.loads(line).items() if key != "images_per_s"}
         for line in (place / "run" / "metrics.jsonl").read_text().splitlines()
     ]
-    found["fidelity"] = {Path(line["input"]).name: line["fidelity"] for line in lines}
-    return found
+    results["fidelity"] = {Path(line["input"]).name: line["fidelity"] for line in lines}
+    return results
 
 
 def drop_places(values: dict) -> dict:

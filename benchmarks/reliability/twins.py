@@ -21,34 +21,34 @@ def main():
     """Run the campaign and print what it found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10)
-    given = parser.parse_args()
+    options = parser.parse_args()
     folder, rng, faults = Path(tempfile.mkdtemp(prefix="twins-")), random.Random(0), []
     before, after, seconds = kills.prepare_references(folder)
     stages = [*small_run.STAGES, "predict"]
-    for trial in range(given.count):
+    for trial in range(options.count):
         stage = stages[trial % len(stages)]
-        place = folder / f"trial-{trial}"
-        shutil.copytree(before[stage], place)
-        argv = kills.commands(stage, place)
+        workdir = folder / f"trial-{trial}"
+        shutil.copytree(before[stage], workdir)
+        argv = kills.commands(stage, workdir)
         first = small_run.start(argv)
         time.sleep(rng.uniform(0.4, 0.7) * seconds[stage])
         began = time.monotonic()
         status, _, stderr = small_run.finish(argv)
         took, alone = time.monotonic() - began, first.poll() is not None
         first.communicate()
-        said = stderr.strip().splitlines()
+        lines = stderr.strip().splitlines()
         wrong = []
-        if not alone and (status != 2 or len(said) != 1):
+        if not alone and (status != 2 or len(lines) != 1):
             wrong.append(f"the second ended with status {status}")
         if first.returncode:
             wrong.append(f"the first ended with status {first.returncode}")
-        if found := kills.differing(kills.results(stage, place), after[stage]):
-            wrong.append(f"differs in {found[:3]}")
-        faults += [f"{stage}: {one}" for one in wrong]
-        note = "the first had ended" if alone else f"the second said after {took:.1f} s: {said}"
+        if names := kills.differing(kills.results(stage, workdir), after[stage]):
+            wrong.append(f"differs in {names[:3]}")
+        faults += [f"{stage}: {fault}" for fault in wrong]
+        note = "the first had ended" if alone else f"the second said after {took:.1f} s: {lines}"
         print(f"{stage}: {'; '.join(wrong) or 'well'}; {note}", flush=True)
-        shutil.rmtree(place)
-    print(f"\n{given.count} pairs, {len(faults)} faults")
+        shutil.rmtree(workdir)
+    print(f"\n{options.count} pairs, {len(faults)} faults")
     shutil.rmtree(folder)
     raise SystemExit(bool(faults))
 

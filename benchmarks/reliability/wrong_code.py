@@ -48,22 +48,22 @@ def main():
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rooms", nargs="*", default=ROOMS)
-    given = parser.parse_args()
-    rng, ends = random.Random(given.seed), {}
+    options = parser.parse_args()
+    rng, ends = random.Random(options.seed), {}
     with tempfile.TemporaryDirectory(prefix="wrong-code-") as name:
         copy = Path(name) / "tree"
         shutil.copytree(TREE, copy, ignore=shutil.ignore_patterns(".git", "*.egg-info", "__pyc*"))
-        for number in range(given.count):
-            room = given.rooms[number % len(given.rooms)]
+        for number in range(options.count):
+            room = options.rooms[number % len(options.rooms)]
             paths = sorted((copy / "deepfidelity_jax" / room).rglob("[!_]*.py"))
             path = rng.choice([path for path in paths if list_sites(path.read_text())])
             source = path.read_text(encoding="utf-8")
-            mutant, told = mutate(source, rng)
+            mutant, change = mutate(source, rng)
             path.write_text(mutant, encoding="utf-8")
             end = run_tests(copy, room, path.stem)
             path.write_text(source, encoding="utf-8")
             ends[number] = end
-            print(f"{end}: {path.relative_to(copy)}: {told}", flush=True)
+            print(f"{end}: {path.relative_to(copy)}: {change}", flush=True)
     print(f"\n{len(ends)} mutants: {dict(Counter(ends.values()))}")
 
 
@@ -106,8 +106,8 @@ def find_sites(node: ast.AST):
 
 def run_tests(copy: Path, room: str, module: str) -> str:
     """Whether the tests of a room notice, the module's own first: caught, survived, or hung."""
-    own = sorted((copy / "tests" / room).rglob(f"test_*{module}.py"))
-    tests = [str(path.relative_to(copy)) for path in own] + [f"tests/{room}"]
+    module_tests = sorted((copy / "tests" / room).rglob(f"test_*{module}.py"))
+    tests = [str(path.relative_to(copy)) for path in module_tests] + [f"tests/{room}"]
     environment = os.environ | {"PYTHONPATH": str(copy), "JAX_PLATFORMS": "cpu"}
     argv = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider"]
     try:

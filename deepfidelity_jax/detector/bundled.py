@@ -64,9 +64,10 @@ def read_detector(place: Path) -> tuple[ConfigDict, dict[str, Any], int]:
     damaged.
     """
     config, variables, step = read(place) if holds(place) else trained.read_trained(place)
-    own, finder = config.faces, place / FINDER
-    if finder.exists() or (own.detector == "yunet" and not own.yunet):  # packing clears the path
-        own.yunet = str(finder)
+    faces, finder = config.faces, place / FINDER
+    # Packing clears the path.
+    if finder.exists() or (faces.detector == "yunet" and not faces.yunet):
+        faces.yunet = str(finder)
     return config, variables, step
 
 

@@ -72,17 +72,17 @@ def list_inputs(
       InputError: a path does not exist, a folder has no image or video, or standard input is
         closed.
     """
-    found, hidden = {}, 0
+    inputs, hidden = {}, 0
     for name in given:
         if name == STDIN and stack is not None:
-            if Path(name) not in found:
-                found[Path(name)] = Input(_copy_stdin(stack), named=True, shown=name)
+            if Path(name) not in inputs:
+                inputs[Path(name)] = Input(_copy_stdin(stack), named=True, shown=name)
             continue
         path = Path(name)
         if not path.is_dir():
             if not path.exists() and not path.is_symlink():
                 raise InputError(f"--input={name}: no such file or folder")
-            found[path] = Input(path, named=True)
+            inputs[path] = Input(path, named=True)
             continue
         listing = media.list_files(path)
         reasons = {file: why for file, why in listing.left_out.items() if why != "hidden"}
@@ -90,8 +90,8 @@ def list_inputs(
         if not listing.files and not reasons:
             raise InputError(f"--input={name}: no photograph or video in this folder")
         for file in sorted([*listing.files, *reasons]):
-            found.setdefault(file, Input(file, reason=reasons.get(file, "")))
-    return list(found.values()), hidden
+            inputs.setdefault(file, Input(file, reason=reasons.get(file, "")))
+    return list(inputs.values()), hidden
 
 
 def _copy_stdin(stack: contextlib.ExitStack) -> Path:
@@ -141,13 +141,13 @@ def find(given: Input, settings: FaceSettings, measure: Measure | None = None) -
       settings: how faces are found and cut.
       measure: the quality measure, where it needs no network.
     """
-    path, about = given.path, stamp(given.path)
+    path, file_stamp = given.path, stamp(given.path)
     if given.reason:
-        return Found(about, note=given.reason)
+        return Found(file_stamp, note=given.reason)
     try:
         extraction = tracking.extract(path, settings)
     except (formats.MediaError, OSError) as error:
-        return Found(about, note=str(error), is_no_media=isinstance(error, formats.NotMedia))
+        return Found(file_stamp, note=str(error), is_no_media=isinstance(error, formats.NotMedia))
     people = tuple(
         tracking.Person(tuple(replace(crop, pixels=NO_PIXELS) for crop in person.crops))
         for person in extraction.people
@@ -158,7 +158,7 @@ def find(given: Input, settings: FaceSettings, measure: Measure | None = None) -
             [measure(crop.image, crop.landmarks) for crop in person.crops] for person in people
         ]
     read, note, video = extraction.frames, extraction.note, extraction.video
-    return Found(about, people, read, note, "no face", qualities, video=video)
+    return Found(file_stamp, people, read, note, "no face", qualities, video=video)
 
 
 def count_workers(files: int) -> int:

@@ -137,14 +137,14 @@ class Lines:
                 del self._there[name]
             else:
                 self.kept[name] = line.status
-        for count, what in (
+        for count, outcome in (
             (other, "scored again, line from another detector"),
             (changed, "scored again, file has changed"),
             (len(self.kept), "kept"),
             (len(self._there) - len(self.kept), "kept, about other inputs"),
         ):
             if count:
-                say(f"{self._path}: {what}: {count}")
+                say(f"{self._path}: {outcome}: {count}")
         if self._regular:
             self._rewrite()
 
@@ -152,8 +152,8 @@ class Lines:
         """The line that an unreadable file would get now."""
         # If the file crashed a process before, read it in a separate process.
         workers = 2 if CRASHED.encode() in self._at(line) else 1
-        (found,) = examine_all(detector, [replace(given, named=True)], workers)
-        return self._encode(found.prediction)
+        (examination,) = examine_all(detector, [replace(given, named=True)], workers)
+        return self._encode(examination.prediction)
 
     def _rewrite(self) -> None:
         """Remove dropped lines and a partial last line from the file."""

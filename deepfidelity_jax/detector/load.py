@@ -137,19 +137,19 @@ class Detector:
         Returns:
           Raw quality of each crop, NaN where it cannot be measured; and the reason for any NaN.
         """
-        own = self.noted_measure
+        noted = self.noted_measure
         if self.measure:
             pairs = zip(images, landmarks, strict=True)
             return np.array([self.measure(image, points) for image, points in pairs]), ""
-        if own.by_network:
+        if noted.by_network:
             measure, reason = self._network_measure
             if measure:
-                found = measure(images, landmarks)
-                return found, "" if np.isfinite(found).all() else NO_EYES
-        elif own.name == "csv":
+                qualities = measure(images, landmarks)
+                return qualities, "" if np.isfinite(qualities).all() else NO_EYES
+        elif noted.name == "csv":
             reason = "the quality of the training faces came from a table"
-        elif own.has_changed:
-            reason = CHANGED.format(own.name)
+        elif noted.has_changed:
+            reason = CHANGED.format(noted.name)
         else:
             reason = "the quality of the training faces was not measured"
         return np.full(len(images), np.nan), reason
@@ -186,10 +186,10 @@ class Detector:
     @property
     def fingerprint(self) -> str:
         """Digest of what a prediction depends on besides the file: weights, regressor, faces."""
-        own = self.faces.to_dict()
-        if Path(own["yunet"]).is_file():
-            own["yunet"] = digest(own["yunet"])
-        return fingerprint(__version__, self._origin, own, self._arcface is not None)
+        faces = self.faces.to_dict()
+        if Path(faces["yunet"]).is_file():
+            faces["yunet"] = digest(faces["yunet"])
+        return fingerprint(__version__, self._origin, faces, self._arcface is not None)
 
     @property
     def threshold(self) -> float:
@@ -332,8 +332,11 @@ def _require_head(config: ConfigDict, fitted: stored.FidelityModel | None, folde
     """InputError if fidelity.npz names a head that the network beside it does not have."""
     if fitted is None or not isinstance(fitted.regressor.arrays, Head):
         return
-    name, own = fitted.regressor.arrays.name, build_model(config).config
-    missing = {"fidelity_head": not own.fidelity_head, "ordinal_head": not own.ordinal_head}
+    name, network_config = fitted.regressor.arrays.name, build_model(config).config
+    missing = {
+        "fidelity_head": not network_config.fidelity_head,
+        "ordinal_head": not network_config.ordinal_head,
+    }
     if missing.get(name):
         raise InputError(
             f"{folder / bundled.FITTED} takes its scores from the {name}, which the network there "

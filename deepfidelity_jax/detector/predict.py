@@ -165,7 +165,7 @@ def examine_all(
     with contextlib.closing(find_all(inputs, detector.faces, detector.measure, workers)) as stream:
         for given, found in zip(inputs, stream, strict=True):
             waiting.append((given, found))
-            faces = sum(len(own.crops) for _, own in waiting)
+            faces = sum(len(entry.crops) for _, entry in waiting)
             if workers == 1 or max(faces, len(waiting)) >= AT_ONCE:
                 yield from examine_found(detector, waiting)
                 waiting = []
@@ -236,8 +236,8 @@ def examine_found(detector, founds: Sequence[tuple[Input, Found]]) -> list[Exami
         if found.is_no_media and not given.named:
             examinations.append(None)
             continue
-        own = [np.array([next(scores) for _ in person.crops]) for person in found.people]
-        examinations.append(_examine_one(detector, given, found, own))
+        fidelities = [np.array([next(scores) for _ in person.crops]) for person in found.people]
+        examinations.append(_examine_one(detector, given, found, fidelities))
     return examinations
 
 
@@ -245,19 +245,19 @@ def score(detector, crops: Sequence[Crop]) -> Float64[np.ndarray, "n"]:
     """Fidelity of encoded crops, AT_ONCE at a time, so that no score depends on other crops."""
     # The crops are encoded as JPEG and decoded again, as recorded faces are.
     images = [pictures.decode_image(crop.image) for crop in crops]
-    found = []
+    fidelities = []
     for start in range(0, len(images), AT_ONCE):
-        own = images[start : start + AT_ONCE]
-        blank = [np.zeros_like(own[0])] * (AT_ONCE - len(own))
-        found.append(detector.fidelity(np.stack(own + blank))[: len(own)])
-    return np.concatenate([np.zeros(0), *found])
+        batch = images[start : start + AT_ONCE]
+        blank = [np.zeros_like(batch[0])] * (AT_ONCE - len(batch))
+        fidelities.append(detector.fidelity(np.stack(batch + blank))[: len(batch)])
+    return np.concatenate([np.zeros(0), *fidelities])
 
 
 def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
-    about = {"input": given.name, "threshold": detector.threshold, "detector": detector.fingerprint}
-    about |= found.stamp | {"frames": found.frames}
+    facts = {"input": given.name, "threshold": detector.threshold, "detector": detector.fingerprint}
+    facts |= found.stamp | {"frames": found.frames}
     if not found.people:
-        return Examination(Prediction(status=found.status, note=found.note, **about))
+        return Examination(Prediction(status=found.status, note=found.note, **facts))
     people, evidence, notes = [], [], [found.note] if found.note else []
     for number, (person, fidelity) in enumerate(zip(found.people, scores, strict=True)):
         reason = ""
@@ -287,7 +287,7 @@ def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
         p_fake=people[decides].p_fake,
         faces=people,
         note=", ".join([*notes, reason] if reason else notes),
-        **about,
+        **facts,
     )
     return Examination(prediction, evidence, decides, found.video)
 
@@ -321,18 +321,18 @@ def decide(calibration: Calibration, scale: FidelityScale | None, person: Person
     return Verdict(verdict, reason)
 
 
-def _summarise(detector, number: int, own: Evidence) -> PersonScore:
+def _summarise(detector, number: int, evidence: Evidence) -> PersonScore:
     """One person over all frames."""
-    mean = float(own.fidelity.mean())
-    measured = own.quality[np.isfinite(own.quality)]
-    largest = max(own.crops, key=lambda crop: crop.bbox[2] * crop.bbox[3])
+    mean = float(evidence.fidelity.mean())
+    measured = evidence.quality[np.isfinite(evidence.quality)]
+    largest = max(evidence.crops, key=lambda crop: crop.bbox[2] * crop.bbox[3])
     return PersonScore(
         person=number,
         fidelity=mean,
         p_fake=float(detector.p_fake(np.array([mean]))[0]),
         quality=float(measured.mean()) if measured.size else None,
-        spread=float(own.fidelity.std()),
-        frames=len(own.crops),
+        spread=float(evidence.fidelity.std()),
+        frames=len(evidence.crops),
         bbox=[float(value) for value in largest.bbox],
         time=float(largest.time),
     )

@@ -20,10 +20,10 @@ def require_unseen(config: ConfigDict) -> None:
     Official weights, converted or not, pass, because no config says what they were trained on.
     """
     start = config.get("init_from", "")
-    place = _locate(start)
-    if not start or not place.exists():  # whoever reads it says so
+    folder = _locate(start)
+    if not start or not folder.exists():  # whoever reads it says so
         return
-    known = {method: has_seen(place, method) for method in config.train.get("leave_out", ())}
+    known = {method: has_seen(folder, method) for method in config.train.get("leave_out", ())}
     for answer, words in ((True, "was"), (None, "may have been")):
         named = sorted(method for method, seen in known.items() if seen is answer)
         if named:
@@ -62,16 +62,16 @@ def _locate(start: str) -> Path:
     return bundled.folder() if start == bundled.NAME else Path(start)
 
 
-def _trained_on(place: Path, source: ConfigDict) -> set[str] | None:
+def _trained_on(folder: Path, source: ConfigDict) -> set[str] | None:
     """The methods in its training and validation splits, and those that it forged itself."""
-    if place == bundled.folder():
+    if folder == bundled.folder():
         return set(FAMILIES)
-    found: set[str] = set()
+    methods: set[str] = set()
     for split in ("train", "validation"):
         try:
-            with np.load(place / "features" / f"{source.data.dataset}-{split}.npz") as file:
-                found |= set(file["method"].tolist()) - {ORIGINAL}
+            with np.load(folder / "features" / f"{source.data.dataset}-{split}.npz") as file:
+                methods |= set(file["method"].tolist()) - {ORIGINAL}
         except (OSError, KeyError, ValueError, BadZipFile):  # none, or damaged
             return None
     # Where training forges, the records hold no other methods, but maybe not all families.
-    return found | set(FAMILIES) if found <= FAMILIES.keys() else found
+    return methods | set(FAMILIES) if methods <= FAMILIES.keys() else methods

@@ -59,11 +59,11 @@ def require_bound(config: ConfigDict, workdir: Path) -> None:
 
 def keep_finder(config: ConfigDict, workdir: Path) -> None:
     """Copy the YuNet file into the workdir, so that a workdir can be moved and still predict."""
-    given, kept = Path(config.faces.yunet), workdir / FINDER
+    source, kept = Path(config.faces.yunet), workdir / FINDER
     # Before training, the one there may be of a command that named another file.
     bound = kept.exists() and latest_step(workdir / "checkpoints") is not None
-    if config.faces.detector == "yunet" and given.is_file() and not bound:
-        with given.open("rb") as file, written_whole(kept) as copied:
+    if config.faces.detector == "yunet" and source.is_file() and not bound:
+        with source.open("rb") as file, written_whole(kept) as copied:
             shutil.copyfileobj(file, copied)
 
 

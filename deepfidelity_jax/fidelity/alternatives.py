@@ -80,16 +80,16 @@ def fit_alternative(
     """
     x, y = checked_rows(features, targets)
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
-    own, unit = METHODS[method], gamma_unit(x)
+    entry, unit = METHODS[method], gamma_unit(x)
     order = np.random.default_rng(seed).permutation(len(x))
-    settings = own.usual | ({"gamma": gamma * unit} if "gamma" in own.grid else {})
+    settings = entry.usual | ({"gamma": gamma * unit} if "gamma" in entry.grid else {})
     chosen: dict[str, Any] = {}
     if tune:
         some = order[:TUNED_ROWS]
-        own_groups = None if groups is None else np.asarray(groups)[some]
-        settings, chosen = _tune(own, x[some], y[some], weights[some], unit, own_groups, seed)
-    rows = np.arange(len(x)) if own.most is None else np.sort(order[: own.most])
-    arrays = own.fit(x[rows], y[rows], weights[rows], seed, **settings).arrays()
+        tuned_groups = None if groups is None else np.asarray(groups)[some]
+        settings, chosen = _tune(entry, x[some], y[some], weights[some], unit, tuned_groups, seed)
+    rows = np.arange(len(x)) if entry.most is None else np.sort(order[: entry.most])
+    arrays = entry.fit(x[rows], y[rows], weights[rows], seed, **settings).arrays()
     return Regressor(
         arrays,
         {

@@ -229,10 +229,10 @@ def consistent(arrays: Arrays) -> bool:
         return bool(0 <= arrays.head < len(HEADS))
     if not isinstance(arrays, Trees):
         return True
-    own = np.arange(arrays.children.shape[1])[:, None]
-    leaf = (arrays.children == own).all(axis=2)
-    after = (arrays.children > own).all(axis=2)
-    within = arrays.children < len(own)
+    node = np.arange(arrays.children.shape[1])[:, None]
+    leaf = (arrays.children == node).all(axis=2)
+    after = (arrays.children > node).all(axis=2)
+    within = arrays.children < len(node)
     return bool((leaf | after).all() and within.all() and (arrays.feature >= 0).all())
 
 

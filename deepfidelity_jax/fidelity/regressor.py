@@ -84,8 +84,8 @@ def fit_regressor(
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
     if tune:
         rows = np.random.default_rng(seed).permutation(len(x))[:TUNED_ROWS]
-        own_groups = None if groups is None else np.asarray(groups)[rows]
-        settings |= _tune(x[rows], y[rows], weights[rows], unit, own_groups, seed)
+        tuned_groups = None if groups is None else np.asarray(groups)[rows]
+        settings |= _tune(x[rows], y[rows], weights[rows], unit, tuned_groups, seed)
     # If all targets fit into the tube there is no support vector, and Intel's solver fails.
     solver = SVR if np.ptp(y) <= 2 * settings["epsilon"] else choose_solver()
     centre = x.mean(axis=0)
@@ -93,8 +93,8 @@ def fit_regressor(
     # scikit-learn's solution as in double (6e-4 at 16,000 rows, within the solvers' tolerance), and
     # faster. scikit-learn's always works in double.
     rows = x if solver is SVR else (x - centre).astype(np.float32)
-    own = {name: settings[name] for name in ("C", "epsilon", "gamma")}
-    svr = solver(**own, cache_size=CACHE_MB)
+    parameters = {name: settings[name] for name in ("C", "epsilon", "gamma")}
+    svr = solver(**parameters, cache_size=CACHE_MB)
     svr.fit(rows, y.astype(rows.dtype), sample_weight=weights.astype(rows.dtype))
     arrays = to_arrays(
         x[svr.support_],

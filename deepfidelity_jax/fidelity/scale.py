@@ -99,11 +99,11 @@ class FidelityScale:
     def from_dict(cls, ranges: dict[str, Any]) -> "FidelityScale":
         """The scale that `to_dict` wrote. Raises InputError for anything else."""
         try:
-            own: dict[str, Any] = {
+            arguments: dict[str, Any] = {
                 name: tuple(map(float, values)) if name.endswith("_ranks") else _pair(values)
                 for name, values in ranges.items()
             }
-            return cls(**own)
+            return cls(**arguments)
         except (AttributeError, TypeError, ValueError) as error:
             raise InputError(f"not a fidelity scale: {ranges!r}") from error
 
@@ -125,22 +125,22 @@ def scale(
         (FAKE, of_fakes, fitted.fake, fitted.fake[0], fitted.fake_ranks),
         (REAL, of_reals, fitted.real, fitted.real[1], fitted.real_ranks),
     ):
-        own = label == kind
+        of_kind = label == kind
         if q_min == q_max:
-            target[own] = outer
+            target[of_kind] = outer
         elif ranks:
-            target[own] = low + (high - low) * rank(quality[own].astype(np.float64), ranks)
+            target[of_kind] = low + (high - low) * rank(quality[of_kind].astype(np.float64), ranks)
         else:
-            share = np.clip((quality[own].astype(np.float64) - q_min) / (q_max - q_min), 0, 1)
-            target[own] = low + (high - low) * share
+            share = np.clip((quality[of_kind].astype(np.float64) - q_min) / (q_max - q_min), 0, 1)
+            target[of_kind] = low + (high - low) * share
     return target.astype(np.float32)
 
 
 def rank(quality: Float[np.ndarray, " n"], ranks: tuple[float, ...]) -> Float[np.ndarray, " n"]:
     """Share of the training faces below each quality, 0 to 1; equal qualities get their mean."""
-    known, place = np.unique(ranks, return_inverse=True)
+    known, position = np.unique(ranks, return_inverse=True)
     even = np.linspace(0, 1, len(ranks))
-    return np.interp(quality, known, np.bincount(place, even) / np.bincount(place))
+    return np.interp(quality, known, np.bincount(position, even) / np.bincount(position))
 
 
 def fit_scale(
@@ -171,13 +171,13 @@ def fit_scale(
     _require_finite(quality)
     if not 0 <= percentile < 50:
         raise InputError(f"percentile must be in [0, 50), not {percentile}")
-    found = []
+    ranges = []
     for kind, name in ((FAKE, "fake"), (REAL, "real")):
-        own = quality[label == kind]
-        if own.size == 0:
+        of_kind = quality[label == kind]
+        if of_kind.size == 0:
             raise InputError(f"no {name} face in the training split: fidelity needs both classes")
-        found.append(_fit_range(own, percentile, mapping))
-    (fake_quality, fake_ranks), (real_quality, real_ranks) = found
+        ranges.append(_fit_range(of_kind, percentile, mapping))
+    (fake_quality, fake_ranks), (real_quality, real_ranks) = ranges
     both_quality: Range | tuple[()] = ()
     if quality_range == "both":
         both_quality, fake_ranks = _fit_range(quality, percentile, mapping)

@@ -105,8 +105,8 @@ def load(path: str | os.PathLike[str]) -> FidelityModel:
     try:
         with np.load(path, allow_pickle=False) as stored:
             meta = json.loads(str(stored["meta"]))
-            own = {name for name in stored.files if not name.startswith((CURVE, VALIDATION))}
-            form = next(form for form in FORMS if {"meta", *form._fields} == own)
+            names = {name for name in stored.files if not name.startswith((CURVE, VALIDATION))}
+            form = next(form for form in FORMS if {"meta", *form._fields} == names)
             arrays = form(*(stored[name] for name in form._fields))
             curve = _curve(stored)
             validation = _validation(stored)
@@ -146,8 +146,10 @@ def _validation(stored) -> Validation | None:
         return None
     names = (field.name for field in fields(Validation))
     columns = {name: stored[VALIDATION + name] for name in names if VALIDATION + name in stored}
-    found = Validation(**columns)
+    validation = Validation(**columns)
     alike = len({column.shape for column in columns.values()}) == 1
-    if not (alike and np.isfinite(found.fidelity).all() and np.isin(found.label, (0, 1)).all()):
+    if not (
+        alike and np.isfinite(validation.fidelity).all() and np.isin(validation.label, (0, 1)).all()
+    ):
         raise ValueError("validation")
-    return found
+    return validation

@@ -51,10 +51,10 @@ class Outputs(NamedTuple):
         missing = jnp.full(self.features.shape[:1], jnp.nan)
         probabilities = jax.nn.softmax(self.logits)
         by_class, by_grade = self.fidelity, self.ordinal_logits
-        found = (
+        by_head = (
             probabilities[:, 1],
             jax.nn.softmax(self.class_logits)[:, 1],
             missing if by_class is None else jnp.sum(probabilities * by_class, axis=1),
             missing if by_grade is None else jnp.mean(jax.nn.sigmoid(by_grade), axis=1),
         )
-        return jnp.stack(found, axis=1)
+        return jnp.stack(by_head, axis=1)

@@ -92,26 +92,30 @@ class SSAAFormerConfig:
     @classmethod
     def large(cls, **changes) -> "SSAAFormerConfig":
         """SSAAFormer-L of the paper: 98.8 M parameters, 19.68 G multiply-adds at 224."""
-        own = {"head_dim": 64, "layer_scale": 1e-6, "drop_path": 0.4}
-        return cls(**{"depths": (5, 10, 24, 7), "widths": (128, 192, 448, 640), **own, **changes})
+        defaults = {"head_dim": 64, "layer_scale": 1e-6, "drop_path": 0.4}
+        return cls(
+            **{"depths": (5, 10, 24, 7), "widths": (128, 192, 448, 640), **defaults, **changes}
+        )
 
     @classmethod
     def base(cls, **changes) -> "SSAAFormerConfig":
         """SSAAFormer on UniFormer-B's trunk: 49.3 M parameters, 8.25 G multiply-adds at 224."""
-        own = {"head_dim": 32, "drop_path": 0.3}
-        return cls(**{"depths": (5, 8, 20, 7), "widths": (64, 128, 320, 512), **own, **changes})
+        defaults = {"head_dim": 32, "drop_path": 0.3}
+        return cls(
+            **{"depths": (5, 8, 20, 7), "widths": (64, 128, 320, 512), **defaults, **changes}
+        )
 
     @classmethod
     def small(cls, **changes) -> "SSAAFormerConfig":
         """SSAAFormer on UniFormer-S's trunk: 21.0 M parameters, 3.63 G multiply-adds at 224."""
-        own = {"head_dim": 32, "drop_path": 0.1}
-        return cls(**{"depths": (3, 4, 8, 3), "widths": (64, 128, 320, 512), **own, **changes})
+        defaults = {"head_dim": 32, "drop_path": 0.1}
+        return cls(**{"depths": (3, 4, 8, 3), "widths": (64, 128, 320, 512), **defaults, **changes})
 
     @classmethod
     def tiny(cls, **changes) -> "SSAAFormerConfig":
         """For CPUs and tests: 1.3 M parameters, 0.09 G multiply-adds at 128."""
-        own = {"head_dim": 32}
-        return cls(**{"depths": (1, 1, 3, 1), "widths": (48, 64, 128, 192), **own, **changes})
+        defaults = {"head_dim": 32}
+        return cls(**{"depths": (1, 1, 3, 1), "widths": (48, 64, 128, 192), **defaults, **changes})
 
 
 class SSAAFormer(nn.Module):
@@ -144,8 +148,8 @@ class SSAAFormer(nn.Module):
         rates = np.linspace(0.0, config.drop_path, sum(config.depths), dtype=np.float32)
         x, done, masks = images.astype(config.dtype), 0, []
         for number, depth in enumerate(config.depths, start=1):
-            how = (train, self.remat, self.folded)
-            stage = Stage(config, number, *how, name=f"stage{number}")
+            flags = (train, self.remat, self.folded)
+            stage = Stage(config, number, *flags, name=f"stage{number}")
             x, done = stage(x, jnp.asarray(rates[done : done + depth])), done + depth
             if config.mask_heads and number in (2, 3) and not self.folded:
                 masks.append(MaskHead(config.num_classes, name=f"mask_head{number}")(x))
@@ -190,14 +194,14 @@ class Stage(nn.Module):
     def _run_blocks(self, x, rates, symmetric):
         """Run equal blocks in sequence: stacked, or if folded, each with its own parameters."""
         name = "symmetric" if symmetric else "plain"
-        how = (self.config, self.number <= 2, symmetric, self.train, self.folded)
+        arguments = (self.config, self.number <= 2, symmetric, self.train, self.folded)
         if self.folded:
             for i, rate in enumerate(rates):
-                x, _ = Block(*how, name=f"{name}_{i}")(x, rate)
+                x, _ = Block(*arguments, name=f"{name}_{i}")(x, rate)
             return x
         if not len(rates):
             return x
-        return stack(Block, len(rates), remat=self.remat)(*how, name=name)(x, rates)[0]
+        return stack(Block, len(rates), remat=self.remat)(*arguments, name=name)(x, rates)[0]
 
 
 class PatchEmbed(nn.Module):

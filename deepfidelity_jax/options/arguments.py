@@ -48,8 +48,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
     elif rest:
         raise InputError(f"unexpected argument {rest[0]!r}{_meant(rest[0])}")
     for flag in ("workdir", "input", "output", "report", "annotate"):
-        given = values[flag].value
-        if "" in (given if isinstance(given, list) else [given]):
+        value = values[flag].value
+        if "" in (value if isinstance(value, list) else [value]):
             raise InputError(f"--{flag} is empty: give a path")
     alone = values.mode in ("predict", "serve", "compare", "export") or (
         values.mode == "convert" and values.output
@@ -224,9 +224,9 @@ def read_config(values: flags.FlagValues):
         getattr(config, "lock", None)  # ml_collections reads the file on first use
     except OSError as error:
         raise InputError(f"--config cannot be read: {one_line(checks.explain(error))}") from None
-    given = config_flags.get_override_values(values["config"])
-    if "data.dataset" in given:
-        checks.drop_unused(config, [key.removeprefix("data.") for key in given])
+    overrides = config_flags.get_override_values(values["config"])
+    if "data.dataset" in overrides:
+        checks.drop_unused(config, [key.removeprefix("data.") for key in overrides])
     return checks.checked(config)
 
 
@@ -256,8 +256,8 @@ def told_by_input(values: flags.FlagValues) -> Iterator[None]:
         yield
     except InputError as error:
         option = r"config\.data\.(?:dir|manifest) is .*?, which (.*), and .* has no records made .*"
-        if values.input and (found := re.fullmatch(option, str(error))):
-            raise InputError(f"--input={values.input[0]} {found[1]}") from None
+        if values.input and (refusal := re.fullmatch(option, str(error))):
+            raise InputError(f"--input={values.input[0]} {refusal[1]}") from None
         raise
 
 

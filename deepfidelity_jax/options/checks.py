@@ -262,12 +262,12 @@ def complete(config: ConfigDict) -> ConfigDict:
     """A configuration written by an earlier version, with defaults for options added since."""
     from deepfidelity_configs import default
 
-    def fill(own, defaults):
+    def fill(group, defaults):
         for name, value in defaults.items():
-            if name not in own:
-                own[name] = value
+            if name not in group:
+                group[name] = value
             elif isinstance(value, ConfigDict):
-                fill(own[name], value)
+                fill(group[name], value)
 
     fill(config, default.get_config())
     return config
@@ -289,13 +289,13 @@ UNREAD = "Configuration is not available because of an earlier failure to load: 
 def explain(error: object) -> str:
     """An error of the command line parser in our words, for an option in those of the table."""
     text = str(error).removeprefix(UNREAD)
-    if given := re.match(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL):
-        name, value, reason = given.groups()
+    if flag_match := re.match(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL):
+        name, value, reason = flag_match.groups()
         if (option := name.removeprefix("config.")) in OPTIONS:
             return _refuse(option, value)
         for theirs, ours in WORDS.items():
-            if found := re.fullmatch(theirs, reason):
-                return f"--{name}={value}: {found.expand(ours).replace('|', ', ')}"
+            if reason_match := re.fullmatch(theirs, reason):
+                return f"--{name}={value}: {reason_match.expand(ours).replace('|', ', ')}"
     if "Traceback (most recent call last)" in text:  # raised by a config file
         text = f"{text.split(': ')[0].removeprefix('flag ')}: {text.strip().splitlines()[-1]}"
     return text

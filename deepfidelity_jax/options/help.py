@@ -216,10 +216,10 @@ On a CPU each core is one JAX device, up to eight; JAX_NUM_CPU_DEVICES=N changes
 def _of_mode(program: str, mode: str) -> str:
     takes = FLAGS[mode]
     files = " [FILE ...]" if "input" in takes else ""
-    own = _OWN.get(mode, "")
-    listed = "" if "  --workdir=" in own or mode == "compare" else _WORKDIR
+    mode_flags = _OWN.get(mode, "")
+    listed = "" if "  --workdir=" in mode_flags or mode == "compare" else _WORKDIR
     listed += _CONFIG if "processes" in takes else ""
-    listed += own + (_PROCESSES if "processes" in takes else "")
+    listed += mode_flags + (_PROCESSES if "processes" in takes else "")
     also = "A FILE is the same as --input=FILE.\n\n" if files else ""
     codes = "with --exit_code also 3 and 4\n" if mode == "predict" else ""
     return f"""\

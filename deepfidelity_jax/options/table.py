@@ -76,7 +76,7 @@ def _each(option: Option, count: int) -> Option:
         return (
             isinstance(value, tuple | list)
             and len(value) == count
-            and all(option.holds(one) for one in value)
+            and all(option.holds(item) for item in value)
         )
 
     return Option(f"{count} values in brackets, each {option.words}", holds)

@@ -83,13 +83,13 @@ def draw(image: Picture, index: int, found: Examination, step: int) -> Picture:
       step: the usual distance between sampled frames, in frames.
     """
     drawn = image.copy()
-    for number, own in enumerate(found.evidence):
-        place = locate(own, index, step)
-        if place is None:
+    for number, evidence in enumerate(found.evidence):
+        located = locate(evidence, index, step)
+        if located is None:
             continue
-        box, last, exact = place
-        running = own.fidelity[: last + 1].mean()
-        text = f"{number}: {own.fidelity[last]:.2f} (mean so far {running:.2f})"
+        box, last, exact = located
+        running = evidence.fidelity[: last + 1].mean()
+        text = f"{number}: {evidence.fidelity[last]:.2f} (mean so far {running:.2f})"
         draw_box(drawn, box, text, 3 if exact else 1)
     threshold = found.prediction.threshold
     _caption(drawn, f"fidelity; real from {threshold:.2f}")
@@ -117,10 +117,10 @@ def locate(own: Evidence, index: int, step: int) -> tuple[list[float], int, bool
 
 def _caption(image: Picture, text: str) -> None:
     scale = max(0.45, max(image.shape[:2]) / 1800)
-    place, font = (8, image.shape[0] - 10), cv2.FONT_HERSHEY_SIMPLEX
+    corner, font = (8, image.shape[0] - 10), cv2.FONT_HERSHEY_SIMPLEX
     pen = max(1, round(scale * 1.6))
     for colour, width in (((0, 0, 0), pen + 4), ((255, 255, 255), pen)):
-        cv2.putText(image, text, place, font, scale, colour, width, cv2.LINE_AA)
+        cv2.putText(image, text, corner, font, scale, colour, width, cv2.LINE_AA)
 
 
 @contextlib.contextmanager

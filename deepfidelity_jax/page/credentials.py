@@ -49,12 +49,12 @@ def read_credentials(path: Path) -> Credentials:
             if kind is None:
                 return Credentials("This format cannot carry Content Credentials.", [])
             file.seek(0)
-            found = _read(file, kind)
+            store = _read(file, kind)
     except (formats.MediaError, OSError) as error:
         return Credentials(f"Content Credentials could not be looked for: {error}.", [])
     except Exception as error:  # a damaged manifest can raise anything in the library
         return Credentials(f"There are Content Credentials, but they cannot be read: {error}.", [])
-    return Credentials(NONE, []) if found is None else _summarise(found)
+    return Credentials(NONE, []) if store is None else _summarise(store)
 
 
 def _read(file, kind: str) -> dict[str, Any] | None:
@@ -68,16 +68,16 @@ def _read(file, kind: str) -> dict[str, Any] | None:
             return json.loads(reader.json())
 
 
-def _summarise(found: dict[str, Any]) -> Credentials:
-    manifest = found.get("manifests", {}).get(found.get("active_manifest"), {})
-    intact = found.get("validation_state") in ("Valid", "Trusted")
+def _summarise(store: dict[str, Any]) -> Credentials:
+    manifest = store.get("manifests", {}).get(store.get("active_manifest"), {})
+    intact = store.get("validation_state") in ("Valid", "Trusted")
     if intact:
         note = (
             "The file has Content Credentials, and has not been changed since it was signed. "
             "Who signed was not checked against a list of trusted certificates."
         )
     else:
-        codes = [str(each.get("code")) for each in found.get("validation_status") or []]
+        codes = [str(each.get("code")) for each in store.get("validation_status") or []]
         note = (
             "The file has Content Credentials that do not match it: do not rely on the following "
             f"({', '.join(codes[:MOST]) or 'no reason given'})."

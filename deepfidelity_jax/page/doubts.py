@@ -175,9 +175,9 @@ def unfamiliarity(arrays, features: Float[np.ndarray, "n d"]) -> float | None:
     vectors = np.asarray(vectors, np.float64)
     rows = np.unique(np.linspace(0, len(vectors) - 1, ASKED).astype(int))
     centre = np.asarray(getattr(arrays, "centre", 0.0), np.float64)
-    own = np.sqrt(_nearest(vectors, features.astype(np.float64) - centre))
+    distances = np.sqrt(_nearest(vectors, features.astype(np.float64) - centre))
     among = np.sqrt(_nearest(vectors, vectors[rows], rows))
-    return float(np.mean(among < np.median(own)))
+    return float(np.mean(among < np.median(distances)))
 
 
 def _nearest(vectors, points, skip=None) -> Float[np.ndarray, "n"]:

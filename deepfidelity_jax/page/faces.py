@@ -206,7 +206,7 @@ def _test(detector, face, heat) -> str:
     (before,) = detector.fidelity_of_prepared(face[None])
     (after,) = scores_after_removal(detector, face, heat, rng, (TAKEN,))
     maps = [random_map(heat.shape, rng, GRAIN * side) for _ in range(RANDOM)]
-    random = [scores_after_removal(detector, face, one, rng, (TAKEN,))[0] for one in maps]
+    random = [scores_after_removal(detector, face, heat_map, rng, (TAKEN,))[0] for heat_map in maps]
     return (
         f"Fidelity is {number(float(before))}; without the {TAKEN:.0%} with the strongest "
         f"evidence for a forgery {number(float(after))}; without a random {TAKEN:.0%} "

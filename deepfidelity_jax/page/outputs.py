@@ -46,25 +46,25 @@ class Outputs:
         self, detector, inputs: Sequence[Input], examinations: Iterable[Examination | None]
     ) -> Iterator[Prediction | None]:
         """Yield the predictions of examined inputs, after writing the page and video of each."""
-        for given, found in zip(inputs, examinations, strict=True):
-            if found is not None:
-                self._write(detector, given.path, found)
-            yield found and found.prediction
+        for given, examination in zip(inputs, examinations, strict=True):
+            if examination is not None:
+                self._write(detector, given.path, examination)
+            yield examination and examination.prediction
 
-    def _write(self, detector, path: Path, found: Examination) -> None:
+    def _write(self, detector, path: Path, examination: Examination) -> None:
         from deepfidelity_jax.page import annotate, page
 
         def report(step: str, share: float) -> None:
             self.tell(f"{step}, {share:.0%}" if share else step)
 
         def write_page(output: Path) -> str:
-            page.write_examined(detector, path, found, output, report)
+            page.write_examined(detector, path, examination, output, report)
             return ""
 
         def write_video(output: Path) -> str:
-            if found.prediction.status == "unreadable":
-                raise formats.MediaError(found.prediction.note)
-            return annotate.annotate(path, found, output, report)
+            if examination.prediction.status == "unreadable":
+                raise formats.MediaError(examination.prediction.note)
+            return annotate.annotate(path, examination, output, report)
 
         if path in self.pages:
             self._try(write_page, self.pages[path])
@@ -107,8 +107,8 @@ def _name(path: Path, shared: bool) -> str:
     """`clip.mp4.html`; with a digest of the path if inputs share a name or the name is too long."""
     name = path.name.encode("utf-8", "surrogateescape")
     if shared or len(name) > LONGEST:
-        own = sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:10]
-        name = name[: LONGEST - 11].decode("utf-8", "ignore").encode() + f"-{own}".encode()
+        digest = sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:10]
+        name = name[: LONGEST - 11].decode("utf-8", "ignore").encode() + f"-{digest}".encode()
     return name.decode("utf-8", "surrogateescape") + ".html"
 
 

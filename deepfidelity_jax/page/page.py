@@ -61,9 +61,9 @@ def write_page(
     """
     report = report or (lambda step, share: None)
     report("finding and scoring faces", 0.0)
-    found = examine(detector, Path(path), shown)
-    write_examined(detector, Path(path), found, output, report)
-    return found.prediction
+    examination = examine(detector, Path(path), shown)
+    write_examined(detector, Path(path), examination, output, report)
+    return examination.prediction
 
 
 def write_examined(
@@ -89,9 +89,9 @@ def write_examined(
     report("done", 1.0)
 
 
-def _describe(detector, path: Path, found: Examination, report: Report) -> dict[str, Any]:
+def _describe(detector, path: Path, examination: Examination, report: Report) -> dict[str, Any]:
     """What the template shows."""
-    prediction = found.prediction
+    prediction = examination.prediction
     people = prediction.faces
     context: dict[str, Any] = {
         "name": path.name,
@@ -104,11 +104,11 @@ def _describe(detector, path: Path, found: Examination, report: Report) -> dict[
         "card": _card(detector),
         "repeat": _repeat(detector, path, prediction),
     }
-    decides = found.decides
+    decides = examination.decides
     if decides is None:
         return context
-    own = found.evidence[decides]
-    images = [decode_image(crop.image) for crop in own.crops]
+    evidence = examination.evidence[decides]
+    images = [decode_image(crop.image) for crop in evidence.crops]
     features = detector.features(np.stack(images))
     fitted = detector.fidelity_model.scale
     targets = (fitted.fake, fitted.real) if fitted else (FAKE_TARGETS, REAL_TARGETS)
@@ -118,10 +118,10 @@ def _describe(detector, path: Path, found: Examination, report: Report) -> dict[
             detector.fidelity_model, {i: people[i].fidelity for i in choose_people(people, decides)}
         ),
         "grounds": list_grounds(detector, people[decides]),
-        "doubts": list_doubts(detector, prediction, people[decides], own, features),
+        "doubts": list_doubts(detector, prediction, people[decides], evidence, features),
         "everybody": people,
         "targets": targets,
-        **describe_people(detector, path, found, report),
+        **describe_people(detector, path, examination, report),
     }
 
 

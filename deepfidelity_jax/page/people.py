@@ -92,18 +92,18 @@ def describe_people(
     pictured = iter(faces)
     people = []
     for i in shown:
-        own = evidence[i]
+        person = evidence[i]
         rows = [
             {
                 "index": k,
                 "anchor": f"person-{i}-frame-{crop.frame}" if k in chosen[i] else "",
                 "time": clock(crop.time),
                 "frame": crop.frame,
-                "fidelity": float(own.fidelity[k]),
-                "quality": float(q) if np.isfinite(q := own.quality[k]) else None,
+                "fidelity": float(person.fidelity[k]),
+                "quality": float(q) if np.isfinite(q := person.quality[k]) else None,
                 "detection": float(crop.score),
             }
-            for k, crop in enumerate(own.crops)
+            for k, crop in enumerate(person.crops)
         ]
         people.append(
             {
@@ -111,13 +111,17 @@ def describe_people(
                 "rows": rows,
                 "dots": len(rows) <= DOTS,
                 "table": rows[:: 1 + (len(rows) - 1) // DOTS],
-                "lanes": draw_lanes(own, detector.threshold, length, step) if len(rows) > 1 else [],
-                "threshold": _height(detector.threshold, *fidelity_ends(own, detector.threshold)),
+                "lanes": draw_lanes(person, detector.threshold, length, step)
+                if len(rows) > 1
+                else [],
+                "threshold": _height(
+                    detector.threshold, *fidelity_ends(person, detector.threshold)
+                ),
                 "faces": [
                     {
                         **rows[k],
                         "why": why,
-                        "width": min(own.crops[k].bbox[2:]),
+                        "width": min(person.crops[k].bbox[2:]),
                         "shown": next(pictured),
                         "picture": frames.get((i, k)),
                     }
@@ -149,7 +153,7 @@ def widest_step(frames: int, looked: int) -> int:
 
 def video_length(info: videos.VideoInfo, evidence: Sequence[Evidence]) -> float:
     """Seconds from the start to the end, or to the last face if that is later."""
-    last = max(crop.time for own in evidence for crop in own.crops)
+    last = max(crop.time for person in evidence for crop in person.crops)
     return max(info.frames / info.rate, last)
 
 
@@ -163,11 +167,11 @@ def draw_lanes(own: Evidence, threshold: float, length: float, step: int) -> lis
     x = 1 + 98 * np.array([crop.time for crop in own.crops]) / max(length, 1e-9)
     frames = np.array([crop.frame for crop in own.crops])
     breaks = np.flatnonzero(np.diff(frames) > step) + 1
-    found = np.array([crop.score for crop in own.crops], np.float64)
+    detection = np.array([crop.score for crop in own.crops], np.float64)
     return [
         _lane("fidelity", x, own.fidelity, breaks, fidelity_ends(own, threshold)),
         _lane("quality", x, own.quality, breaks),
-        _lane("detection", x, found, breaks),
+        _lane("detection", x, detection, breaks),
     ]
 
 
@@ -209,17 +213,19 @@ def read_frames(
     `constant`: as in the video's `VideoInfo`.
     """
     indices = sorted({crop.frame for crop in wanted.values()})
-    found = {}
+    urls = {}
     for frame in videos.read_frames_at(path, indices, constant) if indices else ():
         for key, crop in wanted.items():
             if crop.frame == frame.index:
-                found[key] = _encode_framed(frame.image, [(key[0], crop.bbox.tolist())])
-    return found
+                urls[key] = _encode_framed(frame.image, [(key[0], crop.bbox.tolist())])
+    return urls
 
 
 def photograph(path: Path, people: Sequence[PersonScore]) -> str:
     """The data URL of the photograph with a box around each person's face."""
-    return _encode_framed(pictures.read_image(path), [(one.person, one.bbox) for one in people])
+    return _encode_framed(
+        pictures.read_image(path), [(person.person, person.bbox) for person in people]
+    )
 
 
 def _encode_framed(

@@ -49,11 +49,11 @@ def video_means(known: Validation) -> tuple[Float[np.ndarray, "r"], Float[np.nda
     """
     means = []
     for kind in (REAL, FAKE):
-        own = known.label == kind
-        _, video = np.unique(known.video[own], return_inverse=True)
+        of_kind = known.label == kind
+        _, video = np.unique(known.video[of_kind], return_inverse=True)
         if not video.size:
             return None
-        sums = np.bincount(video, weights=known.fidelity[own].astype(np.float64))
+        sums = np.bincount(video, weights=known.fidelity[of_kind].astype(np.float64))
         means.append(sums / np.bincount(video))
     return means[0], means[1]
 

@@ -35,7 +35,11 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._watch()
         if len(self.connections) > MOST:
-            idle = [(one._idle.when(), one) for one in self.connections if one._idle]
+            idle = [
+                (connection._idle.when(), connection)
+                for connection in self.connections
+                if connection._idle
+            ]
             _, oldest = min(idle, key=lambda pair: pair[0])
             oldest._stop_waiting()
             oldest.transport.abort()

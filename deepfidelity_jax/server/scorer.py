@@ -68,8 +68,8 @@ def work(connection: Connection, workdir: str | None, cache: Path, limits: Limit
             else:
                 limit = limits.memory_bytes
                 message = f"reading this file takes more than {limit // MIB} MiB of memory"
-                told = Error(type="too_much_memory", message=message, limit=limit)
-                return tell(error=told.model_dump())  # a new process is safer
+                refusal = Error(type="too_much_memory", message=message, limit=limit)
+                return tell(error=refusal.model_dump())  # a new process is safer
         tell(ready=True)
 
 

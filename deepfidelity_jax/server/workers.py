@@ -205,5 +205,5 @@ class _Process:
     def epitaph(self) -> str:
         """How it ended, as the start of a sentence."""
         status = self._process.exitcode or 0
-        how = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return f"the worker process ended ({how})"
+        cause = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return f"the worker process ended ({cause})"

@@ -228,8 +228,8 @@ class ForgedPair(grain.transforms.RandomMap):
     def require_families(self) -> None:
         """InputError if no family of forgeries can be drawn for one of the records."""
         if self._shares(with_donor=True).keys() <= {*families.NEED_DONOR}:
-            for own in self._videos:
-                if not any(own.isdisjoint(other) for other in self._videos):
+            for shown in self._videos:
+                if not any(shown.isdisjoint(other) for other in self._videos):
                     self._shares(with_donor=False)
 
     def _shares(self, *, with_donor: bool) -> dict[str, float]:
@@ -249,22 +249,22 @@ class ForgedPair(grain.transforms.RandomMap):
 
     def _find_donor(self, record: Example, rng: np.random.Generator) -> Example | None:
         """A record of another video and other people; None if there is none."""
-        own = _shown(record)
+        shown = _shown(record)
         for index in rng.integers(len(self.records), size=5):
             other = self.records[index]
-            if own.isdisjoint(_shown(other)):
+            if shown.isdisjoint(_shown(other)):
                 return other
         # Few others: all are listed, which has to read every record once.
-        rows = [rows for shown, rows in self._videos.items() if own.isdisjoint(shown)]
+        rows = [rows for others, rows in self._videos.items() if shown.isdisjoint(others)]
         return self.records[int(rng.choice(np.concatenate(rows)))] if rows else None
 
     @functools.cached_property
     def _videos(self) -> dict[frozenset[str], list[int]]:
         """The rows of the records that show the same video and people."""
-        found: dict[frozenset[str], list[int]] = {}
+        videos: dict[frozenset[str], list[int]] = {}
         for row in range(len(self.records)):
-            found.setdefault(_shown(self.records[row]), []).append(row)
-        return found
+            videos.setdefault(_shown(self.records[row]), []).append(row)
+        return videos
 
 
 def _shown(record: Example) -> frozenset[str]:

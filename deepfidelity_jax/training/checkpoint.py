@@ -40,12 +40,12 @@ def require_usable(folder: Path, marks: Sequence[str] = UNUSABLE) -> None:
     `marks` is what it may not contain: `UNREADABLE` for reading only.
     """
     path = str(folder.absolute())
-    found = next((repr(mark) for mark in marks if mark in path), None)
-    if not found and path.encode(errors="ignore") != os.fsencode(path):
-        found = "bytes that are not UTF-8"
-    if found:
+    cause = next((repr(mark) for mark in marks if mark in path), None)
+    if not cause and path.encode(errors="ignore") != os.fsencode(path):
+        cause = "bytes that are not UTF-8"
+    if cause:
         raise InputError(
-            f"the checkpoint library cannot work in {path!r}, because of {found}: name another "
+            f"the checkpoint library cannot work in {path!r}, because of {cause}: name another "
             "--workdir, or a link to this one"
         )
 
@@ -112,10 +112,10 @@ class Checkpoints:
 
     def _find_replaced(self, new: int) -> int:
         """The first checkpoint that is not needed beside `new`, -1 if all are."""
-        found = steps(self._folder)
+        finished = steps(self._folder)
         # A run that went on from an earlier step may have later ones lying there.
-        kept = {*found[-self._keep :], best_step(self._folder), new}
-        return next((step for step in found if step not in kept), -1)
+        kept = {*finished[-self._keep :], best_step(self._folder), new}
+        return next((step for step in finished if step not in kept), -1)
 
 
 def _on_host(leaf) -> np.ndarray:
@@ -127,8 +127,8 @@ def steps(folder: Path) -> list[int]:
     """Steps of all finished checkpoints, ascending; what a killed process left does not count."""
     if not folder.is_dir():
         return []
-    found = (path for path in folder.iterdir() if path.name.isdigit())
-    return sorted(int(path.name) for path in found if _is_finished(path))
+    numbered = (path for path in folder.iterdir() if path.name.isdigit())
+    return sorted(int(path.name) for path in numbered if _is_finished(path))
 
 
 def _is_finished(path: Path) -> bool:
@@ -186,24 +186,24 @@ def restore(folder: Path, step: int, abstract_state):
     checkpoint is damaged, cannot be read or holds another model.
     """
     require_usable(folder, UNREADABLE)
-    path, own = folder / str(step), jax.process_index()
+    path, process = folder / str(step), jax.process_index()
     try:
         with ocp.Context(
             pytree_options=ocp.options.PyTreeOptions(
                 loading=ocp.options.PyTreeOptions.Loading(partial_load=True)
             ),
             multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=own, active_processes={own}
+                primary_host=process, active_processes={process}
             ),
         ):
             state = ocp.load(path.absolute(), abstract_state)
         # A chunk missing on disk reads as zeros, or raises when it is first looked at.
-        found = checksums(jax.block_until_ready(state))
+        sums = checksums(jax.block_until_ready(state))
     except Exception as error:
         raise_unless_damaged(f"checkpoint {path}", error)
         raise _damaged(path, error) from error
-    saved = read_notes(folder, step).get("checksums", found)
-    differing = sorted(name for name in found if found[name] != saved.get(name))
+    saved = read_notes(folder, step).get("checksums", sums)
+    differing = sorted(name for name in sums if sums[name] != saved.get(name))
     if differing:
         raise _damaged(path, f"the bytes of {differing[0]} have changed")
     return state

@@ -61,10 +61,10 @@ def train(
     InputError for a damaged checkpoint or an empty split, FloatingPointError when the loss is no
     longer finite.
     """
-    own = config.train
+    options = config.train
     model, records = build_model(config), schema.identity(folder)
     feed = Feed(config, folder, workdir, model)
-    mesh = sharding.data_mesh(own.batch_size)
+    mesh = sharding.data_mesh(options.batch_size)
     places = _places_of(model, config, mesh)
     take_step = jax.jit(
         functools.partial(train_step, model=model, config=config),
@@ -74,14 +74,14 @@ def train(
     take_step = hosts.compiled_by_all(take_step)
     evaluate = Validation(model, config, folder, mesh)
 
-    with Checkpoints(workdir / "checkpoints", own.keep) as checkpoints, StopSignal() as stop:
+    with Checkpoints(workdir / "checkpoints", options.keep) as checkpoints, StopSignal() as stop:
         start = hosts.broadcast(latest_step(workdir / "checkpoints") or 0)
         if start == 0:
             state = _fresh_state(model, config, places, folder, initial)
         else:
             state = _saved_state(model, config, places, workdir / "checkpoints", start)
-            say(f"resuming from step {start} of {own.steps}")
-        if idle := find_idle(own):
+            say(f"resuming from step {start} of {options.steps}")
+        if idle := find_idle(options):
             say(idle)
         batches = feed.open(start)
         metrics_log = MetricsLog(workdir, after=start) if hosts.is_first() else None
@@ -89,11 +89,11 @@ def train(
 
         # In this order: eval, save, next batch, step. The host does not wait for the step it sent
         # off: it reads and places the next batch meanwhile, and writes the metrics a step late.
-        for step in range(start, own.steps + 1):
-            taken, last = step > start, step == own.steps  # the checkpoint at `start` is there
+        for step in range(start, options.steps + 1):
+            taken, last = step > start, step == options.steps  # the checkpoint at `start` is there
             stopping = taken and vote(stop.asked)
-            evaluating = taken and (last or step % own.eval_every == 0)
-            saving = taken and (evaluating or stopping or step % own.checkpoint_every == 0)
+            evaluating = taken and (last or step % options.eval_every == 0)
+            saving = taken and (evaluating or stopping or step % options.checkpoint_every == 0)
             if saving:
                 log.flush()  # raises before a state that is not finite would be kept
             # Eval.

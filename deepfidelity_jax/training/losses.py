@@ -89,18 +89,18 @@ def training_loss(
     weighed = {name for name, weight in weights.items() if weight}
 
     def of_whole(label, target):
-        found = {"class": cross_entropy(outputs.class_logits, label, label_smoothing)}
+        terms = {"class": cross_entropy(outputs.class_logits, label, label_smoothing)}
         if "fidelity" in weighed and outputs.fidelity is not None:
             says = jnp.take_along_axis(outputs.fidelity, label[:, None], axis=1)[:, 0]
-            found["fidelity"] = jnp.square(says - target)
+            terms["fidelity"] = jnp.square(says - target)
         if "ordinal" in weighed and outputs.ordinal_logits is not None:
-            found["ordinal"] = ordinal_loss(outputs.ordinal_logits, target)
-        return found
+            terms["ordinal"] = ordinal_loss(outputs.ordinal_logits, target)
+        return terms
 
     parts, tokens = of_whole(batch["label"], batch["fidelity"]), outputs.token_logits
     if box is not None:
-        other, own = of_whole(batch["label"][::-1], batch["fidelity"][::-1]), 1 - box.mean()
-        parts = jax.tree.map(lambda a, b: own * a + (1 - own) * b, parts, other)
+        other, share = of_whole(batch["label"][::-1], batch["fidelity"][::-1]), 1 - box.mean()
+        parts = jax.tree.map(lambda a, b: share * a + (1 - share) * b, parts, other)
         tokens = exchange(tokens.reshape(-1, *box.shape, 2), box).reshape(tokens.shape)
     parts = {name: losses.mean() for name, losses in parts.items()}
     parts["token"] = token_loss(tokens, batch["forged"]).mean()

@@ -25,7 +25,7 @@ def data_mesh(batch_size: int) -> Mesh:
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if machine.made_devices and devices[0].platform == "cpu":
         processes = itertools.groupby(devices, key=lambda device: device.process_index)
-        devices = [next(own) for _, own in processes]
+        devices = [next(of_process) for _, of_process in processes]
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     if hosts.count() > 1 and count < len(devices):
         raise InputError(

@@ -70,10 +70,10 @@ def train_step(
     config: ConfigDict,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimizer step: the new state, and the losses, accuracy and gradient norm by name."""
-    own = config.train
+    train = config.train
     box, params = None, state.variables["params"]
-    weights = {name: own.get(f"{name}_weight", 0) for name in LOSSES}
-    if own.token_mixing != "none":
+    weights = {name: train.get(f"{name}_weight", 0) for name in LOSSES}
+    if train.token_mixing != "none":
         key = step_key(config, TOKEN_MIXING, state.step)
         box = token_mixing.draw_box(key, math.isqrt(batch["forged"].shape[1]))
         weights |= dict.fromkeys(WITHOUT_MIXING, 0)
@@ -93,36 +93,38 @@ def train_step(
             outputs,
             batch,
             weights,
-            label_smoothing=own.label_smoothing,
-            box=box if own.token_mixing == "labelled" else None,
+            label_smoothing=train.label_smoothing,
+            box=box if train.token_mixing == "labelled" else None,
         )
         accuracy = (outputs.class_logits.argmax(-1) == batch["label"]).mean()
         return loss, (updates["batch_stats"], {"loss": loss, **parts, "accuracy": accuracy})
 
     def add_part(carry, part):
         gradients, batch_stats = carry
-        found, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(params, batch_stats, *part)
-        return (jax.tree.map(jnp.add, gradients, found), batch_stats), metrics
+        part_gradients, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(
+            params, batch_stats, *part
+        )
+        return (jax.tree.map(jnp.add, gradients, part_gradients), batch_stats), metrics
 
     dropout = step_key(config, DROP_PATH, state.step)
     batch_stats = state.variables["batch_stats"]
-    if own.accumulate == 1:
+    if train.accumulate == 1:
         find = jax.grad(loss_of, has_aux=True)
         gradients, (batch_stats, metrics) = find(params, batch_stats, batch, dropout)
     else:
         # BatchNorm normalises each part by its own statistics and updates the running statistics
         # once per part, so a step differs slightly from one on the undivided batch.
-        parts = divide(batch, own.accumulate), jax.random.split(dropout, own.accumulate)
+        parts = divide(batch, train.accumulate), jax.random.split(dropout, train.accumulate)
         start = jax.tree.map(jnp.zeros_like, params), batch_stats
         (gradients, batch_stats), metrics = jax.lax.scan(add_part, start, parts)
-        gradients = jax.tree.map(lambda x: x / own.accumulate, gradients)
+        gradients = jax.tree.map(lambda x: x / train.accumulate, gradients)
         metrics = jax.tree.map(jnp.mean, metrics)
-    updates, opt_state = optimizer(own).update(gradients, state.opt_state, params)
+    updates, opt_state = optimizer(train).update(gradients, state.opt_state, params)
     variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
     new = TrainState(
         step=state.step + 1,
         variables=variables,
-        ema=average(state.ema, variables, state.step, own.ema_decay, own.ema_warmup),
+        ema=average(state.ema, variables, state.step, train.ema_decay, train.ema_warmup),
         opt_state=opt_state,
     )
     return new, metrics | {"grad_norm": optax.global_norm(gradients)}

@@ -39,22 +39,24 @@ class Validation:
 
     def __call__(self, variables) -> dict[str, float]:
         """Score the split: `val_frame_auc` and `val_loss`, or `test_...` on the test split."""
-        own, process = self.config.model, (hosts.index(), hosts.count())
+        options, process = self.config.model, (hosts.index(), hosts.count())
         devices = self.mesh.size
         rows = -(-self.config.eval.batch_size // devices) * devices // process[1]
-        batches = evaluation_batches(self.records, own.image_size, own.eval_crop, rows, process)
+        batches = evaluation_batches(
+            self.records, options.image_size, options.eval_crop, rows, process
+        )
         logits, label = [], []
         # Every process takes the same number of batches, though some may have one face fewer.
         for _ in range(-(-len(self.records) // process[1] // rows)):
-            images = np.zeros((rows, own.image_size, own.image_size, 3), np.uint8)
+            images = np.zeros((rows, options.image_size, options.image_size, 3), np.uint8)
             labels = np.full(rows, PADDING)
             for batch in itertools.islice(batches, 1):
                 images[: len(batch["image"])] = batch["image"]
                 labels[: len(batch["label"])] = batch["label"]
             images, labels = sharding.place_batch((images, labels), self.mesh)
-            found = jax.device_get(self.score(variables, images, labels))
-            logits.append(found[0][found[1] != PADDING])
-            label.append(found[1][found[1] != PADDING])
+            scored = jax.device_get(self.score(variables, images, labels))
+            logits.append(scored[0][scored[1] != PADDING])
+            label.append(scored[1][scored[1] != PADDING])
         logits, label = np.concatenate(logits).astype(np.float64), np.concatenate(label)
         from sklearn.metrics import roc_auc_score
 

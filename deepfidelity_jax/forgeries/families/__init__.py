@@ -87,8 +87,8 @@ def make_twin(family: str, face: Face, rng: np.random.Generator) -> Pixels:
     """
     layers = _layers(family, face, face, rng, twin=True)
     soft = masks.soften(layers.mask, 0.02 * layers.mask.shape[1])
-    how = "opacity" if layers.join in ("hard", "gradient") else layers.join
-    return _join(layers._replace(mask=soft, join=how), face)[0]
+    join = "opacity" if layers.join in ("hard", "gradient") else layers.join
+    return _join(layers._replace(mask=soft, join=join), face)[0]
 
 
 def make_pair(

@@ -8,11 +8,11 @@ from deepfidelity_jax.forgeries.families.warps import Mask, Pixels
 
 def match(inner: Pixels, outer: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
     """`inner` with the colours of `outer` inside the mask: by statistics, by histogram, or not."""
-    how, share = rng.choice(["statistics", "histogram", "none"], p=[0.5, 0.3, 0.2]), rng.random()
+    method, share = rng.choice(["statistics", "histogram", "none"], p=[0.5, 0.3, 0.2]), rng.random()
     inside = mask > 0.5 * mask.max()
-    if how == "none" or inside.sum() < 64:
+    if method == "none" or inside.sum() < 64:
         return inner
-    matched = {"statistics": match_statistics, "histogram": match_histogram}[str(how)]
+    matched = {"statistics": match_statistics, "histogram": match_histogram}[str(method)]
     matched = matched(inner, outer, inside).astype(np.float32)
     mixed = cv2.addWeighted(inner.astype(np.float32), 0.4 * share, matched, 1 - 0.4 * share, 0)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

@@ -14,8 +14,8 @@ def join(how: str, inner: Pixels, outer: Pixels, mask: Mask) -> tuple[Pixels, Ma
         return hard(inner, outer, mask), _solid(mask).astype(np.float32)
     if how == "gradient" and (inside := _cloned(mask)) is not None:
         return gradient(inner, outer, mask), np.where(inside > 0, mask.max(), np.float32(0))
-    found = {"opacity": opacity, "pyramid": pyramid, "gradient": gradient}
-    return found[how](inner, outer, mask), mask
+    functions = {"opacity": opacity, "pyramid": pyramid, "gradient": gradient}
+    return functions[how](inner, outer, mask), mask
 
 
 def opacity(inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:

@@ -167,8 +167,8 @@ def morph(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
 
 
 FAMILIES: dict[str, Callable[..., Layers]] = {
-    one.__name__: one
-    for one in (
+    family.__name__: family
+    for family in (
         self_blend,
         swap,
         warped_swap,

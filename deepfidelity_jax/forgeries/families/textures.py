@@ -60,13 +60,13 @@ def _transposed(small: np.ndarray, stride: int, taps: np.ndarray) -> np.ndarray:
     side = stride + 1
     grown = []
     for channel in range(3):
-        own = kernel.copy()
+        channel_kernel = kernel.copy()
         top = (len(kernel) - side) // 2
-        own[top : top + side, top : top + side] *= 1 + taps[channel]
+        channel_kernel[top : top + side, top : top + side] *= 1 + taps[channel]
         # The mean brightness is kept; it differs with the pixel's position in the stride.
-        own *= stride**2 / own.sum()
-        own = own[::-1, ::-1]
-        grown.append(cv2.filter2D(spread[..., channel], -1, own, anchor=(last, last)))
+        channel_kernel *= stride**2 / channel_kernel.sum()
+        channel_kernel = channel_kernel[::-1, ::-1]
+        grown.append(cv2.filter2D(spread[..., channel], -1, channel_kernel, anchor=(last, last)))
     return np.stack(grown, axis=-1)[stride : stride + height, stride : stride + width]
 
 
@@ -112,7 +112,7 @@ def stitched(image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bo
     pixels, detail = image.astype(np.float32), donor.astype(np.float32)
     coarse = cv2.GaussianBlur(pixels, (0, 0), side / 4)
     detail -= cv2.GaussianBlur(detail, (0, 0), side / 4)
-    own = pixels - coarse
+    image_detail = pixels - coarse
     moved = [np.roll(detail, (dy, dx), (0, 1)) for dx, dy in shifts]
     # The patch that each row and column of pixels is in, and the middle of each patch.
     patches = [(np.arange(shape[axis]) + starts[axis]) // side for axis in (0, 1)]
@@ -123,7 +123,8 @@ def stitched(image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bo
         for axis in (0, 1)
     ]
     errors = [
-        cv2.boxFilter((one - own) ** 2, -1, (side, side))[np.ix_(*middles)].sum(-1) for one in moved
+        cv2.boxFilter((one - image_detail) ** 2, -1, (side, side))[np.ix_(*middles)].sum(-1)
+        for one in moved
     ]
     best = np.argmin(errors, axis=0)
     of_pixels = best[np.ix_(*patches)]
@@ -138,7 +139,7 @@ def filled(image: Pixels, hole: Mask, frame: Axes, rng: np.random.Generator, *, 
 
     Telea, "An image inpainting technique", 2004. Some get grain as well. The twin is softened.
     """
-    how, radius = (
+    method, radius = (
         rng.choice(["around", "mirrored", "nearby"], p=[0.45, 0.3, 0.25]),
         rng.choice([3, 5]),
     )
@@ -148,13 +149,13 @@ def filled(image: Pixels, hole: Mask, frame: Axes, rng: np.random.Generator, *, 
     if twin:
         return cv2.GaussianBlur(image, (0, 0), softness)
     shape = image.shape[:2]
-    if how == "around":
+    if method == "around":
         solid = (hole > 0.3 * hole.max()).astype(np.uint8)
         half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         solid = cv2.resize(solid, half.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         inner = cv2.inpaint(half, solid, float(radius), cv2.INPAINT_TELEA)
         inner = cv2.resize(inner, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    elif how == "mirrored":
+    elif method == "mirrored":
         flip = np.eye(2) - 2 * np.outer(frame.right, frame.right)
         matrix = np.hstack([flip, (frame.eyes - flip @ frame.eyes)[:, None]])
         inner = warp_affine(image, matrix, shape, cv2.INTER_CUBIC)

@@ -19,13 +19,16 @@ def resample(image: Pixels, rng: np.random.Generator) -> Pixels:
     """Shrunk and enlarged, moved by less than a pixel, or turned by 1 degree, by any kernel."""
     height, width = image.shape[:2]
     down, up = int(rng.choice([*KERNELS, cv2.INTER_AREA])), int(rng.choice(KERNELS))
-    how, scale = rng.choice(["resize", "move", "turn"], p=[0.5, 0.25, 0.25]), rng.uniform(0.45, 1.5)
+    change, scale = (
+        rng.choice(["resize", "move", "turn"], p=[0.5, 0.25, 0.25]),
+        rng.uniform(0.45, 1.5),
+    )
     # No more than a pixel at the edge of a face: what is forged stays where its mask says.
     shift, angle = rng.uniform(-NUDGE, NUDGE, 2), rng.uniform(-1, 1)
-    if how == "resize":
+    if change == "resize":
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=down)
         return cv2.resize(small, (width, height), interpolation=up)
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle * (how == "turn"), 1.0)
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle * (change == "turn"), 1.0)
     matrix[:, 2] += shift
     return warp_affine(image, matrix, (height, width), up)
 
@@ -109,8 +112,8 @@ def touch_inside(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
     real.
     """
     softer = partial(lose_detail, most=2.4)
-    how = rng.choice([softer, softer, softer, smooth_skin, sharpen, resample, grain])
-    return joins.opacity(how(image, rng), image, mask)
+    treatment = rng.choice([softer, softer, softer, smooth_skin, sharpen, resample, grain])
+    return joins.opacity(treatment(image, rng), image, mask)
 
 
 def wear(image: Pixels, rng: np.random.Generator) -> Pixels:

@@ -43,8 +43,8 @@ def _in_chosen_form(functions, arrays, *, gradient):
     capability = min(choice.find_capabilities(), default=None)
 
     def choose(platform):
-        how = (platform, capability, dtype, tokens, head_dim, gradient)
-        return functions[choice.choose_attention(*how)]
+        case = (platform, capability, dtype, tokens, head_dim, gradient)
+        return functions[choice.choose_attention(*case)]
 
     return lax.platform_dependent(
         *arrays, cpu=choose("cpu"), cuda=choose("cuda"), default=choose("other")

@@ -70,9 +70,9 @@ def _depthwise_grad_kernel(x_ref, g_ref, sums_ref, *, k):
     above = [load(g_ref, middle - 1 - i, 0) for i in range(middle)]
     start = (*above, *[zeros] * (k - middle)), (zeros,) * (k * k)
     _, sums = lax.fori_loop(0, h, add_row, start)
-    for tap, found in enumerate(sums):
+    for tap, total in enumerate(sums):
         place = sums_ref.at[tap // k, tap % k, channel]
-        triton.store(place, found.sum(axis=0), mask=channel < c)
+        triton.store(place, total.sum(axis=0), mask=channel < c)
 
 
 # Rows and columns of a block of the product, and the summed length of a step: three programs fit on

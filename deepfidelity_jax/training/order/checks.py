@@ -21,8 +21,8 @@ from deepfidelity_jax.training.batches import (
 
 def require_methods(config: ConfigDict, folder: Path) -> None:
     """InputError if `config.train.leave_out` names a method that is not there, or all that are."""
-    found = schema.metadata_of(folder).get("faces_found", {})
-    _require_others(config, found, forged=forges(config, folder))
+    by_split = schema.metadata_of(folder).get("faces_found", {})
+    _require_others(config, by_split, forged=forges(config, folder))
 
 
 def require_planned_methods(config: ConfigDict, builder: RecordsBuilder) -> None:
@@ -31,15 +31,15 @@ def require_planned_methods(config: ConfigDict, builder: RecordsBuilder) -> None
         return  # they say more, and may be of an earlier version
     if builder.forges:
         _require_others(config, dict.fromkeys(schema.SPLITS, FAMILIES), forged=True)
-    elif found := builder.methods:
-        _require_others(config, found, forged=False)
+    elif by_split := builder.methods:
+        _require_others(config, by_split, forged=False)
 
 
 def _require_others(
-    config: ConfigDict, found: Mapping[str, Collection[str]], *, forged: bool
+    config: ConfigDict, by_split: Mapping[str, Collection[str]], *, forged: bool
 ) -> None:
-    """`found`: the methods in each split. `forged`: whether training makes its own forgeries."""
-    there = {method for methods in found.values() for method in methods} - {schema.ORIGINAL}
+    """`by_split`: the methods in each split. `forged`: whether training makes its own forgeries."""
+    there = {method for methods in by_split.values() for method in methods} - {schema.ORIGINAL}
     if forged:
         there |= FAMILIES.keys()
     left_out = set(config.train.get("leave_out", ()))
@@ -50,7 +50,7 @@ def _require_others(
             f"fakes are {', '.join(sorted(there))}{made if unknown <= FAMILIES.keys() else ''}"
         )
     for split in ("train", "validation"):
-        fakes = {*found.get(split, ())} - {schema.ORIGINAL}
+        fakes = {*by_split.get(split, ())} - {schema.ORIGINAL}
         if fakes and fakes <= left_out:
             raise InputError(
                 f"config.train.leave_out is {tuple(config.train.leave_out)}, which leaves no fake "

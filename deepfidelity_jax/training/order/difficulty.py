@@ -58,15 +58,15 @@ def measure(
         size = 2 if forged else 1
 
         def gather(key, examples=examples, size=size):
-            found = np.stack([example[key] for example in examples])
-            found = found.reshape(len(examples) * size, *found.shape[1 + (size > 1) :])
-            missing = batch_size * size - len(found)
-            return np.pad(found, [(0, missing), *[(0, 0)] * (found.ndim - 1)], mode="edge")
+            stacked = np.stack([example[key] for example in examples])
+            stacked = stacked.reshape(len(examples) * size, *stacked.shape[1 + (size > 1) :])
+            missing = batch_size * size - len(stacked)
+            return np.pad(stacked, [(0, missing), *[(0, 0)] * (stacked.ndim - 1)], mode="edge")
 
-        found = jax.device_get(
+        scored = jax.device_get(
             score(variables, gather("image"), gather("label"), gather("fidelity"))
         )
-        for values, column in zip(found, (loss, error), strict=True):
+        for values, column in zip(scored, (loss, error), strict=True):
             column.append(values.reshape(-1, size).mean(axis=1)[: len(examples)])
     return Difficulty(*(np.concatenate(column).astype(np.float64) for column in (loss, error)))
 

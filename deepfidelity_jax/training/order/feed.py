@@ -63,7 +63,7 @@ class Feed:
             return False
         if step % self.config.train.eval_every:  # the last step
             return False
-        found = difficulty.measure(
+        measured = difficulty.measure(
             self.score,
             variables,
             self.records,
@@ -72,5 +72,5 @@ class Feed:
             seed=self.config.seed,
             batch_size=self.config.eval.batch_size,
         )
-        difficulty.save(found, self.workdir, step)
+        difficulty.save(measured, self.workdir, step)
         return True

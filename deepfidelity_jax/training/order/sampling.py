@@ -46,9 +46,9 @@ def is_uniform(config: ConfigDict, *, forged: bool) -> bool:
     `forged`: the records are real faces, each seen beside a new forgery. Balance then depends on
     the families drawn, see `batches.TrainingInput`.
     """
-    own = config.train
-    balanced = forged or own.balance == "none"
-    return own.curriculum == "none" and own.mining == 0 and balanced
+    train = config.train
+    balanced = forged or train.balance == "none"
+    return train.curriculum == "none" and train.mining == 0 and balanced
 
 
 def needs_difficulty(config: ConfigDict) -> bool:
@@ -58,7 +58,7 @@ def needs_difficulty(config: ConfigDict) -> bool:
 
 def read_about(records: Sequence[dict[str, Any]]) -> About:
     """`About` of all records."""
-    rows = [(own["label"], own["method"], own["quality"]) for own in records]
+    rows = [(record["label"], record["method"], record["quality"]) for record in records]
     label, method, quality = zip(*rows, strict=True)
     return About(np.int64(label), np.array(method, object), np.float64(quality))
 
@@ -98,8 +98,8 @@ class Drawn(Sequence[dict[str, Any]]):
         rows, cumulative = self.groups[group], self.cumulative[group]
         count = max(1, round(self.share(index // self.rows_per_step) * len(rows)))
         at = (at - group) * cumulative[count - 1]
-        place = np.searchsorted(cumulative[:count], at, side="right")
-        return int(rows[min(place, count - 1)])
+        position = np.searchsorted(cumulative[:count], at, side="right")
+        return int(rows[min(position, count - 1)])
 
     def share(self, step: int) -> float:
         """The share of each group that takes part in a step, the easiest records."""
@@ -116,17 +116,17 @@ def draw(
     difficulty: Difficulty | None = None,
 ) -> Drawn:
     """The stream for a configuration; what needs a difficulty is off until one is measured."""
-    own = config.train
+    train = config.train
     order, steps = np.arange(len(about.label)), 0
-    if own.curriculum == "quality":
+    if train.curriculum == "quality":
         unknown_last = np.nan_to_num(-about.quality, nan=np.inf)
-        order, steps = rank(unknown_last, about.label), own.curriculum_steps
-    elif own.curriculum == "loss" and difficulty is not None:
-        order, steps = rank(difficulty.loss, about.label), own.curriculum_steps
-    groups = divide(order, about, own.balance)
+        order, steps = rank(unknown_last, about.label), train.curriculum_steps
+    elif train.curriculum == "loss" and difficulty is not None:
+        order, steps = rank(difficulty.loss, about.label), train.curriculum_steps
+    groups = divide(order, about, train.balance)
     weights = [np.ones(len(rows)) for rows in groups]
-    if own.mining > 0 and difficulty is not None:
-        weights = [mine(difficulty.error[rows], own.mining) for rows in groups]
+    if train.mining > 0 and difficulty is not None:
+        weights = [mine(difficulty.error[rows], train.mining) for rows in groups]
     return Drawn(
         records=records,
         groups=groups,
@@ -134,7 +134,7 @@ def draw(
         rows_per_step=rows_per_step,
         curriculum_steps=steps,
         seed=config.seed,
-        length=max(1, own.steps) * rows_per_step,
+        length=max(1, train.steps) * rows_per_step,
     )
 
 
@@ -143,12 +143,12 @@ def rank(hardness: Float[np.ndarray, "n"], label: Int[np.ndarray, "n"]) -> Int[n
 
     Classes are ranked separately, so that each share of the order holds both in proportion.
     """
-    place = np.zeros(len(label))
+    position = np.zeros(len(label))
     for kind in np.unique(label):
         (rows,) = np.nonzero(label == kind)
         easy_first = np.argsort(hardness[rows], kind="stable")
-        place[rows[easy_first]] = (np.arange(len(rows)) + 0.5) / len(rows)
-    return np.argsort(place, kind="stable")
+        position[rows[easy_first]] = (np.arange(len(rows)) + 0.5) / len(rows)
+    return np.argsort(position, kind="stable")
 
 
 def divide(order: Int[np.ndarray, "n"], about: About, by: str) -> list[Int[np.ndarray, "_"]]:
