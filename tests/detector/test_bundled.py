@@ -17,6 +17,9 @@ from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
+from deepfidelity_jax.forgeries import families
+from deepfidelity_jax.images.pictures import decode_image, encode_image
+from deepfidelity_jax.scoring import controls
 
 
 def draw_face(seed=0, side=160):
@@ -86,6 +89,36 @@ def test_another_configuration_is_another_detector(tmp_path):
     said["model"]["eval_crop"] = 0.7
     (place / "config.json").write_text(json.dumps(said))
     assert df.load(place).fingerprint != df.load().fingerprint
+
+
+@pytest.mark.slow
+def test_the_bundled_detector_detects_forgeries_and_no_harmless_changes():
+    """On rendered people that it was not trained on, by the class head."""
+    people = []
+    for seed in range(10_000, 10_060):
+        rng = np.random.default_rng(seed)
+        person, scene = renderer.sample_identity(rng), renderer.sample_scene(rng)
+        people.append(
+            families.Face(*renderer.render(person, scene, *renderer.sample_poses(rng, 1), 160))
+        )
+    records = [
+        {"image": encode_image(face.pixels), "landmarks": face.points, "video_id": str(number)}
+        for number, face in enumerate(people)
+    ]
+    detector = df.load()
+    scores = controls.score_changes(detector, records, controls.CONTROLS)
+    untouched = scores[controls.UNTOUCHED].classes
+    for family, least in (("whole_face", 0.9), ("swap", 0.75)):
+        forged = []
+        for number, face in enumerate(people):
+            fake, _ = families.forge(
+                family, face, people[number - 1], np.random.default_rng(number)
+            )
+            forged.append(decode_image(encode_image(fake)))
+        logits = detector.class_logits(np.stack(forged))
+        assert np.mean(untouched[:, None] > logits[:, 1] - logits[:, 0]) > least, family
+    for name in controls.CONTROLS:
+        assert 0.35 < np.mean(untouched[:, None] > scores[name].classes) < 0.65, name
 
 
 @pytest.mark.e2e
