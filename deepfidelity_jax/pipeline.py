@@ -67,10 +67,10 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
     """
     stages = STAGES if mode == "run" else (mode,)
     builder = plan_records(config, workdir, stages)
-    starting = False
+    starting, latest = False, checkpoint.latest_step(workdir / "checkpoints")
     if "train" in stages:
         sharding.data_mesh(config.train.batch_size)  # fail now if devices cannot share a batch
-        untrained = not hosts.broadcast(checkpoint.latest_step(workdir / "checkpoints") or 0)
+        untrained = not hosts.broadcast(latest or 0)
         starting = bool(config.init_from) and untrained
     # Read before hours of preparation, so that an error shows at once.
     initial = convert.initial_arrays(config) if starting and "prepare" in stages else None
@@ -100,12 +100,10 @@ def run(config: ConfigDict, workdir: Path, mode: str = "run") -> None:
         leak_stages.check(config, folder, workdir, builder.undecided)
         if {"train", "fit"} & {*stages}:
             start = str(bundled.folder()) if config.init_from == bundled.NAME else config.init_from
-            begun = checkpoint.latest_step(workdir / "checkpoints") is not None
-            leak_stages.remember(config, folder, workdir, start, begun=begun)
+            leak_stages.remember(config, folder, workdir, start, begun=latest is not None)
     if hosts.is_first() and mode != "prepare":
         tell_changed(folder, workdir)
     hosts.wait()
-    latest = checkpoint.latest_step(workdir / "checkpoints")
     finished = hosts.broadcast(latest == config.train.steps)
     if "train" in stages and not finished:
         with provenance.timed(workdir, "train", schema.identity(folder)) as saved:

@@ -97,6 +97,7 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     """
     workdir = Path(workdir)
     config = _read_json(workdir / "config.json")
+    left_out = _read_table(workdir / "leave_one_out.csv")
     detector, evaluated = identify(workdir), sorted(path.parent for path in workdir.glob(RESULTS))
     results = [*workdir.glob(RESULTS), *workdir.glob(DEGRADED)]
     others = sorted(
@@ -119,8 +120,8 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
         known=bool(detector),
         others=[path.relative_to(workdir).as_posix() for path in others],
         training=_describe_training(workdir / "metrics.jsonl"),
-        left_out=_read_left_out(workdir / "leave_one_out.csv"),
-        controls=_read_controls(workdir / "leave_one_out.csv"),
+        left_out=_describe_left_out(left_out),
+        controls=_describe_controls(left_out),
         ablation=_read_ablation(workdir / "ablation.csv"),
         biases=dict.fromkeys(why for path in parts for why in biases(_read_json(path) or {})),
     )
@@ -131,9 +132,8 @@ def write_report(workdir: Path, pictures: Mapping[str, Pictures]) -> Path:
     return path
 
 
-def _read_left_out(path: Path) -> list[dict]:
+def _describe_left_out(table: Sequence[dict]) -> list[dict]:
     """The rows of `leave_one_out.write_table`, in the form of a results table."""
-    table = _read_table(path)
     axis = 0.5 if all(float(row["low"] or 0.5) >= 0.5 for row in table) else 0
     return [
         {
@@ -145,13 +145,12 @@ def _read_left_out(path: Path) -> list[dict]:
     ]  # fmt: skip
 
 
-def _read_controls(path: Path) -> dict | None:
+def _describe_controls(table: Sequence[dict]) -> dict | None:
     """What the same table says of each run's controls; None if that is nothing."""
-    rows = _read_table(path)
     starts = ("called_fake_", "class_auc_")
-    names = [name for name in (rows or [{}])[0] if name.startswith(starts)]
-    known = any(row[name] for row in rows for name in names)
-    return {"names": names, "rows": rows} if known else None
+    names = [name for name in (table or [{}])[0] if name.startswith(starts)]
+    known = any(row[name] for row in table for name in names)
+    return {"names": names, "rows": table} if known else None
 
 
 def _read_ablation(path: Path) -> dict | None:

@@ -2,7 +2,7 @@
 
 Each returns the inner picture, the mask, and how the two are joined. With `twin` it takes the same
 steps with the same draws but no foreign content: the face itself replaces the donor, is moved by
-less than a pixel, keeps its light, and gets no invented texture. All remaining changes can occur in
+about a pixel, keeps its light, and gets no invented texture. All remaining changes can occur in
 a real picture, so a forgery differs from its twin only by the forgery.
 """
 
@@ -159,7 +159,7 @@ def morph(face: Face, donor: Face, rng: Random, *, twin: bool) -> Layers:
     mask = masks.draw(face.points, other.shape[:2], rng, ("face",))
     seed = rng.integers(2**63)  # its number of draws depends on the pixels
     inner = cv2.addWeighted(face.pixels, 1 - share, other, share, 0)
-    if not twin:  # after averaging, which takes contrast: a real picture can be flat, too
+    if not twin:  # after averaging, which lowers contrast: a real picture may be flat, too
         inner = colours.match(inner, face.pixels, mask, np.random.default_rng(seed))
     if rng.random() < 0.3:
         mask = np.ones_like(mask)

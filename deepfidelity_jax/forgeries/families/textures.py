@@ -74,8 +74,9 @@ def scrambled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
     """Fine detail replaced by noise of the same spectrum and the same local strength.
 
     A frequency bottleneck: detail coarser than a few pixels stays, and the phases of the rest are
-    drawn, once for the three channels: detail keeps its colours, which JPEG's coarse colours take
-    from a real picture. The twin keeps its own detail, to the same extent.
+    drawn. All channels get the same phases, so that detail keeps its colours: grey detail would
+    look like JPEG's, which real pictures have too. The twin keeps its own detail, to the same
+    extent.
     """
     sigma, share = rng.uniform(1.0, 2.5), rng.uniform(0.5, 1.1)
     phases = rng.standard_normal(image.shape[:2], dtype=np.float32)
@@ -100,7 +101,7 @@ def stitched(image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bo
     Like an autoencoder with a codebook, this keeps the coarse picture and takes the detail from
     another face. `donor` is aligned. Patches are 5 to 11 pixels wide, on any grid, and fade into
     each other: edges on a fixed grid would look like JPEG's blocks, which real pictures have too.
-    The twin is moved by less than a pixel.
+    The twin is moved by about a pixel.
     """
     shifts = np.round(rng.normal(0, 4, (12, 2))).astype(int)
     nudge, kernel = draw_nudge(image.shape[:2], rng), int(rng.choice(KERNELS))

@@ -76,7 +76,7 @@ def smooth_skin(image: Pixels, rng: np.random.Generator) -> Pixels:
 def expose(image: Pixels, rng: np.random.Generator) -> Pixels:
     """More or less light, another gamma, another white balance; some with a curve per channel.
 
-    Like `colours.match_histogram`, curves turn fine detail into fine colour.
+    Curves turn fine detail into fine colour, as `colours.match_histogram` does.
     """
     gain, gamma = np.exp(rng.uniform(np.log(0.4), np.log(1.4))), rng.uniform(0.75, 1.35)
     gamma = gamma * (1 + rng.uniform(-0.2, 0.2, 3) * (rng.random() < 0.3))

@@ -12,7 +12,7 @@ Points = Float32[np.ndarray, "n 2"]
 Source = UInt8[np.ndarray, "a b 3"]  # of any size
 
 KERNELS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
-NUDGE = 0.9  # pixels that a point of a twin's face moves at most: about all fractions of a pixel
+NUDGE = 0.9  # pixels, along each axis: by how much a twin's face is moved
 
 
 class Face(NamedTuple):
@@ -47,10 +47,10 @@ def axes(points: Points) -> Axes:
 
 
 def draw_nudge(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "2 3"]:
-    """A turn, scaling and shift by which a face moves by less than a pixel along each axis.
+    """A small turn, scaling and shift, input to output pixels; a face moves by about a pixel.
 
-    Not a shift alone: it would move all pixels by the same fraction of a pixel, and half a pixel
-    takes the finest detail from all of them. A forgery's face is turned and scaled.
+    Not a shift alone: all pixels would move by the same fraction of a pixel, and half a pixel takes
+    the finest detail from all of them. A forged face is turned and scaled, so its fractions vary.
     """
     height, width = shape
     turn, growth, *shift = rng.uniform(-1, 1, 4)
@@ -109,7 +109,7 @@ def _thin_plate(
 
 
 def displace(image: Pixels, rng: np.random.Generator, *, twin: bool, reach: float = 0.025):
-    """A face turned, scaled, shifted and warped by a few pixels; for a twin, by less than one.
+    """A face turned, scaled, shifted and warped by a few pixels; for a twin, by about one.
 
     `reach` is the largest shift, as a share of the width.
     """
