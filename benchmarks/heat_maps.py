@@ -18,6 +18,7 @@ means over the faces, with 95% intervals from a bootstrap over them.
 
 import argparse
 import copy
+import sys
 import time
 from pathlib import Path
 
@@ -48,6 +49,7 @@ from deepfidelity_jax.fidelity.arrays import (
 from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.forgeries.augment import center_crop
 from deepfidelity_jax.images import media, pictures
+from deepfidelity_jax.images.formats import MediaError
 from deepfidelity_jax.network.layers import BatchNorm, max_over_tokens
 from deepfidelity_jax.network.ssaaformer import Stage, normalise
 from deepfidelity_jax.statistics.intervals import interval
@@ -195,12 +197,16 @@ def rendered_faces(count: int, side: int) -> list[families.Face]:
 
 
 def photographed_faces(folder: Path, count: int, detector) -> list[families.Face]:
-    """The largest face of each photograph, before it is encoded."""
+    """The largest face of each photograph, before it is encoded; other files are named."""
     faces = []
     for path in media.list_files(folder).files:
         if len(faces) == count:
             break
-        people = tracking.extract(path, detector.faces).people
+        try:
+            people = tracking.extract(path, detector.faces).people
+        except MediaError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            continue
         if people:
             crop = people[0].crops[0]
             faces.append(families.Face(crop.pixels, crop.landmarks))
