@@ -5,6 +5,7 @@ and the records. Only the first process writes, and it makes all decisions that 
 """
 
 import ctypes
+import functools
 import itertools
 import os
 import signal
@@ -148,22 +149,22 @@ def broadcast(value: Value) -> Value:
     return type(value)(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
 
 
-def compiled_by_all(function: Callable) -> Callable:
-    """A jitted function that runs only after all processes have compiled it.
+def compiled_by_all(function: Callable, **static) -> Callable:
+    """A jitted function, with its static arguments, that runs once all processes have compiled it.
 
     Gloo gives up if another process is 30 s late for the first collective, and a process may need
     that long to compile if the others have the program in their compilation cache. The function
     must always be called with the same shapes.
     """
     if _count == 1:
-        return function
+        return functools.partial(function, **static)
 
     compiled = None
 
     def call(*arguments):
         nonlocal compiled
         if compiled is None:
-            compiled = function.lower(*arguments).compile()
+            compiled = function.lower(*arguments, **static).compile()
             wait()
         return compiled(*arguments)
 

@@ -13,13 +13,14 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from jaxtyping import Array
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.patch_whitening import start_whitened
@@ -63,15 +64,17 @@ def train(
     """
     options = config.train
     model, records = build_model(config), schema.identity(folder)
+    static = _static_arguments(model, config)
     feed = Feed(config, folder, workdir, model)
     mesh = sharding.data_mesh(options.batch_size)
     places = _places_of(model, config, mesh)
     take_step = jax.jit(
-        functools.partial(train_step, model=model, config=config),
+        train_step,
+        static_argnames=tuple(static),
         donate_argnums=0,
         out_shardings=(places, sharding.replicated(mesh)),
     )
-    take_step = hosts.compiled_by_all(take_step)
+    take_step = hosts.compiled_by_all(take_step, **static)
     evaluate = Validation(model, config, folder, mesh)
 
     with Checkpoints(workdir / "checkpoints", options.keep) as checkpoints, StopSignal() as stop:
@@ -133,9 +136,20 @@ def _places_of(model: SSAAFormer, config: ConfigDict, mesh: Mesh) -> TrainState:
     return sharding.place_state(abstract, mesh, config.train.shard_state)
 
 
+def _static_arguments(model: SSAAFormer, config: ConfigDict) -> dict[str, Any]:
+    """What a step and a fresh state depend on: hashable, and the same wherever the data lies.
+
+    Equal trainings in one process, as in a grid, thereby share their programs.
+    """
+    own = {name: config[name] for name in ("seed", "model", "train")}
+    return {"model": model, "config": FrozenConfigDict(own)}
+
+
 def _fresh_state(model, config, places, folder, initial) -> TrainState:
     """A new run's state: random, whitened, or with the arrays of `initial`; born in its places."""
-    state = jax.jit(functools.partial(create_state, model, config), out_shardings=places)()
+    static = _static_arguments(model, config)
+    create = jax.jit(create_state, static_argnames=tuple(static), out_shardings=places)
+    state = create(**static)
     if initial is None and config.train.whitening:
         faces = schema.Records(folder, "train").without(config.train.get("leave_out", ()))
         batch = next(evaluation_batches(faces, config.model.image_size, 1.0, WHITENED_FROM))

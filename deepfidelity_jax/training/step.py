@@ -3,6 +3,7 @@
 Random keys are folded with the number of the step, so state and batch determine the next state.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -45,15 +46,18 @@ class TrainState:
 
 def create_state(model: SSAAFormer, config: ConfigDict) -> TrainState:
     """A fresh state from `config.seed`; jit with shardings creates it already distributed."""
-    size = config.model.image_size
-    variables = model.init(jax.random.key(config.seed), jnp.zeros((1, size, size, 3)), train=False)
-    variables = dict(variables)
+    variables = _draw_variables(model, config.model.image_size, jax.random.key(config.seed))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         variables=variables,
         ema=jax.tree.map(jnp.copy, variables),
         opt_state=optimizer(config.train).init(variables["params"]),
     )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "size"))  # traced once for all callers
+def _draw_variables(model, size, key):
+    return dict(model.init(key, jnp.zeros((1, size, size, 3)), train=False))
 
 
 def start_from(state: TrainState, arrays: dict[tuple[str, ...], np.ndarray | Array]) -> TrainState:

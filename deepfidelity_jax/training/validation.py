@@ -2,10 +2,12 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, normalise
@@ -19,6 +21,13 @@ from deepfidelity_jax.training.checkpoint import METRICS
 PADDING = -1
 
 
+def score_faces(
+    variables: Any, images: UInt8[Array, "n s s 3"], label: Int[Array, "n"], *, model: SSAAFormer
+) -> tuple[Float[Array, "n 2"], Int[Array, "n"]]:
+    """Class and token logits together of a batch, and its labels, which all processes then have."""
+    return model.apply(variables, normalise(images), train=False).logits, label
+
+
 class Validation:
     """Frame AUC and loss of the averaged weights on the split `config.train.select_on`."""
 
@@ -30,12 +39,10 @@ class Validation:
         )
         self.loss = self.auc.replace("frame_auc", "loss")
         self.config, self.mesh = config, mesh
-
-        def score(variables, images, label):
-            return model.apply(variables, normalise(images), train=False).logits, label
-
-        score = jax.jit(score, out_shardings=sharding.replicated(mesh))
-        self.score = hosts.compiled_by_all(score)
+        score = jax.jit(
+            score_faces, static_argnames="model", out_shardings=sharding.replicated(mesh)
+        )
+        self.score = hosts.compiled_by_all(score, model=model)
 
     def __call__(self, variables) -> dict[str, float]:
         """Score the split: `val_frame_auc` and `val_loss`, or `test_...` on the test split."""

@@ -19,7 +19,7 @@ from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
 from deepfidelity_jax import provenance
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.records.schema import ORIGINAL
-from deepfidelity_jax.training import checkpoint, loop, sharding
+from deepfidelity_jax.training import checkpoint, loop, sharding, step
 from deepfidelity_jax.training.loop import StepLog, StopSignal
 from deepfidelity_jax.training.metrics_log import MetricsLog
 from deepfidelity_jax.training.order.feed import Feed
@@ -98,6 +98,24 @@ def test_what_is_left_out_has_no_part_in_the_start(tmp_path, tiny, one_core):
     without = start(("Deepfakes", "FaceSwap"), left_out=("FaceSwap",))
     np.testing.assert_allclose(without, start(("Deepfakes",)), atol=1e-5)
     assert not np.allclose(without, start(("Deepfakes", "FaceSwap")), atol=1e-3)
+
+
+def test_equal_trainings_in_one_process_are_traced_once(
+    records_folder, tiny, tmp_path, one_core, monkeypatch
+):
+    """Whatever the folders, as in the cells of a grid; another seed is another program."""
+    traced = []
+
+    def traced_step(state, batch, *, model, config):
+        traced.append(config.seed)
+        return step.train_step(state, batch, model=model, config=config)
+
+    monkeypatch.setattr(loop, "train_step", traced_step)
+    tiny.train.steps = tiny.train.eval_every = 1
+    for seed, name in ((0, "a"), (0, "b"), (1, "c")):
+        tiny.seed, tiny.data.records_dir = seed, name
+        loop.train(tiny, records_folder, tmp_path / name)
+    assert traced == [0, 1]
 
 
 def test_what_is_left_out_is_neither_trained_nor_validated_on(tmp_path, tiny, one_core):

@@ -73,17 +73,17 @@ def measure(
 
 def make_score(model: SSAAFormer) -> Callable:
     """A jitted function of variables, images, labels and targets: each image's loss and error."""
+    return functools.partial(_score, model)
 
-    @functools.partial(jax.jit)
-    def score(variables, images, label, target):
-        outputs = model.apply(variables, normalise(images), train=False)
-        loss = optax.softmax_cross_entropy_with_integer_labels(outputs.class_logits, label)
-        if outputs.fidelity is None:
-            return loss, loss
-        says = jnp.take_along_axis(outputs.fidelity, label[:, None], axis=1)[:, 0]
-        return loss, jnp.abs(says - target)
 
-    return score
+@functools.partial(jax.jit, static_argnums=0)
+def _score(model, variables, images, label, target):
+    outputs = model.apply(variables, normalise(images), train=False)
+    loss = optax.softmax_cross_entropy_with_integer_labels(outputs.class_logits, label)
+    if outputs.fidelity is None:
+        return loss, loss
+    says = jnp.take_along_axis(outputs.fidelity, label[:, None], axis=1)[:, 0]
+    return loss, jnp.abs(says - target)
 
 
 def save(difficulty: Difficulty, workdir: Path, step: int) -> None:
