@@ -335,6 +335,7 @@ def learning(options):
 
     config, count = demo.get_config(), 20 if options.small else 200
     config.model.dtype = "float32" if options.small else "bfloat16"
+    config.model.image_size = 32 if options.small else config.model.image_size
     config.train.steps, config.train.warmup_steps = count, count // 10
     model = build_model(config)
     state = jax.jit(functools.partial(step.create_state, model, config))()

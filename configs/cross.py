@@ -1,12 +1,14 @@
 """From dataset to dataset: one trained detector scored on several, in one table.
 
 python run.py --config=configs/cross.py --workdir=DIR --config.celeb_df_v2.manual_dir=COPY \
-    --config.wild.manual_dir=COPY --config.folder.dir=FOLDER
+    --config.wild.manual_dir=COPY --config.folder.dir=FOLDER --config.table.manifest=TABLE
 
-DIR is the workdir of a finished run, FOLDER your own folder with real/ and fake/ inside. A dataset
-without a path is left out. Only test splits are prepared. Faces are found and cropped as for the
-detector's training, unless a dataset consists of crops. The table is DIR/eval/cross.csv; the other
-results of a dataset are in DIR/eval/NAME, and the report shows every dataset by forgery method.
+DIR is the workdir of a finished run, FOLDER your own folder with real/ and fake/ inside, TABLE a
+table of paths and labels, as datasets/manifest reads it: --config.table.dir=FOLDER says what its
+paths are relative to, --config.table.real_label=0 or 1 which number means real. A dataset without a
+path is left out. Only test splits are prepared. Faces are found and cropped as for the detector's
+training, unless a dataset consists of crops. The table is DIR/eval/cross.csv; the other results of
+a dataset are in DIR/eval/NAME, and the report shows every dataset by forgery method.
 
 Hardware: any. Time: not measured here; most of it is the preparation of the test splits.
 Result: not measured here. We found none across datasets in the paper.
@@ -27,6 +29,8 @@ def get_config() -> ConfigDict:
     config.wild = dataset("wild_deepfake", detector="none")
     places = {"dir": "", "group": "", "real_folder": "", "fake_folder": ""}
     config.folder = ConfigDict({"dataset": "face_folder", "detector": ""} | places)
+    of_table = {"manifest": "", "dir": "", "real_label": ""}
+    config.table = ConfigDict({"dataset": "manifest", "detector": ""} | of_table)
     return config
 
 

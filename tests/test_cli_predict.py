@@ -106,8 +106,9 @@ def test_predict_goes_on_where_it_was_ended(number, workers, run, command, finis
     folder = tmp_path / "in"
     folder.mkdir()
     picture = Image.fromarray(trees.draw_person(1).repeat(4, 0).repeat(4, 1))
-    for index in range(60):
-        picture.save(folder / f"{index}.bmp")
+    picture.save(folder / "0.bmp")
+    for index in range(1, 60):
+        os.link(folder / "0.bmp", folder / f"{index}.bmp")
     predict = ["--mode=predict", str(folder), "--config.faces.detector=none"]
     there, whole = (f"--output={tmp_path / name}" for name in ("there.jsonl", "whole.jsonl"))
     status, _, error = run(*predict, f"--workdir={finished}", whole)

@@ -46,9 +46,10 @@ def list_sources(
 ) -> Listed:
     """List all photographs and videos in a folder, with labels and splits.
 
-    The folders `real/` and `fake/` give the labels, and a folder inside `fake/` names the method.
-    Without them every file is real, and forgeries are made from it. Folders `train/`, `val/` and
-    `test/` around them give the splits; otherwise the split is drawn by a file's content or group.
+    The folders `real/` and `fake/` give the labels, and a folder inside `fake/` names the method,
+    but with the group `folder` not the last folder of a picture, which is a video. Without them
+    every file is real, and forgeries are made from it. Folders `train/`, `val/` and `test/` around
+    them give the splits; otherwise the split is drawn by a file's content or group.
 
     Args:
       folder: searched at any depth.
@@ -126,10 +127,12 @@ def list_sources(
 
     sources = []
     for path, split in split_of.items():
-        inside = path.relative_to(owners[path].path)
+        folders = path.relative_to(owners[path].path).parts[:-1]
+        if group == "folder" and kinds[path] == "image":
+            folders = folders[:-1]  # the last one is a video
         method = ORIGINAL
         if owners[path].label == FAKE:
-            method = escaped(inside.parts[0]) if len(inside.parts) > 1 else LABELS[FAKE]
+            method = escaped(folders[0]) if folders else LABELS[FAKE]
         video = ""
         if groups[path] and kinds[path] == "image":
             video = names[path].rpartition("/")[0]

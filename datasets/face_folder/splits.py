@@ -117,7 +117,10 @@ def require_both(keys: Mapping[str, Sequence[str]], shares: Sequence[float], see
     better = next((other for other in range(SEEDS) if not lacking(keys, shares, other)), None)
     advice = ""
     if better is not None:
-        advice = f"use --config.seed={better}, which gives every split some of each class, or "
+        advice = (
+            f"use --config.seed={better}, which gives every split some of each class (in a grid "
+            f"put {better} into config.ablate.seeds in place of {seed}), or "
+        )
     raise InputError(
         f"the {split} split gets none of the {len(set(keys[name]))} {name} files or groups with "
         f"config.seed={seed}: {advice}add more, or give the splits by folders train/, val/, "

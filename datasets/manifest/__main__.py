@@ -20,8 +20,9 @@ HELP = """\
 layouts
   classes         SOURCE is a folder with class folders at any depth, such as real/ and fake/,
                   0_real/ and 1_fake/, train/Real/ and train/FAKE/. Other names: --real=original
-                  --fake=manipulated. A folder inside that of the fakes names the method;
-                  train/, val/ and test/ around or inside the classes are the splits
+                  --fake=manipulated. A folder inside that of the fakes names the method, but with
+                  --video=folder not the last folder of a picture, which is a video; train/, val/
+                  and test/ around or inside the classes are the splits
   deepfakebench   SOURCE is DeepfakeBench's JSON file of a dataset, with lists of frames
   dfdc            SOURCE is a folder with metadata.json files and the DFDC's videos beside them. A
                   fake and its original get the same person, so that they stay in one split

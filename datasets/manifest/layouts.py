@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepfidelity_datasets.face_folder.labels import SPLIT_FOLDERS
+from deepfidelity_datasets.face_folder.sources import escaped
 from deepfidelity_datasets.face_folder.splits import find_frames
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.images import formats, media
@@ -14,6 +15,7 @@ from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality.table import normal
 from deepfidelity_jax.records import deepfakebench
 from deepfidelity_jax.records.schema import FAKE, REAL
+from deepfidelity_jax.records.source import count_reasons, describe
 
 # DeepfakeBench's labels without the word real or fake in them.
 BENCH_FAKES = ("FF-DF", "FF-F2F", "FF-FS", "FF-NT", "FF-FH", "FF-SH")
@@ -57,19 +59,13 @@ class Stated:
 def read_classes(source: Path, stated: Stated) -> list[Entry]:
     """Folders named after the classes, such as `real`, `0_real`, `FAKE`, at any depth.
 
-    A folder inside the folder of the fakes names the method; `train`, `val` and `test` around or
-    inside the classes, also at any depth, are the splits.
+    A folder inside the folder of the fakes names the method, unless it is a video; `train`, `val`
+    and `test` around or inside the classes, also at any depth, are the splits. A file that cannot
+    be read gets a row like the others of its class, and preparation says why it is left out.
     """
     if not source.is_dir():
         raise InputError(f"{source} is not a folder: give the one with the class folders inside")
-    files, others = {}, 0
-    for path in media.list_files(source).files:
-        try:
-            files[path] = media.identify(path)
-        except formats.MediaError:
-            others += 1
-    if others:
-        say(f"{others} files in {source} are not photographs or videos")
+    files = _list_media(source, stated)
     placed = {path: _place(source, path.relative_to(source).parts[:-1], stated) for path in files}
     # One such name inside a class may be an album's; two are splits.
     splits_inside = len({split for _, _, rest in placed.values() for split in _splits(rest)}) > 1
@@ -81,10 +77,11 @@ def read_classes(source: Path, stated: Stated) -> list[Entry]:
             rest = [name for name in rest if not _splits([name])]
         if len(splits) > 1:
             raise InputError(f"{path} is in folders of two splits, {' and '.join(sorted(splits))}")
-        method = rest[0] if rest and label == FAKE else ""
         video = ""
         if rest and stated.video == "folder" and files[path] == "image":
             video = path.parent.relative_to(source).as_posix()
+            rest = rest[:-1]
+        method = rest[0] if rest and label == FAKE else ""
         entries.append(Entry(path, label, method, video, split="".join(splits)))
     pictures = [path for path, kind in files.items() if kind == "image"]
     tops = {source, *(source.joinpath(*top) for _, top, _ in placed.values())}
@@ -96,6 +93,29 @@ def read_classes(source: Path, stated: Stated) -> list[Entry]:
             "frames of videos: say --video=folder if each folder is a video, or --video=none"
         )
     return entries
+
+
+def _list_media(source: Path, stated: Stated) -> dict[Path, str]:
+    """The kind of each photograph and video, by its name if it cannot be read; tells the others."""
+    listing = media.list_files(source)
+    files, left_out = {}, dict(listing.left_out)
+    for path in listing.files:
+        try:
+            files[path] = media.identify(path)
+        except formats.MediaError as error:
+            folders = path.relative_to(source).parts[:-1]
+            of_class = any(stated.label_of(name) is not None for name in folders)
+            if isinstance(error, formats.NotMedia) or not of_class:
+                left_out[path] = str(error)
+            else:
+                is_video = path.suffix.lower() in formats.VIDEO_SUFFIXES
+                files[path] = "video" if is_video else "image"
+    if left_out:
+        notes = {
+            escaped(path.relative_to(source).as_posix()): note for path, note in left_out.items()
+        }
+        say(f"not in the table: {count_reasons(notes)}\n{describe(notes)}")
+    return files
 
 
 def _place(source: Path, folders: Sequence[str], stated: Stated) -> tuple:

@@ -92,6 +92,7 @@ class Builder(OwnFilesBuilder):
             builder_config,
             sources=listed.sources,
             notes=listed.notes,
+            lines=files.numbers,
             groups=listed.groups,
             produce=extractor_of(listed.sources, recipe, made=False),
             recipe=recipe,

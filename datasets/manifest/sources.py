@@ -39,11 +39,15 @@ class Listed(NamedTuple):
 
 @dataclass
 class Files:
-    """The rows of a table whose files are there, by name. notes: why the others are left out."""
+    """The rows of a table whose files are there, by name.
+
+    notes: why the others are left out. numbers: the line of every row.
+    """
 
     rows: dict[str, Row] = field(default_factory=dict)
     paths: dict[str, Path] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
 
     def where(self, *names: str) -> str:
         """The lines of some of them, for a message."""
@@ -62,7 +66,7 @@ def find_files(given: Path, table: Table, folder: Path, *, test_only: bool = Fal
     Raises:
       InputError: a path leaves the folder, two rows have the same file, or only some have a split.
     """
-    files, numbers = Files(), {}
+    files = Files()
     divided = any(row.split for row in table.rows)
     for row in table.rows:
         where = f"{given}, line {row.number}"
@@ -70,9 +74,9 @@ def find_files(given: Path, table: Table, folder: Path, *, test_only: bool = Fal
         name = escaped(
             path.relative_to(folder).as_posix() if folder in path.parents else path.as_posix()
         )
-        if name in numbers:
-            raise InputError(f"{where}: {name} is in line {numbers[name]} already, keep one")
-        numbers[name] = row.number
+        if name in files.numbers:
+            raise InputError(f"{where}: {name} is in line {files.numbers[name]} already, keep one")
+        files.numbers[name] = row.number
         if test_only and row.split not in ("", "test"):
             files.notes[name] = f"in the split {row.split}"
         elif not os.path.exists(path):  # false for a name that is too long, too
@@ -200,16 +204,15 @@ def list_sources(
 def _key(row: Row, digest: str) -> str:
     """What a row's split is drawn by."""
     if row.person:
-        return f"person/{unicodedata.normalize('NFC', row.person)}"
-    return f"video/{unicodedata.normalize('NFC', row.video_id)}" if row.video_id else digest
+        return f"person/{row.person}"
+    return f"video/{row.video_id}" if row.video_id else digest
 
 
 def _origin(person: str) -> str:
     """The person as one of the record's origins, which white space separates."""
     if not person:
         return ""
-    name = unicodedata.normalize("NFC", person)
-    return "person/" + re.sub(r"[\s%]", lambda match: quote(match[0]), name)
+    return "person/" + re.sub(r"[\s%]", lambda match: quote(match[0]), person)
 
 
 def _require_same(

@@ -5,6 +5,7 @@ import difflib
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ KINDS = (".csv", ".parquet", ".jsonl")
 class Row:
     """One file. number: its line number, or its row number in Parquet. path: as written.
 
+    All other text is in Unicode's form NFC, because the same name may be encoded in two ways.
     quality: NaN if there is none. groups: the values of `group_*` columns. The other fields are
     empty if the table has no value.
     """
@@ -181,7 +183,7 @@ def _require_columns(path: Path, columns: Sequence[str]) -> None:
 
 def _row(where: str, number: int, cells: Mapping[str, str], real_label: str) -> Row:
     path = cells.get("path", "")
-    text = {name: cells.get(name, "").strip() for name in COLUMNS[1:]}
+    text = {name: _normal(cells.get(name, "")) for name in COLUMNS[1:]}
     if not path.strip():
         raise InputError(f"{where}: no path")
     for name, value in cells.items():
@@ -201,8 +203,12 @@ def _row(where: str, number: int, cells: Mapping[str, str], real_label: str) -> 
         text["person"],
         split,
         parse_number(quality, f"{where}: the quality") if quality else math.nan,
-        {name: cells[name].strip() for name in cells if GROUP.fullmatch(name)},
+        {name: _normal(cells[name]) for name in cells if GROUP.fullmatch(name)},
     )
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def _label(where: str, text: str, real_label: str) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
+from math import ceil, comb
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,15 +18,13 @@ from deepfidelity_jax.statistics.aggregation import cluster_sources, mean
 from deepfidelity_jax.statistics.intervals import (
     MIN_CLUSTERS,
     Level,
-    draw_clusters,
     interval,
     kinds_of,
     resample,
 )
 from deepfidelity_jax.statistics.ranking import auc
 
-REPLICATES, SEED = 2000, 0
-SURE = 0.05  # a corrected p-value below this is a win
+REPLICATES, SEED = paired.BLOCK, 0
 SHOWN = 5  # missing rows of a file that are shown
 
 
@@ -112,13 +111,18 @@ def _first(keys, number: dict) -> str:
     return _show(keys, next(iter(number))) if number else "nothing"
 
 
-def _videos(files, row, label) -> np.ndarray | None:
-    """The video of each common row, from the first file that names videos."""
-    named = [
+def _video_ids(files, row) -> list[tuple[str, np.ndarray]]:
+    """Each file that names videos, and the video_id of each common row there."""
+    return [
         (file.name, np.array(file.video, object)[indices])
         for file, indices in zip(files, row, strict=True)
         if file.video is not None
     ]
+
+
+def _videos(files, row, label) -> np.ndarray | None:
+    """The video of each common row, from the first file that names videos."""
+    named = _video_ids(files, row)
     if not named:
         return None
     numbers = []
@@ -170,34 +174,55 @@ def compare(files: Sequence[Scores]) -> Comparison:
         for name, column in file.groups.items()
     }
     levels = {}
+    unused = [f"{', '.join(file.unused)} of {file.name}" for file in files if file.unused]
+    notes = [f"columns that are not used: {'; '.join(unused)}"] if unused else []
     if video is None or len(np.unique(video)) == len(label):
         levels["picture"] = _level(files, label, scores, source, members, "picture")
-        notes = [] if video is not None else ["no file has video_id: every row counts as a video"]
+        if video is None:
+            notes.append("no file has video_id: every row counts as a video")
         return Comparison(matching, matched.keys, levels, notes)
     levels["frame"] = _level(files, label, scores, source, members, "frame")
     first = np.unique(video, return_index=True)[1]
     means = [mean(score, video).astype(score.dtype) for score in scores]
-    constant = {k: c[first] for k, c in members.items() if (c == c[first][video]).all()}
+    constant, names = {}, _video_ids(files, matched.row)[0][1]
+    for column, values in members.items():
+        (others,) = np.nonzero(values != values[first][video])
+        if others.size:
+            row = others[0]
+            both = [repr(values[at] or groups.UNNAMED) for at in (first[video[row]], row)]
+            notes.append(
+                f"{column} is left out per video: video_id {names[row]!r} has {' and '.join(both)}"
+            )
+        else:
+            constant[column] = values[first]
     levels["video"] = _level(files, label[first], means, source[first], constant, "video")
-    return Comparison(matching, matched.keys, levels)
+    return Comparison(matching, matched.keys, levels, notes)
 
 
 def _level(files, label, scores, cluster, members, name: str) -> dict:
     """Files, pairs and groups at one level."""
     independent = len(np.unique(cluster)) == len(label)
-    draws = draw_clusters(kinds_of(label, cluster), SEED, REPLICATES)
+    replicates = paired.replicates_for(comb(len(files), 2), REPLICATES)
+    blocks = paired.draw_blocks(kinds_of(label, cluster), SEED, replicates)
+    draws = next(blocks)
     enough = all(len(np.unique(cluster[label == kind])) >= MIN_CLUSTERS for kind in (FAKE, REAL))
     verdicts = [
         None if file.threshold is None else file.calls_real(score) == (label == REAL)
         for file, score in zip(files, scores, strict=True)
     ]
-    progress = Progress(len(files), 0, f"files, per {name}", "compared")
+    steps = len(files) * ceil(replicates / REPLICATES)
+    progress = Progress(steps, 0, f"bootstraps, per {name}", "done")
     entries, areas = [], []
     for file, score, right in zip(files, scores, verdicts, strict=True):
         level = Level(label, score, cluster)
         areas.append(resample(level, draws, {"auc": auc})["auc"])
         entries.append(_file(file, level, areas[-1], right, draws, independent, enough))
         progress.advance()
+    for more in blocks:  # for the pairs
+        for i, score in enumerate(scores):
+            drawn = resample(Level(label, score, cluster), more, {"auc": auc})["auc"]
+            areas[i] = np.concatenate([areas[i], drawn])
+            progress.advance()
     progress.end()
     pairs = [
         _pair(files, label, scores, areas, verdicts, i, j, independent, enough)
@@ -212,7 +237,7 @@ def _level(files, label, scores, cluster, members, name: str) -> dict:
     test = "delong" if independent and not untested else "bootstrap"
     for pair in pairs:
         p = pair[f"{test}_p_holm"]
-        won = p is not None and p < SURE
+        won = p is not None and p < paired.SURE
         pair["better"] = None if not won else pair["a"] if pair["auc_difference"] > 0 else pair["b"]
     for entry in entries:
         its_pairs = [pair for pair in pairs if entry["file"] in (pair["a"], pair["b"])]
@@ -231,7 +256,7 @@ def _level(files, label, scores, cluster, members, name: str) -> dict:
     return {
         "n": len(label), "n_real": int(np.sum(label == REAL)), "n_fake": int(np.sum(label == FAKE)),
         "clusters": draws.shape[1], "independent": independent, "test": test, "files": entries,
-        "pairs": pairs, "groups": by_group,
+        "pairs": pairs, "replicates": replicates, "groups": by_group,
     }  # fmt: skip
 
 

@@ -6,9 +6,12 @@ class the label 1 is.
 
 import csv
 import json
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,9 +19,11 @@ from jaxtyping import Bool, Float, Int
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import LABELS, REAL
 from deepfidelity_jax.quality.table import normal, parse_number
-from deepfidelity_jax.scoring.table import GROUP, Predictions, read_groups
+from deepfidelity_jax.scoring.table import GROUP, Predictions, read_groups, require_once
 
 NEEDED = ("path", "label", "score")
+IDENTIFYING = ("path", "video_id", "frame")
+SOURCES = ("person", "people", "origins")  # a name, and names as in `Predictions`
 OURS = "fidelity"  # the column that identifies our files
 
 
@@ -39,6 +44,7 @@ class Scores:
       unscored: paths of rows without a score.
       sources: the original videos and the people of each row, as in `Predictions`, separated by
         spaces; empty if the file lacks them.
+      unused: columns that play no part, of a file that is not ours.
     """
 
     name: str
@@ -52,6 +58,7 @@ class Scores:
     groups: dict[str, list[str]] = field(default_factory=dict)
     unscored: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
     def calls_real(self, score: Float[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
         """Whether each score, in the direction of `score`, is called real."""
@@ -72,7 +79,8 @@ def read_all(
       one: which class the label 1 is, in files that write labels as 0 and 1.
 
     Raises:
-      InputError: a file cannot be read or is given twice, or a needed argument is missing.
+      InputError: a file cannot be read or is given twice, has two columns of one name, or a needed
+        argument is missing.
     """
     if len(paths) < 2:
         raise InputError(f"compare takes two or more --input=FILE.csv, not {len(paths)}")
@@ -105,8 +113,9 @@ def read_all(
 
 
 def _header(path: str) -> list[str]:
-    rows = _rows(path)
-    return rows[0] if rows else []
+    header = next(iter(_rows(path)), [])
+    require_once(path, header)
+    return header
 
 
 def _rows(path: str) -> list[list[str]]:
@@ -174,11 +183,11 @@ def _read_other(
         if "" in table["video_id"]:
             number = table["video_id"].index("") + 2
             raise InputError(f"{path}, record {number}: video_id and path are both empty")
-    columns = {
-        name: [table[name][row] for row in kept]
-        for name in ("path", "video_id", "frame")
-        if name in table
-    }
+    columns = {name: [table[name][row] for row in kept] for name in IDENTIFYING if name in table}
+    if "person" in table:
+        table["person"] = [_origin(name) for name in table["person"]]
+    named = [table[name] for name in SOURCES if name in table]
+    known = {*NEEDED, *IDENTIFYING, *SOURCES}
     turned = 1 if high == "real" else -1
     return Scores(
         name=path,
@@ -195,7 +204,15 @@ def _read_other(
             if name.startswith(GROUP)
         },
         unscored=[table["path"][row] for row, score in enumerate(scores) if score is None],
+        sources=[" ".join(column[row] for column in named) for row in kept] if named else [],
+        unused=[name for name in header if name not in known and not name.startswith(GROUP)],
     )
+
+
+def _origin(person: str) -> str:
+    """The person as in the `people` of `Predictions`, which white space separates."""
+    name = unicodedata.normalize("NFC", person.strip())
+    return name and "person/" + re.sub(r"[\s%]", lambda match: quote(match[0]), name)
 
 
 def _number(path: str, row: int, text: str) -> float | None:

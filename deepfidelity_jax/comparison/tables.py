@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from deepfidelity_jax.comparison.compare import REPLICATES, SEED, SURE, Comparison
+from deepfidelity_jax.comparison.compare import REPLICATES, SEED, Comparison
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.files import written_whole
+from deepfidelity_jax.statistics.paired import SURE
 
 FORMATS = (".csv", ".md", ".tex")
 COUNTS = ("rows", "used", "only_here", "lacking", "unscored")
@@ -63,7 +64,7 @@ def tables(comparison: Comparison) -> Iterator[Table]:
     for name, level in comparison.levels.items():
         scope = (
             f"Per {name}: {level['n']} {name}s ({level['n_real']} real, {level['n_fake']} fake), "
-            f"{level['clusters']} videos or pictures"
+            f"{level['clusters']} videos, pictures or people"
         )
         yield Table(
             f"{scope}. Accuracy at each file's own threshold. 95% intervals, from a bootstrap over "
@@ -80,11 +81,12 @@ def tables(comparison: Comparison) -> Iterator[Table]:
         )  # fmt: skip
         why = "" if level["independent"] else (
             " DeLong's and McNemar's test need independent units and are left out: frames of one "
-            "video, or a picture and its forgeries, are alike."
+            "video, a picture and its forgeries, and pictures of one person are alike."
         )  # fmt: skip
         yield Table(
             f"Pairs, per {name}. Difference of AUC, a minus b; p-values are two-sided, in brackets "
-            f"corrected by Holm's method for the pairs that have the test.{why}",
+            "corrected by Holm's method for the pairs that have the test. The bootstrap has "
+            f"{level['replicates']} replicates.{why}",
             ("a", "b", "AUC a - b", "95%", "DeLong", "paired bootstrap", "only a right",
              "only b right", "McNemar"),
             [

@@ -206,8 +206,8 @@ class Detector:
         return self.fidelity_model
 
     def predict(self, path: str | Path) -> Prediction:
-        """Find, track and score the people in an image or a video."""
-        return predict(self, Path(path))
+        """Find, track and score the people in one image or video."""
+        return predict(self, Path(path).expanduser())
 
     def prepare(self, images: Images) -> UInt8[np.ndarray, "n s s 3"]:
         """Crops of any size as network input: the central part, resized."""
@@ -267,7 +267,7 @@ def load(workdir: str | Path | None = None, *, fitted: bool = True) -> Detector:
     regressor out. Raises InputError if the folder is not a workdir, is not trained, or is damaged,
     or if its regressor belongs to other weights.
     """
-    workdir = bundled.folder() if workdir is None else Path(workdir)
+    workdir = bundled.folder() if workdir is None else Path(workdir).expanduser()
     path = workdir / bundled.FITTED
     config, variables, step = bundled.read_detector(workdir)
     if bundled.holds(workdir):

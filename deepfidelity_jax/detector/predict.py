@@ -274,12 +274,14 @@ def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
             notes.append(note)
     fitted = detector.fidelity_model
     verdicts = [decide(fitted.calibration, fitted.scale, person) for person in people]
-    # Faces that cannot be judged are ignored if others can be: a face in the background must not
-    # hide a fake or make the verdict on a portrait uncertain.
-    judged = [i for i, verdict in enumerate(verdicts) if verdict.judged] or range(len(people))
-    if aside := len(people) - len(judged):
+    # Faces that cannot be judged are ignored beside one that can and is as large: a face in the
+    # background must not hide a fake or make the verdict on a portrait uncertain.
+    sides = [min(person.bbox[2:]) for person in people]
+    judged = max((sides[i] for i, verdict in enumerate(verdicts) if verdict.judged), default=0.0)
+    count = [i for i, verdict in enumerate(verdicts) if verdict.judged or sides[i] > judged]
+    if aside := len(people) - len(count):
         notes.append(f"{aside} of {len(people)} faces are too small or too poor to judge")
-    decides = min(judged, key=lambda i: (WORST_FIRST.index(verdicts[i].status), people[i].fidelity))
+    decides = min(count, key=lambda i: (WORST_FIRST.index(verdicts[i].status), people[i].fidelity))
     status, reason, _ = verdicts[decides]
     prediction = Prediction(
         status=status,

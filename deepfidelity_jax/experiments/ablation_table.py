@@ -4,7 +4,7 @@ A difference compares a cell with the base run of the same seed on the same test
 and p value (`paired.compare_seeds`) are the more cautious of a bootstrap over videos and of
 Student's t over seeds. Both runs of a pair see the same draws, so that what they share, such as
 hard videos, cancels out. A video is drawn once for all seeds that test it, because a gain on it by
-chance occurs with every seed.
+chance occurs with every seed. Many cells need more replicates than one (`paired.replicates_for`).
 """
 
 import csv
@@ -21,8 +21,8 @@ from scipy import stats
 from deepfidelity_jax.comparison.tables import escape
 from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.scoring.table import Predictions, Videos, cluster_rows, group_videos
-from deepfidelity_jax.statistics.intervals import Level, draw_clusters, kinds_of, resample
-from deepfidelity_jax.statistics.paired import compare_seeds, holm
+from deepfidelity_jax.statistics.intervals import Level, kinds_of, resample
+from deepfidelity_jax.statistics.paired import compare_seeds, draw_blocks, holm, replicates_for
 from deepfidelity_jax.statistics.ranking import auc
 
 # Column, its title, and its number format.
@@ -75,8 +75,15 @@ def summarize(results: Sequence[Result], replicates: int) -> list[dict[str, Any]
     these. Training and features count in every cell that shares them; the preparation of records
     counts in none. `± 95%` is half of Student's interval over seeds, for two seeds or
     more. p values are corrected by Holm's method for the number of cells.
+
+    Args:
+      results: the finished cells, among them a base of each seed.
+      replicates: number of bootstrap replicates, or more if so many cells need more; 0 gives no
+        intervals.
     """
     names = list(dict.fromkeys(result.name for result in results))
+    if replicates:
+        replicates = replicates_for(len(names) - 1, replicates)
     base = {result.seed: result for result in results if result.name == "base"}
     rows = []
     for name in names:
@@ -147,22 +154,24 @@ def paired_difference(
     alike = all(np.array_equal(base.of_frame, other.of_frame) for base, other in videos)
     if level == "video" and not alike:
         return None, None, None, None  # a video is a file in one, a person in the other
-    differences = []
-    drawn_together = draw_videos(
+    blocks = []
+    for drawn_together in draw_videos(
         [base for base, _ in pairs], [base for base, _ in videos], seed, replicates
-    )
-    for (base, other), grouped, draws in zip(pairs, videos, drawn_together, strict=True):
-        if level == "frame":
-            label, video = base.label, grouped[0].of_frame
-            scores = base.fidelity, other.fidelity
-        else:
-            label, video = grouped[0].label, np.arange(len(grouped[0].label))
-            scores = grouped[0].fidelity, grouped[1].fidelity
-        before, after = (
-            resample(Level(label, score, video), draws, {"auc": auc})["auc"] for score in scores
-        )
-        differences.append(after - before)
-    drawn: Float[np.ndarray, "pairs r"] = np.stack(differences)
+    ):
+        differences = []
+        for (base, other), grouped, draws in zip(pairs, videos, drawn_together, strict=True):
+            if level == "frame":
+                label, video = base.label, grouped[0].of_frame
+                scores = base.fidelity, other.fidelity
+            else:
+                label, video = grouped[0].label, np.arange(len(grouped[0].label))
+                scores = grouped[0].fidelity, grouped[1].fidelity
+            before, after = (
+                resample(Level(label, score, video), draws, {"auc": auc})["auc"] for score in scores
+            )
+            differences.append(after - before)
+        blocks.append(np.stack(differences))
+    drawn: Float[np.ndarray, "pairs r"] = np.concatenate(blocks, axis=1)
     if not np.isfinite(drawn[:, 0]).all():
         return None, None, None, None
     return float(drawn[:, 0].mean()), *(compare_seeds(drawn) or (None, None, None))
@@ -170,18 +179,20 @@ def paired_difference(
 
 def draw_videos(
     tables: Sequence[Predictions], videos: Sequence[Videos], seed: int, replicates: int
-) -> Iterator[Float[np.ndarray, "r v"]]:
+) -> Iterator[Iterator[Float[np.ndarray, "r v"]]]:
     """How often each video occurs in each replicate, the same in every test set that holds it.
 
-    A video is drawn together with what `cluster_rows` says. Row 0 is the data itself.
+    A video is drawn together with what `cluster_rows` says. The replicates come in blocks, each
+    with the draws of every test set; row 0 of the first block is the data itself.
     """
     clusters = cluster_rows(tables)
     label = np.concatenate([table.label for table in tables])
-    draws = draw_clusters(kinds_of(label, np.concatenate(clusters)), seed, replicates)
-    for grouped, numbers in zip(videos, clusters, strict=True):
-        of_video = np.zeros(len(grouped.label), np.int64)
+    of_videos = [np.zeros(len(grouped.label), np.int64) for grouped in videos]
+    for of_video, grouped, numbers in zip(of_videos, videos, clusters, strict=True):
         of_video[grouped.of_frame] = numbers
-        yield draws[:, of_video]
+    kinds = kinds_of(label, np.concatenate(clusters))
+    for draws in draw_blocks(kinds, seed, replicates):
+        yield (draws[:, of_video] for of_video in of_videos)
 
 
 def summarize_methods(results: Sequence[Result]) -> tuple[list[str], list[dict[str, Any]]]:

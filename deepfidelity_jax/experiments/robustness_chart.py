@@ -49,5 +49,8 @@ def draw_svg(rows: Sequence[dict[str, Any]]) -> str:
     """The drawing as SVG."""
     file = io.StringIO()
     with chart_style():
-        draw(rows).savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        figure = draw(rows)
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # saving would lay it out twice more
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return file.getvalue()

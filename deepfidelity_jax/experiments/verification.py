@@ -17,9 +17,10 @@ from deepfidelity_jax.workdir import flatten, read_config, write_json
 
 # Entries whose differences are only noted.
 CIRCUMSTANCES = ("versions", "hardware")
-# Entries whose values are compared where both runs have them: another version may give others.
+# Entries whose values are compared: between versions of this package only those that both have.
 VALUES = ("digests", "metrics")
 REPORT = "report/verify.json"  # in the workdir
+PACKAGE = "deepfidelity_jax"  # in `versions`
 
 
 def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
@@ -29,8 +30,9 @@ def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
     WORKDIR/verify is removed at the end, and report/verify.json holds the result.
 
     Args:
-      workdir: a finished run.
-      config: config of the repetition; by default that of the run. Options are compared as well.
+      workdir: a finished run, or a folder that holds only its report/run.json.
+      config: config of the repetition; by default that in report/run.json. Options are compared as
+        well.
 
     Returns:
       Whether nothing differs.
@@ -40,9 +42,10 @@ def verify(workdir: Path, config: ConfigDict | None = None) -> bool:
     """
     recorded = provenance.read_run(workdir)
     require_training(workdir)
-    trained_config = checks.complete(read_config(workdir))
+    if "config" not in recorded:  # an earlier version's
+        recorded["config"] = json.loads(read_config(workdir).to_json())
     place = workdir / "verify"
-    again = plan(config or trained_config, place)
+    again = plan(config or checks.complete(ConfigDict(recorded["config"])), place)
     if (place / "config.json").exists():
         try:
             checks.require_same(place, again)
@@ -87,7 +90,10 @@ def plan(config: ConfigDict, place: Path) -> ConfigDict:
 
 
 def compare(recorded: dict[str, Any], repeated: dict[str, Any]) -> list[str]:
-    """One line for each option, digest, count or number that differs between two runs."""
+    """One line for each option, digest, count or number that differs between two runs.
+
+    Options that change no result, such as paths, may differ.
+    """
     before, after = (
         flatten(checks.complete(ConfigDict(run["config"])).to_dict())
         for run in (recorded, repeated)
@@ -95,7 +101,7 @@ def compare(recorded: dict[str, Any], repeated: dict[str, Any]) -> list[str]:
     lines = [
         f"config.{key} is {json.dumps(now)}, was {json.dumps(was)}"
         for key, was, now in list_differing(before, after)
-        if checks.binds(key) and key != "data.records_dir"
+        if checks.counts(key)
     ]
     for key, was, now in list_differing(recorded["faces"], repeated["faces"]):
         lines.append(f"{key}: {now}, was {was}")
@@ -105,6 +111,8 @@ def compare(recorded: dict[str, Any], repeated: dict[str, Any]) -> list[str]:
         for key, was, now in list_differing(recorded[name], repeated[name]):
             if None not in (was, now):
                 lines.append(f"{key}: {_shown(now)}, was {_shown(was)}")
+            elif _of_one_version(recorded, repeated):
+                lines.append(_only(key, was))
     return lines
 
 
@@ -118,10 +126,19 @@ def list_notes(recorded: dict[str, Any], repeated: dict[str, Any]) -> list[str]:
             lines.append(f"{name} differ: {key} was {was}, is {now}")
     for name in VALUES:
         for key, was, now in list_differing(recorded[name], repeated[name]):
-            if None in (was, now):
-                which = "repeated" if was is None else "recorded"
-                lines.append(f"{key} is in the {which} run only")
+            if None in (was, now) and not _of_one_version(recorded, repeated):
+                lines.append(_only(key, was))
     return lines
+
+
+def _of_one_version(recorded: dict[str, Any], repeated: dict[str, Any]) -> bool:
+    """Whether one version of this package made both runs, so that they have the same figures."""
+    one, other = (run["versions"].get(PACKAGE) for run in (recorded, repeated))
+    return one == other
+
+
+def _only(key: str, was: Any) -> str:
+    return f"{key} is in the {'repeated' if was is None else 'recorded'} run only"
 
 
 def _shown(value: str | float) -> str:

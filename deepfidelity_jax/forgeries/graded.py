@@ -1,7 +1,7 @@
 """Degradations of face pictures in five grades of stated strength.
 
-Sizes in pixels refer to a crop resized to SIDE pixels; JPEG and H.264 work on the crop at its own
-size, as their blocks have a fixed size.
+Sizes in pixels and noise refer to a crop resized to SIDE pixels; JPEG and H.264 work on the crop at
+its own size, as their blocks have a fixed size.
 """
 
 import io
@@ -34,8 +34,10 @@ class Degradation:
 
 def at_side(face: Face, change: Callable[[Face], Face]) -> Face:
     """The face after a change at SIDE x SIDE pixels, resized back to its own size."""
-    large = cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-    return cv2.resize(change(large), face.shape[1::-1], interpolation=cv2.INTER_AREA)
+    shrinks = min(face.shape[:2]) > SIDE  # averaging would enlarge in blocks
+    there, back = (cv2.INTER_AREA, cv2.INTER_CUBIC)[:: 1 if shrinks else -1]
+    large = cv2.resize(face, (SIDE, SIDE), interpolation=there)
+    return cv2.resize(change(large), face.shape[1::-1], interpolation=back)
 
 
 def _each(change: Callable[[Face, float, np.random.Generator], Face]):

@@ -250,6 +250,11 @@ def binds(name: str) -> bool:
     return name not in OPTIONS or OPTIONS[name].binds
 
 
+def counts(name: str) -> bool:
+    """Whether a repeated run must have the same value of this option; of an unknown one it must."""
+    return name not in OPTIONS or OPTIONS[name].counts
+
+
 def expand_paths(config: ConfigDict) -> ConfigDict:
     """The same configuration, with `~` expanded in all of its paths."""
     for name, value in flatten_dict(config.to_dict(), sep=".").items():

@@ -1,4 +1,4 @@
-"""What each option in configs/default.py may be, and whether a workdir is bound to it."""
+"""What each option in configs/default.py may be, and what depends on its value."""
 
 import os
 import re
@@ -26,12 +26,14 @@ class Option(NamedTuple):
 
     words: completes the sentence "give ...". holds: whether a value is allowed. binds: whether a
     workdir is bound to the value, because the value changes results. path: whether it is a path.
+    counts: whether a repeated run must have the same value.
     """
 
     words: str
     holds: Callable[[Any], bool]
     binds: bool = True
     path: bool = False
+    counts: bool = True
 
 
 def _whole(low: int, high: int, multiple: int = 1) -> Option:
@@ -176,6 +178,11 @@ def _free(option: Option) -> Option:
     return option._replace(binds=False)
 
 
+def _neutral(option: Option) -> Option:
+    """The same option, which only says where things are, how fast, or how much is kept."""
+    return option._replace(binds=False, counts=False)
+
+
 _SHARE = _number(0, 1)
 _POSITIVE_SHARE = _number(0, 1, above=True)
 _INNER_SHARE = _number(0, 1, above=True, below=True)
@@ -189,17 +196,17 @@ OPTIONS: Mapping[str, Option] = {
     "data.dataset": _choice(*schema.datasets()),
     # The paths and shares themselves do not bind: a workdir is bound to the content of its training
     # data, see trained.require_trained_on. So it is with the table in quality.csv.
-    "data.dir": _free(_path()),
-    "data.manifest": _free(_path()),
+    "data.dir": _neutral(_path()),
+    "data.manifest": _neutral(_path()),
     "data.real_label": _free(_real_label()),
-    "data.real_folder": _free(_path()),
-    "data.fake_folder": _free(_path()),
+    "data.real_folder": _neutral(_path()),
+    "data.fake_folder": _neutral(_path()),
     "data.group": _free(_group()),
-    "data.records_dir": _free(_path()),
+    "data.records_dir": _neutral(_path()),
     "data.identities": _whole(6, MUCH),  # two per split, for swaps
     "data.clips": _whole(1, MUCH),
     "data.splits": _each(_number(0, 100, above=True), len(schema.SPLITS)),
-    "data.manual_dir": _free(_path()),
+    "data.manual_dir": _neutral(_path()),
     "data.bench_json": _path(),  # changes the records
     "data.compression": _choice("raw", "c23", "c40"),
     "data.methods": _some(
@@ -207,9 +214,9 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "data.prepare": _some(*schema.SPLITS),
     "data.incomplete": _flag(),
-    "data.beam": _free(_beam_options()),
+    "data.beam": _neutral(_beam_options()),
     "data.fresh_forgeries": _flag(),
-    "data.workers": _free(_whole(0, 1024)),  # same batches, see training.batches
+    "data.workers": _neutral(_whole(0, 1024)),  # same batches, see training.batches
     #
     "faces.detector": _choice(*DETECTORS),
     "faces.yunet": _path(),
@@ -217,11 +224,11 @@ OPTIONS: Mapping[str, Option] = {
     "faces.size": _whole(pictures.MIN_SIDE, 4096),
     "faces.frames": _whole(1, MUCH),
     #
-    "leaks.allow": _free(_leaks()),  # may stop a run, never changes a result
+    "leaks.allow": _neutral(_leaks()),  # may stop a run, never changes a result
     #
     "quality.measure": _choice(*MEASURES),
     "quality.weights": _path(),
-    "quality.csv": _free(_path()),
+    "quality.csv": _neutral(_path()),
     "fidelity.fake": _span(_SHARE),
     "fidelity.real": _span(_SHARE),
     "fidelity.percentile": _number(0, 50, below=True),
@@ -281,20 +288,20 @@ OPTIONS: Mapping[str, Option] = {
     "train.balance": _choice("none", "class", "method"),
     "train.whitening": _flag(),
     # shard_state and remat do not change results; accumulate does, see training.step.
-    "train.shard_state": _free(_flag()),
+    "train.shard_state": _neutral(_flag()),
     "train.accumulate": _whole(1, 32768),
-    "train.remat": _free(_flag()),
+    "train.remat": _neutral(_flag()),
     "train.ema_decay": _number(0, 1, below=True),
     "train.ema_warmup": _flag(),
-    "train.log_every": _free(_whole(1, INT32)),
+    "train.log_every": _neutral(_whole(1, INT32)),
     # The best checkpoint is one of those validated, every eval_every steps. Checkpoints saved in
     # between are never picked, and the best one is kept whatever `keep` is.
     "train.eval_every": _whole(1, INT32),
-    "train.checkpoint_every": _free(_whole(1, INT32)),
+    "train.checkpoint_every": _neutral(_whole(1, INT32)),
     "train.select_on": _choice("validation", "test"),
-    "train.keep": _free(_whole(1, INT32)),
+    "train.keep": _neutral(_whole(1, INT32)),
     #
-    "eval.batch_size": _free(_whole(1, 4096)),
+    "eval.batch_size": _neutral(_whole(1, 4096)),
     "eval.bootstrap": _free(_whole(0, 100_000)),
     "eval.official_scoring": _free(_flag()),
     "eval.cluster": _free(_choice("video", "person")),

@@ -7,6 +7,7 @@ Duta, Liu, Zhu and Shao, "Improved Residual Networks for Image and Video Recogni
 Guo, Xue and Zafeiriou, "ArcFace", 2019.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -181,6 +182,7 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
+@functools.cache  # it traces the network
 def _table(depths) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     """For each tensor name in a checkpoint: its path in our variables, its shape there."""
     images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)

@@ -54,18 +54,20 @@ class Source:
 class OwnFiles(tfds.core.BuilderConfig):
     """What was found, how it is split, and the recipe of the records.
 
-    notes: why files were left out, by name. made: whether forgeries are to be made. produce: turns
-    a source into faces. splits: those to prepare. asked: the place (`folder`), the options that
-    decide the splits and what a table says (`rows`), by which the records are found if the files
-    are gone. contents: digest of the training data; empty for records of an earlier version.
-    choice: what the user must decide if videos look alike across splits. groups: further columns of
-    a table, `{column: {name: value}}`. remarks: lines to print before the preparation. staging:
-    equal for records whose faces are made in the same way; empty if that depends on other sources.
+    notes: why files were left out, by name. lines: the line of each file in a table, by name. made:
+    whether forgeries are to be made. produce: turns a source into faces. splits: those to prepare.
+    asked: the place (`folder`), the options that decide the splits and what a table says (`rows`),
+    by which the records are found if the files are gone. contents: digest of the training data;
+    empty for records of an earlier version. choice: what the user must decide if videos look alike
+    across splits. groups: further columns of a table, `{column: {name: value}}`. remarks: lines to
+    print before the preparation. staging: equal for records whose faces are made in the same way;
+    empty if that depends on other sources.
     """
 
     # repr=False: TFDS logs the configuration, and there may be thousands.
     sources: list[Source] = field(default_factory=list, repr=False)
     notes: dict[str, str] = field(default_factory=dict, repr=False)
+    lines: dict[str, int] = field(default_factory=dict, repr=False)
     made: bool = False
     produce: Callable[[Any], Produced] | None = field(default=None, repr=False)
     recipe: Recipe
@@ -162,6 +164,7 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
             builder_config.recipe,
             unit="photographs and videos",
             notes=builder_config.notes,
+            lines=builder_config.lines,
             splits=builder_config.splits,
         )
 

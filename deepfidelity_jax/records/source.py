@@ -4,17 +4,21 @@ A source is what a dataset reads as one unit: a video, a photograph, an archive.
 produces no faces and a note that says why.
 """
 
+import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.files import written_whole
 from deepfidelity_jax.records.schema import ORIGINAL, SPLITS
 
+LEFT_OUT = "left_out.csv"  # beside the metadata
 REASONS, LINES = 6, 10  # most that are printed
 EXPECTED = {"videos", "frames"}  # all other keys of a tally count what went wrong
 NO_BOX = np.full(4, np.nan, np.float32)
@@ -121,11 +125,28 @@ def count_reasons(notes: dict[str, str]) -> str:
     return ", ".join(parts)
 
 
-def describe(notes: dict[str, str]) -> str:
-    """The rarest notes as lines of text, rarest first."""
+def describe(notes: dict[str, str], place: str = "") -> str:
+    """The rarest notes as lines of text, rarest first. place: where all of them are listed."""
     often = Counter(notes.values())
     ordered = sorted(notes.items(), key=lambda item: (often[item[1]], item))
     lines = [f"  {name}: {note}" for name, note in ordered[:LINES]]
     if len(notes) > LINES:
-        lines.append(f"  and {len(notes) - LINES} more, listed in the dataset's metadata.json")
+        lines.append(f"  and {len(notes) - LINES} more{place and f', listed in {place}'}")
     return "\n".join(lines)
+
+
+def write_left_out(path: Path, reasons: Mapping[str, str], lines: Mapping[str, int]) -> None:
+    """Write a table of the inputs without a record: path, reason and, of a table, the line.
+
+    Args:
+      path: of the table; written even if it has no rows.
+      reasons: why each was left out, by name.
+      lines: the line of each in the table that lists the inputs; empty if none does.
+    """
+    # A name may hold bytes that are not text.
+    form = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    with written_whole(path, "w", **form) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("path", "reason", "line") if lines else ("path", "reason"))
+        for name, reason in sorted(reasons.items()):
+            writer.writerow((name, reason, lines.get(name, "")) if lines else (name, reason))

@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from deepfidelity_jax.progress import say
 from deepfidelity_jax.quality.measure import NO_EYES, Measure
 from deepfidelity_jax.records.schema import CHECKSUM, LABELS, SOURCES, SPLITS, checksum
 from deepfidelity_jax.records.source import (
+    LEFT_OUT,
     Face,
     Produced,
     Source,
@@ -33,6 +34,7 @@ from deepfidelity_jax.records.source import (
     describe,
     require_both_classes,
     sum_tallies,
+    write_left_out,
 )
 from deepfidelity_jax.records.staging import rate, stage, staged, take_over
 
@@ -153,12 +155,14 @@ def split_generators(
     *,
     unit: str,
     notes: dict[str, str],
+    lines: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
     beam: str = "",
 ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
     """Stage all sources, fit the fidelity scale to the training split, and give TFDS its examples.
 
-    What was found, left out and clipped is printed and goes into the builder's metadata.
+    What was found, left out and clipped is printed and goes into the builder's metadata. Every
+    input without a record is also a row of LEFT_OUT, in the folder of the records.
 
     Args:
       builder: its metadata is filled in.
@@ -167,6 +171,7 @@ def split_generators(
       recipe: how faces are measured and given their targets.
       unit: what a source is called in messages.
       notes: by name, why inputs have already been left out.
+      lines: by name, the lines of the table that lists the inputs, if one does.
       splits: each must end up with a real and a fake face.
       beam: as in `stage`.
 
@@ -189,13 +194,19 @@ def split_generators(
     notes = notes | unscored
     if notes:
         say(f"notes on inputs: {count_reasons(notes)}")
-        say(describe(notes))
+        say(describe(notes, "the dataset's metadata.json"))
     if unscored and not scored.rows:
         raise InputError(_explain_no_quality(unscored, recipe.measure, splits))
     tally, listed = sum_tallies(seen)
     for split, counted in tally.items():
         say(f"{split}: {', '.join(f'{count} {what}' for what, count in counted.items() if count)}")
     require_both_classes(scored.methods, splits)
+    left_out = {name: note for name, note in notes.items() if name not in scored.names}
+    # While TFDS writes, the folder has a temporary name.
+    write_left_out(Path(builder.data_path) / LEFT_OUT, left_out, lines or {})
+    if left_out:
+        place = Path(builder.data_path).with_name(str(builder.version)) / LEFT_OUT
+        say(f"inputs left out: {len(left_out)}, each with its reason in {place}")
 
     fitted, clipped = fit_targets(scored.rows, recipe)
     if fitted:
@@ -225,24 +236,31 @@ def split_generators(
 
 
 class Scored(NamedTuple):
-    """Faces with a quality. rows: split, quality, label. methods: {split: {method: count}}."""
+    """Faces with a quality, which are recorded.
+
+    rows: split, quality, label. methods: `{split: {method: count}}`. names: of their sources, and
+    the paths in their records.
+    """
 
     rows: list[tuple[str, float, int]]
     methods: dict[str, dict[str, int]]
+    names: set[str]
 
 
 def count_faces(
     sources: Sequence[Source], folder: Path, reason: str
 ) -> tuple[Scored, dict[str, str]]:
     """The staged faces with a quality, and `reason` for each path of a face without one."""
-    scored, unscored = Scored([], {}), {}
-    for face in staged(sources, folder):
-        if not np.isfinite(face.quality):
-            unscored[face.path] = reason
-            continue
-        scored.rows.append((face.split, face.quality, face.label))
-        methods = scored.methods.setdefault(face.split, {})
-        methods[face.method] = methods.get(face.method, 0) + 1
+    scored, unscored = Scored([], {}, set()), {}
+    for source in sources:
+        for face in staged([source], folder):
+            if not np.isfinite(face.quality):
+                unscored[face.path] = reason
+                continue
+            scored.rows.append((face.split, face.quality, face.label))
+            methods = scored.methods.setdefault(face.split, {})
+            methods[face.method] = methods.get(face.method, 0) + 1
+            scored.names.update((source.name, face.path))
     return scored, unscored
 
 

@@ -168,6 +168,7 @@ def draw_faces(table: Predictions, rows: Sequence[int], pictures: Pictures) -> F
                 fontsize=9.5, color=CLASS_COLOURS[kind],
             )  # fmt: skip
         figure.draw_without_rendering()
+        figure.set_layout_engine(None)
     return figure
 
 
@@ -247,6 +248,7 @@ def draw(paint: Callable[[Axes], None]) -> Figure:
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         paint(figure.add_subplot())
         figure.draw_without_rendering()  # makes the ticks while the style is set
+        figure.set_layout_engine(None)  # saving would lay it out twice more
     return figure
 
 

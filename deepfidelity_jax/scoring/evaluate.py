@@ -181,7 +181,8 @@ def evaluate(
         for level, fitted in ((levels.frames, calibration), (levels.videos, of_videos))
     )
     summary["calibration"] = {
-        "method": calibration.method, "from": calibration.threshold_from,
+        "method": calibration.method,
+        "from": "validation" if calibration.is_fitted else calibration.threshold_from,
         "classes": "weighted alike", "frame": frames, "video": videos,
     }  # fmt: skip
     wanted = operating.Wanted(

@@ -88,15 +88,19 @@ def levels_of(
     if lost:
         raise ValueError(f"{lost} of {len(table)} rows have no finite fidelity")
     grouped = group_videos(table, aggregate, share)
-    (of_frame,) = cluster_rows([table])
-    cluster = np.zeros(len(grouped.label), np.int64)
-    cluster[grouped.of_frame] = of_frame
     clusters = "people" if any(table.people) else "videos"
-    frames = Level(table.label, table.fidelity, of_frame, clusters)
-    videos = Level(grouped.label, grouped.fidelity, cluster, clusters)
-    draws = draw_clusters(kinds_of(grouped.label, cluster), seed, replicates)
+    frames = Level(table.label, table.fidelity, cluster_rows([table])[0], clusters)
+    videos = _videos(grouped, frames)
+    draws = draw_clusters(kinds_of(videos.label, videos.cluster), seed, replicates)
     words = f"95% percentile bootstrap over {clusters}, {replicates} replicates, seed {seed}"
     return Levels(frames, videos, draws, grouped, aggregate, words)
+
+
+def _videos(grouped: Videos, frames: Level) -> Level:
+    """The videos, in the clusters of their frames."""
+    cluster = np.zeros(len(grouped.label), np.int64)
+    cluster[grouped.of_frame] = frames.cluster
+    return Level(grouped.label, grouped.fidelity, cluster, frames.clusters)
 
 
 def configured_levels(table: Predictions, config: ConfigDict) -> Levels:
@@ -158,7 +162,7 @@ def summarize(
     - `aurc`: area under the risk-coverage curve, see `operating.risk_area`.
     - `aurc_by_deviation`: the same where those with the largest `fidelity_deviation`, of a video
       the mean over its frames, are left out first; only if the table has one.
-    - `by_aggregate`: `video_auc` by each way from frames to a video.
+    - `by_aggregate`: `video_auc` by each way from frames to a video, of its own videos.
     - `by_frames`: `video_auc` from few evenly spaced frames of each video, and from all; only where
       a video has several.
     - `from_test_curve`: names of the figures without a threshold set beforehand.
@@ -265,12 +269,11 @@ def count_classes(name: str, label: Int[np.ndarray, "n"]) -> dict[str, int]:
 
 
 def _aggregates(table: Predictions, levels: Levels) -> dict[str, dict]:
-    """`video_auc` by each aggregate that gives the same videos."""
+    """`video_auc` by each aggregate; `least_person` may have fewer videos than the others."""
     groupings = {name: group_videos(table, name, levels.grouped.share) for name in AGGREGATES}
     return {
-        name: _video_auc(grouped, levels)
+        name: _video_auc(grouped, _videos(grouped, levels.frames), levels.draws)
         for name, grouped in groupings.items()
-        if np.array_equal(grouped.of_frame, levels.grouped.of_frame)
     }
 
 
@@ -282,15 +285,16 @@ def _frame_counts(table: Predictions, levels: Levels) -> dict[str, dict]:
     counts = {str(count): count for count in FRAME_COUNTS if count < most} | {"all": most}
     aggregation = levels.aggregate, levels.grouped.share
     return {
-        name: _video_auc(group_videos(table, *aggregation, spread_rows(table, count)), levels)
+        name: _video_auc(grouped, levels.videos.scored(grouped.fidelity), levels.draws)
         for name, count in counts.items()
+        for grouped in [group_videos(table, *aggregation, spread_rows(table, count))]
     }
 
 
-def _video_auc(grouped: Videos, levels: Levels) -> dict:
-    """`video_auc` of other scores of the same videos, on the same replicates."""
+def _video_auc(grouped: Videos, videos: Level, draws: Float[np.ndarray, "r c"]) -> dict:
+    """`video_auc` of other scores or other videos, on the same replicates."""
     entry = {"n_videos": len(grouped.label), "ci": {}, "note": {}}
-    add_statistics(entry, levels.videos.scored(grouped.fidelity), levels.draws, {"video_auc": auc})
+    add_statistics(entry, videos, draws, {"video_auc": auc})
     return entry
 
 

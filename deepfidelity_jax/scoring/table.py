@@ -112,7 +112,8 @@ class Predictions:
         """Read what `write_csv` wrote, row for row.
 
         Raises:
-          InputError: the file is missing, lacks a column, or holds a value of the wrong type.
+          InputError: the file is missing, lacks a column or has it twice, or holds a value of the
+            wrong type.
         """
         path = Path(path)
         try:
@@ -123,6 +124,7 @@ class Predictions:
         except csv.Error as error:
             raise InputError(f"{path} is not a table of predictions: {error}") from error
         header, rows = (rows[0], rows[1:]) if rows else ([], [])
+        require_once(path, header)
         names = [field.name for field in fields(cls)]
         missing = [name for name in names if name not in header and name not in OPTIONAL]
         if missing:
@@ -144,6 +146,13 @@ def _dtype_of(column: str) -> type:
     if column in ("frame", "label"):
         return np.int64
     return np.float32 if column in NUMBERS else object
+
+
+def require_once(path: str | Path, header: Sequence[str]) -> None:
+    """InputError if two columns of a table have the same name."""
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice:
+        raise InputError(f"{path} has two columns {twice!r}: keep one")
 
 
 def read_groups(path: Path) -> dict[str, list[str]]:

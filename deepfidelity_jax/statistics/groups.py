@@ -38,8 +38,9 @@ def describe(
       `groups`, one entry per group, and `largest_gap`: for each figure its `value`, the two groups
       `between` which it is, the lower one first, and the interval of that difference, which extends
       below 0 if the order may be reversed. The pair was chosen for its gap, so the interval has
-      Bonferroni's correction for all pairs. Groups with fewer than 5 clusters of a class that the
-      figure needs are left out, and `note` names them.
+      Bonferroni's correction for all pairs; None if the replicates are too few for that. Units of
+      unknown group, and groups with fewer than 5 clusters of a class that the figure needs, take no
+      part. `note` tells of both.
     """
     names = np.array([value or UNNAMED for value in group], object)
     statistics = {"auc": auc}
@@ -79,9 +80,9 @@ def _largest_gap(clusters: dict, drawn: dict, needed: Sequence[int]) -> dict:
     few = [
         name
         for name, counts in clusters.items()
-        if min(counts[kind] for kind in needed) < MIN_CLUSTERS
+        if name != UNNAMED and min(counts[kind] for kind in needed) < MIN_CLUSTERS
     ]
-    kept = [name for name in drawn if name not in few]
+    kept = [name for name in drawn if name not in (UNNAMED, *few)]
     gap = {"value": None, "between": None, "ci": None, "note": ""}
     if few:
         gap["note"] = f"left out, too few: {', '.join(few)}"
@@ -92,6 +93,11 @@ def _largest_gap(clusters: dict, drawn: dict, needed: Sequence[int]) -> dict:
     between = values[high] - values[low]
     replicates = between[1:][np.isfinite(between[1:])]
     gap["value"], gap["between"] = float(between[0]), [kept[low], kept[high]]
-    if replicates.size:
-        gap["ci"] = interval(replicates, 1 - 0.05 / math.comb(len(kept), 2))
+    pairs = math.comb(len(kept), 2)
+    needed = 40 * pairs  # one replicate beyond each end
+    if replicates.size >= needed:
+        gap["ci"] = interval(replicates, 1 - 0.05 / pairs)
+    elif replicates.size:
+        few = f"no interval: {pairs} pairs of groups need {needed} replicates"
+        gap["note"] = "; ".join(filter(None, [gap["note"], few]))
     return gap

@@ -16,6 +16,7 @@ from deepfidelity_jax.statistics.intervals import Level, Sample, add_statistics
 from deepfidelity_jax.statistics.ranking import accuracy
 
 Shares = Float[np.ndarray, "k"] | float
+UNCERTAIN, CLEARLY_REAL = 1.0, 2.0  # verdicts as scores; 0 is fake
 
 
 class Wanted(NamedTuple):
@@ -104,14 +105,14 @@ def describe_verdicts(
       For each class the share called fake, below `fake_below`, and the share that is uncertain,
       from there to the threshold or `poor` above it, with intervals.
     """
-    doubted = poor & is_real(level.score, threshold)
-    level = level.scored(np.where(doubted, np.nextafter(threshold, -np.inf), level.score))
+    above = np.where(poor | ~is_real(level.score, threshold), UNCERTAIN, CLEARLY_REAL)
+    level = level.scored(np.where(is_real(level.score, fake_below), above, 0.0))
     entry = {"threshold": threshold, "fake_below": fake_below, "ci": {}, "note": {}}
     for kind in (REAL, FAKE):
         add_statistics(entry, level, draws, {
-            f"{LABELS[kind]}_called_fake": partial(_below, limit=fake_below, kind=kind),
+            f"{LABELS[kind]}_called_fake": partial(_below, limit=UNCERTAIN, kind=kind),
             f"{LABELS[kind]}_uncertain": partial(
-                _between, low=fake_below, high=threshold, kind=kind
+                _between, low=UNCERTAIN, high=CLEARLY_REAL, kind=kind
             ),
         })  # fmt: skip
     return entry

@@ -1,14 +1,19 @@
 """Two detectors on the same units: McNemar's test, the paired bootstrap, and Holm's correction."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
 from scipy.stats import binom, chi2
 
+from deepfidelity_jax.statistics.intervals import draw_clusters
+
+SURE = 0.05  # a corrected p-value below this is a difference
 FEW = 25  # discordant units, below which McNemar's test is exact
+BLOCK = 2000  # replicates drawn at once
 
 
 class Discordant(NamedTuple):
@@ -47,6 +52,28 @@ def bootstrap_p(drawn: Float[np.ndarray, "r"]) -> float:
     """
     below, above = np.sum(drawn <= 0), np.sum(drawn >= 0)
     return float(min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1)))
+
+
+def replicates_for(tests: int, least: int) -> int:
+    """The replicates that so many tests need, at least `least`.
+
+    The smallest `bootstrap_p` is 2 / (replicates + 1), which Holm's correction multiplies by the
+    number of tests. With these replicates the product is below a fifth of SURE. With too few, no
+    difference could be found, however large.
+    """
+    return max(least, round(tests * 2 / (SURE / 5)))
+
+
+def draw_blocks(
+    kind: Int[np.ndarray, "c"], seed: int, replicates: int
+) -> Iterator[Float[np.ndarray, "r c"]]:
+    """What `draw_clusters` gives, in blocks of BLOCK replicates, which bounds the memory.
+
+    Row 0 of the first block is the data itself. Every block has a seed of its own, from `seed` on.
+    """
+    for number, start in enumerate(range(0, max(1, replicates), BLOCK)):
+        draws = draw_clusters(kind, seed + number, min(BLOCK, replicates - start))
+        yield draws[1:] if number else draws
 
 
 def compare_seeds(drawn: Float[np.ndarray, "s r"]) -> tuple[float, float, float] | None:

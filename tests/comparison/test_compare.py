@@ -11,9 +11,10 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
 from deepfidelity_jax.comparison.compare import compare, match
-from deepfidelity_jax.comparison.prediction_files import Scores
+from deepfidelity_jax.comparison.prediction_files import Scores, read_all
 from deepfidelity_jax.comparison.tables import to_csv, to_markdown
 from deepfidelity_jax.errors import InputError
+from deepfidelity_jax.fidelity.scale import LABELS
 from deepfidelity_jax.statistics import delong, paired
 
 
@@ -96,6 +97,55 @@ def test_forgeries_of_one_video_leave_the_tests_to_the_bootstrap():
     assert level["pairs"][0]["delong_p"] is None
     third = replace(third, sources=[f"person/{number // 12}" for number in range(120)])
     assert compare([second, first, third]).levels["picture"]["clusters"] == 10
+
+
+def test_photographs_of_one_person_are_not_independent(tmp_path):
+    """As other people's files name them; what else these files hold is named once."""
+    rng, paths = np.random.default_rng(0), []
+    for name in "ab":
+        lines = ["path,label,score,person,camera"]
+        lines += [f"{i}.png,{LABELS[i % 2]},{i % 2 + rng.normal()},{i // 20},x" for i in range(200)]
+        paths.append(str(tmp_path / f"{name}.csv"))
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    found = compare(read_all(paths, ["real"], [0.5], None))
+    level = found.levels["picture"]
+    assert (level["independent"], level["clusters"], level["test"]) == (False, 10, "bootstrap")
+    assert level["pairs"][0]["delong_p"] is level["pairs"][0]["mcnemar_p"] is None
+    unused = "columns that are not used: camera of {}; camera of {}"
+    assert found.notes == [
+        unused.format(*paths), "no file has video_id: every row counts as a video"
+    ]  # fmt: skip
+
+
+def test_a_plain_difference_is_found_among_many_files():
+    """11 files make 55 pairs."""
+    label = np.repeat(np.arange(60) % 2, 2)
+    video = [f"v{i // 2}" for i in range(120)]
+    rng = np.random.default_rng(0)
+    files = [
+        scores(f"f{n}", label, 3 * label * (n == 0) + rng.normal(size=120), video)
+        for n in range(11)
+    ]
+    found = compare(files)
+    level = found.levels["frame"]
+    assert level["replicates"] == 11_000
+    best = level["files"][0]
+    assert (level["test"], best["wins"], best["ties"]) == ("bootstrap", 10, 0)
+    assert "The bootstrap has 11000 replicates" in to_markdown(found)
+
+
+def test_a_group_that_varies_within_a_video_is_noted():
+    files = three(videos=40, frames=2)
+    pose, age = ["front", "side"] * 40, np.repeat(["old", "young", "", "old"], 20).tolist()
+    light = ["day", "day", "", "day", *["day"] * 76]
+    groups = {"group_pose": pose, "group_age": age, "group_light": light}
+    found = compare([replace(files[0], groups=groups), files[1]])
+    assert found.levels["frame"]["groups"].keys() == groups.keys()
+    assert found.levels["video"]["groups"].keys() == {"group_age"}
+    assert found.notes == [
+        "group_pose is left out per video: video_id 'v0' has 'front' and 'side'",
+        "group_light is left out per video: video_id 'v1' has '(not given)' and 'day'",
+    ]
 
 
 def test_an_interval_without_width_says_so():

@@ -68,6 +68,17 @@ def test_a_photograph_without_a_video_id_is_one_of_its_own(other):
         read_all([other(text.replace("b.png", "")), other(name="two.csv")], ["fake"], [], None)
 
 
+def test_people_and_originals_are_sources_and_other_columns_are_named(other):
+    text = "path,label,score,frame,person,people,origins,group_age,dataset,Person\n"
+    text += "a,real,1,0,Ann Lee,person/5,,old,d,x\nb,fake,0,0,,,video/1 video/2,old,d,x\n"
+    found, plain = read_all([other(text), other(name="two.csv")], ["fake"], [], None)
+    assert [names.split() for names in found.sources] == [
+        ["person/Ann%20Lee", "person/5"], ["video/1", "video/2"],
+    ]  # fmt: skip
+    assert found.unused == ["dataset", "Person"]
+    assert plain.sources == plain.unused == []
+
+
 def test_a_spreadsheet_may_have_saved_them(ours, other):
     table, path = ours
     before = read_all([path, other()], ["fake"], [], None)[0]
@@ -90,6 +101,8 @@ def test_a_spreadsheet_may_have_saved_them(ours, other):
         (TEXT.replace("0.2", "nan"), None, "record 3: the score 'nan'"),
         (TEXT.replace("0.2", "inf"), None, "record 3: the score 'inf'"),
         (TEXT + "c.png,fake\n", None, "record 4: expected 3 values"),
+        ("path,label,score,score\na,fake,1,2\n", None, "has two columns 'score': keep one"),
+        ("fidelity,path,path\n", None, "has two columns 'path': keep one"),
     ],
 )
 def test_what_a_file_may_not_hold(other, text, one, told):

@@ -31,7 +31,7 @@ from deepfidelity_jax.quality.measure import Measure
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.own_files import Source
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, SOURCES, SPLITS, Records
-from deepfidelity_jax.records.source import sum_tallies
+from deepfidelity_jax.records.source import LEFT_OUT, sum_tallies
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -143,6 +143,8 @@ def test_real_and_fake_photographs(tmp_path, tiny):
     assert len(everything) == 24
     assert len({row["video_id"] for row in everything}) == 24
     assert metadata["notes"] == {"real/text.jpg": "not a photograph or video"}
+    (left_out,) = (tmp_path / "out").glob(f"*/*/{Builder.VERSION}/{LEFT_OUT}")
+    assert left_out.read_text() == "path,reason\nreal/text.jpg,not a photograph or video\n"
     for row in everything:
         assert row["method"] == (ORIGINAL if row["label"] == REAL else "gan")
         assert row["path"] == row["video_id"]

@@ -29,6 +29,7 @@ from deepfidelity_jax.records.schema import (
     Records,
     metadata_of,
 )
+from deepfidelity_jax.records.source import LEFT_OUT
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -300,7 +301,8 @@ def test_every_row_is_a_record_or_has_its_reason(pictures, tmp_path, capsys):
     found, folder = prepared(
         configured(write(place / "t.csv", text_of(rows)), seed=3), tmp_path / "records"
     )
-    assert "columns of the table that are not used: camera" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "columns of the table that are not used: camera" in told
     recorded = {row["path"]: (split, row) for split, own in found.items() for row in own}
     notes = metadata_of(folder)["notes"]
     assert recorded.keys() | notes.keys() == {row["path"] for row in rows}
@@ -308,6 +310,12 @@ def test_every_row_is_a_record_or_has_its_reason(pictures, tmp_path, capsys):
     assert notes["r/gone.png"] == "no such file"
     assert notes["r/twin.png"] == "the same bytes as r/0.png"
     assert "not a photograph or video" in notes["r/broken.jpg"]
+    with (folder / LEFT_OUT).open(encoding="utf-8", newline="") as file:
+        lines = {row["path"]: n for n, row in enumerate(rows, 2)}
+        assert [(row["path"], row["reason"], int(row["line"])) for row in csv.DictReader(file)] == [
+            (path, notes[path], lines[path]) for path in sorted(notes)
+        ]
+    assert f"inputs left out: 3, each with its reason in {folder / LEFT_OUT}\n" in told
     by_path = {row["path"]: row for row in rows}
     for path, (_, row) in recorded.items():
         assert row["label"] == (REAL if by_path[path]["label"] == "real" else FAKE)
@@ -407,6 +415,31 @@ def test_a_person_whose_validation_is_drawn_may_be_accepted_in_one_step(pictures
     assert f'--config.leaks.allow="{both}"' in str(error.value)
     found = listed(table, pictures, tmp_path, **{"leaks.allow": both})
     assert {source.split for source in found.sources} == set(SPLITS)
+
+
+COMPOSED, DECOMPOSED = "Zo\u00e9", "Zoe\u0301"  # the same name
+
+
+@pytest.mark.parametrize("column", ["video_id", "person"])
+def test_a_name_in_two_unicode_forms_is_one(pictures, tmp_path, column):
+    rows = with_column("split", every_fourth)
+    rows = [row | {column: f"{n}"} for n, row in enumerate(rows)]
+    rows[0][column], rows[1][column] = COMPOSED, DECOMPOSED
+    table = write(tmp_path / "t.csv", text_of(rows))
+    with pytest.raises(InputError, match="two values of split|in two splits, train in .* test in"):
+        listed(table, pictures, tmp_path)
+
+
+def test_values_in_two_unicode_forms_agree(pictures, tmp_path):
+    """Rows of a video, and groups; records hold one form."""
+    names = ("method", "person", "group_place")
+    rows = [row | dict.fromkeys(names, "") for row in VIDEOS]
+    for row, form in ((rows[-2], COMPOSED), (rows[-1], DECOMPOSED)):
+        row |= dict.fromkeys(names, form)
+    found = listed(write(tmp_path / "t.csv", text_of(rows)), pictures, tmp_path, seed=1)
+    last = [one for one in found.sources if one.video == f"v{COUNT - 1}"]
+    assert [(one.method, one.origins) for one in last] == [(COMPOSED, f"person/{COMPOSED}")] * 2
+    assert set(found.groups["group_place"].values()) == {COMPOSED}
 
 
 def test_validation_is_drawn_from_training_if_no_row_gives_it(pictures, tmp_path):

@@ -22,6 +22,8 @@ from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder as FfppBuild
 from deepfidelity_datasets.manifest.__main__ import main
 from deepfidelity_datasets.manifest.layouts import Stated, read_classes, read_deepfakebench
 from deepfidelity_datasets.manifest.manifest_dataset_builder import Builder
+from deepfidelity_datasets.manifest.sources import find_files, list_sources
+from deepfidelity_datasets.manifest.table import read_table
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.records.schema import FAKE
 
@@ -166,6 +168,62 @@ def test_two_names_of_splits_inside_the_classes_are_splits(tmp_path):
     folder = fill(tmp_path, *(path for name in names for path in many(name, 2)))
     found = {(entry.split, entry.method) for entry in read_classes(folder, Stated({}))}
     assert found == {(split, of) for split in ("train", "validation") for of in ("", "gan")}
+
+
+def test_a_folder_of_frames_is_no_method(tmp_path):
+    """Unless it holds another; a video file in it is made by it."""
+    inside = ("v2", "swap/v3", "swap/deep/v4", "train/v5", "train/swap/v6", "test/gan/v7")
+    fakes = [f"fake/{name}/{n:04d}.png" for name in inside for n in range(3)]
+    reals = [f"real/{split}/v{n}/0001.png" for n, split in enumerate(("train", "test"))]
+    folder = fill(tmp_path, *fakes, *reals)
+    trees.write_numbered(folder / "fake/train/swap/clip.mp4", 1, count=2)
+    found = read_classes(folder, Stated({}, video="folder"))
+    methods = {entry.video_id: entry.method for entry in found if entry.label == FAKE}
+    assert methods.pop("") == "swap"
+    assert {video.removeprefix("fake/"): method for video, method in methods.items()} == {
+        "v2": "", "swap/v3": "swap", "swap/deep/v4": "swap", "train/v5": "",
+        "train/swap/v6": "swap", "test/gan/v7": "gan",
+    }  # fmt: skip
+    alone = read_classes(folder, Stated({}, video="none"))
+    assert {entry.method for entry in alone} == {"", "v2", "swap", "v5", "gan"}
+
+
+def test_every_file_gets_a_row_or_is_named(convert, tmp_path):
+    """What cannot be read is a row, whose reason preparation gives."""
+    folder = fill(tmp_path / "in", *many("real", 20), *many("fake/swap/v0", 20))
+    broken = ("real/broken.jpg", "fake/swap/v0/broken.png", "fake/swap/broken.mp4")
+    for name in broken:
+        (folder / name).touch()
+    for name in ("real/notes.txt", "cover.jpg"):  # the second is in no class
+        (folder / name).touch()
+    (folder / "real/.hidden.png").touch()
+    (folder / "real/dangling.png").symlink_to("nowhere.png")
+    status, _, error = convert("classes", folder, folder / "t.csv", "--video=folder")
+    assert status == 0, error
+    for name, reason in (
+        ("real/notes.txt", "empty file"), ("cover.jpg", "empty file"),
+        ("real/.hidden.png", "hidden"), ("real/dangling.png", "a link to nothing"),
+    ):  # fmt: skip
+        assert f"  {name}: {reason}\n" in error
+    table = read_table(folder / "t.csv")
+    rows = table.rows
+    assert len(rows) == 43
+    by_path = {row.path: (row.method, row.video_id) for row in rows}
+    assert [by_path[name] for name in broken] == [
+        ("original", ""), ("swap", "fake/swap/v0"), ("swap", ""),
+    ]  # fmt: skip
+    files = find_files(folder / "t.csv", table, folder)
+    notes = list_sources(folder / "t.csv", files, SHARES, 0, test_only=True).notes
+    assert notes == dict.fromkeys(broken, "empty file")
+
+
+def test_long_lists_of_what_is_not_taken_are_cut(convert, tmp_path):
+    folder = fill(tmp_path / "in", *many("real", 3), *many("fake", 3))
+    for number in range(25):
+        (folder / f"{number}.txt").write_text("no picture")
+    _, _, error = convert("classes", folder, tmp_path / "t.csv")
+    assert error.count(".txt: not a photograph or video") == 10
+    assert "  and 15 more\n" in error
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import trees
 from conftest import TREE
 
 from deepfidelity_datasets.face_folder import splits
@@ -356,7 +357,8 @@ def test_a_split_without_a_class_is_told_with_a_seed_that_mends_it(tmp_path):
     seeds = [seed for seed in range(60) if lists(tmp_path, seed)]
     assert 0 < len(seeds) < 60
     bad = next(seed for seed in range(60) if seed not in seeds)
-    with pytest.raises(InputError, match=f"none .* --config.seed={seeds[0]}, which gives"):
+    told = rf"none .* --config.seed={seeds[0]}, which gives .* \(in a grid put {seeds[0]} into "
+    with pytest.raises(InputError, match=rf"{told}config.ablate.seeds in place of {bad}\)"):
         list_sources(tmp_path, SHARES, bad)
 
 
@@ -394,6 +396,21 @@ def test_folders_of_frames_ask_what_belongs_together(tmp_path):
     assert {source.video for source in alone} == {""}
     with pytest.raises(AssertionError):
         assert_whole(alone, lambda source: source.name.split("/")[-2])
+
+
+def test_a_folder_of_frames_is_no_method(tmp_path):
+    """Unless it holds another, or files of which each is a video; splits stay as they were."""
+    frames = [f"fake/{name}/{n}.png" for name in ("v2", "swap/v3", "swap/deep/v4") for n in "123"]
+    folder = fill(tmp_path, *many("real", 9), *frames)
+    trees.write_numbered(folder / "fake/gan/clip.mp4", 1, count=2)
+    found = list_sources(folder, SHARES, 0, test_only=True, group="folder").sources
+    methods = {source.name.rpartition("/")[0]: source.method for source in found}
+    assert methods == {
+        "real": ORIGINAL, "fake/v2": "fake", "fake/swap/v3": "swap", "fake/swap/deep/v4": "swap",
+        "fake/gan": "gan",
+    }  # fmt: skip
+    alone = list_sources(folder, SHARES, 0, test_only=True, group="file").sources
+    assert {source.method for source in alone} == {ORIGINAL, "v2", "swap", "gan"}
 
 
 def test_frames_that_are_only_scored_are_told(tmp_path, capsys):

@@ -17,6 +17,7 @@ from deepfidelity_datasets.wild_deepfake.wild_deepfake_dataset_builder import Bu
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.records.schema import FAKE, ORIGINAL, REAL, SPLITS
+from deepfidelity_jax.records.source import LEFT_OUT
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -110,6 +111,10 @@ def test_damage_costs_itself_only(tmp_path, tiny):
     assert frames == {1, 3}
     note = metadata["notes"]["real_test/1.tar.gz"]
     assert note == "a: 1 of 3 frames unreadable; b: a video without a readable frame"
+    (left_out,) = (tmp_path / "out").glob(f"*/*/*/{LEFT_OUT}")
+    names = {line.split(",")[0] for line in left_out.read_text().splitlines()[1:]}
+    assert {f"{folder}/{number}.tar.gz" for folder, number in lost} <= names
+    assert "real_test/1.tar.gz" not in names, "it has records"
     assert metadata["listed"]["test"]["unreadable frames"] == {"real_test/1/real/a": 1}
     assert metadata["listed"]["test"]["unreadable videos"] == {"real_test/1/real/b": 1}
 

@@ -237,3 +237,11 @@ def test_the_best_weights_on_validation_are_taken(finished, detector):
     scores = {line["step"]: line["val_frame_auc"] for line in lines if "val_frame_auc" in line}
     assert len(scores) == 2
     assert detector.step == max(scores, key=lambda step: (scores[step], step))
+
+
+def test_a_path_may_begin_at_home(detector, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    note = detector.predict("~/a.jpg").note
+    assert note
+    assert "no such file" not in note

@@ -284,6 +284,8 @@ def test_scores_and_reason_are_those_of_whoever_decides():
         ([(0.7, 80.0, 0.5), tiny], 0, "1 of 2 faces"),
         ([(0.7, 80.0, 0.5), poor_fake], 1, ""),
         ([(0.7, 20.0, 0.5), bad], 1, "quality is below"),
+        ([(0.7, 40.0, 0.5), bad], 1, "quality is below"),  # not a face in the background
+        ([(0.2, 40.0, 0.5), bad], 0, ""),
     ):
         found = examined(people)
         own = found.prediction.faces[decides]

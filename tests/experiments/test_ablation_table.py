@@ -24,7 +24,7 @@ from deepfidelity_jax.experiments.ablation_table import (
 )
 from deepfidelity_jax.scoring import metrics
 from deepfidelity_jax.scoring.table import group_videos
-from deepfidelity_jax.statistics import intervals, ranking
+from deepfidelity_jax.statistics import intervals, paired, ranking
 from deepfidelity_jax.statistics.paired import bootstrap_p
 
 
@@ -122,7 +122,7 @@ def test_a_video_is_drawn_once_for_all_seeds_that_test_it():
     first = table([1, 0, 0, 1], [0.0] * 4, ["a", "b", "c", "d"])
     other = table([0, 0, 1, 1], [0.0] * 4, ["c", "e", "a", "f"])
     videos = [group_videos(own) for own in (first, other)]
-    draws = list(draw_videos([first, other], videos, 0, 50))
+    draws = list(next(draw_videos([first, other], videos, 0, 50)))
     assert [own.shape for own in draws] == [(51, 4), (51, 4)]
     assert all((own[0] == 1).all() for own in draws), "the data itself"
     (a, b, c, d), (a_again, c_again, e, f) = (own.T for own in draws)
@@ -137,7 +137,7 @@ def test_a_video_is_drawn_with_what_was_forged_from_it():
     other = replace(table([0, 1], [0.0] * 2, ["b:morph", "b"]), path=[*"bb"])
     videos = [group_videos(own) for own in (first, other)]
     (a, a_swap, b, b_swap), (b_again, b_morph) = (
-        own.T for own in draw_videos([first, other], videos, 0, 50)
+        own.T for own in next(draw_videos([first, other], videos, 0, 50))
     )
     assert (a == a_swap).all()
     assert (a + b == 2).all()
@@ -210,7 +210,7 @@ def test_memory_does_not_grow_with_replicates(level, monkeypatch):
     difference, low, high, p = paired_difference([(base, other)], level, 300)
     assert max(sizes) <= 1000
 
-    (draws,) = draw_videos([base], videos[:1], 0, 300)
+    (draws,) = next(draw_videos([base], videos[:1], 0, 300))
     scores, label = (base.fidelity, other.fidelity), base.label
     if level == "frame":
         draws = draws[:, videos[0].of_frame]
@@ -221,6 +221,26 @@ def test_memory_does_not_grow_with_replicates(level, monkeypatch):
     assert difference == drawn[0]
     assert (low, high) == tuple(np.percentile(drawn[1:], [2.5, 97.5]))
     assert p == bootstrap_p(drawn[1:])
+
+
+def test_a_plain_difference_is_found_among_many_cells():
+    base = simulated(np.random.default_rng(0), frames=1)
+    cells = [("base", base), *((f"cell {n}", shifted(base, 0.5)) for n in range(6))]
+    rows = summarize([result(name, 0, own) for name, own in cells], 200)
+    assert all(row["frame_p"] < 0.05 and row["video_p"] < 0.05 for row in rows[1:])
+    without = summarize([result(name, 0, own) for name, own in cells[:2]], 0)
+    assert without[1]["frame_p"] is None, "replicates are asked for, or there are none"
+
+
+def test_replicates_are_drawn_in_blocks(monkeypatch):
+    base = simulated(np.random.default_rng(0), videos=40, frames=2)
+    monkeypatch.setattr(paired, "BLOCK", 100)
+    blocks = [next(own) for own in draw_videos([base], [group_videos(base)], 0, 250)]
+    assert [len(block) for block in blocks] == [101, 100, 50]
+    assert (blocks[0][0] == 1).all()
+    assert not (blocks[0][1:] == blocks[1]).all(axis=1).any()
+    drawn = paired_difference([(base, shifted(base, 0.5))], "video", 250)
+    assert drawn[3] == pytest.approx(2 / 251), "all replicates count"
 
 
 def test_names_cannot_break_the_latex_table(tmp_path):
@@ -250,12 +270,12 @@ def test_the_table_is_written_in_three_formats(tmp_path):
         result("quality_mapping off", seed, shifted(own, -0.3), 120.0)
         for seed, own in enumerate(tables)
     ]
-    rows = summarize(results, replicates=50)
+    rows = summarize(results, replicates=400)
     assert [row["cell"] for row in rows] == ["base", "quality_mapping off"]
     assert rows[0]["frame_diff"] is None
     assert rows[1]["frame_diff"] < 0
     assert rows[1]["minutes"] == 2
-    three = summarize([*results, *(replace(own, name="c") for own in results[2:])], replicates=50)
+    three = summarize([*results, *(replace(own, name="c") for own in results[2:])], replicates=400)
     assert three[1]["frame_p"] == three[2]["frame_p"] == min(1, 2 * rows[1]["frame_p"]), "Holm"
     assert rows[0]["seeds"] == 2
     write(rows, tmp_path / "ablation")

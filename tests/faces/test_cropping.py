@@ -90,3 +90,13 @@ def test_the_box_is_turned_back(turn):
     assert crop.bbox.tolist() == [100, 40, 50, 30]
     assert (crop.frame, crop.time, crop.score) == (3, 0.5, 0.75)
     assert crop.image == pictures.encode_image(crop.pixels)
+
+
+@pytest.mark.parametrize("side", [32, 50, 64, 200])
+def test_ready_crops_are_enlarged_smoothly(side):
+    """Blocks would look like a generator's repeated pixels."""
+    ramp = np.linspace(0, 250, side)[None, :, None].repeat(side, 0).repeat(3, 2)
+    one = face(side / 2, side / 2, side)
+    crop, _ = cropping.crop_face(np.rint(ramp).astype(np.uint8), one, NONE)
+    steps = np.diff(crop[32, 4:-4, 0].astype(float))
+    assert np.abs(steps - 250 / 64).max() < 2.5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepfidelity_datasets.synthetic_faces import renderer
-from deepfidelity_jax.forgeries.graded import DEGRADATIONS
+from deepfidelity_jax.forgeries.graded import DEGRADATIONS, at_side
 from deepfidelity_jax.images import h264
 
 
@@ -61,3 +61,15 @@ def test_the_strengths_mean_what_their_words_say(faces):
         [np.full((256, 256, 3), 128, np.uint8)], 20.0, np.random.default_rng(1)
     )[0]
     assert noisy.std() == pytest.approx(20, rel=0.02)
+
+
+@pytest.mark.parametrize("side", [97, 256, 320, 512])
+def test_what_is_changed_at_256_pixels_comes_back_smooth_at_any_size(side):
+    """Enlarged by averaging, a slope becomes steps."""
+    slope = np.linspace(40, 200, side)[None, :, None].repeat(side, 0).repeat(3, 2)
+    again = at_side(np.rint(slope).astype(np.uint8), lambda large: large)
+    assert again.shape == slope.shape
+    inner = slice(4, -4)
+    assert np.abs(again - slope)[inner, inner].max() < 1.5
+    steps = np.diff(again[side // 2, inner, 0].astype(float))
+    assert np.abs(steps - steps.mean()).max() < 2

@@ -1,5 +1,7 @@
 """What was found in the sources, summed up for a person."""
 
+import csv
+
 import pytest
 
 from deepfidelity_jax.errors import InputError
@@ -7,6 +9,7 @@ from deepfidelity_jax.records.source import (
     count_reasons,
     describe,
     require_both_classes,
+    write_left_out,
 )
 
 
@@ -28,7 +31,9 @@ def test_each_split_needs_both_classes():
 def test_long_lists_of_notes_are_cut():
     text = describe({f"{n:02d}.jpg": "truncated JPEG" for n in range(25)})
     assert text.count("truncated JPEG") == 10
-    assert "and 15 more" in text
+    assert text.endswith("and 15 more")
+    text = describe({f"{n:02d}.jpg": "truncated JPEG" for n in range(25)}, "a.json")
+    assert text.endswith("and 15 more, listed in a.json")
 
 
 def test_notes_are_counted_in_one_line():
@@ -37,3 +42,17 @@ def test_notes_are_counted_in_one_line():
     assert describe(notes).startswith("  a: truncated JPEG\n  x: no face\n")
     eight = {str(n): note for n, note in enumerate("aabcdefgh")}
     assert count_reasons(eight) == "2 a, 1 b, 1 c, 1 d, 1 e, 1 f, 2 for other reasons"
+
+
+def test_a_table_of_what_is_left_out(tmp_path):
+    """Read back whole, whatever the names; an empty one says that nothing is."""
+    reasons = {"b,\n.png": 'no "face"', "a\udcff.png": "hidden"}
+    write_left_out(tmp_path / "t.csv", reasons, {"b,\n.png": 7})
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [
+        {"path": "a\\udcff.png", "reason": "hidden", "line": ""},
+        {"path": "b,\n.png", "reason": 'no "face"', "line": "7"},
+    ]
+    write_left_out(tmp_path / "t.csv", {}, {})
+    assert (tmp_path / "t.csv").read_text() == "path,reason\n"

@@ -198,3 +198,4 @@ def test_faces_without_a_quality_are_named_not_counted(tmp_path):
     assert scored.rows == [("train", 0.5, FAKE), ("test", 0.7, REAL)]
     assert scored.methods == {"train": {"swap": 1}, "test": {"original": 1}}
     assert unscored == {"b.png": "no score"}
+    assert scored.names == {"a", "a.png", "c.png"}

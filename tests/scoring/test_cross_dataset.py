@@ -19,7 +19,8 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.fidelity.scale import scale
 from deepfidelity_jax.leaks import training_pictures
-from deepfidelity_jax.records.schema import Records
+from deepfidelity_jax.records.schema import FAKE, REAL, Records
+from deepfidelity_jax.records.schema import builder_class as builder_class_of
 from deepfidelity_jax.scoring import cross_dataset
 from deepfidelity_jax.scoring.table import Predictions
 
@@ -240,16 +241,48 @@ def test_folders_in_the_table_are_not_mixed_up(two_folders, finished, tmp_path):
     workdir = shutil.copytree(finished, tmp_path / "run")
     config = cross_config.get_config()
     config.folder.dir, config.folder.detector = str(a), "none"
+    config.table.manifest = str(write_table(a, tmp_path / "set.csv"))
+    config.table.dir, config.table.detector = str(a), "none"
     with config.unlocked():
         config.other = {"dataset": "face_folder", "detector": "none", "dir": str(b)}
     cross_dataset.run(config, workdir)
-    for name, folder, metrics in (("folder", a, first), ("other", b, second)):
+    assert set(read(workdir / "eval" / "cross.csv")) >= {"folder", "other", "table"}
+    told = (("folder", a, first, a), ("other", b, second, b), ("table", a, first, "set.csv"))
+    for name, folder, metrics, place in told:
         predictions = Predictions.read_csv(workdir / "eval" / name / "predictions.csv")
         assert set(predictions.path) == files_of(folder)
         found = json.loads((workdir / "eval" / name / "metrics.json").read_text())
-        assert found["folder"] == str(folder)
+        assert found["folder"] == str(tmp_path / place)
         for key in ("frame_auc", "faces_digest", "n_files"):
             assert found[key] == metrics[key]
+
+
+def test_a_table_is_one_of_the_datasets(tiny, tmp_path):
+    """Its options reach the table's builder; its columns decide what is scored."""
+    folder = write_folder(tmp_path / "photos", seed=11)
+    split = write_table(folder, tmp_path / "set.csv", split=lambda n: ("train", "test")[n % 2])
+    split.write_text(split.read_text().replace(",real,", ",1,").replace(",fake,", ",0,"))
+    group = cross_config.get_config().table
+    group.manifest, group.dir, group.detector = str(split), str(folder), "none"
+    builder_class = builder_class_of(group.dataset)
+    cross_dataset.require_used("table", group, builder_class)
+
+    def scored():
+        data = {key: value for key, value in group.items() if value != ""}
+        faces = {"detector": data.pop("detector")}
+        changed = cross_dataset.adapt_config(tiny, tmp_path, data, faces)
+        with cross_dataset.rename_options("table"):
+            return builder_class.configured(changed, tmp_path).builder_config
+
+    with pytest.raises(InputError, match=r"--config\.table\.real_label=0"):
+        scored()
+    group.real_label = "1"
+    found = scored()
+    assert {source.split for source in found.sources} == {"test"}
+    assert len(found.sources) + len(found.notes) == 7
+    assert {source.name.split("/")[0]: source.label for source in found.sources} == {
+        "real": REAL, "fake": FAKE,
+    }  # fmt: skip
 
 
 def test_an_option_without_a_meaning_is_refused(finished, tmp_path):

@@ -203,6 +203,25 @@ def test_the_aggregate_is_said_and_all_are_compared():
 
 
 @pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_aggregates_are_compared_where_a_file_shows_two_people(aggregate):
+    """Each has its own videos, and figures that do not depend on which one was chosen."""
+    data = simulated(np.random.default_rng(3))
+    files = [f"file-{name}" for name in data.video_id]
+    files[12:16] = files[4:8]  # another real person of the same file
+    data = replace(data, path=files)
+    found = summarize(data, 0.5, "fixed", levels=levels_of(data, 0, 20, aggregate=aggregate))[
+        "by_aggregate"
+    ]
+    counts = {name: entry["n_videos"] for name, entry in found.items()}
+    assert counts == {"mean": 60, "median": 60, "top_share": 60, "least_person": 59}
+    for name, entry in found.items():
+        own = summarize(data, 0.5, "fixed", levels=levels_of(data, 0, 20, aggregate=name))
+        assert (entry["video_auc"], entry["ci"]) == (
+            own["video_auc"], {"video_auc": own["ci"]["video_auc"]}
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_videos_are_compared_by_the_number_of_their_frames(aggregate):
     """Rows in any order; a video that has fewer frames gives all."""
     rng = np.random.default_rng(2)

@@ -128,6 +128,15 @@ def test_a_damaged_csv_is_named(tmp_path, text):
         Predictions.read_csv(path)
 
 
+def test_a_column_that_is_there_twice_is_named(tmp_path):
+    table([0, 1], [0.1, 0.9]).write_csv(tmp_path / "p.csv")
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    doubled = [f"{line},{last}" for line, last in zip(lines, ("fidelity", "1", "0"), strict=True)]
+    (tmp_path / "p.csv").write_text("\n".join(doubled))
+    with pytest.raises(InputError, match="has two columns 'fidelity': keep one"):
+        Predictions.read_csv(tmp_path / "p.csv")
+
+
 def test_columns_must_be_equally_long():
     with pytest.raises(ValueError, match="equal length"):
         replace(table([0, 1], [0.1, 0.9]), frame=[1])

@@ -57,6 +57,27 @@ def test_small_groups_are_named_and_left_out_of_the_gap():
     assert sum(entry["n"] for entry in found["groups"].values()) == 400
 
 
+def test_an_unknown_group_is_none_to_compare_with():
+    level, group = faces(worse=1.0)
+    group = group.astype(object)
+    group[np.flatnonzero(group == "b")[:100]] = ""
+    level = level.scored(np.where(group == "", -level.score, level.score))
+    gap = describe(level, group, draw_clusters(level.label, 0, 200), 0.75)["largest_gap"]
+    assert gap["auc"]["between"] == ["b", "a"]
+    few = describe(level, [""] * 400, draw_clusters(level.label, 0, 200), 0.75)["largest_gap"]
+    assert few["auc"]["value"] is None
+
+
+def test_replicates_too_few_for_the_correction_give_no_interval():
+    level, _ = faces()
+    group = [f"g{i // 2 % 10}" for i in range(400)]
+    draws = draw_clusters(level.label, 0, 1000)
+    gap = describe(level, group, draws, 0.75)["largest_gap"]["auc"]
+    assert gap["value"] > 0
+    assert gap["ci"] is None
+    assert "45 pairs of groups need 1800 replicates" in gap["note"]
+
+
 def test_more_groups_make_a_wider_interval():
     """The largest of many gaps was chosen: the interval of the same pair widens."""
     level, group = faces(worse=1.0)

@@ -96,10 +96,11 @@ def test_rates_by_counting():
     assert found["wanted"] == WANTED._asdict()
 
 
-def test_verdicts_by_the_rule_of_predict():
-    """Scores are at both limits, too."""
+@pytest.mark.parametrize("places", [(60, 110), (80, 80)])
+def test_verdicts_by_the_rule_of_predict(places):
+    """Scores are at both limits, too, which can be the same."""
     label, score = scores(seed=1)
-    limit, threshold = np.sort(score)[[60, 110]].tolist()
+    limit, threshold = np.sort(score)[[*places]].tolist()
     rule = Calibration(-5.0, threshold, "validation", fake_below=limit)
     draws = draw_clusters(label, 0, 100)
     poor = np.random.default_rng(2).random(len(score)) < 0.3

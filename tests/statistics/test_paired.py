@@ -31,6 +31,14 @@ def test_holm_equals_statsmodels():
     assert paired.holm(np.array([])).size == 0
 
 
+@pytest.mark.parametrize("tests", [1, 10, 11, 55, 1225])
+def test_no_number_of_tests_hides_a_plain_difference(tests):
+    replicates = paired.replicates_for(tests, 2000)
+    assert (replicates == 2000) == (tests <= 10)
+    p = np.full(tests, paired.bootstrap_p(np.ones(replicates)))
+    assert 0.005 < paired.holm(p)[0] < 0.01 or tests < 10
+
+
 def simulate_seeds(rng, seeds, shared, own):
     """Differences around 0: the data and 200 replicates; `own` differs from seed to seed."""
     bootstrap = shared * rng.normal(size=200)

@@ -4,7 +4,7 @@ XLA's grouped convolution is slow on a CPU, so a CPU uses a sum of shifted produ
 use the grouped convolution.
 """
 
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -68,12 +68,20 @@ def shifted_sum(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"]
 ) -> Float[Array, "n h w c"]:
     """Depthwise correlation as a sum of k * k shifted products."""
-    k, (h, w) = len(kernel), x.shape[1:3]
+    k, (n, h, w, c) = len(kernel), x.shape
     padded = _pad(x, k)
     # The product with the identity is computed once. Without it XLA fuses the slice that takes the
     # kernel from a stack of blocks into the sum, and slices again for every number.
-    kernel = (jnp.eye(k * k, dtype=kernel.dtype) @ kernel.reshape(k * k, -1)).reshape(kernel.shape)
-    return sum(padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(k) for j in range(k))
+    rows = jnp.eye(k * k, dtype=kernel.dtype) @ kernel.reshape(k * k, c)
+
+    def multiply(number):
+        # By `lax`: hundreds of taps take long to trace as indexing.
+        i, j = divmod(number, k)
+        shifted = lax.slice(padded, (0, i, j, 0), (n, i + h, j + w, c))
+        row = lax.slice(rows, (number, 0), (number + 1, c)).reshape(c)
+        return lax.mul(shifted, lax.broadcast_in_dim(row, shifted.shape, (3,)))
+
+    return reduce(lax.add, map(multiply, range(k * k)))
 
 
 def tap_products(

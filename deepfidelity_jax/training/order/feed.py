@@ -70,7 +70,7 @@ class Feed:
             self.made_from,
             forged=self.forged,
             seed=self.config.seed,
-            batch_size=self.config.eval.batch_size,
+            batch_size=self.config.train.batch_size,  # another could change the losses' last bits
         )
         difficulty.save(measured, self.workdir, step)
         return True

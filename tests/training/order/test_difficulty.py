@@ -9,7 +9,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, normalise
 from deepfidelity_jax.records.schema import SOURCES, Records
 from deepfidelity_jax.training.batches import training_input
@@ -69,7 +68,7 @@ def test_loss_and_error_by_their_definitions(fidelity_head):
 
 def test_it_is_the_loss_of_the_records(tiny, records_folder):
     """One at a time or many, forged or not: the same numbers, in the order of the records."""
-    model = build_model(tiny)
+    model = SSAAFormer(replace(NETWORK, fidelity_head=True))
     variables = create_state(model, tiny).variables
     made_from, score = training_input(tiny, records_folder), difficulty.make_score(model)
     for split, forged in ((SOURCES, True), ("train", False)):

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from conftest import DEMO, assert_told
+from conftest import DEMO, OPTIONS, assert_told
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.forgeries.families import FAMILIES
@@ -20,11 +20,11 @@ MINING = (
 
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_mining_goes_on_where_it_was(command, finished, tmp_path):
+def test_mining_goes_on_where_it_was(run, finished, tmp_path):
     place = f"--config.data.records_dir={finished / 'records'}"
-    own = [*MINING, place, "--mode=train"]
-    done = command(tmp_path / "whole", *own).finish()
-    assert done.returncode == 0, done.stderr
+    own = [DEMO, *OPTIONS, *MINING, place, "--mode=train"]
+    status, _, error = run(*own, f"--workdir={tmp_path / 'whole'}")
+    assert status == 0, error
     measured = sorted(path.name for path in (tmp_path / "whole/difficulty").iterdir())
     assert measured == ["4.npz"], "at the evaluation that others follow"
     whole = checkpoint.read_notes(tmp_path / "whole/checkpoints", 8)["checksums"]
@@ -34,9 +34,9 @@ def test_mining_goes_on_where_it_was(command, finished, tmp_path):
             shutil.rmtree(again / "checkpoints" / str(step))
         if kept < 4:
             shutil.rmtree(again / "difficulty")
-        done = command(again, *own).finish()
-        assert done.returncode == 0, done.stderr
-        assert f"resuming from step {kept} of 8" in done.stderr
+        status, _, error = run(*own, f"--workdir={again}")
+        assert status == 0, error
+        assert f"resuming from step {kept} of 8" in error
         assert checkpoint.read_notes(again / "checkpoints", 8)["checksums"] == whole
 
 
