@@ -40,7 +40,7 @@ def test_the_card_says_what_the_metrics_hold(tmp_path):
     assert "Errors by group (age, skin, sex, pose) were not measured." in card
     assert "threshold of its own" not in card
 
-    levels = levels_of(predictions(), 0, 50)
+    levels = levels_of(predictions(), 0, 200)
     groups = describe(levels.frames, ["old", "young", "new"] * 24, levels.draws, 0.5)
     metrics |= {"by_group": {"group_age": groups}, "video_threshold": 0.4375}
     metrics["by_method"]["swap|2"] = metrics["by_method"]["swap"]
