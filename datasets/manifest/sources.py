@@ -1,7 +1,6 @@
 """The photographs and videos that a table lists, with their labels and splits."""
 
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 from deepfidelity_datasets.face_folder import splits
 from deepfidelity_datasets.face_folder.inventory import Inventory
@@ -21,6 +19,7 @@ from deepfidelity_jax.leaks.shared_sources import option_for
 from deepfidelity_jax.quality import table as quality_table
 from deepfidelity_jax.records.own_files import Source
 from deepfidelity_jax.records.schema import LABELS, SPLITS
+from deepfidelity_jax.records.source import person_origin
 
 NO_FILE = "no such file"
 
@@ -182,7 +181,7 @@ def list_sources(
             split=split,
             digest=digests[name],
             video=escaped(rows[name].video_id),
-            origins=_origin(rows[name].person),
+            origins=person_origin(rows[name].person),
         )
         for name, split in split_of.items()
     ]
@@ -206,13 +205,6 @@ def _key(row: Row, digest: str) -> str:
     if row.person:
         return f"person/{row.person}"
     return f"video/{row.video_id}" if row.video_id else digest
-
-
-def _origin(person: str) -> str:
-    """The person as one of the record's origins, which white space separates."""
-    if not person:
-        return ""
-    return "person/" + re.sub(r"[\s%]", lambda match: quote(match[0]), person)
 
 
 def _require_same(

@@ -6,12 +6,9 @@ class the label 1 is.
 
 import csv
 import json
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -19,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity.scale import LABELS, REAL
 from deepfidelity_jax.quality.table import normal, parse_number
+from deepfidelity_jax.records.source import person_origin
 from deepfidelity_jax.scoring.table import GROUP, Predictions, read_groups, require_once
 
 NEEDED = ("path", "label", "score")
@@ -185,7 +183,7 @@ def _read_other(
             raise InputError(f"{path}, record {number}: video_id and path are both empty")
     columns = {name: [table[name][row] for row in kept] for name in IDENTIFYING if name in table}
     if "person" in table:
-        table["person"] = [_origin(name) for name in table["person"]]
+        table["person"] = [person_origin(name) for name in table["person"]]
     named = [table[name] for name in SOURCES if name in table]
     known = {*NEEDED, *IDENTIFYING, *SOURCES}
     turned = 1 if high == "real" else -1
@@ -207,12 +205,6 @@ def _read_other(
         sources=[" ".join(column[row] for column in named) for row in kept] if named else [],
         unused=[name for name in header if name not in known and not name.startswith(GROUP)],
     )
-
-
-def _origin(person: str) -> str:
-    """The person as in the `people` of `Predictions`, which white space separates."""
-    name = unicodedata.normalize("NFC", person.strip())
-    return name and "person/" + re.sub(r"[\s%]", lambda match: quote(match[0]), name)
 
 
 def _number(path: str, row: int, text: str) -> float | None:

@@ -34,8 +34,9 @@ class Degradation:
 
 def at_side(face: Face, change: Callable[[Face], Face]) -> Face:
     """The face after a change at SIDE x SIDE pixels, resized back to its own size."""
-    shrinks = min(face.shape[:2]) > SIDE  # averaging would enlarge in blocks
-    there, back = (cv2.INTER_AREA, cv2.INTER_CUBIC)[:: 1 if shrinks else -1]
+    there, back = cv2.INTER_CUBIC, cv2.INTER_AREA
+    if min(face.shape[:2]) > SIDE:  # averaging would enlarge in blocks
+        there, back = back, there
     large = cv2.resize(face, (SIDE, SIDE), interpolation=there)
     return cv2.resize(change(large), face.shape[1::-1], interpolation=back)
 

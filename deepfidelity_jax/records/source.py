@@ -5,11 +5,14 @@ produces no faces and a note that says why.
 """
 
 import csv
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from urllib.parse import quote
 
 import numpy as np
 from jaxtyping import Float32
@@ -114,6 +117,15 @@ def require_both_classes(found: dict[str, dict[str, int]], splits: Sequence[str]
                     f"no {name} face was found for the {split} split: add data, or change "
                     f"config.faces.detector{others}"
                 )
+
+
+def person_origin(name: str) -> str:
+    """A person as one of a record's origins, which white space separates; empty without a name.
+
+    The same name in two forms of Unicode is one person.
+    """
+    name = unicodedata.normalize("NFC", name.strip())
+    return name and "person/" + re.sub(r"[\s%]", lambda match: quote(match[0]), name)
 
 
 def count_reasons(notes: dict[str, str]) -> str:

@@ -272,7 +272,7 @@ def _aggregates(table: Predictions, levels: Levels) -> dict[str, dict]:
     """`video_auc` by each aggregate; `least_person` may have fewer videos than the others."""
     groupings = {name: group_videos(table, name, levels.grouped.share) for name in AGGREGATES}
     return {
-        name: _video_auc(grouped, _videos(grouped, levels.frames), levels.draws)
+        name: _video_auc(_videos(grouped, levels.frames), levels.draws)
         for name, grouped in groupings.items()
     }
 
@@ -285,15 +285,17 @@ def _frame_counts(table: Predictions, levels: Levels) -> dict[str, dict]:
     counts = {str(count): count for count in FRAME_COUNTS if count < most} | {"all": most}
     aggregation = levels.aggregate, levels.grouped.share
     return {
-        name: _video_auc(grouped, levels.videos.scored(grouped.fidelity), levels.draws)
+        name: _video_auc(
+            _videos(group_videos(table, *aggregation, spread_rows(table, count)), levels.frames),
+            levels.draws,
+        )
         for name, count in counts.items()
-        for grouped in [group_videos(table, *aggregation, spread_rows(table, count))]
     }
 
 
-def _video_auc(grouped: Videos, videos: Level, draws: Float[np.ndarray, "r c"]) -> dict:
+def _video_auc(videos: Level, draws: Float[np.ndarray, "r c"]) -> dict:
     """`video_auc` of other scores or other videos, on the same replicates."""
-    entry = {"n_videos": len(grouped.label), "ci": {}, "note": {}}
+    entry = {"n_videos": len(videos.label), "ci": {}, "note": {}}
     add_statistics(entry, videos, draws, {"video_auc": auc})
     return entry
 
