@@ -14,6 +14,7 @@ from deepfidelity_jax.forgeries.families import (
     kinds,
     masks,
     textures,
+    video_coding,
     warps,
 )
 from deepfidelity_jax.forgeries.families import treatments as treat
@@ -26,6 +27,7 @@ TREATMENTS = (
     treat.blur,
     treat.grain,
     treat.compress,
+    treat.compress_video,
     treat.sharpen,
     treat.smooth_skin,
     treat.expose,
@@ -275,6 +277,14 @@ def test_gradient_join_takes_away_a_difference_in_light():
     np.testing.assert_allclose(joined.astype(int), outer, atol=4)
 
 
+def test_a_picture_cloned_onto_itself_keeps_its_levels():
+    """Rounding down would mark forgeries alone."""
+    face = draw_face().pixels
+    mask = masks.draw(POINTS, (SIZE, SIZE), rng(2), masks.WHOLE)
+    difference = joins.gradient(face, face, mask)[mask > 0].astype(float) - face[mask > 0]
+    assert abs(difference.mean()) < 0.05
+
+
 def test_gradient_join_reaches_the_border_but_for_three_pixels():
     """Two that OpenCV needs, and the one whose colours it keeps."""
     outer, inner = draw_face().pixels, draw_face(1).pixels
@@ -364,6 +374,53 @@ def test_scrambled_detail_keeps_how_colours_vary_together():
         detail = [v - cv2.GaussianBlur(v * 1.0, (0, 0), 0.8) for v in (made, own)]
         fake, real = (np.corrcoef(v[..., 0].ravel(), v[..., 2].ravel())[0, 1] for v in detail)
         assert abs(fake - real) < 0.15
+
+
+def test_what_fills_a_hole_is_as_grainy_and_sharp_as_its_twin():
+    """Grain and sharpness occur in real pictures, so they must not tell a filled part from one."""
+    noise = treat.grain(draw_face(8).pixels, rng(0))
+    hole, frame = np.zeros((SIZE, SIZE), np.float32), warps.axes(POINTS)
+    hole[40:90, 40:90] = 1
+    filled, twins = (
+        [finest(textures.filled(noise, hole, frame, rng(seed), twin=twin)) for seed in range(60)]
+        for twin in (False, True)
+    )
+    assert 0.8 < np.mean(filled) / np.mean(twins) < 1.25
+
+
+@pytest.mark.parametrize("block", [4, 8])
+def test_video_coding_transforms_blocks_as_opencv_does(block):
+    values = rng(block).normal(size=(block, block)).astype(np.float32)
+    cosines = video_coding._cosines(block)
+    np.testing.assert_allclose(cosines @ values @ cosines.T, cv2.dct(values), atol=1e-5)
+    np.testing.assert_allclose(cosines @ cosines.T, np.eye(block), atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [4, 8])
+def test_video_coding_loses_more_with_a_coarser_step(block):
+    grey = cv2.cvtColor(draw_face().pixels, cv2.COLOR_RGB2GRAY)
+    face = np.dstack([grey] * 3)
+    lost = [
+        change(video_coding.code_frame(face, step, block, deblocks=True), face).mean()
+        for step in (1e-3, 5.0, 20.0, 80.0)
+    ]
+    assert lost[0] < 0.01
+    assert lost == sorted(lost)
+    assert lost[-1] > 3
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (3, 1)])
+def test_video_coding_has_edges_between_blocks_unless_they_are_smoothed(corner):
+    face = draw_face().pixels
+
+    def edges(deblocks):
+        coded = video_coding.code_frame(face, 60.0, 8, deblocks=deblocks, corner=corner)
+        steps = np.abs(np.diff(coded.astype(float).mean(-1), axis=1)).mean(0)
+        return [steps[offset - corner[1] :: 8].mean() for offset in (7, 11)]
+
+    (raw, inside), (smoothed, _) = edges(False), edges(True)
+    assert raw > 2 * inside
+    assert smoothed < 0.6 * raw
 
 
 def finest(picture):

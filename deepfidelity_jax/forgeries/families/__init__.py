@@ -5,14 +5,15 @@ shortcut: every fake is resampled or softened inside the face, and no real pictu
 forgery comes with its twin, a real picture processed in the same steps without foreign content
 (kinds). Both then get the same recompression, blur, noise and light (treatments).
 
-  warps       landmark geometry, and warps that move a face
-  masks       which part of the face is forged
-  joins       how the inner face is blended into the picture
-  colours     light and colour matching
-  textures    texture that no camera took
-  kinds       the families of forgeries, each with its twin
-  treatments  degradations shared by real and forged pictures
-  shots       other pose, light and colour before a face is forged
+  warps         landmark geometry, and warps that move a face
+  masks         which part of the face is forged
+  joins         how the inner face is blended into the picture
+  colours       light and colour matching
+  textures      texture that no camera took
+  kinds         the families of forgeries, each with its twin
+  treatments    degradations shared by real and forged pictures
+  video_coding  a picture as a frame of a compressed video
+  shots         other pose, light and colour before a face is forged
 """
 
 from typing import NamedTuple

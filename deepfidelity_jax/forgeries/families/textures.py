@@ -20,13 +20,14 @@ def upsampled(image: Pixels, rng: np.random.Generator, *, twin: bool) -> Pixels:
     """Shrunk, and enlarged by a transposed convolution or repeated pixels, as in a generator.
 
     Three taps at stride two overlap unevenly, which leaves a checkerboard (Odena et al., 2016;
-    Frank et al., 2020, for the spectrum). A share of the true detail is added back. The twin is
-    enlarged by plain interpolation.
+    Frank et al., 2020, for the spectrum), in grey, in colour, or between the two. A share of the
+    true detail is added back. The twin is enlarged by plain interpolation.
     """
     height, width = image.shape[:2]
     stride = int(rng.choice([2, 2, 3, 4]))
-    taps = rng.normal(0, 1, (3, stride + 1, stride + 1)).astype(np.float32)
-    unevenness = rng.uniform(0.04, 0.2)
+    grey, *colours = rng.normal(0, 1, (4, stride + 1, stride + 1)).astype(np.float32)
+    angle, unevenness = rng.uniform(0, np.pi / 2), rng.uniform(0.04, 0.2)
+    taps = np.cos(angle) * grey + np.sin(angle) * np.stack(colours)
     repeated, detail = rng.random() < 0.3, rng.uniform(0.3, 1.0)
     size = -(-width // stride), -(-height // stride)
     padded = cv2.copyMakeBorder(
@@ -138,29 +139,31 @@ def stitched(image: Pixels, donor: Pixels, rng: np.random.Generator, *, twin: bo
 def filled(image: Pixels, hole: Mask, frame: Axes, rng: np.random.Generator, *, twin: bool):
     """The hole filled from its border, from the other half of the face, or from skin nearby.
 
-    Telea, "An image inpainting technique", 2004. Some get grain as well. The twin is softened.
+    Telea, "An image inpainting technique", 2004. Some get grain as well, and so do their twins. The
+    twin is halved, enlarged and softened where the hole is filled from its border, and moved by
+    about a pixel where it is filled from elsewhere.
     """
-    method, radius = (
-        rng.choice(["around", "mirrored", "nearby"], p=[0.45, 0.3, 0.25]),
-        rng.choice([3, 5]),
-    )
-    angle, grain = rng.uniform(0, 2 * np.pi), rng.uniform(0, 5) * (rng.random() < 0.6)
-    noise = rng.standard_normal(image.shape[:2], dtype=np.float32)[..., None] * grain
-    reach, softness = rng.uniform(0.35, 0.6) * frame.across, float(rng.uniform(0.4, 1.5))
-    if twin:
-        return cv2.GaussianBlur(image, (0, 0), softness)
     shape = image.shape[:2]
+    method = rng.choice(["around", "mirrored", "nearby"], p=[0.45, 0.3, 0.25])
+    radius, softness = rng.choice([3.0, 5.0]), rng.uniform(0.4, 1.5)
+    angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.6) * frame.across
+    grain = rng.uniform(0, 5) * (rng.random() < 0.6)
+    noise = rng.standard_normal(shape, dtype=np.float32)[..., None] * grain
+    matrix, kernel = draw_nudge(shape, rng), int(rng.choice(KERNELS))
     if method == "around":
-        solid = (hole > 0.3 * hole.max()).astype(np.uint8)
-        half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        solid = cv2.resize(solid, half.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        inner = cv2.inpaint(half, solid, float(radius), cv2.INPAINT_TELEA)
+        inner = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        if not twin:
+            solid = (hole > 0.3 * hole.max()).astype(np.uint8)
+            solid = cv2.resize(solid, inner.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+            inner = cv2.inpaint(inner, solid, radius, cv2.INPAINT_TELEA)
         inner = cv2.resize(inner, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    elif method == "mirrored":
-        flip = np.eye(2) - 2 * np.outer(frame.right, frame.right)
-        matrix = np.hstack([flip, (frame.eyes - flip @ frame.eyes)[:, None]])
-        inner = warp_affine(image, matrix, shape, cv2.INTER_CUBIC)
+        if twin:
+            inner = cv2.GaussianBlur(inner, (0, 0), softness)
     else:
-        shift = reach * np.array([np.cos(angle), np.sin(angle)])
-        inner = warp_affine(image, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), shape, 1)
+        if not twin and method == "mirrored":
+            flip = np.eye(2) - 2 * np.outer(frame.right, frame.right)
+            matrix = np.hstack([flip, (frame.eyes - flip @ frame.eyes)[:, None]])
+        elif not twin:
+            matrix[:, 2] += reach * np.array([np.cos(angle), np.sin(angle)])
+        inner = warp_affine(image, matrix, shape, kernel)
     return np.clip(np.rint(inner + noise), 0, 255).astype(np.uint8)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from deepfidelity_jax.forgeries.families import joins
+from deepfidelity_jax.forgeries.families.video_coding import code_frame
 from deepfidelity_jax.forgeries.families.warps import KERNELS, NUDGE, Mask, Pixels, warp_affine
 from deepfidelity_jax.images.pictures import recompress
 
@@ -59,6 +60,14 @@ def compress(image: Pixels, rng: np.random.Generator) -> Pixels:
     padded = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REPLICATE)
     image = recompress(padded, int(first))[top : top + height, left : left + width]
     return recompress(image, int(second)) if rng.random() < 0.3 else image
+
+
+def compress_video(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """A frame of a video, from hardly compressed to poor, on any grid of blocks."""
+    step = float(np.exp(rng.uniform(np.log(5), np.log(100))))
+    block, deblocks = int(rng.choice([4, 8])), rng.random() < 0.7
+    top, left = rng.integers(0, block, 2)
+    return code_frame(image, step, block, deblocks=deblocks, corner=(int(top), int(left)))
 
 
 def sharpen(image: Pixels, rng: np.random.Generator) -> Pixels:
@@ -118,16 +127,19 @@ def touch_inside(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
 
 def wear(image: Pixels, rng: np.random.Generator) -> Pixels:
     """One loss of quality in the whole picture: grain, compression, blur, resampling, darkness."""
-    steps = (grain, compress, blur, lose_detail, resample, expose)
-    step = steps[rng.choice(len(steps), p=[0.3, 0.2, 0.12, 0.13, 0.1, 0.15])]
+    steps = (grain, compress, compress_video, blur, lose_detail, resample, expose)
+    step = steps[rng.choice(len(steps), p=[0.23, 0.17, 0.2, 0.1, 0.1, 0.08, 0.12])]
     return step(image, np.random.default_rng(rng.integers(2**63)))
 
 
 def live(image: Pixels, rng: np.random.Generator) -> Pixels:
     """What happens to a picture after it was taken or forged: none, few or many treatments."""
     often = rng.choice([0.0, 0.15, 0.35], p=[0.35, 0.4, 0.25])
-    steps = (resample, smooth_skin, blur, expose, grain, sharpen, resample, compress)
-    for step, weight in zip(steps, (1, 0.4, 0.8, 1, 0.8, 0.5, 1, 2), strict=True):
+    steps = (
+        (resample, 1), (smooth_skin, 0.4), (blur, 0.8), (expose, 1), (grain, 0.8), (sharpen, 0.5),
+        (compress_video, 1), (resample, 1), (compress, 2),
+    )  # fmt: skip
+    for step, weight in steps:
         seed = rng.integers(2**63)  # so that no step's draws depend on the previous step
         if rng.random() < often * weight:
             image = step(image, np.random.default_rng(seed))

@@ -1,0 +1,94 @@
+"""A picture as a frame of a compressed video: the blocks of H.264 and its relatives, no encoder.
+
+Video coding leaves other traces than JPEG: smaller blocks, detail that is lost rather than
+distorted, and block edges smoothed away. An encoder such as x264 would be an extra dependency, and
+its output differs from version to version.
+"""
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+
+from deepfidelity_jax.forgeries.families.warps import Pixels
+
+Plane = Float32[np.ndarray, "h w"]
+
+COARSEST_COLOUR = 30.0  # levels: beyond it, H.264 codes colour less coarsely than light
+
+
+def code_frame(
+    image: Pixels, step: float, block: int, *, deblocks: bool, corner: tuple[int, int] = (0, 0)
+) -> Pixels:
+    """The picture after coding and decoding as one frame.
+
+    Args:
+      image: RGB, [h w 3].
+      step: of the quantiser, in levels: in H.264 10 at a quantisation parameter of 28, twice that
+        at 34, and so on.
+      block: the side of luma's blocks in pixels; colour has half the pixels, in blocks of 4.
+      deblocks: whether steps at block edges that quantisation can explain are smoothed, as by
+        H.264's loop filter (List et al., "Adaptive deblocking filter", 2003).
+      corner: rows and columns by which the grid of blocks starts before the picture.
+    """
+    height, width = image.shape[:2]
+    top, left = corner
+    even = cv2.copyMakeBorder(
+        image, top, (height + top) % 2, left, (width + left) % 2, cv2.BORDER_REPLICATE
+    )
+    size = even.shape[1::-1]
+    luma, *colours = cv2.split(cv2.cvtColor(even, cv2.COLOR_RGB2YCrCb).astype(np.float32))
+    planes = [_code(luma, step, block, deblocks)]
+    for colour in colours:
+        half = cv2.resize(colour, (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA)
+        half = _code(half, min(step, COARSEST_COLOUR), 4, deblocks)
+        planes.append(cv2.resize(half, size, interpolation=cv2.INTER_LINEAR))
+    decoded = np.clip(np.rint(cv2.merge(planes)), 0, 255).astype(np.uint8)
+    decoded = cv2.cvtColor(decoded, cv2.COLOR_YCrCb2RGB)
+    return np.ascontiguousarray(decoded[top : top + height, left : left + width])
+
+
+def _code(plane: Plane, step: float, block: int, deblocks: bool) -> Plane:
+    """What remains of a plane after prediction, transform and quantisation."""
+    height, width = plane.shape
+    plane = cv2.copyMakeBorder(plane, 0, -height % block, 0, -width % block, cv2.BORDER_REPLICATE)
+    rows, columns = plane.shape
+    # Frames are predicted before they are coded, which keeps what is smooth.
+    predicted = cv2.GaussianBlur(plane, (0, 0), block)
+    transform = _cosines(block)
+    blocks = (plane - predicted).reshape(rows // block, block, columns // block, block)
+    values = transform @ blocks.swapaxes(1, 2) @ transform.T
+    # Encoders round towards zero from two thirds of a step on, which saves bits.
+    values = np.copysign(np.floor(np.abs(values) / step + np.float32(1 / 3)) * step, values)
+    blocks = (transform.T @ values @ transform).swapaxes(1, 2)
+    coded = predicted + blocks.reshape(rows, columns)
+    if deblocks:
+        _smooth_edges(coded, step, block)
+        _smooth_edges(coded.T, step, block)
+    return coded[:height, :width]
+
+
+def _smooth_edges(plane: Plane, step: float, block: int) -> None:
+    """Smooth two pixels on either side of each vertical block edge, in place.
+
+    Only where the pixels beside the edge are flat, and the step is one that quantisation makes.
+    """
+    edges = np.arange(block, plane.shape[1], block)
+    p2, p1, p0, q0, q1, q2 = (plane[:, edges + offset] for offset in range(-3, 3))
+    flat = np.maximum(np.abs(p1 - p0), np.abs(q1 - q0)) < 0.4 * step
+    made = flat & (np.abs(p0 - q0) < 1.2 * step)
+    smooth = {
+        -2: (p2 + p1 + p0 + q0) / 4,
+        -1: (p2 + 2 * p1 + 2 * p0 + 2 * q0 + q1) / 8,
+        0: (p1 + 2 * p0 + 2 * q0 + 2 * q1 + q2) / 8,
+        1: (p0 + q0 + q1 + q2) / 4,
+    }
+    for offset, values in smooth.items():
+        plane[:, edges + offset] = np.where(made, values, plane[:, edges + offset])
+
+
+def _cosines(side: int) -> Plane:
+    """The orthonormal cosine transform of `side` samples (DCT-II), one row per frequency."""
+    frequency, sample = np.mgrid[:side, :side]
+    rows = np.sqrt(2 / side) * np.cos(np.pi * (sample + 0.5) * frequency / side)
+    rows[0] /= np.sqrt(2)
+    return rows.astype(np.float32)
