@@ -7,7 +7,7 @@ its own fakes, name their methods:
 --config.leave_one_out="('Deepfakes', 'FaceSwap')"; 'A+B' leaves out both at once. Each training
 is a separate run in DIR/without_NAME; all share the records. The same command resumes after an
 interruption. The table is DIR/leave_one_out.csv, with each run's false alarms under one strength of
-five degradations; for five grades of eleven, use --mode=robustness --workdir=DIR/without_NAME.
+six degradations; for five grades of eleven, use --mode=robustness --workdir=DIR/without_NAME.
 """
 
 from ml_collections import ConfigDict

@@ -8,7 +8,7 @@ has not seen either. Each method has its own run in its own folder; all runs sha
 import copy
 import csv
 import json
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +96,13 @@ def require_tested(group: str, folder: Path) -> None:
 def write_table(results: dict[str, dict[str, Any]], path: Path) -> None:
     """One row per method: faces, AUC per frame and video with intervals, share caught, controls.
 
-    Real faces called fake, untouched and degraded, and the class AUC of each control, are those of
-    the run without the method; empty where it has none.
+    Real faces called fake and uncertain, untouched and degraded, and the class AUC of each control,
+    are those of the run without the method; empty where it has none.
     """
     columns = ["left_out", "n_frames", "n_videos", "frame_auc", "low", "high", "video_auc",
                "video_low", "video_high", "fake_frame_acc"]  # fmt: skip
-    figures = [("called_fake", name) for name in (UNTOUCHED, *DEGRADATIONS)]
+    verdicts = "called_fake", "called_uncertain"
+    figures = [*product(verdicts, (UNTOUCHED, *DEGRADATIONS))]
     figures += [("class_auc", name) for name in CONTROLS]
     columns += [f"{figure}_{name}".replace(" ", "_") for figure, name in figures]
     with written_whole(path, "w", encoding="utf-8", newline="") as file:
@@ -145,6 +146,8 @@ def describe(results: dict[str, dict[str, Any]]) -> str:
         aucs = (
             f"{name} {np.mean([c[name]['class_auc'] for c in controls]):.2f}" for name in CONTROLS
         )
+        unsure = np.mean([c[UNTOUCHED]["called_uncertain"] for c in controls])
         lines.append(f"  share of real faces called fake, mean over the runs: {', '.join(alarms)}")
+        lines.append(f"  share of untouched real faces that are uncertain: {unsure:.1%}")
         lines.append(f"  class AUC, untouched against changed real faces: {', '.join(aucs)}")
     return "\n".join(lines)

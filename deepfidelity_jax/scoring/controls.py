@@ -21,7 +21,7 @@ from deepfidelity_jax.faces.geometry import complete_landmarks
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.forgeries import families, graded
-from deepfidelity_jax.forgeries.families import joins, masks, treatments, warps
+from deepfidelity_jax.forgeries.families import joins, masks, treatments, video_coding, warps
 from deepfidelity_jax.images.pictures import decode_image, encode_image, recompress
 from deepfidelity_jax.statistics.intervals import Level, add_statistics, draw_clusters
 from deepfidelity_jax.statistics.ranking import auc
@@ -74,6 +74,7 @@ DEGRADATIONS: dict[str, Change] = {
     "half brightness": _whole(lambda face, rng: (face * 0.5).astype(np.uint8)),
     "half size": _whole(lambda face, rng: graded.resize(face, 0.5, rng)),
     "noise of 8": _whole(lambda face, rng: graded.add_noise(face, 8.0, rng)),
+    "video coding": lambda face, points, rng: video_coding.code_frame(face, 40.0, 4, deblocks=True),
 }
 CONTROLS: dict[str, Change] = {
     "detail lost inside": _inside(

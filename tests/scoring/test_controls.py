@@ -10,6 +10,7 @@ from deepfidelity_datasets.synthetic_faces import renderer
 from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.fidelity.calibration import METHODS, Calibration, calibrate
 from deepfidelity_jax.fidelity.scale import FAKE, REAL, FidelityScale
+from deepfidelity_jax.forgeries.families.video_coding import code_frame
 from deepfidelity_jax.images.pictures import decode_image, encode_image, recompress
 from deepfidelity_jax.scoring import controls
 
@@ -84,6 +85,8 @@ def test_degradations_have_the_strength_in_their_names(records):
     noise = changed["noise of 8"].astype(float) - face
     inner = (face > 40) & (face < 215)
     assert noise[inner].std() == pytest.approx(8, rel=0.05)
+    coded = code_frame(face, 40.0, 4, deblocks=True)
+    np.testing.assert_array_equal(changed["video coding"], coded)
 
 
 def test_the_limit_keeps_the_promise_on_every_degradation():
