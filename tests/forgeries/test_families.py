@@ -388,7 +388,7 @@ def test_what_fills_a_hole_is_as_grainy_and_sharp_as_its_twin():
     assert 0.8 < np.mean(filled) / np.mean(twins) < 1.25
 
 
-@pytest.mark.parametrize("block", [4, 8])
+@pytest.mark.parametrize("block", [4, 8, 16])
 def test_video_coding_transforms_blocks_as_opencv_does(block):
     values = rng(block).normal(size=(block, block)).astype(np.float32)
     cosines = video_coding._cosines(block)
@@ -396,7 +396,7 @@ def test_video_coding_transforms_blocks_as_opencv_does(block):
     np.testing.assert_allclose(cosines @ cosines.T, np.eye(block), atol=1e-6)
 
 
-@pytest.mark.parametrize("block", [4, 8])
+@pytest.mark.parametrize("block", [4, 8, 16])
 def test_video_coding_loses_more_with_a_coarser_step(block):
     grey = cv2.cvtColor(draw_face().pixels, cv2.COLOR_RGB2GRAY)
     face = np.dstack([grey] * 3)
@@ -406,7 +406,37 @@ def test_video_coding_loses_more_with_a_coarser_step(block):
     ]
     assert lost[0] < 0.01
     assert lost == sorted(lost)
-    assert lost[-1] > 3
+    assert lost[-1] > 2
+
+
+def test_video_coding_predicts_lines_that_go_on():
+    """They are kept however coarse the step; what begins inside a block is not."""
+    rows, columns = np.mgrid[:64, :64]
+    for lines in (rows, columns):
+        plane = np.where(lines % 8 < 3, 40, 200).astype(np.float32)
+        blocks = plane.reshape(8, 8, 8, 8).swapaxes(1, 2)
+        predicted = video_coding._predict(blocks)
+        np.testing.assert_array_equal(predicted[1:, 1:], blocks[1:, 1:])
+    dots = np.where((rows % 8 == 4) & (columns % 8 == 4), 200, 40).astype(np.float32)
+    blocks = dots.reshape(8, 8, 8, 8).swapaxes(1, 2)
+    np.testing.assert_array_equal(video_coding._predict(blocks)[1:, 1:], 40)
+
+
+def test_video_coding_repeats_colour_for_two_pixels():
+    face = draw_face().pixels
+    coded = {
+        smooth: cv2.cvtColor(
+            video_coding.code_frame(face, 1e-3, 4, deblocks=False, smooth_colour=smooth),
+            cv2.COLOR_RGB2YCrCb,
+        )[..., 1:].astype(int)
+        for smooth in (False, True)
+    }
+    within, across = (
+        {smooth: np.abs(np.diff(c, axis=1))[:, start::2].mean() for smooth, c in coded.items()}
+        for start in (0, 1)
+    )
+    assert within[False] < 0.5 * across[False], "but for rounding"
+    assert within[True] > 0.75 * across[True]
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (3, 1)])

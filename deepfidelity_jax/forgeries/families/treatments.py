@@ -64,10 +64,17 @@ def compress(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 def compress_video(image: Pixels, rng: np.random.Generator) -> Pixels:
     """A frame of a video, from hardly compressed to poor, on any grid of blocks."""
-    step = float(np.exp(rng.uniform(np.log(5), np.log(100))))
-    block, deblocks = int(rng.choice([4, 8])), rng.random() < 0.7
+    step = float(np.exp(rng.uniform(np.log(2), np.log(100))))
+    block, (deblocks, smooth_colour) = int(rng.choice([4, 8, 16])), rng.random(2) < (0.7, 0.3)
     top, left = rng.integers(0, block, 2)
-    return code_frame(image, step, block, deblocks=deblocks, corner=(int(top), int(left)))
+    return code_frame(
+        image,
+        step,
+        block,
+        deblocks=bool(deblocks),
+        smooth_colour=bool(smooth_colour),
+        corner=(int(top), int(left)),
+    )
 
 
 def sharpen(image: Pixels, rng: np.random.Generator) -> Pixels:
@@ -128,7 +135,7 @@ def touch_inside(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
 def wear(image: Pixels, rng: np.random.Generator) -> Pixels:
     """One loss of quality in the whole picture: grain, compression, blur, resampling, darkness."""
     steps = (grain, compress, compress_video, blur, lose_detail, resample, expose)
-    step = steps[rng.choice(len(steps), p=[0.23, 0.17, 0.2, 0.1, 0.1, 0.08, 0.12])]
+    step = steps[rng.choice(len(steps), p=[0.22, 0.2, 0.2, 0.1, 0.1, 0.08, 0.1])]
     return step(image, np.random.default_rng(rng.integers(2**63)))
 
 

@@ -17,7 +17,13 @@ COARSEST_COLOUR = 30.0  # levels: beyond it, H.264 codes colour less coarsely th
 
 
 def code_frame(
-    image: Pixels, step: float, block: int, *, deblocks: bool, corner: tuple[int, int] = (0, 0)
+    image: Pixels,
+    step: float,
+    block: int,
+    *,
+    deblocks: bool,
+    smooth_colour: bool = False,
+    corner: tuple[int, int] = (0, 0),
 ) -> Pixels:
     """The picture after coding and decoding as one frame.
 
@@ -28,6 +34,7 @@ def code_frame(
       block: the side of luma's blocks in pixels; colour has half the pixels, in blocks of 4.
       deblocks: whether steps at block edges that quantisation can explain are smoothed, as by
         H.264's loop filter (List et al., "Adaptive deblocking filter", 2003).
+      smooth_colour: whether colour is interpolated; players mostly repeat it for two pixels.
       corner: rows and columns by which the grid of blocks starts before the picture.
     """
     height, width = image.shape[:2]
@@ -36,12 +43,13 @@ def code_frame(
         image, top, (height + top) % 2, left, (width + left) % 2, cv2.BORDER_REPLICATE
     )
     size = even.shape[1::-1]
+    kernel = cv2.INTER_LINEAR if smooth_colour else cv2.INTER_NEAREST
     luma, *colours = cv2.split(cv2.cvtColor(even, cv2.COLOR_RGB2YCrCb).astype(np.float32))
     planes = [_code(luma, step, block, deblocks)]
     for colour in colours:
         half = cv2.resize(colour, (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA)
         half = _code(half, min(step, COARSEST_COLOUR), 4, deblocks)
-        planes.append(cv2.resize(half, size, interpolation=cv2.INTER_LINEAR))
+        planes.append(cv2.resize(half, size, interpolation=kernel))
     decoded = np.clip(np.rint(cv2.merge(planes)), 0, 255).astype(np.uint8)
     decoded = cv2.cvtColor(decoded, cv2.COLOR_YCrCb2RGB)
     return np.ascontiguousarray(decoded[top : top + height, left : left + width])
@@ -52,19 +60,32 @@ def _code(plane: Plane, step: float, block: int, deblocks: bool) -> Plane:
     height, width = plane.shape
     plane = cv2.copyMakeBorder(plane, 0, -height % block, 0, -width % block, cv2.BORDER_REPLICATE)
     rows, columns = plane.shape
-    # Frames are predicted before they are coded, which keeps what is smooth.
-    predicted = cv2.GaussianBlur(plane, (0, 0), block)
+    blocks = plane.reshape(rows // block, block, columns // block, block).swapaxes(1, 2)
+    predicted = _predict(blocks)
     transform = _cosines(block)
-    blocks = (plane - predicted).reshape(rows // block, block, columns // block, block)
-    values = transform @ blocks.swapaxes(1, 2) @ transform.T
-    # Encoders round towards zero from two thirds of a step on, which saves bits.
+    values = transform @ (blocks - predicted) @ transform.T
+    # Encoders round towards zero up to two thirds of a step, which saves bits.
     values = np.copysign(np.floor(np.abs(values) / step + np.float32(1 / 3)) * step, values)
-    blocks = (transform.T @ values @ transform).swapaxes(1, 2)
-    coded = predicted + blocks.reshape(rows, columns)
+    blocks = predicted + transform.T @ values @ transform
+    coded = blocks.swapaxes(1, 2).reshape(rows, columns)
     if deblocks:
         _smooth_edges(coded, step, block)
         _smooth_edges(coded.T, step, block)
     return coded[:height, :width]
+
+
+def _predict(blocks: Float32[np.ndarray, "m n b b"]) -> Float32[np.ndarray, "m n b b"]:
+    """Each block as its neighbours above and on the left continue, whichever comes nearest.
+
+    The column on the left repeated, the row above repeated, or the mean of both; of the picture
+    itself, where a decoder has only what was coded. At the border, the block's own.
+    """
+    above, left = blocks[..., :1, :].copy(), blocks[..., :1].copy()
+    above[1:], left[:, 1:] = blocks[:-1, :, -1:, :], blocks[:, :-1, :, -1:]
+    mean = (above.mean((-2, -1), keepdims=True) + left.mean((-2, -1), keepdims=True)) / 2
+    guesses = [np.broadcast_to(guess, blocks.shape) for guess in (above, left, mean)]
+    errors = [np.abs(blocks - guess).sum((-2, -1)) for guess in guesses]
+    return np.choose(np.argmin(errors, axis=0)[..., None, None], guesses)
 
 
 def _smooth_edges(plane: Plane, step: float, block: int) -> None:
