@@ -5,8 +5,9 @@
 FOLDER holds photographs of real people whom the detector has never seen, one person each. Each face
 is forged once by each of our ten families, and once by each of five kinds of other code: the three
 of `earlier_forgeries`, `cloned` (a swap that OpenCV's seamlessClone joins) and `bottleneck` (a swap
-through 64 pixels). Real and forged faces are encoded alike, once. Intervals are over photographs,
-each with its forgeries. A detector without a regressor is judged by its class head alone.
+through 64 pixels). Real and forged faces are encoded alike, once. Real faces are also changed
+without forgery; with PyAV, to frames of H.264 too. Intervals are over photographs, each with its
+forgeries. A detector without a regressor is judged by its class head alone.
 """
 
 import argparse
@@ -21,13 +22,14 @@ from heat_maps import photographed_faces
 import deepfidelity_jax as df
 from deepfidelity_jax.faces.geometry import complete_landmarks, fit_similarity
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
-from deepfidelity_jax.forgeries import families
-from deepfidelity_jax.images import pictures
+from deepfidelity_jax.forgeries import families, graded
+from deepfidelity_jax.images import h264, pictures
 from deepfidelity_jax.scoring import controls
 from deepfidelity_jax.statistics.intervals import Sample, draw_clusters, interval
 from deepfidelity_jax.statistics.ranking import auc
 
 REPLICATES = 500
+FACTORS = (18, 23, 28, 33, 38)  # x264's constant rate factor, of the face crop alone
 ALLOWED = 0.05  # share of the real faces called fake at the second limit of the table
 
 
@@ -156,6 +158,11 @@ def print_kinds(detector, pictures_of: dict[str, np.ndarray]) -> None:
         print(f"| {row} | {' | '.join([*areas, *caught])} |")
 
 
+def code(crf: int) -> controls.Change:
+    """The change of a face to a frame of H.264, coded by x264 and decoded by FFmpeg."""
+    return lambda face, points, rng: graded.compress_h264([face], crf, rng)[0]
+
+
 def print_changes(detector, faces: list[families.Face]) -> None:
     """A row for each change that forges nothing: class AUC, and the verdicts if there are any."""
     records = [
@@ -170,7 +177,10 @@ def print_changes(detector, faces: list[families.Face]) -> None:
     print(f"\n{len(records)} real faces, changed without forgery\n")
     heads = ["class AUC", *(["called fake", "uncertain"] if fitted else [])]
     print(f"| change | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
-    scores = controls.score_changes(detector, records, controls.DEGRADATIONS | controls.CONTROLS)
+    changes = controls.DEGRADATIONS | controls.CONTROLS
+    if h264.is_there():
+        changes |= {f"H.264, CRF {crf}": code(crf) for crf in FACTORS}
+    scores = controls.score_changes(detector, records, changes)
     untouched = scores[controls.UNTOUCHED].classes
     for name, (classes, verdicts) in scores.items():
         cells = ["" if name == controls.UNTOUCHED else shown(aucs(untouched, [classes]))]
