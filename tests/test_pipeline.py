@@ -101,7 +101,7 @@ def test_a_finished_run_holds_what_is_promised(finished):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_the_papers_peculiarities_are_told(command, finished, tiny, tmp_path):
+def test_the_papers_peculiarities_are_told(run, finished, tmp_path):
     """A whole run with them: what was picked and searched on the test split says so everywhere."""
     options = {
         "data.records_dir": finished / "records",
@@ -115,13 +115,12 @@ def test_the_papers_peculiarities_are_told(command, finished, tiny, tmp_path):
         "train.select_on": "test",
         "eval.official_scoring": True,
     }
-    done = command(
-        tmp_path, *(f"--config.{key}={value}" for key, value in options.items())
-    ).finish()
-    assert done.returncode == 0, done.stderr
-    assert "step 2: test frame AUC" in done.stderr
-    assert "chosen on this same split" in done.stderr
-    assert "official scoring" in done.stderr
+    given = [*OPTIONS, *(f"--config.{key}={value}" for key, value in options.items())]
+    status, _, error = run(DEMO, *given, f"--workdir={tmp_path}")
+    assert status == 0, error
+    assert "step 2: test frame AUC" in error
+    assert "chosen on this same split" in error
+    assert "official scoring" in error
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "test_frame_auc" in line] == [1, 2]
     assert not any("val_frame_auc" in line for line in lines)
@@ -134,7 +133,7 @@ def test_the_papers_peculiarities_are_told(command, finished, tiny, tmp_path):
     assert "Test AUC" in page
 
 
-def test_bad_files_among_good_are_left_out(run, tmp_path):
+def test_bad_files_among_good_are_left_out(run, tmp_path, one_core):
     """A folder is prepared in spite of them, and they are named."""
     folder = tmp_path / "in"
     for label, seed in (("real", 0), ("fake", 100)):

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import OPTIONS, TREE, assert_told, mark_trained
+from conftest import OPTIONS, TINY, TREE, assert_told, mark_trained
 from ml_collections import ConfigDict
 from PIL import Image
 from trees import ffpp, numbered, write_numbered
@@ -292,18 +292,20 @@ def figures_of(grid):
 
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_a_grid_ends_in_a_table(command, tmp_path):
+def test_a_grid_ends_in_a_table(run, command, tmp_path):
     """One training by its listed command, the rest by the grid; then again, which repeats none.
 
     A grid that is killed twice ends in the same bytes.
     """
     file, workdir = tmp_path / "grid.py", tmp_path / "grid"
     file.write_text(CONFIG.replace("(0, 1)}", "(0,)}"))
+    # By the schedule of the tiny run a step is the same program.
     options = [f"--config={file}", *OPTIONS, "--config.data.clips=2", "--config.train.steps=8",
+               f"--config.train.schedule_steps={TINY['train.steps']}",
                "--config.train.checkpoint_every=2"]  # fmt: skip
     whole = command(workdir, "--mode=ablate", *options, tiny=False)
-    listed = command(workdir, "--mode=ablate", *options, "--list", tiny=False).finish()
-    first = shlex.split(listed.stdout.splitlines()[0])
+    _, listed, _ = run("--mode=ablate", *options, f"--workdir={workdir}", "--list")
+    first = shlex.split(listed.splitlines()[0])
     own = command(None, tiny=False)
     own.argv = [sys.executable, str(TREE / "run.py"), *first[5:]]
     done = own.finish()

@@ -1,5 +1,7 @@
 """Every variant of the network is the same function in ONNX operators."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,8 +34,9 @@ def write(config, variables, view):
     return graph.finish("crops", view.crop, outputs, {}).SerializeToString()
 
 
-def fold_drawn(config):
-    return jax.device_get(fold(draw_variables(SSAAFormer(config), 64), config))
+def fold_drawn(config, size=64):
+    drawn = draw_variables(SSAAFormer(config), size)
+    return jax.device_get(jax.jit(functools.partial(fold, config=config))(drawn))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_every_head():
     """Its answer is the fidelity, as with `arrays.Head`."""
     smallest = {"depths": (1, 0, 0, 0), "symmetric": (1, 0, 0, 0)}  # the heads are the same
     config = SSAAFormerConfig.tiny(**smallest, fidelity_head=True, ordinal_head=True)
-    variables = jax.device_get(fold(draw_variables(SSAAFormer(config), 32), config))
+    variables = fold_drawn(config, 32)
     view = make_view(32, 32, 1.0)
     crops = draw_crops(5, 32)
     run_network = jax.jit(lambda v, x: SSAAFormer(config, folded=True).apply(v, x, train=False))

@@ -179,25 +179,31 @@ def test_blocks_run_in_order(variables):
     """The symmetric stack first, then the slices of the plain one."""
     stage = Stage(SMALLEST, 1, train=False, remat=False, folded=False)
     own = {key: tree["stage1"] for key, tree in variables.items()}
-    got, seen = stage.apply(
-        own,
-        make_images(n=2),
-        jnp.zeros(3),
-        capture_intermediates=lambda module, _: module.name == "patch_embed",
-    )
+
+    @jax.jit
+    def run(own, images):
+        def patches(module, _):
+            return module.name == "patch_embed"
+
+        return stage.apply(own, images, jnp.zeros(3), capture_intermediates=patches)
+
+    got, seen = run(own, make_images(n=2))
     x = seen["intermediates"]["patch_embed"]["__call__"][0]
     for stack, i in (("symmetric", 0), ("plain", 0), ("plain", 1)):
         part = {key: jax.tree.map(lambda p, i=i: p[i], own[key][stack]) for key in own}
-        block = Block(
-            SMALLEST, local=True, symmetric=stack == "symmetric", train=False, folded=False
-        )
-        x, _ = block.apply(part, x, jnp.zeros(()))
+        x = run_block(local=True, symmetric=stack == "symmetric")(part, x)
     np.testing.assert_allclose(got, x, rtol=1e-4, atol=1e-4 * np.abs(x).max())
+
+
+@cache
+def run_block(local, symmetric):
+    """A block in evaluation as one compiled function of (variables, x)."""
+    block = Block(SMALLEST, local=local, symmetric=symmetric, train=False, folded=False)
+    return jax.jit(lambda variables, x: block.apply(variables, x, jnp.zeros(()))[0])
 
 
 def mixing_branch(x, *, local, symmetric, weights=(1.0, 1.0)):
     """What a block adds to x by mixing tokens: position term and MLP are silenced."""
-    block = Block(SMALLEST, local=local, symmetric=symmetric, train=False, folded=False)
     symmetric_block = Block(SMALLEST, local=local, symmetric=True, train=False, folded=False)
     init = symmetric_block.init
     params = randomise(jax.eval_shape(lambda: init(jax.random.key(0), x, jnp.zeros(()))))["params"]
@@ -208,7 +214,7 @@ def mixing_branch(x, *, local, symmetric, weights=(1.0, 1.0)):
         del params["w"]
     stats = {f"norm{i}": {"mean": jnp.full(32, 0.1), "var": jnp.full(32, 2.0)} for i in (1, 2)}
     variables = {"params": params, **({"batch_stats": stats} if local else {})}
-    return block.apply(variables, x, jnp.zeros(()))[0] - x
+    return run_block(local, symmetric)(variables, x) - x
 
 
 @pytest.mark.parametrize("local", [True, False])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import joblib
 import numpy as np
 import pytest
+from conftest import DEMO, OPTIONS
 from official_weights import PLAIN, TINY, assert_equal, draw, with_heads
 from sklearn.svm import SVR
 from torch_bytes import write_checkpoint
@@ -236,16 +237,17 @@ def test_a_config_must_name_the_same_network(official, tiny, tmp_path):
         convert.import_official(path, None, tmp_path / "work", tiny)
 
 
-def test_with_its_config_it_is_evaluated_as_if_trained(finished, command, tmp_path):
+def test_with_its_config_it_is_evaluated_as_if_trained(finished, run, tmp_path):
     """A run's weights, out to a file, back under the run's config, give the run's own metrics."""
     path, work = tmp_path / "weights.safetensors", tmp_path / "work"
     convert.export_official(finished, path)
-    done = command(work, "--mode=convert", f"--input={path}").finish()
-    assert done.returncode == 0, done.stderr
+    own = [DEMO, *OPTIONS, f"--workdir={work}"]
+    status, _, error = run(*own, "--mode=convert", f"--input={path}")
+    assert status == 0, error
     shutil.copytree(finished / "records", work / "records")
     for mode in ("fit", "evaluate"):
-        done = command(work, f"--mode={mode}").finish()
-        assert done.returncode == 0, done.stderr
+        status, _, error = run(*own, f"--mode={mode}")
+        assert status == 0, error
     found, expected = (
         json.loads((folder / "eval/synthetic_faces/metrics.json").read_text())
         for folder in (work, finished)

@@ -122,11 +122,15 @@ def test_convolutions_and_products_are_the_official_ones():
     y = conv(norm(x, f"{b}.norm2"), f"{b}.mlp.fc1")
     x = x + conv(jax.nn.gelu(y, approximate=False), f"{b}.mlp.fc2")
 
-    _, kept = SSAAFormer(PLAIN).apply(
-        variables, images, train=False, mutable=["intermediates"],
-        capture_intermediates=lambda module, _: module.name == "stage1",
-    )  # fmt: skip
-    (found,) = kept["intermediates"]["stage1"]["__call__"]
+    @jax.jit
+    def first_stage(variables, images):
+        _, kept = SSAAFormer(PLAIN).apply(
+            variables, images, train=False, mutable=["intermediates"],
+            capture_intermediates=lambda module, _: module.name == "stage1",
+        )  # fmt: skip
+        return kept["intermediates"]["stage1"]["__call__"]
+
+    (found,) = first_stage(variables, images)
     np.testing.assert_allclose(found, x, atol=2e-5 * float(jnp.abs(x).max()))
 
 

@@ -4,7 +4,8 @@ import json
 import os
 
 import pytest
-from conftest import TREE
+from conftest import DEMO, TREE, assert_told
+from conftest import OPTIONS as TINY_OPTIONS
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from wrong_configs import config_of, told
@@ -129,18 +130,21 @@ def test_a_config_file_of_ones_own(run, tmp_path, body, parts):
     assert not (tmp_path / "work").exists()
 
 
-def test_a_process_tells_it_before_any_work(command, tmp_path):
+def test_a_command_tells_it_before_any_work(run, command, tmp_path):
+    """And the last of them in a process of its own."""
     wrong = {
         "train.log_every=0": "log_every is 0",
         "train.batch_size=1": "batch_size is 1: give a multiple of 2",
         "train.steps=8000.0": "config.train.steps is '8000.0': give a whole number from 0",
     }
     for option, part in wrong.items():
-        done = command(tmp_path / "work", f"--config.{option}").finish()
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert done.stderr.count("\n") == 1, done.stderr
-        assert part in done.stderr
+        wrong_one = f"--config.{option}"
+        told = run(DEMO, *TINY_OPTIONS, f"--workdir={tmp_path / 'work'}", wrong_one)
+        assert_told(told, part)
         assert not (tmp_path / "work").exists()
+    done = command(tmp_path / "work", wrong_one).finish()
+    assert_told((done.returncode, done.stdout, done.stderr), part)
+    assert not (tmp_path / "work").exists()
 
 
 def test_an_option_the_workdir_does_not_know_had_its_default(tmp_path):

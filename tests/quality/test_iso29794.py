@@ -1,5 +1,6 @@
 """The weight-free measure: its components' known values, and the order it must follow."""
 
+import functools
 import math
 
 import cv2
@@ -13,6 +14,7 @@ STRENGTHS = np.linspace(0, 1, 6)
 UNIFORM = np.full(256, 1 / 256)
 
 
+@functools.cache
 def face(seed, side=160):
     """A shaded, textured head with eyes, brows, nose, mouth and hair, drawn at four times its size.
 

@@ -77,12 +77,17 @@ def test_a_hundred_separate_passes_give_the_same(variables, faces):
 @pytest.mark.slow
 def test_it_is_dropout_that_is_drawn(variables, faces):
     """Flax's own dropout before the last layer, its draws anew: the same but for chance."""
-    captured = IResNet(SMALL).apply(
-        variables,
-        jnp.asarray(faces / 127.5 - 1, jnp.float32),
-        capture_intermediates=lambda module, _: module.name == "bn2",
-        mutable=["intermediates"],
-    )[1]["intermediates"]["bn2"]["__call__"][0]
+
+    @jax.jit
+    def capture(variables, images):
+        return IResNet(SMALL).apply(
+            variables,
+            images,
+            capture_intermediates=lambda module, _: module.name == "bn2",
+            mutable=["intermediates"],
+        )[1]["intermediates"]["bn2"]["__call__"][0]
+
+    captured = capture(variables, jnp.asarray(faces / 127.5 - 1, jnp.float32))
     last_map = captured.reshape(len(faces), INPUTS)
     layer, norm = variables["params"]["fc"], variables["params"]["features"]
     running = variables["batch_stats"]["features"]

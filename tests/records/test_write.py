@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DEMO, OPTIONS
 
 from deepfidelity_datasets.synthetic_faces.synthetic_faces_dataset_builder import Builder
 from deepfidelity_jax.errors import InputError
@@ -138,12 +139,12 @@ def test_two_that_prepare_the_same_records_end_in_the_same(command, records_fold
 
 
 @pytest.mark.slow
-def test_finished_records_are_not_written_to(command, records_folder, tmp_path):
+def test_finished_records_are_not_written_to(run, records_folder, tmp_path):
     """They may belong to someone else."""
     before = {path: path.stat().st_mtime_ns for path in records_folder.parent.rglob("*")}
     place = f"--config.data.records_dir={records_folder.parents[2]}"
-    done = command(tmp_path, "--mode=prepare", place).finish()
-    assert done.returncode == 0, done.stderr
+    status, _, error = run(DEMO, *OPTIONS, place, "--mode=prepare", f"--workdir={tmp_path}")
+    assert status == 0, error
     assert before == {path: path.stat().st_mtime_ns for path in records_folder.parent.rglob("*")}
 
 

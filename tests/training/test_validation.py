@@ -23,11 +23,12 @@ def test_scores_are_of_every_face_of_the_split(records_folder, tiny, split, pref
     tiny.train.select_on, tiny.eval.batch_size = split, len(records) // 2 + 1
     model = SSAAFormer(NETWORK)
     images = np.zeros((1, 32, 32, 3), np.float32)
-    variables = model.init(jax.random.key(0), jax.numpy.asarray(images), train=False)
+    init, apply = (jax.jit(f, static_argnames="train") for f in (model.init, model.apply))
+    variables = init(jax.random.key(0), jax.numpy.asarray(images), train=False)
     found = Validation(model, tiny, records_folder, sharding.data_mesh(1))(variables)
 
     (batch,) = evaluation_batches(records, 32, tiny.model.eval_crop, len(records))
-    outputs = model.apply(variables, normalise(jax.numpy.asarray(batch["image"])), train=False)
+    outputs = apply(variables, normalise(jax.numpy.asarray(batch["image"])), train=False)
     logits = np.asarray(outputs.logits, np.float64)
     label, rows = batch["label"], np.arange(len(records))
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

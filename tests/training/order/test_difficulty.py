@@ -70,7 +70,7 @@ def test_loss_and_error_by_their_definitions(fidelity_head):
 def test_it_is_the_loss_of_the_records(tiny, records_folder):
     """One at a time or many, forged or not: the same numbers, in the order of the records."""
     model = SSAAFormer(replace(NETWORK, fidelity_head=True))
-    variables = create_state(model, tiny).variables
+    variables = jax.jit(lambda: create_state(model, tiny).variables)()
     made_from, score = training_input(tiny, records_folder), difficulty.make_score(model)
     for split, forged in ((SOURCES, True), ("train", False)):
         records = [Records(records_folder, split)[row] for row in range(4)]

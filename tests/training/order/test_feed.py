@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from conftest import DEMO, OPTIONS, assert_told
+from conftest import DEMO, OPTIONS, TINY, assert_told
 
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.forgeries.families import FAMILIES
@@ -15,6 +15,8 @@ MINING = (
     "--config.train.mining=1.0", "--config.train.curriculum=loss",
     "--config.train.curriculum_steps=6", "--config.train.steps=8", "--config.train.eval_every=4",
     "--config.train.checkpoint_every=2", "--config.train.keep=9",
+    # A step by the schedule of the tiny run is the same program.
+    f"--config.train.schedule_steps={TINY['train.steps']}",
 )  # fmt: skip
 
 
