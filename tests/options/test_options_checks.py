@@ -139,8 +139,8 @@ def test_a_command_tells_it_before_any_work(run, command, tmp_path):
     }
     for option, part in wrong.items():
         wrong_one = f"--config.{option}"
-        told = run(DEMO, *TINY_OPTIONS, f"--workdir={tmp_path / 'work'}", wrong_one)
-        assert_told(told, part)
+        result = run(DEMO, *TINY_OPTIONS, f"--workdir={tmp_path / 'work'}", wrong_one)
+        assert_told(result, part)
         assert not (tmp_path / "work").exists()
     done = command(tmp_path / "work", wrong_one).finish()
     assert_told((done.returncode, done.stdout, done.stderr), part)

@@ -59,7 +59,7 @@ def gradient(inner: Pixels, outer: Pixels, mask: Mask) -> Pixels:
     left, top, width, height = cv2.boundingRect(solid)
     centre = (left + width // 2, top + height // 2)
     inside = np.where(solid > 0, mask.max(), np.float32(0))
-    lower, upper = (
+    lower, upper = (  # each from a copy of the mask, which OpenCV overwrites
         cv2.seamlessClone(a, b, solid.copy(), centre, cv2.NORMAL_CLONE)
         for a, b in ((inner, outer), (255 - inner, 255 - outer))
     )

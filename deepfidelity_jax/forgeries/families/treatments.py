@@ -5,10 +5,12 @@ is a function of an RGB picture and a generator. The draws never depend on the p
 treats a picture and its forgery alike.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import cv2
 import numpy as np
+from jaxtyping import Int
 
 from deepfidelity_jax.forgeries.families import joins
 from deepfidelity_jax.forgeries.families.video_coding import code_frame
@@ -54,27 +56,30 @@ def grain(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 def compress(image: Pixels, rng: np.random.Generator) -> Pixels:
     """JPEG of quality 30 to 98, once or twice, on any grid."""
-    height, width = image.shape[:2]
-    top, left = rng.integers(0, 8, 2)
+    corner = rng.integers(0, 8, 2)
     first, second = rng.integers(30, 99, 2)
-    padded = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REPLICATE)
-    image = recompress(padded, int(first))[top : top + height, left : left + width]
+    image = _off_grid(image, corner, lambda moved: recompress(moved, int(first)))
     return recompress(image, int(second)) if rng.random() < 0.3 else image
 
 
 def compress_video(image: Pixels, rng: np.random.Generator) -> Pixels:
     """A frame of a video, from hardly compressed to poor, on any grid of blocks."""
     step = float(np.exp(rng.uniform(np.log(2), np.log(100))))
-    block, (deblocks, smooth_colour) = int(rng.choice([4, 8, 16])), rng.random(2) < (0.7, 0.3)
-    top, left = rng.integers(0, block, 2)
-    return code_frame(
-        image,
-        step,
-        block,
-        deblocks=bool(deblocks),
-        smooth_colour=bool(smooth_colour),
-        corner=(int(top), int(left)),
+    block = int(rng.choice([4, 8, 16]))
+    deblocks, smooth_colour = rng.random() < 0.7, rng.random() < 0.3
+    code = partial(
+        code_frame, step=step, block=block, deblocks=deblocks, smooth_colour=smooth_colour
     )
+    return _off_grid(image, rng.integers(0, block, 2), code)
+
+
+def _off_grid(
+    image: Pixels, corner: Int[np.ndarray, "2"], code: Callable[[Pixels], Pixels]
+) -> Pixels:
+    """`code` of the picture, with its blocks starting `corner` rows and columns before it."""
+    (height, width), (top, left) = image.shape[:2], corner
+    moved = cv2.copyMakeBorder(image, int(top), 0, int(left), 0, cv2.BORDER_REPLICATE)
+    return code(moved)[top : top + height, left : left + width]
 
 
 def sharpen(image: Pixels, rng: np.random.Generator) -> Pixels:

@@ -5,6 +5,8 @@ distorted, and block edges smoothed away. An encoder such as x264 would be an ex
 its output differs from version to version.
 """
 
+import functools
+
 import cv2
 import numpy as np
 from jaxtyping import Float32
@@ -13,7 +15,7 @@ from deepfidelity_jax.forgeries.families.warps import Pixels
 
 Plane = Float32[np.ndarray, "h w"]
 
-COARSEST_COLOUR = 30.0  # levels: beyond it, H.264 codes colour less coarsely than light
+COARSEST_COLOUR = 30.0  # levels: about here H.264 stops coding colour as coarsely as light
 
 
 def code_frame(
@@ -23,25 +25,20 @@ def code_frame(
     *,
     deblocks: bool,
     smooth_colour: bool = False,
-    corner: tuple[int, int] = (0, 0),
 ) -> Pixels:
     """The picture after coding and decoding as one frame.
 
     Args:
       image: RGB, [h w 3].
-      step: of the quantiser, in levels: in H.264 10 at a quantisation parameter of 28, twice that
-        at 34, and so on.
+      step: of the quantiser, in levels: in H.264 10 at a quantisation parameter of 24, 20 at 30,
+        and so on (ITU-T H.264, 8.5).
       block: the side of luma's blocks in pixels; colour has half the pixels, in blocks of 4.
       deblocks: whether steps at block edges that quantisation can explain are smoothed, as by
         H.264's loop filter (List et al., "Adaptive deblocking filter", 2003).
       smooth_colour: whether colour is interpolated; players mostly repeat it for two pixels.
-      corner: rows and columns by which the grid of blocks starts before the picture.
     """
     height, width = image.shape[:2]
-    top, left = corner
-    even = cv2.copyMakeBorder(
-        image, top, (height + top) % 2, left, (width + left) % 2, cv2.BORDER_REPLICATE
-    )
+    even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     size = even.shape[1::-1]
     kernel = cv2.INTER_LINEAR if smooth_colour else cv2.INTER_NEAREST
     luma, *colours = cv2.split(cv2.cvtColor(even, cv2.COLOR_RGB2YCrCb).astype(np.float32))
@@ -52,7 +49,7 @@ def code_frame(
         planes.append(cv2.resize(half, size, interpolation=kernel))
     decoded = np.clip(np.rint(cv2.merge(planes)), 0, 255).astype(np.uint8)
     decoded = cv2.cvtColor(decoded, cv2.COLOR_YCrCb2RGB)
-    return np.ascontiguousarray(decoded[top : top + height, left : left + width])
+    return np.ascontiguousarray(decoded[:height, :width])
 
 
 def _code(plane: Plane, step: float, block: int, deblocks: bool) -> Plane:
@@ -107,6 +104,7 @@ def _smooth_edges(plane: Plane, step: float, block: int) -> None:
         plane[:, edges + offset] = np.where(made, values, plane[:, edges + offset])
 
 
+@functools.cache
 def _cosines(side: int) -> Plane:
     """The orthonormal cosine transform of `side` samples (DCT-II), one row per frequency."""
     frequency, sample = np.mgrid[:side, :side]
