@@ -60,9 +60,7 @@ def crop_face(
     if settings.detector == "none":
         height, width = image.shape[:2]
         scale = np.float32([size / width, size / height])
-        # Averaging would enlarge in blocks.
-        how = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_CUBIC
-        crop = cv2.resize(image, (size, size), interpolation=how)
+        crop = pictures.resize(image, size, size)
         return crop, ((face.landmarks + 0.5) * scale - 0.5).astype(np.float32)
 
     centre = np.array(face.centre) - 0.5  # from edges of pixels to their centres

@@ -133,13 +133,12 @@ def center_crop(
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """The evaluation view [size, size, 3]: the central square, `share` of the shorter side.
 
-    Shrinks by area averaging, enlarges by bicubic interpolation. The official code's share is 0.9.
+    The official code's share is 0.9.
     """
     h, w = image.shape[:2]
     side = max(1, round(min(h, w) * share))
     top, left = (h - side) // 2, (w - side) // 2
-    square = image[top : top + side, left : left + side]
-    return _resize(square, size, cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+    return pictures.resize(image[top : top + side, left : left + side], size, size)
 
 
 # ------------------------------------------------------------------ geometry

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from deepfidelity_jax.images import h264
-from deepfidelity_jax.images.pictures import recompress
+from deepfidelity_jax.images import h264, pictures
 
 Face = UInt8[np.ndarray, "h w 3"]
 SIDE = 256
@@ -34,11 +33,8 @@ class Degradation:
 
 def at_side(face: Face, change: Callable[[Face], Face]) -> Face:
     """The face after a change at SIDE x SIDE pixels, resized back to its own size."""
-    there, back = cv2.INTER_CUBIC, cv2.INTER_AREA
-    if min(face.shape[:2]) > SIDE:  # averaging would enlarge in blocks
-        there, back = back, there
-    large = cv2.resize(face, (SIDE, SIDE), interpolation=there)
-    return cv2.resize(change(large), face.shape[1::-1], interpolation=back)
+    height, width = face.shape[:2]
+    return pictures.resize(change(pictures.resize(face, SIDE, SIDE)), width, height)
 
 
 def _each(change: Callable[[Face, float, np.random.Generator], Face]):
@@ -97,7 +93,7 @@ def occlude(face: Face, share: float, rng: np.random.Generator) -> Face:
 
 
 def _jpeg(faces: Sequence[Face], quality: float, rng: np.random.Generator) -> list[Face]:
-    return [recompress(face, int(quality)) for face in faces]
+    return [pictures.recompress(face, int(quality)) for face in faces]
 
 
 def compress_h264(faces: Sequence[Face], crf: float, rng: np.random.Generator) -> list[Face]:

@@ -91,6 +91,15 @@ def _read_image(
         return pixels
 
 
+def resize(
+    image: UInt8[np.ndarray, "h w 3"], width: int, height: int
+) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    """Shrink by area averaging, or enlarge by bicubic interpolation, as the shorter sides tell."""
+    shrinks = min(image.shape[:2]) >= min(width, height)  # averaging would enlarge in blocks
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=interpolation)
+
+
 # ------------------------------------------------------------------ the JPEG encoder
 
 
