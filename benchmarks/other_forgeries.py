@@ -168,7 +168,7 @@ def print_changes(detector, faces: list[families.Face]) -> None:
     records = [
         {
             "image": pictures.encode_image(face.pixels), "landmarks": face.points,
-            "video_id": str(i), "label": REAL,
+            "video_id": str(i), "label": REAL, "bbox": np.full(4, np.nan),
         }
         for i, face in enumerate(faces)
     ]  # fmt: skip

@@ -79,7 +79,7 @@ def _unfinished(values: flags.FlagValues | None) -> str:
     kept = values.mode not in ("predict", "serve", "convert", "compare", "export")
     if values.mode == "predict" and values.output:
         kept = Path(values.output).is_file()
-    return f"the same command {'continues from there' if kept else 'starts over'}"
+    return f"run the same command again to {'continue' if kept else 'start over'}"
 
 
 def run(values: flags.FlagValues) -> int:
@@ -227,7 +227,7 @@ def predict(values: flags.FlagValues) -> int:
             raise InputError("--config.faces.yunet needs --config.faces.detector=yunet")
         # Fails before the first line if the face detector cannot be loaded.
         detection.detect(np.zeros((64, 64, 3), np.uint8), detector.faces)
-        lines.resume(inputs, detector)
+        lines.resume(inputs, detector, quiet=values.quiet)
         todo = [
             each
             for each in inputs

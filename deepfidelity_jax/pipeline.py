@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
@@ -281,7 +282,7 @@ def _evaluate(
     features = features.with_quality_of(metadata["quality"]["measure"])
     if hosts.is_first():
         test = schema.Records(folder, "test")
-        origins = [record["origins"] for record in test]
+        origins, boxes = ([record[name] for record in test] for name in ("origins", "bbox"))
         about["folder"] = data.manifest or data.dir or data.manual_dir
         about["controls"] = controls.measure(
             trained.detector.fitted(model), test, seed=config.seed, replicates=config.eval.bootstrap
@@ -292,6 +293,7 @@ def _evaluate(
             about=about,
             sources=sources_of(config, origins),
             groups=evaluate.groups_of(folder, features.path),
+            boxes=np.array(boxes),
         )  # fmt: skip
         write_card(workdir / CARD, config, trained.step, metadata, metrics, model.calibration)
         write_report(workdir, cross_dataset.pictures_of(workdir))

@@ -126,7 +126,7 @@ def test_predict_goes_on_where_it_was_ended(number, workers, run, command, finis
         assert error == ""
     else:
         assert process.returncode == 1
-        assert error == "deepfidelity: interrupted: the same command continues from there\n"
+        assert error == "deepfidelity: interrupted: run the same command again to continue\n"
     before = output.read_bytes()
     assert 0 < before.count(b"\n") < 60
     status, out, error = run(*predict, f"--workdir={finished}", there)

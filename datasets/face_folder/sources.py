@@ -138,8 +138,8 @@ def list_sources(
             video = names[path].rpartition("/")[0]
             if group.startswith("prefix:"):
                 video = f"{video}/{escaped(groups[path])}".lstrip("/")
-        # A group of video files: none is the donor of another.
-        origins = f"group/{quote(groups[path])}" if groups[path] and not video else ""
+        # None of a group is the donor of another.
+        origins = f"group/{quote(groups[path])}" if groups[path] else ""
         source = Source(names[path], str(path), owners[path].label, method, split, digests[path])
         sources.append(replace(source, video=video, origins=origins))
     return Listed(number_frames(sources), notes, made)

@@ -115,10 +115,11 @@ class Lines:
                     name, *rest = values
                     self._there[name] = Line(start, self._end, *rest)
 
-    def resume(self, inputs: Iterable[Input], detector) -> None:
+    def resume(self, inputs: Iterable[Input], detector, quiet: bool = False) -> None:
         """Keep the lines of these inputs that are still valid, and drop the others.
 
-        Files that could not be read are tried again. Lines of other inputs stay.
+        Files that could not be read are tried again. Lines of other inputs stay. Says how many, if
+        not `quiet`.
         """
         other, changed = 0, 0
         for given in inputs:
@@ -143,7 +144,7 @@ class Lines:
             (len(self.kept), "kept"),
             (len(self._there) - len(self.kept), "kept, about other inputs"),
         ):
-            if count:
+            if count and not quiet:
                 say(f"{self._path}: {outcome}: {count}")
         if self._regular:
             self._rewrite()

@@ -18,12 +18,12 @@ from jaxtyping import Float, Float64
 
 from deepfidelity_jax.detector.finding import Found, Input, find, find_all
 from deepfidelity_jax.faces.cropping import Crop
+from deepfidelity_jax.faces.geometry import is_small
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.images import pictures, videos
 
 AT_ONCE = 8  # faces scored in one call of the network, never fewer or more
-SMALLEST_FACE = 32  # side of the face's box in pixels; smaller faces show no trace of a forgery
 STATUSES = ("real", "fake", "uncertain", "no face", "unreadable")
 WORST_FIRST = ("fake", "uncertain", "real")
 
@@ -280,7 +280,7 @@ def _examine_one(detector, given: Input, found: Found, scores) -> Examination:
     judged = max((sides[i] for i, verdict in enumerate(verdicts) if verdict.judged), default=0.0)
     count = [i for i, verdict in enumerate(verdicts) if verdict.judged or sides[i] > judged]
     if aside := len(people) - len(count):
-        notes.append(f"{aside} of {len(people)} faces are too small or too poor to judge")
+        notes.append(f"{aside} of {len(people)} faces too small or too poor to judge")
     decides = min(count, key=lambda i: (WORST_FIRST.index(verdicts[i].status), people[i].fidelity))
     status, reason, _ = verdicts[decides]
     prediction = Prediction(
@@ -308,9 +308,10 @@ def decide(calibration: Calibration, scale: FidelityScale | None, person: Person
     Only a detector with a lower threshold, `fake_below`, is ever uncertain. A face of poor quality
     can be fake but not real, because many forgeries lower the quality themselves.
     """
-    lower, side = calibration.fake_below, min(person.bbox[2:])
-    if lower is not None and side < SMALLEST_FACE:
-        reason = f"uncertain: the face is {side:.0f} pixels wide, too small to judge"
+    lower = calibration.fake_below
+    if lower is not None and is_small(np.array(person.bbox)):
+        side = math.floor(min(person.bbox[2:]))
+        reason = f"uncertain: the face is {side} pixels wide, too small to judge"
         return Verdict("uncertain", reason, judged=False)
     poor = bool(scale and person.quality is not None and scale.is_poor(person.quality))
     verdict = str(calibration.verdicts(person.fidelity, poor))

@@ -79,7 +79,7 @@ def make_card(text: str, dataset: str, licence: str) -> str:
         lines += ["metrics:", *(f"  - {kind}" for kind, _, match in figures if match)]
         lines += _index(dataset, [(*row, match[1]) for *row, match in figures if match])
     usage = (
-        "## Use\n\n```\npip install deepfidelity_jax\n"
+        "## Use\n\nWith deepfidelity_jax installed from a clone of its repository:\n\n```\n"
         "deepfidelity predict photo.jpg --workdir=THIS_FOLDER\n```\n\n"
         f"Written by deepfidelity_jax {__version__}.\n"
     )

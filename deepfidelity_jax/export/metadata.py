@@ -7,8 +7,8 @@ import jax
 
 from deepfidelity_jax import __version__
 from deepfidelity_jax.detector.load import Detector
-from deepfidelity_jax.detector.predict import SMALLEST_FACE
 from deepfidelity_jax.export.program import INPUT, view_of
+from deepfidelity_jax.faces.geometry import SMALLEST_FACE
 from deepfidelity_jax.fidelity.arrays import name_of
 from deepfidelity_jax.fidelity.scale import LABELS
 

@@ -6,12 +6,20 @@ x, y in pixels; 0 is the centre of the first pixel. A row of NaN is an unknown l
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 # An average aligned crop, in shares of its side.
 AVERAGE_FACE = np.array(
     [[0.345, 0.41], [0.655, 0.41], [0.5, 0.585], [0.375, 0.735], [0.625, 0.735]], np.float32
 )
+
+# Shorter side of a face's box in pixels; smaller faces show no trace of a forgery.
+SMALLEST_FACE = 32
+
+
+def is_small(box: Float[np.ndarray, "*n 4"]) -> Bool[np.ndarray, "*n"] | np.bool_:
+    """Whether faces are too small to judge, by boxes of x, y, width, height; not where unknown."""
+    return np.asarray(box)[..., 2:].min(-1) < SMALLEST_FACE
 
 
 def fit_similarity(

@@ -66,8 +66,15 @@ class Calibration:
         """Whether the curve was fitted on validation; temperature scaling fixes its threshold."""
         return self.threshold_from == "validation" or self.method == "temperature"
 
-    def verdicts(self, fidelity: Scores, poor: Bool[np.ndarray, "*n"] | bool = False) -> np.ndarray:
-        """'real', 'uncertain' or 'fake' for each fidelity; `poor` faces are never real.
+    def verdicts(
+        self,
+        fidelity: Scores,
+        poor: Bool[np.ndarray, "*n"] | bool = False,
+        small: Bool[np.ndarray, "*n"] | bool = False,
+    ) -> np.ndarray:
+        """'real', 'uncertain' or 'fake' for each fidelity.
+
+        `poor` faces are never real, and `small` ones are always uncertain.
 
         Without a lower threshold every face is real or fake.
         """
@@ -75,7 +82,7 @@ class Calibration:
             return np.where(is_real(fidelity, self.threshold), "real", "fake")
         real = is_real(fidelity, self.threshold) & ~np.asarray(poor)
         below = np.where(is_real(fidelity, self.fake_below), "uncertain", "fake")
-        return np.where(real, "real", below)
+        return np.where(small, "uncertain", np.where(real, "real", below))
 
 
 def is_real(

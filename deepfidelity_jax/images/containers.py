@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 Walk = Callable[[io.BufferedIOBase, int, int], Iterator[tuple[bytes, int, int]]]
 
-MOST = 20_000  # parts looked at in one place, lest a file of tiny ones takes long
+MOST = 20_000  # parts of a file that are looked at, lest a file of tiny ones takes long
 VIDEO, SOUND = "video", "sound"
 
 # MP4: ISO/IEC 14496-12.
@@ -70,57 +70,69 @@ def is_cut(file: io.BufferedIOBase, kind: str) -> bool:
         "AVI": (_chunks, b"RIFF"), "MP4": (_boxes, b"mdat"), "Matroska": (_elements, SEGMENT)
     }.get(kind, (_boxes, b""))  # fmt: skip
     try:
-        parts = itertools.islice(walk(file, 0, size), MOST if holds else 0)
+        parts = _Tree(file, walk).walk(0, size if holds else 0)
         return any(name == holds and end > size for name, _, end in parts)
     finally:
         file.seek(0)
 
 
-def _find(
-    walk: Walk, file: io.BufferedIOBase, start: int, end: int, *path: bytes
-) -> Iterator[tuple[int, int]]:
-    """Where each part at this path begins and ends."""
-    if not path:
-        yield start, end
-        return
-    for name, inner, outer in itertools.islice(walk(file, start, end), MOST):
-        if name == path[0]:
-            yield from _find(walk, file, inner, min(outer, end), *path[1:])
+class _Tree:
+    """The parts of an open file; those after the first MOST are ignored."""
 
+    def __init__(self, file: io.BufferedIOBase, walk: Walk):
+        self._file, self._walk, self._left = file, walk, MOST
 
-def _read(walk: Walk, file: io.BufferedIOBase, start: int, end: int, *path: bytes) -> bytes:
-    """The first bytes of the first part at this path; empty if there is none."""
-    for inner, outer in _find(walk, file, start, end, *path):
-        file.seek(inner)
-        return file.read(max(0, min(outer - inner, 16)))
-    return b""
+    def walk(self, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+        """Name, begin and end of each part in a place; the last may end after `end`."""
+        for part in self._walk(self._file, start, end):
+            if not self._left:
+                return
+            self._left -= 1
+            yield part
+
+    def find(self, start: int, end: int, *path: bytes) -> Iterator[tuple[int, int]]:
+        """Where each part at this path begins and ends."""
+        if not path:
+            yield start, end
+            return
+        for name, inner, outer in self.walk(start, end):
+            if name == path[0]:
+                yield from self.find(inner, min(outer, end), *path[1:])
+
+    def read(self, start: int, end: int, *path: bytes) -> bytes:
+        """The first bytes of the first part at this path; empty if there is none."""
+        for inner, outer in self.find(start, end, *path):
+            self._file.seek(inner)
+            return self._file.read(max(0, min(outer - inner, 16)))
+        return b""
 
 
 def _mp4_tracks(file: io.BufferedIOBase) -> Iterator[Track]:
-    size = file.seek(0, io.SEEK_END)
-    for movie in itertools.islice(_find(_boxes, file, 0, size, b"moov"), 1):
-        for track in _find(_boxes, file, *movie, b"trak"):
-            handler = _read(_boxes, file, *track, b"mdia", b"hdlr")[8:12]
+    tree = _Tree(file, _boxes)
+    for movie in itertools.islice(tree.find(0, file.seek(0, io.SEEK_END), b"moov"), 1):
+        for track in tree.find(*movie, b"trak"):
+            handler = tree.read(*track, b"mdia", b"hdlr")[8:12]
             if handler in HANDLERS:
-                yield Track(HANDLERS[handler], _mp4_transfer(file, track))
+                yield Track(HANDLERS[handler], _mp4_transfer(tree, track))
 
 
-def _mp4_transfer(file: io.BufferedIOBase, track: tuple[int, int]) -> int:
-    for start, end in _find(_boxes, file, *track, b"mdia", b"minf", b"stbl", b"stsd"):
-        for _, inner, outer in itertools.islice(_boxes(file, start + 8, end), 1):
-            colour = _read(_boxes, file, inner + ENTRY, min(outer, end), b"colr")
+def _mp4_transfer(tree: _Tree, track: tuple[int, int]) -> int:
+    for start, end in tree.find(*track, b"mdia", b"minf", b"stbl", b"stsd"):
+        for _, inner, outer in itertools.islice(tree.walk(start + 8, end), 1):
+            colour = tree.read(inner + ENTRY, min(outer, end), b"colr")
             if colour[:4] in (b"nclx", b"nclc"):
                 return int.from_bytes(colour[6:8])
     return 0
 
 
 def _matroska_tracks(file: io.BufferedIOBase) -> Iterator[Track]:
+    tree = _Tree(file, _elements)
     size = file.seek(0, io.SEEK_END)
-    for tracks in itertools.islice(_find(_elements, file, 0, size, SEGMENT, TRACKS), 1):
-        for track in _find(_elements, file, *tracks, TRACK):
-            content = TYPES.get(int.from_bytes(_read(_elements, file, *track, TYPE)))
+    for tracks in itertools.islice(tree.find(0, size, SEGMENT, TRACKS), 1):
+        for track in tree.find(*tracks, TRACK):
+            content = TYPES.get(int.from_bytes(tree.read(*track, TYPE)))
             if content:
-                transfer = _read(_elements, file, *track, PICTURE, COLOUR, TRANSFER)
+                transfer = tree.read(*track, PICTURE, COLOUR, TRANSFER)
                 yield Track(content, int.from_bytes(transfer))
 
 

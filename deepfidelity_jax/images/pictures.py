@@ -194,12 +194,17 @@ def open_picture(file: io.BufferedIOBase, kind: str) -> Image.Image:
     if raw:
         raise unreadable(RAW)
     width, height = image.size
-    most = MAX_PIXELS // HUNGRY.get(kind, 1)
-    if width * height > most:
-        raise MediaError(f"{width}x{height} pixels, more than {most // 10**6} million")
+    require_fit(width, height, HUNGRY.get(kind, 1))
     if min(width, height) < MIN_SIDE:
         raise MediaError(f"{width}x{height} pixels, fewer than {MIN_SIDE} on a side")
     return image
+
+
+def require_fit(width: int, height: int, hunger: int = 1) -> None:
+    """MediaError for a picture of more than MAX_PIXELS / `hunger` pixels."""
+    most = MAX_PIXELS // hunger
+    if width * height > most:
+        raise MediaError(f"{width}x{height} pixels, more than {most // 10**6} million")
 
 
 def load_pixels(image: Image.Image, kind: str) -> None:
@@ -211,10 +216,17 @@ def load_pixels(image: Image.Image, kind: str) -> None:
 def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     """Decode an opened picture to upright RGB; inside `safe_pillow`. Raises MediaError."""
     try:
-        load_pixels(image, kind)
+        return _to_rgb(image, kind)
     except MemoryError:
         width, height = image.size
         raise MediaError(f"{width}x{height} pixels, too many for the memory here") from None
+
+
+def _to_rgb(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
+    try:
+        load_pixels(image, kind)
+    except MemoryError:
+        raise
     except Exception as error:
         cut = "truncated" in str(error) or isinstance(error, EOFError)
         raise MediaError(f"{'truncated' if cut else 'damaged'} {kind}") from error
@@ -224,14 +236,17 @@ def decode(image: Image.Image, kind: str) -> UInt8[np.ndarray, "h w 3"]:
         if (orientation := image.getexif().get(ORIENTATION)) in UPRIGHT:
             image = image.transpose(UPRIGHT[orientation])
     if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.int64)
+        deep = np.asarray(image)
         top = int(deep.max())
         if deep.min() < 0 or top > 65535:
             raise MediaError("pixels of more than 16 bits")
         depths = DEPTHS if kind == "TIFF" else (8, 16)
         bits = next(depth for depth in depths if top < 1 << depth)
-        # Take the highest 8 bits, as Pillow does for RGB48.
-        return np.repeat((deep >> bits - 8).astype(np.uint8)[..., None], 3, axis=2)
+        pixels = np.empty((*deep.shape, 3), np.uint8)
+        for rows in range(0, len(deep), STRIP):
+            # Take the highest 8 bits, as Pillow does for RGB48.
+            pixels[rows : rows + STRIP] = (deep[rows : rows + STRIP] >> bits - 8)[..., None]
+        return pixels
     if image.mode == "F":
         raise MediaError("floating-point pixels")
     if image.has_transparency_data:

@@ -15,7 +15,13 @@ from PIL import Image
 
 from deepfidelity_jax.images import containers
 from deepfidelity_jax.images.formats import PICTURES, MediaError, format_of, open_file
-from deepfidelity_jax.images.pictures import decode, load_pixels, open_picture, safe_pillow
+from deepfidelity_jax.images.pictures import (
+    decode,
+    load_pixels,
+    open_picture,
+    require_fit,
+    safe_pillow,
+)
 
 # Skipping a frame with grab() decodes it without converting; a seek decodes from the previous key
 # frame, up to 250 frames away in common encodings. Seeking is faster from about this mean step on.
@@ -72,6 +78,8 @@ def video_info(path: str | os.PathLike) -> VideoInfo:
                 try:
                     load_pixels(animation, kind)
                     frames = getattr(animation, "n_frames", 1)
+                except MemoryError:
+                    raise MediaError(f"a {kind} file too large for the memory here") from None
                 except Exception:
                     raise MediaError(f"truncated or damaged {kind}") from None
             durations = list(_show_frames(animation, kind)) or [FRAME_DURATION]
@@ -204,7 +212,7 @@ def _show_frames(image: Image.Image, kind: str) -> Iterator[float]:
 
 @contextmanager
 def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
-    """A video opened by OpenCV's FFmpeg. Raises MediaError if that is not possible.
+    """A video opened by OpenCV's FFmpeg. MediaError if that is not possible, or it is too large.
 
     FFmpeg interprets patterns, protocols and formats in file names, so it gets the open file by its
     descriptor if the system has names for descriptors.
@@ -222,6 +230,10 @@ def _captured(file: io.BufferedIOBase, kind: str) -> Iterator[cv2.VideoCapture]:
             raise MediaError(
                 f"a {kind} file that is damaged, has no video, or can't be decoded here"
             )
+        shape = _pixel_shape(video)
+        width = video.get(cv2.CAP_PROP_FRAME_WIDTH) * max(1, shape)
+        height = video.get(cv2.CAP_PROP_FRAME_HEIGHT) * max(1, 1 / shape)
+        require_fit(round(width), round(height))
         yield video
     finally:
         video.release()

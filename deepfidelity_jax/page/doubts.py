@@ -1,11 +1,13 @@
 """How certain a verdict is, why, and what makes it less certain."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from deepfidelity_jax.detector.predict import SMALLEST_FACE, Evidence, PersonScore, Prediction
+from deepfidelity_jax.detector.predict import Evidence, PersonScore, Prediction
+from deepfidelity_jax.faces.geometry import SMALLEST_FACE
 from deepfidelity_jax.fidelity.calibration import is_real
 from deepfidelity_jax.page.scale import video_means
 from deepfidelity_jax.page.wording import count, number
@@ -95,7 +97,7 @@ def list_doubts(
     doubts.append(
         Doubt(
             "Size of the face",
-            f"{width:.0f} pixels at its largest",
+            f"{math.floor(width)} pixels at its largest",
             f"{SMALLEST_FACE} or more; smaller faces have too little detail",
             "fine" if width >= SMALLEST_FACE else "caution",
         )

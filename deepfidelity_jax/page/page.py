@@ -180,7 +180,7 @@ def _repeat(detector, path: Path, prediction: Prediction) -> dict[str, Any]:
     digests = [("Detector", prediction.detector)]
     if detector.folder is not None:
         if detector.folder != packed.BUNDLED:
-            command.insert(3, f"--workdir={detector.folder.name}")
+            command.insert(3, f"--workdir={detector.folder.resolve().name}")
         weights = detector.folder / packed.WEIGHTS
         if weights.is_file():
             digests.append(("Weights, SHA-256", digest(weights)))

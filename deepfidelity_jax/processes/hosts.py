@@ -23,7 +23,7 @@ SILENCE_S = 40
 PATIENCE_S = 7 * 24 * 3600
 LOST = (
     "lost another process of this run (see its output for the reason); "
-    "the same command on all of them continues from the last checkpoint"
+    "run the same command on all of them again to continue from the last checkpoint"
 )
 
 Value = TypeVar("Value", int, bool)

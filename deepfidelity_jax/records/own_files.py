@@ -106,9 +106,11 @@ class OwnFilesBuilder(RecordsBuilder, skip_registration=True):
         kind: first part of the name. A folder or table that has moved gives the same records.
         """
         rows = [(s.name, s.digest, s.label, s.method, s.split, s.video) for s in own.sources]
-        # Origins and groups, which only a table can give, change the name only where given.
-        from_table = [(s.name, s.origins) for s in own.sources if s.origins], own.groups
-        more = from_table if any(from_table) else ()
+        # Origins and groups of a table change the name only where given. The group of a picture
+        # does not: its video says as much.
+        told = [s for s in own.sources if not (s.video and s.origins.startswith("group/"))]
+        origins = [(s.name, s.origins) for s in told if s.origins]
+        more = (origins, own.groups) if origins or own.groups else ()
         named = fingerprint(sorted(rows), own.made, own.recipe.to_json(), *more)
         measure = own.recipe.measure
         scores = measure.scores if measure.name == "csv" else None

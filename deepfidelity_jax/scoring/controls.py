@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
 from deepfidelity_jax.detector.load import Detector
-from deepfidelity_jax.faces.geometry import complete_landmarks
+from deepfidelity_jax.faces.geometry import complete_landmarks, is_small
 from deepfidelity_jax.fidelity.calibration import Calibration
 from deepfidelity_jax.fidelity.scale import FAKE, REAL
 from deepfidelity_jax.forgeries import families, graded
@@ -140,6 +140,7 @@ def score_changes(
 ) -> dict[str, Scores]:
     """Scores of each face: untouched, and after each change."""
     fitted, points = detector.fidelity_model, [face["landmarks"] for face in faces]
+    small = is_small(np.array([face["bbox"] for face in faces]))
     scores, verdicts = {}, None
     for name, change in {UNTOUCHED: None, **changes}.items():
         encoded = encode_changed(faces, change)
@@ -149,7 +150,7 @@ def score_changes(
             fidelity = compute(detector.fidelity, images).astype(np.float64)
             # Without a lower threshold, quality decides nothing and is not measured.
             poor = fitted.calibration.fake_below is not None and detector.is_poor(encoded, points)
-            verdicts = fitted.calibration.verdicts(fidelity, poor)
+            verdicts = fitted.calibration.verdicts(fidelity, poor, small)
         scores[name] = Scores(logits[:, 1] - logits[:, 0], verdicts)
     return scores
 

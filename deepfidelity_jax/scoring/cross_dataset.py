@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.detector.load import Detector, identify, load_fitted
@@ -247,7 +248,8 @@ def score(
         lambda: detector, detector.weights, folder, name, "test", workdir, with_answers=by_head
     )
     features = retarget(features, detector, folder)
-    origins = [record["origins"] for record in schema.Records(folder, "test")]
+    records = schema.Records(folder, "test")
+    origins, boxes = ([record[name] for record in records] for name in ("origins", "bbox"))
     sources = sources_of(changed, origins, is_own=False)
     if changed.eval.cluster == "person" and not sources["people"]:
         say(f"{name}: not every face has a person's name, so intervals are over videos")
@@ -266,6 +268,7 @@ def score(
         about=about,
         sources=sources,
         groups=evaluate.groups_of(folder, features.path),
+        boxes=np.array(boxes),
     )
 
 

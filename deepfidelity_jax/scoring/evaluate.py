@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from deepfidelity_jax.errors import InputError
@@ -115,6 +116,7 @@ def evaluate(
     about: Mapping[str, Any] | None = None,
     sources: Mapping[str, Sequence[str]] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
+    boxes: Float32[np.ndarray, "n 4"] | None = None,
 ) -> dict:
     """Score a split, and write predictions.csv and metrics.json to `folder`.
 
@@ -128,6 +130,7 @@ def evaluate(
       about: more entries for metrics.json.
       sources: from `table.sources_of`.
       groups: `{group_...: the group of each face}`.
+      boxes: of the faces, as in the records; by default unknown.
 
     Returns:
       The metrics, as in metrics.json.
@@ -136,11 +139,10 @@ def evaluate(
       InputError: an option of `eval` needs data that the records or fidelity.npz lack.
     """
     scores = score(model.regressor, features)
-    n = len(scores)
     table = Predictions(
         path=features.path,
-        dataset=[config.data.dataset] * n,
-        split=[split] * n,
+        dataset=[config.data.dataset] * len(scores),
+        split=[split] * len(scores),
         method=features.method,
         video_id=features.video_id,
         frame=features.frame,
@@ -202,18 +204,16 @@ def evaluate(
             **metrics.count_classes("n_videos", levels.videos.label),
             **operating.describe_verdicts(
                 levels.videos, levels.draws, of_videos.threshold, of_videos.fake_below,
-                metrics.poor_videos(levels, table.quality, model.scale),
+                metrics.poor_videos(levels, table, model.scale),
+                metrics.small_videos(levels, table, boxes),
             ),
         }  # fmt: skip
     if groups:
         summary["by_group"] = {
-            name: _groups(
-                levels, np.array(column, object), calibration.threshold, of_videos.threshold
-            )
+            name: _groups(levels, column, calibration.threshold, of_videos.threshold)
             for name, column in groups.items()
         }
-    summary["fake_below"] = calibration.fake_below
-    summary["checkpoint_picked_here"] = picked_here
+    summary |= {"fake_below": calibration.fake_below, "checkpoint_picked_here": picked_here}
     if config.eval.official_scoring:
         summary["official_scoring"] = official.official_scoring(table)
     if np.isfinite(features.known_quality).any():
@@ -265,8 +265,9 @@ def _validation_videos(
     return level, replace(again, fake_below=None)
 
 
-def _groups(levels: metrics.Levels, column: np.ndarray, of_frames: float, of_videos: float) -> dict:
+def _groups(levels: metrics.Levels, column: Sequence, of_frames: float, of_videos: float) -> dict:
     """Figures of each group: of videos, or of frames if a video has faces of several groups."""
+    column = np.array(column, object)
     of_frame = levels.grouped.of_frame
     first = np.unique(of_frame, return_index=True)[1]
     if (column == column[first][of_frame]).all():

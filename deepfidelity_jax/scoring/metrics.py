@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
+from deepfidelity_jax.faces.geometry import is_small
 from deepfidelity_jax.fidelity.scale import FAKE, LABELS, REAL, FidelityScale
 from deepfidelity_jax.scoring.table import (
     Predictions,
@@ -112,17 +113,27 @@ def configured_levels(table: Predictions, config: ConfigDict) -> Levels:
 
 
 def poor_videos(
-    levels: Levels, quality: Float[np.ndarray, "n"], scale: FidelityScale | None
+    levels: Levels, table: Predictions, scale: FidelityScale | None
 ) -> Bool[np.ndarray, "v"]:
     """Videos too poor for predict to call real, by the mean quality of the frames that have one."""
-    of_frame, known = levels.grouped.of_frame, np.isfinite(quality)
-    count = len(levels.videos.label)
-    if scale is None:
-        return np.zeros(count, bool)
-    sums, frames = (
-        np.bincount(of_frame[known], weights, count) for weights in (quality[known], None)
-    )
-    return scale.is_poor(np.divide(sums, frames, np.full(count, np.nan), where=frames > 0))
+    poor = np.zeros(len(levels.videos.label), bool)
+    known = np.isfinite(table.quality) & levels.grouped.counts(table)
+    if scale is not None:
+        videos, unit = np.unique(levels.grouped.of_frame[known], return_inverse=True)
+        poor[videos] = scale.is_poor(mean(table.quality[known], unit))
+    return poor
+
+
+def small_videos(
+    levels: Levels, table: Predictions, box: Float[np.ndarray, "n 4"] | None
+) -> Bool[np.ndarray, "v"]:
+    """Videos whose face, where it is largest, is too small for predict; None: no size is known."""
+    small = np.zeros(len(levels.videos.label), bool)
+    if box is not None:
+        rows = np.flatnonzero(levels.grouped.counts(table))
+        rows = rows[np.argsort(box[rows, 2] * box[rows, 3], kind="stable")]
+        small[levels.grouped.of_frame[rows]] = is_small(box[rows])  # that of the largest stays
+    return small
 
 
 def biases(metrics: Mapping[str, Any]) -> list[str]:
@@ -187,9 +198,8 @@ def summarize(
     levels = levels or levels_of(table, seed, replicates)
     frames, videos, draws, grouped = levels.frames, levels.videos, levels.draws, levels.grouped
     threshold = float(threshold)
-    limits = {"frame": threshold, "video": threshold}
-    if video_threshold is not None:
-        limits["video"] = float(video_threshold)
+    of_videos = threshold if video_threshold is None else float(video_threshold)
+    limits = {"frame": threshold, "video": of_videos}
 
     doubt = {"frame": table.fidelity_deviation}
     doubt["video"] = mean(table.fidelity_deviation, grouped.of_frame)
@@ -305,14 +315,12 @@ def _method(frames: Level, videos: Level, draws, limits: dict[str, float]) -> di
     entry = {
         "n_frames": int(np.sum(frames.label == FAKE)),
         "n_videos": int(np.sum(videos.label == FAKE)),
-        "ci": {},
-        "note": {},
-    }
+        "ci": {}, "note": {},
+    }  # fmt: skip
     for level, name in ((frames, "frame"), (videos, "video")):
         accuracies = _accuracies(name, limits[name])
         caught = f"fake_{name}_acc"
-        statistics = {f"{name}_auc": auc, caught: accuracies[caught]}
-        add_statistics(entry, level, draws, statistics)
+        add_statistics(entry, level, draws, {f"{name}_auc": auc, caught: accuracies[caught]})
     return entry
 
 
@@ -327,8 +335,8 @@ def _thirds(quality, known, frames: Level, draws, threshold: float) -> dict[str,
         its_frames = frames.take(third == index)
         entry = {"low": float(edges[index]), "high": float(edges[index + 1])}
         entry |= {**count_classes("n_frames", its_frames.label), "ci": {}, "note": {}}
-        statistics = {"frame_auc": auc, **_accuracies("frame", threshold)}
-        add_statistics(entry, its_frames, draws, statistics)
+        figures = {"frame_auc": auc, **_accuracies("frame", threshold)}
+        add_statistics(entry, its_frames, draws, figures)
         entries[name] = entry
     return entries
 

@@ -47,8 +47,8 @@ class Predictions:
       fidelity: predicted fidelity, high is real.
       p_fake: calibrated probability of a fake, NaN if unknown.
       fidelity_deviation: standard deviation of the fidelity by the regressor, NaN if unknown.
-      origins: the original videos that it shows or was forged from, as `video/NAME` separated by
-        spaces, where the dataset names them.
+      origins: the original videos that it shows or was forged from, as `video/NAME`, and the group
+        of files that it belongs to, as `group/NAME`, where known; separated by spaces.
       people: the people that it shows, separated by spaces, if intervals are over people.
 
     Raises:
@@ -184,7 +184,7 @@ def sources_of(
     Raises:
       InputError: the run's own data do not name all people.
     """
-    columns = {"origins": _named(origins, ("video/",)), "people": []}
+    columns = {"origins": _named(origins, ("video/", "group/")), "people": []}
     if config.eval.cluster == "person":
         people = _named(origins, ONE_PERSON if config.data.dataset == "ffpp" else ("person/",))
         unknown = people.count("")
@@ -223,6 +223,10 @@ class Videos:
     fidelity: Float32[np.ndarray, "v"]
     of_frame: Int[np.ndarray, "n"]
     share: float = 0.1
+
+    def counts(self, table: Predictions) -> Bool[np.ndarray, "n"]:
+        """Rows whose scores count: with `least_person`, those of one person of each file."""
+        return np.asarray(table.video_id == self.video_id[self.of_frame], bool)
 
 
 def group_videos(

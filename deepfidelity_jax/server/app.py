@@ -1,7 +1,6 @@
 """The routes of the HTTP API and of the page."""
 
 import json
-import traceback
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -137,7 +136,7 @@ def build(jobs: Jobs, limits: Limits, host: str) -> FastAPI:
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """Turn every error into a Problem."""
+    """Turn every refusal into a Problem."""
 
     @app.exception_handler(Refused)
     async def refuse(request: Request, error: Refused) -> Response:
@@ -152,8 +151,3 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def refuse_form(request: Request, error: RequestValidationError) -> Response:
         return Refused(422, "wrong_request", str(error.errors()[0]["msg"])).answer()
-
-    @app.exception_handler(Exception)
-    async def admit(request: Request, error: Exception) -> Response:
-        traceback.print_exception(error)
-        return Refused(500, "internal", "the server failed; see its output for the reason").answer()

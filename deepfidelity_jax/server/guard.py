@@ -8,6 +8,7 @@ must not come from a page of another site.
 
 import ipaddress
 import socket
+import traceback
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -44,8 +45,11 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        begun = False
 
         async def send_with_headers(message):
+            nonlocal begun
+            begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
@@ -59,6 +63,12 @@ class Guard:
             self._judge(scope["method"], Headers(scope=scope))
             await self._app(scope, receive, send_with_headers)
         except Refused as refused:
+            await refused.answer()(scope, receive, send_with_headers)
+        except Exception as error:
+            if begun:
+                raise
+            traceback.print_exception(error)
+            refused = Refused(500, "internal", "the server failed; see its output for the reason")
             await refused.answer()(scope, receive, send_with_headers)
         finally:
             self._open -= 1

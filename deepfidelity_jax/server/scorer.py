@@ -10,6 +10,8 @@ further than this process.
 
 import contextlib
 import json
+import math
+import os
 import resource
 import sys
 import traceback
@@ -30,11 +32,13 @@ def work(connection: Connection, workdir: str | None, cache: Path, limits: Limit
     Args:
       connection: to the server.
       workdir: the workdir of the detector; None for the bundled one.
-      cache: folder for the compiled programs of the bundled detector.
+      cache: folder for the compiled programs of a packed detector, such as the bundled one.
       limits: the limits of the server.
     """
     begin_worker()
     console.quiet_libraries()
+    # Otherwise the first worker would take most of a GPU's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     def tell(**message):
@@ -85,12 +89,14 @@ def _load(workdir: str | None, cache: Path, limits: Limits):
     """The detector, ready to score. InputError if it or its face detector cannot be used here."""
     import cv2
 
+    from deepfidelity_jax.detector import bundled
     from deepfidelity_jax.detector.load import load_fitted
     from deepfidelity_jax.faces import detection
     from deepfidelity_jax.workdir import keep_programs
 
     cv2.setNumThreads(max(1, count_cores() // limits.workers))
-    keep_programs(Path(workdir) if workdir else cache)
+    packed = not workdir or bundled.holds(Path(workdir))
+    keep_programs(cache if packed else Path(workdir))
     detector = load_fitted(workdir)
     detection.detect(_blank(), detector.faces)  # loads the face detector
     return detector
@@ -137,7 +143,8 @@ def _require_short(path: Path, seconds: int) -> None:
             info = videos.video_info(path)
             length = info.frames / info.rate
             if length > seconds:
-                message = f"the video lasts {length:.0f} seconds, more than {seconds}"
+                lasts = math.ceil(length)
+                message = f"the video lasts {lasts} seconds, more than {seconds}"
                 raise _Failed(Error(type="too_long", message=message, limit=seconds))
 
 

@@ -98,9 +98,10 @@ class _Form:
     def write(self, piece: bytes) -> None:
         """Take the next piece of the body."""
         self._received += len(piece)
-        if self._received > self._most + FRAMING:
-            raise _too_large(self._most)
         self._parser.write(piece)
+        if self._received - self._size > FRAMING:
+            message = f"the form has more than {FRAMING // 1024} KiB besides its file"
+            raise Refused(422, "bad_form", message, unread=True)
 
     def end(self) -> Path:
         """The path of the file, once the whole body has arrived."""

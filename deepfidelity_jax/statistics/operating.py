@@ -98,15 +98,17 @@ def describe_verdicts(
     threshold: float,
     fake_below: float,
     poor: Bool[np.ndarray, "n"],
+    small: Bool[np.ndarray, "n"],
 ) -> dict:
     """The entry `verdicts` of metrics.json, for one level: the shares by the rule of predict.
 
     Returns:
       For each class the share called fake, below `fake_below`, and the share that is uncertain,
-      from there to the threshold or `poor` above it, with intervals.
+      from there to the threshold, `poor` above it, or `small`, with intervals.
     """
     above = np.where(poor | ~is_real(level.score, threshold), UNCERTAIN, CLEARLY_REAL)
-    level = level.scored(np.where(is_real(level.score, fake_below), above, 0.0))
+    judged = np.where(is_real(level.score, fake_below), above, 0.0)
+    level = level.scored(np.where(small, UNCERTAIN, judged))
     entry = {"threshold": threshold, "fake_below": fake_below, "ci": {}, "note": {}}
     for kind in (REAL, FAKE):
         add_statistics(entry, level, draws, {

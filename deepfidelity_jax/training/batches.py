@@ -268,8 +268,12 @@ class ForgedPair(grain.transforms.RandomMap):
 
 
 def _shown(record: Example) -> frozenset[str]:
-    """The video and the people of a record; with one in common, a donor would forge nothing."""
-    return frozenset((record["video_id"], *record["origins"].split()))
+    """The file, the video and the people of a record; with one in common, a donor forges nothing.
+
+    Two faces of a file may be of one person, who was lost between two shots.
+    """
+    path, video = f"path/{record['path']}", f"video/{record['video_id']}"
+    return frozenset((path, video, *record["origins"].split()))
 
 
 def _face(record: Example) -> families.Face:

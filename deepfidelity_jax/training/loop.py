@@ -118,7 +118,7 @@ def train(
                 vote(stop.asked)
                 stopping = vote(stop.asked)
             if stopping:
-                say(f"stopped at step {step}, saved: the same command continues from there")
+                say(f"stopped at step {step}, saved: run the same command again to continue")
                 raise SystemExit(128 + signal.SIGTERM)
             if last:
                 break
@@ -152,7 +152,8 @@ def _fresh_state(model, config, places, folder, initial) -> TrainState:
     state = create(**static)
     if initial is None and config.train.whitening:
         faces = schema.Records(folder, "train").without(config.train.get("leave_out", ()))
-        batch = next(evaluation_batches(faces, config.model.image_size, 1.0, WHITENED_FROM))
+        size, crop = config.model.image_size, config.model.eval_crop
+        batch = next(evaluation_batches(faces, size, crop, WHITENED_FROM))
         params = start_whitened(state.variables["params"], batch["image"])
         initial = flatten_dict({"params": params})
     if initial is None:

@@ -210,6 +210,27 @@ def test_a_donor_is_of_another_group(tmp_path):
     assert len(others) == len(extract.donors[sources[0].split]) - 2
 
 
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [
+        ("prefix:id\\d+_", ["a/id0_1.png", "b/id0_2.png"]),
+        ("folder", ["p0/photo.png", "p0/clip.mp4"]),
+    ],
+)
+def test_files_of_a_group_share_an_identity_whatever_and_wherever_they_are(tmp_path, group, names):
+    write(tmp_path / "in", 16)
+    for number, name in enumerate(names):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(exist_ok=True)
+        if name.endswith("mp4"):
+            write_video(path, 90)
+        else:
+            Image.fromarray(paint(90 + number)).save(path)
+    sources = list_sources(tmp_path / "in", (0.6, 0.2, 0.2), 1, group=group).sources
+    first, second = (identities(source) for source in sources if source.name in names)
+    assert first & second
+
+
 def test_videos_are_divided_whole(tmp_path, tiny):
     for number in range(10):
         write_video(tmp_path / "in" / "real" / f"{number}.mp4", number)

@@ -102,10 +102,14 @@ def test_the_bundled_detector_detects_forgeries_and_no_harmless_changes():
         people.append(
             families.Face(*renderer.render(person, scene, *renderer.sample_poses(rng, 1), 160))
         )
+    unknown = np.full(4, np.nan)
     records = [
-        {"image": encode_image(face.pixels), "landmarks": face.points, "video_id": str(number)}
+        {
+            "image": encode_image(face.pixels), "landmarks": face.points, "bbox": unknown,
+            "video_id": str(number),
+        }
         for number, face in enumerate(people)
-    ]
+    ]  # fmt: skip
     detector = df.load()
     scores = controls.score_changes(detector, records, controls.CONTROLS)
     untouched = scores[controls.UNTOUCHED].classes

@@ -88,6 +88,14 @@ def test_what_changed_is_done_again_and_told(output, inputs, capsys):
     assert output.read_bytes() == content
 
 
+def test_a_quiet_command_says_nothing(output, inputs, capsys):
+    write(output, inputs)
+    with Lines(str(output)) as lines:
+        lines.resume(inputs, DETECTOR, quiet=True)
+        assert len(lines.kept) == len(NAMES)
+    assert capsys.readouterr().err == ""
+
+
 def test_what_could_not_be_read_is_tried_again(tmp_path, inputs):
     """The file is the same, what can be decoded is not."""
     output, text = tmp_path / "lines.jsonl", inputs[-1]

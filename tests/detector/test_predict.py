@@ -177,6 +177,7 @@ def decided(fake_below, seen):
         (person(0.2), "fake", ""),
         (person(0.4), "uncertain", "not below the lower one, 0.3000"),
         (person(0.2, side=20.0), "uncertain", "20 pixels wide"),
+        (person(0.2, side=31.7), "uncertain", "31 pixels wide"),
         (person(0.7, quality=0.1), "uncertain", "quality is below"),
         (person(0.4, quality=0.1), "uncertain", "quality is below"),
         (person(0.2, quality=0.1), "fake", ""),  # a forgery may have made it poor
@@ -279,7 +280,7 @@ def test_scores_and_reason_are_those_of_whoever_decides():
     doubtful = (0.4, 80.0, 0.5)
     for people, decides, words in (
         ([fake, doubtful], 0, ""),
-        ([tiny, bad, fake, doubtful], 2, "2 of 4 faces are too small or too poor to judge"),
+        ([tiny, bad, fake, doubtful], 2, "2 of 4 faces too small or too poor to judge"),
         ([doubtful, bad, (0.7, 80.0, 0.5)], 0, "not below the lower one"),
         ([(0.7, 80.0, 0.5), tiny], 0, "1 of 2 faces"),
         ([(0.7, 80.0, 0.5), poor_fake], 1, ""),

@@ -1,5 +1,7 @@
 """What a container says about its tracks and its end is believed; sound alone is no video."""
 
+import io
+
 import pytest
 from samples import counted_video, sound_file, timed_video, told
 
@@ -56,3 +58,29 @@ def test_arbitrary_bytes_tell_nothing(tmp_path, kind):
             assert containers.list_tracks(file, kind) == []
             assert not containers.is_cut(file, kind)
             assert file.tell() == 0
+
+
+class CountedFile(io.BytesIO):
+    reads = 0
+
+    def read(self, *arguments):
+        self.reads += 1
+        return super().read(*arguments)
+
+
+def test_a_file_of_tiny_parts_takes_no_longer_than_its_first_ones():
+    """The limit is on the whole file: 50 tracks of 1,000 parts would pass a limit on each."""
+
+    def element(name, content):
+        return name + (1 << 56 | len(content)).to_bytes(8) + content
+
+    def box(name, content):
+        return (8 + len(content)).to_bytes(4) + name + content
+
+    track = element(containers.TRACK, b"\xec\x80" * 1000)
+    matroska = element(containers.SEGMENT, element(containers.TRACKS, track * 50))
+    mp4 = box(b"moov", box(b"trak", box(b"free", b"") * 1000) * 50)
+    for kind, content in (("Matroska", matroska), ("MP4", mp4)):
+        file = CountedFile(content)
+        assert containers.list_tracks(file, kind) == []
+        assert 1000 < file.reads <= containers.MOST + 1000

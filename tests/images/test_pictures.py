@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import sys
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -122,6 +123,31 @@ def test_grey_that_does_not_fill_its_type_is_not_dark(tmp_path, bits, kind):
         shift = 0 if bits == 8 else 8
         image = pictures.read_image(tmp_path / "a.png")
         np.testing.assert_array_equal(image[..., 0], deep >> shift)
+
+
+def test_deep_grey_takes_no_more_memory_than_colour(tmp_path):
+    deep = np.linspace(0, 65535, 1000 * 1000).reshape(1000, 1000).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png", compress_level=1)
+    tracemalloc.start()
+    try:
+        image = pictures.read_image(tmp_path / "a.png")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(image[..., 1], deep >> 8)
+    assert peak < 8 * deep.size
+
+
+def test_a_picture_that_needs_more_memory_than_there_is_says_so(tmp_path, monkeypatch):
+    """Wherever it runs out: here while colours are joined to white."""
+
+    def fail(*pictures):
+        raise MemoryError
+
+    Image.fromarray(gradient()).convert("RGBA").save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "alpha_composite", fail)
+    with pytest.raises(MediaError, match="64x40 pixels, too many for the memory here"):
+        pictures.read_image(tmp_path / "a.png")
 
 
 def test_pages_that_are_not_read_are_noted(tmp_path):

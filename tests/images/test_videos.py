@@ -5,9 +5,10 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from samples import counted_video, timed_video, told, trimmed_video
+from PIL import Image
+from samples import counted_video, numbered, timed_video, told, trimmed_video
 
-from deepfidelity_jax.images import videos
+from deepfidelity_jax.images import pictures, videos
 from deepfidelity_jax.images.formats import MediaError
 
 
@@ -125,3 +126,30 @@ def test_a_bad_video_has_a_reason(tmp_path):
     }.items():
         with pytest.raises(MediaError, match=reason):
             next(videos.read_frames(tmp_path / name, 4))
+
+
+@pytest.mark.parametrize("shape", [1, "3/2"])
+def test_frames_too_large_for_a_photograph_are_refused_before_they_are_read(
+    tmp_path, monkeypatch, shape
+):
+    """The limit is on what a frame becomes, with square pixels."""
+    pytest.importorskip("av")
+    path = timed_video(tmp_path / "a.mp4", [i / 30 for i in range(4)], shape)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 160 * 128 + (shape == "3/2"))
+    if shape == 1:
+        assert videos.video_info(path).frames == 4
+        monkeypatch.setattr(pictures, "MAX_PIXELS", 160 * 128 - 1)
+    with pytest.raises(MediaError, match=f"{240 if shape != 1 else 160}x128 pixels, more than"):
+        videos.video_info(path)
+
+
+def test_an_animation_that_needs_more_memory_is_not_called_damaged(tmp_path, monkeypatch):
+    def fail(image, kind):
+        raise MemoryError
+
+    frames = [Image.fromarray(numbered(number, (160, 128))) for number in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert videos.video_info(tmp_path / "a.gif").frames == 3
+    monkeypatch.setattr(videos, "load_pixels", fail)
+    with pytest.raises(MediaError, match="too large for the memory here"):
+        videos.video_info(tmp_path / "a.gif")

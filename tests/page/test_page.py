@@ -206,3 +206,13 @@ def test_a_finder_that_was_chosen_is_in_the_command(tmp_path):
         other.faces = replace(other.faces, detector="yunet", yunet=str(finder))
         write_page(other, broken, tmp_path / "a.html")
         assert ("--config.faces.yunet=finder.onnx" in Page(tmp_path / "a.html").text) == told
+
+
+@pytest.mark.parametrize("given", [".", "hub"])
+def test_the_command_names_the_detector_however_it_was_given(tmp_path, monkeypatch, given):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff no picture")
+    place = shutil.copytree(bundled.folder(), tmp_path / "hub")
+    monkeypatch.chdir(place if given == "." else tmp_path)
+    write_page(df.load(given), broken, tmp_path / "a.html")
+    assert "--workdir=hub" in Page(tmp_path / "a.html").text

@@ -27,6 +27,7 @@ def records():
             made.append({
                 "image": encode_image(image), "landmarks": points.astype(np.float32),
                 "video_id": f"v{identity}", "label": REAL, "frame": frame,
+                "bbox": np.float32([20, 20, 90, 90]),
             })  # fmt: skip
         made.append(made[-1] | {"label": FAKE, "video_id": f"v{identity}:swap"})
     return made
@@ -231,3 +232,10 @@ def test_real_verdicts_of_faces_too_poor_are_uncertain_as_in_predict(records):
     assert before["half brightness"]["called_uncertain"] < 1
     both = found["half brightness"]["called_fake"] + found["half brightness"]["called_uncertain"]
     assert both == 1
+
+
+def test_faces_too_small_are_uncertain_as_in_predict(records):
+    tiny = [record | {"bbox": np.float32([20, 20, 24, 40])} for record in records]
+    found = controls.measure(Sharpness(), tiny, seed=0, replicates=0)
+    for name in ("untouched", *controls.DEGRADATIONS, *controls.CONTROLS):
+        assert (found[name]["called_fake"], found[name]["called_uncertain"]) == (0, 1), name

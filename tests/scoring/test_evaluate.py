@@ -244,6 +244,9 @@ def test_verdicts_are_told_where_there_is_a_limit(fitted, tmp_path):
     assert of_poor["fake_called_fake"] == own["fake_called_fake"]
     assert of_poor["real_uncertain"] == 1, "what is poor is fake or uncertain"
     assert of_poor["fake_uncertain"] == pytest.approx(1 - own["fake_called_fake"])
+    boxes = np.tile(np.float32([0, 0, 24, 90]), (len(test.label), 1))
+    of_small = evaluate.evaluate(config, model, test, "test", tmp_path, boxes=boxes)["verdicts"]
+    assert of_small["fake_uncertain"] == of_small["real_uncertain"] == 1
     assert 0 < own["fake_called_fake"] < 1
     assert own["real_called_fake"] == 0
     told = f"fakes called fake {own['fake_called_fake']:.1%}, uncertain {own['fake_uncertain']:.1%}"

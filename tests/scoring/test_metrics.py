@@ -10,8 +10,9 @@ from score_tables import simulated, table
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
+from deepfidelity_jax.fidelity.scale import FidelityScale
 from deepfidelity_jax.images.videos import spread_indices
-from deepfidelity_jax.scoring.metrics import levels_of, summarize
+from deepfidelity_jax.scoring.metrics import levels_of, poor_videos, small_videos, summarize
 from deepfidelity_jax.scoring.table import spread_rows
 from deepfidelity_jax.statistics.aggregation import AGGREGATES
 from deepfidelity_jax.statistics.ranking import roc_curve
@@ -259,3 +260,25 @@ def test_what_is_too_few_is_said():
     assert found["tpr_at_fpr_0.1pct"] is None
     assert found["note"]["tpr_at_fpr_0.1pct"] == "0.001 of 120 real frames is less than one"
     assert found["note"]["video_tpr_at_fpr_1pct"] == "0.01 of 30 real videos is less than one"
+
+
+def test_who_cannot_be_judged_is_whoever_decides():
+    """A clip of two people, and one of one: of the two, the least real has the file's score."""
+    clips = table([1] * 6, [0.7, 0.6, 0.9, 0.9, 0.8, 0.8], ["a", "a", "b", "b", "c", "c"])
+    clips = replace(clips, path=["1"] * 4 + ["2"] * 2, quality=[1, np.nan, 9, 9, 9, 3])
+    scale = FidelityScale((0.0, 9.0), (4.0, 9.0))
+    # x, y, width, height: "a" is small where it is largest, "b" in one frame, "c" nowhere known.
+    boxes = np.array([[5, 5, 30, 40], [5, 5, 20, 9], [0, 0, 40, 40], [0, 0, 30, 30]])
+    boxes = np.concatenate([boxes, np.full((2, 4), np.nan)])
+    for aggregate, poor, small in (
+        ("mean", [True, False, False], [True, False, False]),
+        ("least_person", [True, False], [True, False]),
+    ):
+        levels = levels_of(clips, 0, 10, aggregate=aggregate)
+        assert poor_videos(levels, clips, scale).tolist() == poor
+        assert small_videos(levels, clips, boxes).tolist() == small
+        assert not small_videos(levels, clips, None).any()
+    other = replace(clips, fidelity=[0.9, 0.9, 0.1, 0.1, 0.8, 0.8])  # now "b" decides
+    levels = levels_of(other, 0, 10, aggregate="least_person")
+    assert poor_videos(levels, other, scale).tolist() == [False, False]
+    assert small_videos(levels, other, boxes).tolist() == [False, False]

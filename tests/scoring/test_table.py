@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from score_tables import table
 
+from deepfidelity_configs import default
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.scoring.metrics import summarize
 from deepfidelity_jax.scoring.table import (
@@ -14,6 +15,7 @@ from deepfidelity_jax.scoring.table import (
     cluster_rows,
     group_videos,
     read_groups,
+    sources_of,
 )
 
 
@@ -179,6 +181,16 @@ def test_rows_belong_together_by_file_original_or_person_in_every_table():
     assert clusters(one, of_two) == [[0, 0, 1, 2], [1, 1]]
     shared = replace(one, origins=["video/a", "video/a", "video/b", "video/b"])
     assert clusters(shared, other) == [[0, 0, 1, 1], [2, 1]]
+
+
+def test_files_of_a_group_belong_together():
+    config = default.get_config()
+    origins = ["group/a", "group/a person/1", "group/b", "video/c"]
+    columns = sources_of(config, origins)
+    assert columns["origins"] == ["group/a", "group/a", "group/b", "video/c"]
+    four = replace(table([1, 1, 0, 0], [0.5] * 4, ["1", "2", "3", "4"]), path=["1", "2", "3", "4"])
+    (clusters,) = cluster_rows([replace(four, **columns)])
+    assert clusters.tolist() == [0, 0, 1, 2]
 
 
 def test_groups_are_written_beside_the_columns(tmp_path):

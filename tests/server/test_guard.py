@@ -1,7 +1,12 @@
 """Foreign pages and foreign names are refused; every answer says what a browser may do with it."""
 
+import asyncio
+
+import httpx
 import pytest
 from asking import PICTURE, ask, form
+
+from deepfidelity_jax.server.guard import HEADERS, Guard
 
 POST = form((b'name="file"; filename="a.jpg"', PICTURE))
 LIMITS = {"method": "GET", "url": "/api/limits"}
@@ -60,3 +65,18 @@ def test_every_answer_has_its_headers(tmp_path):
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_failure_inside_has_the_headers_too(capsys):
+    async def fail(scope, receive, send):
+        raise RuntimeError("a route failed")
+
+    async def get():
+        transport = httpx.ASGITransport(Guard(fail, "localhost", 2))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get("/")
+
+    answer = asyncio.run(get())
+    assert (answer.status_code, answer.json()["error"]["type"]) == (500, "internal")
+    assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+    assert "a route failed" in capsys.readouterr().err

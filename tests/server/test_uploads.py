@@ -27,6 +27,11 @@ def test_the_file_arrives_as_it_is(tmp_path):
     [
         (form((b'name="file"; filename="a"', bytes(LIMITS.bytes + 1))), 413, "too_large"),
         (form((b'name="note"', bytes(LIMITS.bytes + FRAMING))), 413, "too_large"),
+        (
+            form((b'name="note"', bytes(FRAMING)), (b'name="file"; filename="a"', PICTURE)),
+            422,
+            "bad_form",
+        ),
         (form((b'name="file"; filename="a.jpg"', b"words")), 415, "not_media"),
         (form((b'name="file"; filename="a.jpg"', b"")), 415, "not_media"),
         (form((b'name="file"', PICTURE)), 422, "bad_form"),

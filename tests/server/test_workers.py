@@ -12,7 +12,7 @@ import pytest
 
 from deepfidelity_jax.detector import bundled
 from deepfidelity_jax.errors import InputError
-from deepfidelity_jax.server import workers
+from deepfidelity_jax.server import scorer, workers
 from deepfidelity_jax.server.jobs import Jobs
 from deepfidelity_jax.server.messages import Limits
 from deepfidelity_jax.server.refusal import Refused
@@ -80,6 +80,17 @@ async def verdict(jobs, content):
     job = post(jobs, content)
     await until(lambda: job.ended)
     return job.view()["prediction"]
+
+
+def test_a_packed_detector_is_read_and_nothing_is_written_beside_it(tmp_path, monkeypatch):
+    """Nor are programs loaded from it, which would be run: it may come from anywhere."""
+    kept = []
+    monkeypatch.setattr("deepfidelity_jax.workdir.keep_programs", kept.append)
+    monkeypatch.setattr("cv2.setNumThreads", lambda count: None)
+    place = shutil.copytree(bundled.folder(), tmp_path / "hub")
+    for workdir in (None, str(place)):
+        scorer._load(workdir, tmp_path / "cache", LIMITS)
+    assert kept == [tmp_path / "cache"] * 2
 
 
 @pytest.mark.slow

@@ -103,17 +103,19 @@ def test_verdicts_by_the_rule_of_predict(places):
     limit, threshold = np.sort(score)[[*places]].tolist()
     rule = Calibration(-5.0, threshold, "validation", fake_below=limit)
     draws = draw_clusters(label, 0, 100)
-    poor = np.random.default_rng(2).random(len(score)) < 0.3
-    found = describe_verdicts(level_of(label, score), draws, threshold, limit, poor)
+    poor, small = np.random.default_rng(2).random((2, len(score))) < 0.3
+    found = describe_verdicts(level_of(label, score), draws, threshold, limit, poor, small)
     for kind, name in ((1, "real"), (0, "fake")):
-        told = rule.verdicts(score[label == kind], poor[label == kind])
+        own = label == kind
+        told = rule.verdicts(score[own], poor[own], small[own])
+        assert (told[small[own]] == "uncertain").all()
         for key, verdict in (("called_fake", "fake"), ("uncertain", "uncertain")):
             share = found[f"{name}_{key}"]
             assert share == pytest.approx(np.mean(told == verdict))
             low, high = found["ci"][f"{name}_{key}"]
             assert low < share < high
     real = level_of(label, score).take(label == 1)
-    alone = describe_verdicts(real, draws, threshold, limit, poor[label == 1])
+    alone = describe_verdicts(real, draws, threshold, limit, poor[label == 1], small[label == 1])
     assert alone["fake_called_fake"] is None
 
 

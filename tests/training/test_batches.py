@@ -200,7 +200,7 @@ def test_a_donor_is_of_another_video_and_other_people():
     )
     people = {"a": "person/1", "b": "person/2", "c": "", "d": "person/3 person/1"}
     records = [
-        {"video_id": name, "frame": frame, "origins": people[name]}
+        {"video_id": name, "frame": frame, "origins": people[name], "path": f"{name}.mp4"}
         for name in people for frame in range(3)
     ]  # fmt: skip
 
@@ -211,6 +211,8 @@ def test_a_donor_is_of_another_video_and_other_people():
 
     assert set(donors(records)) == {"b", "c"}
     assert donors(records[:3]) == [None] * 50
+    again = records[0] | {"video_id": "a#1"}  # another face of the same file, or lost and found
+    assert donors([*records[:3], again]) == [None] * 50
     few = [*records[:3] * 50, *records[3:9], *records[9:] * 50]  # hardly met by chance
     found = donors(few)
     assert None not in found
@@ -221,7 +223,10 @@ def test_a_donor_is_of_another_video_and_other_people():
 def test_a_face_without_a_donor_is_told_before_training():
     """Where only families that need one are left: of three videos one shares people with both."""
     people = {"a": "person/1", "b": "person/2", "c": "person/1 person/2"}
-    records = [{"video_id": name, "origins": origins} for name, origins in people.items()]
+    records = [
+        {"video_id": name, "origins": origins, "path": f"{name}.mp4"}
+        for name, origins in people.items()
+    ]
 
     def require(records, left_out):
         made_from = TrainingInput(

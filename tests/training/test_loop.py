@@ -13,13 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import trees
+from PIL import Image
 from training_states import read_state
 
+from deepfidelity_datasets.face_folder.face_folder_dataset_builder import Builder as FolderBuilder
 from deepfidelity_datasets.ffpp.ffpp_dataset_builder import Builder
 from deepfidelity_jax import provenance
 from deepfidelity_jax.network.build import build_model
+from deepfidelity_jax.network.ssaaformer import cut_patches, normalise
+from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.schema import ORIGINAL
 from deepfidelity_jax.training import checkpoint, loop, sharding, step
+from deepfidelity_jax.training.batches import evaluation_batches
 from deepfidelity_jax.training.loop import StepLog, StopSignal
 from deepfidelity_jax.training.metrics_log import MetricsLog
 from deepfidelity_jax.training.order.feed import Feed
@@ -98,6 +103,29 @@ def test_what_is_left_out_has_no_part_in_the_start(tmp_path, tiny, one_core):
     without = start(("Deepfakes", "FaceSwap"), left_out=("FaceSwap",))
     np.testing.assert_allclose(without, start(("Deepfakes",)), atol=1e-5)
     assert not np.allclose(without, start(("Deepfakes", "FaceSwap")), atol=1e-3)
+
+
+def test_the_first_layer_is_whitened_for_the_pictures_it_will_see(tmp_path, tiny, one_core):
+    """Views are cut out of the crops, whose finest detail would be lost if they were shrunk."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for number in range(12):
+        picture = rng.integers(0, 256, (36, 36, 3), np.uint8)
+        Image.fromarray(picture).save(tmp_path / "in" / f"{number}.png")
+    config = trees.set_up(tiny, "face_folder", "", dir=str(tmp_path / "in"), group="file")
+    config.faces.size = 36
+    config.model.image_size, config.model.eval_crop = 32, 32 / 36
+    builder = FolderBuilder.configured(config, tmp_path / "records")
+    builder.download_and_prepare()
+    folder, model = Path(builder.data_path), build_model(config)
+    places = loop._places_of(model, config, sharding.data_mesh(config.train.batch_size))
+    state = loop._fresh_state(model, config, places, folder, None)
+    proj = state.variables["params"]["stage1"]["patch_embed"]["proj"]
+    (batch,) = evaluation_batches(schema.Records(folder, "train"), 32, 32 / 36, 99)
+    patches = np.asarray(cut_patches(normalise(batch["image"]), 4), np.float64)
+    patches = patches.reshape(-1, patches.shape[-1])
+    outputs = patches @ np.asarray(proj["kernel"]) + np.asarray(proj["bias"])
+    assert outputs.var(axis=0)[: patches.shape[-1]].max() < 1.01
 
 
 def test_equal_trainings_in_one_process_are_traced_once(

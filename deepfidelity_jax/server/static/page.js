@@ -170,7 +170,7 @@ function present(job, path, asked) {
   const { status, fidelity, threshold } = job.prediction;
   const [title, meaning] = VERDICTS[status];
   const scores = fidelity === null ? "" :
-    ` Fidelity ${fidelity.toFixed(3)}; the threshold for real is ${threshold.toFixed(3)}.`;
+    ` Fidelity ${fidelity.toFixed(4)}; the threshold for real is ${threshold.toFixed(4)}.`;
   shown = path;
   chosen = asked;
   find("result").hidden = false;

@@ -160,7 +160,7 @@ def divide(order: Int[np.ndarray, "n"], about: About, by: str) -> list[Int[np.nd
 
 
 def mine(error: Float[np.ndarray, "n"], power: float) -> Float[np.ndarray, "n"]:
-    """Weights that rise with the error, within LEAST and MOST of the average one."""
+    """Weights that rise with the error, within LEAST and MOST of that of an average error."""
     mean = error.mean()
     if mean <= 0:
         return np.ones(len(error))
