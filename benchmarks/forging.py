@@ -43,6 +43,7 @@ def draw_records(size: int) -> list[dict]:
                 "label": REAL,
                 "quality": 0.5,
                 "video_id": str(seed),
+                "path": f"{seed}.jpg",
                 "origins": f"person/{seed}",
             }
         )

@@ -40,7 +40,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     bytes: int = Field(default=256 * MIB, description="size of a file")
-    pixels: int = Field(default=MAX_PIXELS, description="pixels of a photograph")
+    pixels: int = Field(default=MAX_PIXELS, description="pixels of a photograph or a frame")
     video_seconds: int = Field(default=600, description="length of a video")
     upload_seconds: int = Field(default=300, description="time an upload may take")
     job_seconds: int = Field(default=180, description="time limit in a worker")

@@ -122,7 +122,7 @@ def test_the_first_layer_is_whitened_for_the_pictures_it_will_see(tmp_path, tiny
     state = loop._fresh_state(model, config, places, folder, None)
     proj = state.variables["params"]["stage1"]["patch_embed"]["proj"]
     (batch,) = evaluation_batches(schema.Records(folder, "train"), 32, 32 / 36, 99)
-    patches = np.asarray(cut_patches(normalise(batch["image"]), 4), np.float64)
+    patches = np.asarray(cut_patches(normalise(jnp.asarray(batch["image"])), 4), np.float64)
     patches = patches.reshape(-1, patches.shape[-1])
     outputs = patches @ np.asarray(proj["kernel"]) + np.asarray(proj["bias"])
     assert outputs.var(axis=0)[: patches.shape[-1]].max() < 1.01

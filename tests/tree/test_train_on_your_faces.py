@@ -80,7 +80,7 @@ def test_a_folder_is_shown_learnt_and_not_learnt_twice(tmp_path, monkeypatch):
     assert read_back["predicted"]["status"] == predicted["status"]
     assert read_back["predicted"]["fidelity"] == pytest.approx(predicted["fidelity"], abs=1e-4)
     truth = photograph.parent.name
-    assert f"In truth: {truth}; it is in the test split." in text
+    assert f"True label: {truth}; it is in the test split." in text
     # Run once more, the cell found all stages done.
     assert "frame_auc" in read_back["again"]
     assert not re.search(r"prepared|step|features|regressor", read_back["again"])
