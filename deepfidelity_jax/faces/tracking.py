@@ -250,7 +250,8 @@ def track(
     A face continues the nearest person whose last face is similar in position and size. A person
     must be found confidently in a share of the frames, since false alarms rarely repeat; and for
     sure in one frame, or confidently in half of them. In a single frame every confident face is a
-    person.
+    person, unless a sure one is more than twice as large: what is found beside a portrait, such as
+    a lapel or a seal, is seldom a face.
 
     Args:
       detections: the faces of each frame.
@@ -260,11 +261,16 @@ def track(
       (frame number, face number) pairs of each person, in the order of the frames; the person with
       the largest sum of face sizes comes first.
     """
+    alone = len(detections) == 1
+    sizes = (face.size for faces in detections for face in faces if face.score >= sure)
+    least = max(sizes, default=0) / 2 if alone else 0  # size of a face that is not sure
     share = math.ceil(PERSISTENCE * len(detections))
-    needed = 1 if len(detections) == 1 else max(FEWEST_FRAMES, share)
+    needed = 1 if alone else max(FEWEST_FRAMES, share)
 
     def persists(track):
         scores = np.array([detections[frame][face].score for frame, face in track])
+        if scores.max() < sure and weight(track) < least:
+            return False
         confident = (scores >= CONFIDENT).sum()
         return confident >= needed and (scores.max() >= sure or 2 * confident >= len(detections))
 

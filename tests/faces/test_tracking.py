@@ -54,6 +54,21 @@ def test_persistence_grows_with_the_video_and_a_photograph_needs_none():
     assert tracking.track([[], []]) == []
 
 
+def test_beside_a_portrait_only_what_is_sure_or_as_large_is_a_face():
+    """In a photograph; in a video false alarms do not repeat."""
+
+    def found(*others, frames=1):
+        picture = [face(100, 100, 80, score=0.99), *others]
+        return len(tracking.track([picture] * frames, sure=0.98))
+
+    assert found(face(300, 100, 39, score=0.97)) == 1  # a seal on a flag
+    assert found(face(300, 100, 39, score=0.98)) == 2
+    assert found(face(300, 100, 41, score=0.55)) == 2
+    assert found(face(300, 100, 39, score=0.97), frames=3) == 2
+    group = [face(x, 100, 20, score=0.7) for x in (100, 200, 300)]
+    assert len(tracking.track([group], sure=0.98)) == 3, "nobody is sure"
+
+
 def test_who_is_seldom_found_and_never_surely_is_no_person():
     """A lonely weak detection in a long video: a patch of wall that looks a little like a face."""
 
