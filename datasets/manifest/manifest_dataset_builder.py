@@ -28,8 +28,8 @@ from deepfidelity_jax.records.write import Recipe
 
 # How to keep related files in one split by the table.
 CHOICE = (
-    "add a column split, person or video_id to the table (a video_id of its own in each row says "
-    "that the files have nothing to do with each other)"
+    "add a column split, person or video_id to the table (if the files are unrelated, give each "
+    "row its own video_id)"
 )
 
 

@@ -227,13 +227,13 @@ def _require_same(
             if getattr(files.rows[other], column) != getattr(row, column):
                 raise InputError(
                     f"{given}: the video_id {row.video_id!r} has two values of {column}, in "
-                    f"{files.where(other, name)}: a video_id is one video; what must stay in one "
-                    "split has the same person"
+                    f"{files.where(other, name)}: a video_id stands for one video; give rows that "
+                    "must stay in one split the same person"
                 )
         if other != name and "video" in (kinds[files.paths[other]], kinds[files.paths[name]]):
             raise InputError(
                 f"{given}: the video_id {row.video_id!r} is in {files.where(other, name)}, but a "
-                "video file is a video of its own; files that must stay in one split have the "
+                "video file needs its own video_id; give files that must stay in one split the "
                 "same person"
             )
 

@@ -180,8 +180,8 @@ def _require_clear(factors: Sequence) -> None:
         for option in dict.fromkeys(option for _, options in levels for option in options):
             if option in setters:
                 raise InputError(
-                    f"config.ablate sets {option} by {setters[option]} and by factor {name!r}, of "
-                    "which one would undo the other: set it by one"
+                    f"config.ablate sets {option} by {setters[option]} and by factor {name!r}, and "
+                    "one would override the other: set it by one of them only"
                 )
             setters[option] = f"factor {name!r}"
 

@@ -43,7 +43,7 @@ def export(workdir: str | None, output: str) -> None:
         differences = write_file(detector, form, Path(output), metadata.describe(detector, licence))
     say(f"{output}: largest differences from the detector on {CROPS} crops: {differences}")
     if not licence:
-        say("no licence is stated for these weights: state one before you give them away")
+        say("no licence is stated for these weights: state one before you distribute them")
 
 
 def require_output(output: str) -> str:

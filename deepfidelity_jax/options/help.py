@@ -59,7 +59,8 @@ _OWN = {
                         and add a section to the report of --workdir; needs no --config, but takes
                         --config.faces.OPTION=VALUE and --config.data.group=RULE
   --input=TABLE         the same for the files of a .csv, .parquet or .jsonl; --config.data.dir is
-                        the folder of its paths, --config.data.real_label=0 or 1 what 0 and 1 mean
+                        the folder of its paths, --config.data.real_label=0 or 1 the label of
+                        real faces
 """,
     "robustness": """\
   --input=FOLDER or TABLE
@@ -78,7 +79,7 @@ _OWN = {
   --config=FILE         repeat with this configuration instead of that of the run
 {_OPTION}""",
     "predict": """\
-  --workdir=DIR         folder of a trained run; without it, the one that comes with the package
+  --workdir=DIR         folder of a trained run; without it, the bundled detector
   --input=PATH          a photograph, a video, or a folder of them; may be repeated. `-` reads one
                         photograph or video from standard input
   --output=FILE         write the lines here instead of to stdout, as a table if it ends in .csv;
@@ -96,7 +97,7 @@ _OWN = {
                         change how faces are found; all other settings come from the workdir
 """,
     "serve": """\
-  --workdir=DIR         folder of a trained run; without it, the one that comes with the package
+  --workdir=DIR         folder of a trained run; without it, the bundled detector
   --port=NUMBER         port to listen on (8000); 0 takes any free port
   --host=ADDRESS        address to listen on (127.0.0.1: this machine only)
 """,
@@ -116,7 +117,7 @@ _OWN = {
   --one=fake|real       the class that the label 1 stands for, where labels are 0 and 1
 """,
     "export": """\
-  --workdir=DIR         folder of a trained run; without it, the one that comes with the package
+  --workdir=DIR         folder of a trained run; without it, the bundled detector
   --output=FILE         write one file that ends in .onnx or .stablehlo, from face crops to p_fake,
                         and FILE.json with labels, threshold and face settings beside it
   --output=FOLDER/      write weights, config and model card in the layout of model hubs;

@@ -60,7 +60,7 @@ def _tell_allowed(allowed: dict[str, float] | None) -> str:
     share = {name: f"{100 * value:g}%" for name, value in allowed.items()}
     return (
         f" On validation, at most {share['untouched']} of unaltered real faces fall below it, "
-        f"at most {share['degraded']} after blur, JPEG, darkening, downscaling or noise, "
+        f"at most {share['degraded']} after a degradation, such as blur, JPEG or darkening, "
         f"and at most {share['other shots']} of simulated retakes of them."
     )
 
