@@ -61,13 +61,13 @@ def complete_landmarks(
     `shape` is the height and width of the crop. All five are the average face's if fewer than two
     are known, or all coincide.
     """
+    known = np.isfinite(landmarks).all(axis=1)
+    if known.all() and np.ptp(landmarks, axis=0).any():  # at once, because it is usual
+        return landmarks
     average = AVERAGE_FACE * np.array([shape[1], shape[0]], np.float32)
     matrix = fit_similarity(average, landmarks)
     if matrix is None:
         return average
-    known = np.isfinite(landmarks).all(axis=1)
-    if known.all():
-        return landmarks
     return np.where(known[:, None], landmarks, move(matrix, average)).astype(np.float32)
 
 
