@@ -243,7 +243,7 @@ METHODS: Mapping[str, Method] = {
         {"noise": (0.1, 0.3, 1.0, 3.0, 10.0), "gamma": GAMMAS},
         2000,
     ),
-    "ridge": Method(fit_ridge, {"alpha": 100.0}, {"alpha": (1.0, 10.0, 100.0, 1e3, 1e4)}),
+    "ridge": Method(fit_ridge, {"alpha": 300.0}, {"alpha": (1.0, 10.0, 100.0, 1e3, 1e4)}),
     "gradient_boosting": Method(
         fit_gradient_boosting,
         {"learning_rate": 0.1, "max_depth": 4},
