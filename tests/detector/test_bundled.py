@@ -20,6 +20,7 @@ from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.images.pictures import decode_image, encode_image
 from deepfidelity_jax.scoring import controls
+from deepfidelity_jax.weight_files.packed import SPREAD
 
 
 def draw_face(seed=0, side=160):
@@ -90,6 +91,18 @@ def test_another_configuration_is_another_detector(tmp_path):
     said["model"]["eval_crop"] = 0.7
     (place / "config.json").write_text(json.dumps(said))
     assert df.load(place).fingerprint != df.load().fingerprint
+
+
+def test_the_spread_is_that_of_the_training_features(tmp_path):
+    features = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    (tmp_path / "features").mkdir()
+    np.savez(tmp_path / "features" / "faces-train.npz", feature=features)
+    np.savez(tmp_path / "features" / "faces-test.npz", feature=2 * features)
+    bundled.write_spread(tmp_path, tmp_path)
+    np.testing.assert_array_equal(np.load(tmp_path / SPREAD), features.std(axis=0))
+    ours = np.load(bundled.folder() / SPREAD)
+    assert ours.shape == (df.load().features(np.zeros((0, 96, 96, 3), np.uint8)).shape[1],)
+    assert (ours > 0).all()
 
 
 @pytest.mark.slow
