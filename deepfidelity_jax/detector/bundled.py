@@ -6,7 +6,7 @@
     training_pictures.json  digests of the training pictures, which must not be used to test it
     yunet.onnx         YuNet, if it finds the faces
     MODEL_CARD.md      data, figures and limits, written by hand; README.md in a folder for a hub
-    feature_spread.npy of the features of the training faces; not in a folder for a hub
+    feature_spread.npz of the features of the training faces; not in a folder for a hub
 
 python -m deepfidelity_jax.detector.bundled WORKDIR FOLDER
 """
@@ -115,7 +115,7 @@ def write_spread(workdir: Path, place: Path) -> None:
     """Write how much each feature varies over the training faces of a workdir, to `place`."""
     (path,) = (workdir / "features").glob("*-train.npz")
     with np.load(path, allow_pickle=False) as features:
-        np.save(place / packed.SPREAD, features["feature"].std(axis=0))
+        np.savez(place / packed.SPREAD, spread=features["feature"].std(axis=0))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ AT_ONCE = 8  # pictures in every call of the network, so that no result depends 
 @cache
 def spread() -> Float32[np.ndarray, "d"]:
     """How much each number of the feature varies over the faces the detector was fitted on."""
-    return np.load(packed.BUNDLED / packed.SPREAD, allow_pickle=False) + np.float32(1e-6)
+    with np.load(packed.BUNDLED / packed.SPREAD, allow_pickle=False) as file:
+        return file["spread"] + np.float32(1e-6)
 
 
 class Trace:

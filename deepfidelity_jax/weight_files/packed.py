@@ -2,7 +2,7 @@
 
 config.json        the configuration it was trained with, and what hubs read
 model.safetensors  the weights by their path; BatchNorm's statistics are float32
-feature_spread.npy standard deviation of each feature over the training faces, for quality.trace
+feature_spread.npz standard deviation of each feature over the training faces, for quality.trace
 """
 
 import json
@@ -17,7 +17,7 @@ from deepfidelity_jax.fidelity.scale import LABELS
 
 BUNDLED = Path(__file__).parents[1] / "bundled"  # the one that comes with the package
 WEIGHTS = "model.safetensors"
-SPREAD = "feature_spread.npy"  # only in BUNDLED
+SPREAD = "feature_spread.npz"  # only in BUNDLED
 # What hubs read in a config.json, besides the options.
 HUB = {
     "model_type": "ssaaformer",

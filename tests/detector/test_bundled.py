@@ -99,8 +99,8 @@ def test_the_spread_is_that_of_the_training_features(tmp_path):
     np.savez(tmp_path / "features" / "faces-train.npz", feature=features)
     np.savez(tmp_path / "features" / "faces-test.npz", feature=2 * features)
     bundled.write_spread(tmp_path, tmp_path)
-    np.testing.assert_array_equal(np.load(tmp_path / SPREAD), features.std(axis=0))
-    ours = np.load(bundled.folder() / SPREAD)
+    np.testing.assert_array_equal(np.load(tmp_path / SPREAD)["spread"], features.std(axis=0))
+    ours = np.load(bundled.folder() / SPREAD)["spread"]
     assert ours.shape == (df.load().features(np.zeros((0, 96, 96, 3), np.uint8)).shape[1],)
     assert (ours > 0).all()
 
