@@ -98,7 +98,7 @@ def test_a_chosen_photograph_gets_the_verdict_of_the_api(page, server, photograp
     server.client.delete(f"/api/jobs/{job['id']}")
     verdict = job["prediction"]["status"]
     assert find(page, "#result-title").text.lower() == f"{verdict}: anna.jpg"
-    assert f"{job['prediction']['fidelity']:.3f}" in find(page, "#result-meaning").text
+    assert f"{job['prediction']['fidelity']:.4f}" in find(page, "#result-meaning").text
     assert find(page, "#news").get_attribute("textContent").lower() == f"anna.jpg: {verdict}"
     page.switch_to.frame(find(page, "#result-page"))
     assert "anna.jpg" in find(page, "body").text
