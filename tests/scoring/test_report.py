@@ -310,10 +310,12 @@ def test_the_controls_of_each_run_are_shown(workdir):
     text = write_report(workdir, {}).read_text(encoding="utf-8")
     Page(text)
     table = text.split('aria-label="Real faces changed without forgery"')[1].split("</table>")[0]
-    titles = re.findall(r'<th scope="col">(.*?)</th>', table)
-    assert titles[:4] == ["Left out", "Called fake, untouched", "Called fake, blur of 3 px",
+    assert re.findall(r'<th scope="col">(.*?)</th>', table) == ["Left out", "swap"]
+    titles = re.findall(r'<th scope="row">(.*?)</th>', table)
+    assert titles[:3] == ["Called fake, untouched", "Called fake, blur of 3 px",
                           "Called fake, JPEG 50"]  # fmt: skip
     assert titles[-1] == "Class AUC, smoothed inside"
+    assert "no metrics.jsonl" not in text, "each run has curves of its own"
     shown = re.findall("<td>(.*?)</td>", table)
     assert shown == ["0.0%", "0.0%", "12.5%", *["0.0%"] * 4, *["0.62"] * 4]
 
