@@ -59,7 +59,7 @@ class Result:
     metrics: dict[str, Any]
     table: Predictions
     seconds: float
-    peak_mib: float
+    peak_mib: int
 
     @cached_property
     def videos(self) -> Videos:

@@ -35,7 +35,7 @@ def shifted(predictions, by):
 
 def result(name, seed, predictions, seconds=60.0):
     found = metrics.summarize(predictions, 0.5, "fixed", replicates=0)
-    return Result(name, seed, found, predictions, seconds, 100.0)
+    return Result(name, seed, found, predictions, seconds, 100)
 
 
 def test_a_difference_is_that_of_the_aucs():
@@ -168,7 +168,7 @@ def test_the_video_difference_is_that_of_the_aucs_beside_it():
         own = table(label, score, np.repeat([f"v{i}" for i in range(40)], 3))
         levels = metrics.levels_of(own, 0, 0, aggregate="median")
         found = metrics.summarize(own, 0.5, "fixed", replicates=0, levels=levels)
-        runs.append(Result(name, 0, found, own, 60.0, 100.0))
+        runs.append(Result(name, 0, found, own, 60.0, 100))
     base, other = summarize(runs, 50)
     assert other["video_diff"] == pytest.approx(other["video_auc"] - base["video_auc"])
     means = metrics.summarize(runs[0].table, 0.5, "fixed", replicates=0)["video_auc"]
