@@ -12,6 +12,8 @@ def get_config() -> ConfigDict:
     """The configuration for a folder, sized for two CPU cores."""
     config = default.get_config()
     config.data.dataset = "face_folder"
+    # Finds more forgeries of other kinds than the support vector regressor, see docs/detector.md.
+    config.fidelity.regressor = "ridge"
     config.model.variant = "tiny"
     config.model.drop_path = 0.05
 
@@ -35,9 +37,6 @@ def get_config() -> ConfigDict:
     config.train.warmup_steps = 200
     config.train.mask_weight = 1.0
     config.train.ema_decay = 0.998
-    # Finds more of the forgeries that it was not trained on than the support vector regressor:
-    # docs/detector.md.
-    config.fidelity.regressor = "ridge"
     config.train.eval_every = 800
     config.train.checkpoint_every = 800
     return config

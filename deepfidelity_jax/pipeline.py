@@ -282,7 +282,8 @@ def _evaluate(
     features = features.with_quality_of(metadata["quality"]["measure"])
     if hosts.is_first():
         test = schema.Records(folder, "test")
-        origins, boxes = ([record[name] for record in test] for name in ("origins", "bbox"))
+        rows = [(record["origins"], record["bbox"]) for record in test]
+        origins, boxes = zip(*rows, strict=True)
         about["folder"] = data.manifest or data.dir or data.manual_dir
         about["controls"] = controls.measure(
             trained.detector.fitted(model), test, seed=config.seed, replicates=config.eval.bootstrap

@@ -133,7 +133,7 @@ def center_crop(
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """The evaluation view [size, size, 3]: the central square, `share` of the shorter side.
 
-    The official code's share is 0.9.
+    Resized by `pictures.resize`. The official code's share is 0.9.
     """
     h, w = image.shape[:2]
     side = max(1, round(min(h, w) * share))

@@ -108,8 +108,8 @@ class _Tree:
 
 
 def _mp4_tracks(file: io.BufferedIOBase) -> Iterator[Track]:
-    tree = _Tree(file, _boxes)
-    for movie in itertools.islice(tree.find(0, file.seek(0, io.SEEK_END), b"moov"), 1):
+    tree, size = _Tree(file, _boxes), file.seek(0, io.SEEK_END)
+    for movie in itertools.islice(tree.find(0, size, b"moov"), 1):
         for track in tree.find(*movie, b"trak"):
             handler = tree.read(*track, b"mdia", b"hdlr")[8:12]
             if handler in HANDLERS:
@@ -126,8 +126,7 @@ def _mp4_transfer(tree: _Tree, track: tuple[int, int]) -> int:
 
 
 def _matroska_tracks(file: io.BufferedIOBase) -> Iterator[Track]:
-    tree = _Tree(file, _elements)
-    size = file.seek(0, io.SEEK_END)
+    tree, size = _Tree(file, _elements), file.seek(0, io.SEEK_END)
     for tracks in itertools.islice(tree.find(0, size, SEGMENT, TRACKS), 1):
         for track in tree.find(*tracks, TRACK):
             content = TYPES.get(int.from_bytes(tree.read(*track, TYPE)))

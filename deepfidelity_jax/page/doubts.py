@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from deepfidelity_jax.detector.predict import Evidence, PersonScore, Prediction
-from deepfidelity_jax.faces.geometry import SMALLEST_FACE
+from deepfidelity_jax.faces.geometry import SMALLEST_FACE, is_small
 from deepfidelity_jax.fidelity.calibration import is_real
 from deepfidelity_jax.page.scale import video_means
 from deepfidelity_jax.page.wording import count, number
@@ -99,7 +99,7 @@ def list_doubts(
             "Size of the face",
             f"{math.floor(width)} pixels at its largest",
             f"{SMALLEST_FACE} or more; smaller faces have too little detail",
-            "fine" if width >= SMALLEST_FACE else "caution",
+            "caution" if is_small(np.array(person.bbox)) else "fine",
         )
     )
     doubts.append(_judge_quality(fitted.scale, person.quality))

@@ -248,8 +248,8 @@ def score(
         lambda: detector, detector.weights, folder, name, "test", workdir, with_answers=by_head
     )
     features = retarget(features, detector, folder)
-    records = schema.Records(folder, "test")
-    origins, boxes = ([record[name] for record in records] for name in ("origins", "bbox"))
+    rows = [(record["origins"], record["bbox"]) for record in schema.Records(folder, "test")]
+    origins, boxes = zip(*rows, strict=True)
     sources = sources_of(changed, origins, is_own=False)
     if changed.eval.cluster == "person" and not sources["people"]:
         say(f"{name}: not every face has a person's name, so intervals are over videos")

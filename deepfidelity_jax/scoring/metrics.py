@@ -117,7 +117,7 @@ def poor_videos(
 ) -> Bool[np.ndarray, "v"]:
     """Videos too poor for predict to call real, by the mean quality of the frames that have one."""
     poor = np.zeros(len(levels.videos.label), bool)
-    known = np.isfinite(table.quality) & levels.grouped.counts(table)
+    known = np.isfinite(table.quality) & levels.grouped.deciding_rows(table)
     if scale is not None:
         videos, unit = np.unique(levels.grouped.of_frame[known], return_inverse=True)
         poor[videos] = scale.is_poor(mean(table.quality[known], unit))
@@ -130,7 +130,7 @@ def small_videos(
     """Videos whose face, where it is largest, is too small for predict; None: no size is known."""
     small = np.zeros(len(levels.videos.label), bool)
     if box is not None:
-        rows = np.flatnonzero(levels.grouped.counts(table))
+        rows = np.flatnonzero(levels.grouped.deciding_rows(table))
         rows = rows[np.argsort(box[rows, 2] * box[rows, 3], kind="stable")]
         small[levels.grouped.of_frame[rows]] = is_small(box[rows])  # that of the largest stays
     return small

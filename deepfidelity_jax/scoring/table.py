@@ -224,9 +224,9 @@ class Videos:
     of_frame: Int[np.ndarray, "n"]
     share: float = 0.1
 
-    def counts(self, table: Predictions) -> Bool[np.ndarray, "n"]:
-        """Rows whose scores count: with `least_person`, those of one person of each file."""
-        return np.asarray(table.video_id == self.video_id[self.of_frame], bool)
+    def deciding_rows(self, table: Predictions) -> Bool[np.ndarray, "n"]:
+        """Rows that decide the scores: with `least_person`, those of one person of each file."""
+        return table.video_id == self.video_id[self.of_frame]
 
 
 def group_videos(

@@ -143,8 +143,7 @@ def _require_short(path: Path, seconds: int) -> None:
             info = videos.video_info(path)
             length = info.frames / info.rate
             if length > seconds:
-                lasts = math.ceil(length)
-                message = f"the video lasts {lasts} seconds, more than {seconds}"
+                message = f"the video lasts {math.ceil(length)} seconds, more than {seconds}"
                 raise _Failed(Error(type="too_long", message=message, limit=seconds))
 
 

@@ -272,8 +272,7 @@ def _shown(record: Example) -> frozenset[str]:
 
     Two faces of a file may be of one person, who was lost between two shots.
     """
-    path, video = f"path/{record['path']}", f"video/{record['video_id']}"
-    return frozenset((path, video, *record["origins"].split()))
+    return frozenset((record["path"], record["video_id"], *record["origins"].split()))
 
 
 def _face(record: Example) -> families.Face:
