@@ -93,7 +93,9 @@ def verdict_share(rng: np.random.Generator, name: str, videos: int = 400) -> tup
     label, score = _scores(rng, videos)
     draws = draw_clusters(label, int(rng.integers(2**31)), REPLICATES)
     poor = rng.random(videos) < 0.1
-    shares = describe_verdicts(Level(label, score, np.arange(videos)), draws, APART / 2, 0.0, poor)
+    small = np.zeros(videos, bool)
+    level = Level(label, score, np.arange(videos))
+    shares = describe_verdicts(level, draws, APART / 2, 0.0, poor, small)
     between, above = norm.cdf(-APART / 2) - norm.cdf(-APART), norm.cdf(APART / 2)
     truth = {"fake_called_fake": 0.5, "real_uncertain": between + 0.1 * above}
     return shares["ci"][name], float(truth[name])
