@@ -63,10 +63,12 @@ def draw_fitted(width, calibration=CALIBRATION, vectors=50):
     return FidelityModel(scale, Regressor(arrays), calibration)
 
 
-def draw_config(variant="tiny", size=32, crop=36, share=32 / 36, dtype="float32") -> ConfigDict:
+def draw_config(
+    variant="tiny", size=32, crop=36, share=32 / 36, dtype="float32", mirror_average=False
+) -> ConfigDict:
     """The default configuration with a network and crops of this size."""
     config = default.get_config()
-    config.model.dtype = dtype
+    config.model.dtype, config.model.mirror_average = dtype, mirror_average
     config.model.variant, config.model.image_size, config.model.eval_crop = variant, size, share
     config.faces.size = crop
     return config

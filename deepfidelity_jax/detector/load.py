@@ -26,9 +26,10 @@ from deepfidelity_jax.fidelity import calibration, stored
 from deepfidelity_jax.fidelity.arrays import Head, regress
 from deepfidelity_jax.files import digest, fingerprint
 from deepfidelity_jax.forgeries import augment
-from deepfidelity_jax.network import ssaaformer
+from deepfidelity_jax.network import inference
 from deepfidelity_jax.network.build import build_model
 from deepfidelity_jax.network.fold import fold
+from deepfidelity_jax.network.ssaaformer import SSAAFormer
 from deepfidelity_jax.quality.measure import CHANGED, NO_EYES, Measure, find_weights
 from deepfidelity_jax.training import checkpoint, sharding
 from deepfidelity_jax.weight_files import packed
@@ -51,6 +52,7 @@ class Detector:
       folder: where it was loaded from; None if it was made in memory.
       weights: a digest of its weights; empty if it was made in memory.
       network, variables: the network in its inference form.
+      mirror_average: whether a face is scored together with its mirror image.
     """
 
     def __init__(
@@ -69,7 +71,10 @@ class Detector:
         self.faces = FaceSettings(**config.faces)
         self._arcface, self._mesh = arcface, None
         self.network = build_model(config).clone(folded=True)
-        self.variables = _fold(variables, self.network.config)
+        # Detectors from before this option have none.
+        self.mirror_average = bool(config.model.get("mirror_average", False))
+        # As host arrays, wherever they come from: JAX compiles anew for arrays bound to a device.
+        self.variables = _fold(jax.device_get(variables), self.network.config)
         self._regressor = fidelity_model and jax.device_put(fidelity_model.regressor.arrays)
 
     def fitted(self, model: stored.FidelityModel) -> "Detector":
@@ -96,21 +101,21 @@ class Detector:
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> Float32[np.ndarray, "n d"]:
         """`features` of crops that are already at the network's size, as `prepare` returns them."""
-        return self._batched(prepared, lambda x: self._forward(x)[0])
+        return self._batched(prepared, lambda x: self._answer(x).features)
 
     def features_and_answers(
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n h"]]:
         """The inputs of a regressor: features, and `Outputs.head_fidelities`."""
-        return self._batched(prepared, lambda x: self._forward(x)[:2])
+        return self._batched(prepared, lambda x: self._answer(x)[:2])
 
     def logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """Sum of the class head and the token head; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(x)[2])
+        return self._batched(self.prepare(images), lambda x: self._answer(x).logits)
 
     def class_logits(self, images: Images) -> Float32[np.ndarray, "n 2"]:
         """The class head alone; index 0 fake, 1 real."""
-        return self._batched(self.prepare(images), lambda x: self._forward(x)[3])
+        return self._batched(self.prepare(images), lambda x: self._answer(x).class_logits)
 
     def fidelity(self, images: Images) -> Float32[np.ndarray, "n"]:
         """Perceptual forgery fidelity, high is real. Raises InputError if there is no regressor."""
@@ -121,9 +126,7 @@ class Detector:
         self, prepared: UInt8[np.ndarray, "n s s 3"]
     ) -> Float32[np.ndarray, "n"]:
         """`fidelity` of crops that are already at the network's size, as `prepare` returns them."""
-        return self._batched(
-            prepared, lambda x: _score(self.network, self.variables, self._regressor, x)
-        )
+        return self._batched(prepared, self._score)
 
     def p_fake(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Probability of a fake given fidelity, with real and fake equally likely a priori."""
@@ -221,8 +224,11 @@ class Detector:
             row[:] = augment.center_crop(image, side, share)
         return prepared
 
-    def _forward(self, prepared):
-        return _forward(self.network, self.variables, prepared)
+    def _answer(self, prepared):
+        return _answer(self.network, self.mirror_average, self.variables, prepared)
+
+    def _score(self, prepared):
+        return _score(self.network, self.mirror_average, self.variables, self._regressor, prepared)
 
     def _batched(self, prepared, compute):
         results = []
@@ -245,15 +251,14 @@ class Detector:
 # Compiled once for each network, even if several detectors share it.
 
 
-@partial(jax.jit, static_argnames="network")
-def _forward(network: ssaaformer.SSAAFormer, variables, images):
-    outputs = network.apply(variables, ssaaformer.normalise(images), train=False)
-    return outputs.features, outputs.head_fidelities, outputs.logits, outputs.class_logits
+@partial(jax.jit, static_argnums=(0, 1))
+def _answer(network: SSAAFormer, mirror_average: bool, variables, images):
+    return inference.answer(network, variables, images, mirror_average=mirror_average)
 
 
-@partial(jax.jit, static_argnames="network")
-def _score(network: ssaaformer.SSAAFormer, variables, regressor, images):
-    return regress(regressor, *_forward(network, variables, images)[:2])
+@partial(jax.jit, static_argnums=(0, 1))
+def _score(network: SSAAFormer, mirror_average: bool, variables, regressor, images):
+    return regress(regressor, *_answer(network, mirror_average, variables, images)[:2])
 
 
 _fold = jax.jit(fold, static_argnames="config")

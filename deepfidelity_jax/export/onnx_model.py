@@ -21,7 +21,9 @@ def write_model(detector: Detector, properties: dict[str, str]) -> onnx.ModelPro
     fitted = detector.fidelity_model
     arrays = fitted.regressor.arrays
     head = arrays.name if isinstance(arrays, Head) else ""
-    features, logits, answer = write_network(graph, shape, variables, view, INPUT, head)
+    features, logits, answer = write_network(
+        graph, shape, variables, view, INPUT, head, mirror_average=detector.mirror_average
+    )
     fidelity = answer or write_regressor(graph, arrays, features)
     tensors = features, logits, fidelity, write_p_fake(graph, fitted.calibration, fidelity)
     sizes = [shape.widths[3]], [shape.num_classes], [], []

@@ -49,6 +49,8 @@ def write_network(
     view: View,
     crops: str,
     head: str = "",
+    *,
+    mirror_average: bool = False,
 ) -> tuple[str, str, str]:
     """Add the network to the graph; returns the names of features [n, d] and logits [n, 2].
 
@@ -61,9 +63,12 @@ def write_network(
       view: what the network sees of a crop.
       crops: name of the uint8 crops [n, h, w, 3].
       head: the head that gives the fidelity.
+      mirror_average: average over each face and its mirror image, as `inference.answer` does.
     """
     params = Parameters(variables)
     x, side = take(graph, view, crops), view.size
+    if mirror_average:
+        x = beside_mirrored(graph, x, side)
     for number in (1, 2, 3, 4):
         side //= 4 if number == 1 else 2
         x = stage(graph, config, params, number, x, side)
@@ -81,6 +86,10 @@ def write_network(
     optional = ("params/fidelity_head/", "params/ordinal_head/")
     if left := {name for name in params.unused if not name.startswith(optional)}:
         raise AssertionError(f"parameters without a place in the ONNX graph: {sorted(left)}")
+    if mirror_average:
+        features = mean_of_pairs(graph, features, config.widths[3])
+        logits = mean_of_pairs(graph, logits, config.num_classes)
+        answer = answer and mean_of_pairs(graph, answer)
     return features, logits, answer
 
 
@@ -189,8 +198,24 @@ def mirror(graph: Graph, params: Parameters, name: str, x: str) -> str:
         return x
     share = np.exp(params(f"{name}/w"))
     share = share / share.sum()
-    mirrored = graph("Slice", x, axis(-1), axis(LAST), axis(3), axis(-1))
+    mirrored = flip(graph, x)
     return graph("Add", graph("Mul", x, share[0]), graph("Mul", mirrored, share[1]))
+
+
+def flip(graph: Graph, x: str) -> str:
+    """The mirror image of a map."""
+    return graph("Slice", x, axis(-1), axis(LAST), axis(3), axis(-1))
+
+
+def beside_mirrored(graph: Graph, x: str, side: int) -> str:
+    """Images [n, 3, h, w] as [2 n, 3, h, w], each followed by its mirror image."""
+    pair = [graph("Unsqueeze", image, axis(1)) for image in (x, flip(graph, x))]
+    return graph("Reshape", graph("Concat", *pair, axis=1), axis(-1, 3, side, side))
+
+
+def mean_of_pairs(graph: Graph, x: str, *width: int) -> str:
+    """The mean over each face and its mirror image, [n] or [n, width]."""
+    return graph("ReduceMean", graph("Reshape", x, axis(-1, 2, *width)), axis(1), keepdims=0)
 
 
 def depthwise(graph: Graph, params: Parameters, name: str, x: str, size: int) -> str:

@@ -11,7 +11,7 @@ from deepfidelity_jax.detector.load import Detector
 from deepfidelity_jax.export import view
 from deepfidelity_jax.fidelity.arrays import regress
 from deepfidelity_jax.fidelity.calibration import NEAREST, Calibration
-from deepfidelity_jax.network.ssaaformer import normalise
+from deepfidelity_jax.network.inference import answer
 
 INPUT = "crops"
 OUTPUTS = ("features", "logits", "fidelity", "p_fake")
@@ -31,10 +31,14 @@ def make_program(detector: Detector) -> Callable[..., dict[str, Array]]:
     crop_view, fitted = view_of(detector), detector.fidelity_model
 
     def run(crops):
-        images = normalise(view.take(crop_view, crops))
-        outputs = detector.network.apply(detector.variables, images, train=False)
-        fidelity = regress(fitted.regressor.arrays, outputs.features, outputs.head_fidelities)
-        values = outputs.features, outputs.logits, fidelity, p_fake(fitted.calibration, fidelity)
+        answers = answer(
+            detector.network,
+            detector.variables,
+            view.take(crop_view, crops),
+            mirror_average=detector.mirror_average,
+        )
+        fidelity = regress(fitted.regressor.arrays, answers.features, answers.head_fidelities)
+        values = answers.features, answers.logits, fidelity, p_fake(fitted.calibration, fidelity)
         return dict(zip(OUTPUTS, values, strict=True))
 
     return run

@@ -248,6 +248,7 @@ OPTIONS: Mapping[str, Option] = {
     "model.eval_crop": _number(0.1, 1),
     "model.drop_path": _number(0, 1, below=True),
     "model.dtype": _choice("float32", "bfloat16"),
+    "model.mirror_average": _flag(),
     #
     "augment.crop_scale": _span(_POSITIVE_SHARE),
     "augment.crop_ratio": _span(_number(0.1, 10)),

@@ -14,7 +14,7 @@ from random_detectors import CALIBRATION, draw_detector
 
 import deepfidelity_jax as df
 from deepfidelity_jax.cli import main
-from deepfidelity_jax.detector.load import load
+from deepfidelity_jax.detector.load import _score, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.export import hub, onnx_model, stablehlo, write
 
@@ -168,7 +168,9 @@ def test_a_trained_workdir_as_a_folder_predicts_the_same(finished, run, tmp_path
     assert "no licence is stated" in error
     own, there = load(finished), load(folder)
     crops = write.draw_crops(4, 64)
+    _score.clear_cache()
     np.testing.assert_array_equal(there.fidelity(crops), own.fidelity(crops))
+    assert _score._cache_size() == 1
     Image.fromarray(crops[0]).save(tmp_path / "crop.png")
     argv = "--mode=predict", f"--input={tmp_path / 'crop.png'}", "--config.faces.detector=none"
     lines = [json.loads(run(*argv, f"--workdir={place}")[1]) for place in (finished, folder)]

@@ -1,6 +1,6 @@
 """Every variant of the network is the same function in ONNX operators."""
 
-import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from deepfidelity_jax.export.onnx_model import run
 from deepfidelity_jax.export.onnx_network import write_network
 from deepfidelity_jax.export.view import make_view, take
 from deepfidelity_jax.network.fold import fold
+from deepfidelity_jax.network.inference import answer
 from deepfidelity_jax.network.outputs import HEADS
 from deepfidelity_jax.network.ssaaformer import SSAAFormer, SSAAFormerConfig, normalise
 
@@ -36,7 +37,7 @@ def write(config, variables, view):
 
 def fold_drawn(config, size=64):
     drawn = draw_variables(SSAAFormer(config), size)
-    return jax.device_get(jax.jit(functools.partial(fold, config=config))(drawn))
+    return jax.device_get(jax.jit(partial(fold, config=config))(drawn))
 
 
 @pytest.mark.parametrize(
@@ -60,23 +61,29 @@ def test_every_variant(variant, crop):
         np.testing.assert_allclose(found[name], values, atol=1e-5, rtol=1e-5)
 
 
-def test_every_head():
+@pytest.mark.parametrize("mirror_average", [False, True])
+def test_every_head(mirror_average):
     """Its answer is the fidelity, as with `arrays.Head`."""
     smallest = {"depths": (1, 0, 0, 0), "symmetric": (1, 0, 0, 0)}  # the heads are the same
     config = SSAAFormerConfig.tiny(**smallest, fidelity_head=True, ordinal_head=True)
     variables = fold_drawn(config, 32)
     view = make_view(32, 32, 1.0)
     crops = draw_crops(5, 32)
-    run_network = jax.jit(lambda v, x: SSAAFormer(config, folded=True).apply(v, x, train=False))
-    wanted = np.asarray(run_network(variables, normalise(jnp.asarray(crops))).head_fidelities)
+    given = {"mirror_average": mirror_average}
+    answers = jax.jit(partial(answer, SSAAFormer(config, folded=True), **given))(variables, crops)
+    wanted = np.asarray(answers.head_fidelities)
     assert (wanted.std(axis=0) > 1e-4).all()
     for place, head in enumerate(HEADS):
         graph = Graph()
-        features, logits, answer = write_network(graph, config, variables, view, "crops", head)
+        features, logits, fidelity = write_network(
+            graph, config, variables, view, "crops", head, **given
+        )
         outputs = {"features": (features, [192]), "logits": (logits, [2])}
-        outputs |= dict.fromkeys(("fidelity", "p_fake"), (answer, []))
+        outputs |= dict.fromkeys(("fidelity", "p_fake"), (fidelity, []))
         found = run(graph.finish("crops", 32, outputs, {}).SerializeToString(), crops)
         np.testing.assert_allclose(found["fidelity"], wanted[:, place], rtol=1e-6, atol=1e-6)
+        for name in ("features", "logits"):
+            np.testing.assert_allclose(found[name], getattr(answers, name), rtol=1e-5, atol=1e-5)
 
 
 def test_a_parameter_without_a_place_is_no_small_matter():

@@ -30,7 +30,7 @@ CROPS = draw_crops(3, 36)
 
 @pytest.fixture(scope="module")
 def detector():
-    return draw_detector()
+    return draw_detector(mirror_average=True)
 
 
 @pytest.fixture(scope="module")

@@ -76,8 +76,9 @@ MEANS = {
 }  # fmt: skip
 
 FLAGS = {
-    "data.incomplete", "data.fresh_forgeries", "fidelity.tune", "train.whitening",
-    "train.shard_state", "train.remat", "train.ema_warmup", "eval.official_scoring",
+    "data.incomplete", "data.fresh_forgeries", "fidelity.tune", "model.mirror_average",
+    "train.whitening", "train.shard_state", "train.remat", "train.ema_warmup",
+    "eval.official_scoring",
 }  # fmt: skip
 
 
