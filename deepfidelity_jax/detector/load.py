@@ -71,8 +71,7 @@ class Detector:
         self.faces = FaceSettings(**config.faces)
         self._arcface, self._mesh = arcface, None
         self.network = build_model(config).clone(folded=True)
-        # Detectors from before this option have none.
-        self.mirror_average = bool(config.model.get("mirror_average", False))
+        self.mirror_average = config.model.mirror_average
         # As host arrays, wherever they come from: JAX compiles anew for arrays bound to a device.
         self.variables = _fold(jax.device_get(variables), self.network.config)
         self._regressor = fidelity_model and jax.device_put(fidelity_model.regressor.arrays)
