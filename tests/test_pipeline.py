@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -15,17 +16,18 @@ import deepfidelity_jax as df
 from deepfidelity_configs import default
 from deepfidelity_jax import pipeline, workdir
 from deepfidelity_jax.detector import bundled
-from deepfidelity_jax.detector.load import identify
+from deepfidelity_jax.detector.load import identify, load
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.fidelity import stored
 from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.forgeries.families import FAMILIES
+from deepfidelity_jax.images.pictures import decode_image
 from deepfidelity_jax.options import checks
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.scoring import cross_dataset
 from deepfidelity_jax.training import checkpoint
 from deepfidelity_jax.training.order.checks import require_methods
-from deepfidelity_jax.workdir import Stages
+from deepfidelity_jax.workdir import Stages, read_config
 
 FOLDER = f"--config={TREE / 'configs' / 'folder.py'}"
 
@@ -80,6 +82,22 @@ def test_a_fit_from_before_an_option_of_the_records_stays(tmp_path):
     trained.inputs = "records", "weights"
     pipeline.fit(trained)
     assert not (tmp_path / "fidelity.npz").read_bytes()
+
+
+def test_the_regressor_is_fitted_to_faces_without_their_mirror_images(
+    finished, records_folder, tmp_path
+):
+    trained = pipeline.Trained(read_config(finished), records_folder, tmp_path, 0)
+    alone = load(finished, fitted=False)
+    both = copy(alone)
+    both.mirror_average = True
+    trained.inputs, trained.detector = ("records", "weights"), both
+    for split, scores in (("train", alone), ("test", both)):
+        records = schema.Records(records_folder, split)
+        images = np.stack([decode_image(records[i]["image"]) for i in range(4)])
+        found = trained.features(split).feature[:4]
+        np.testing.assert_allclose(found, scores.features(images), atol=1e-5)
+    assert not np.allclose(alone.features(images), both.features(images), atol=1e-3)
 
 
 def test_a_finished_run_holds_what_is_promised(finished):

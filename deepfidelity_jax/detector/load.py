@@ -34,7 +34,6 @@ from deepfidelity_jax.quality.measure import CHANGED, NO_EYES, Measure, find_wei
 from deepfidelity_jax.training import checkpoint, sharding
 from deepfidelity_jax.weight_files import packed
 
-FITTED_TO = "fitted_to"  # in the provenance of fidelity.npz: the digest of the weights
 # Every batch is padded to one of these sizes, so that only these are ever compiled.
 BATCH_SIZES = (1, 8, 64)
 
@@ -81,6 +80,12 @@ class Detector:
         other = copy.copy(self)
         other.fidelity_model = model
         other._regressor = jax.device_put(model.regressor.arrays)
+        return other
+
+    def unmirrored(self) -> "Detector":
+        """The same detector, for which a face counts alone, without its mirror image."""
+        other = copy.copy(self)
+        other.mirror_average = False
         return other
 
     def on_all_devices(self) -> "Detector":
@@ -286,7 +291,7 @@ def load(workdir: str | Path | None = None, *, fitted: bool = True) -> Detector:
     model = stored.load(path) if fitted and path.exists() else None
     _require_head(config, model, workdir)
     if model and not bundled.holds(workdir):  # packing gives weights another digest
-        require_fitted_to(weights, model, workdir)
+        stored.require_fitted_to(weights, model, path)
     return Detector(
         config,
         variables,
@@ -320,16 +325,6 @@ def _digest_of_weights(folder: Path, step: int) -> str:
     if bundled.holds(folder):
         return digest(folder / packed.WEIGHTS)
     return checkpoint.digest_of_weights(folder / "checkpoints", step)
-
-
-def require_fitted_to(weights: str, model: stored.FidelityModel, folder: Path) -> None:
-    """InputError if fidelity.npz was fitted to other weights than those beside it."""
-    # Those of earlier versions and converted ones do not say.
-    if model.provenance.get(FITTED_TO, weights) != weights:
-        raise InputError(
-            f"{folder / bundled.FITTED} was fitted to other weights than those in "
-            f"{folder / 'checkpoints'}: fit again with --mode=fit"
-        )
 
 
 def _require_head(config: ConfigDict, fitted: stored.FidelityModel | None, folder: Path) -> None:

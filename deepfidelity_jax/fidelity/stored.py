@@ -24,6 +24,7 @@ from deepfidelity_jax.files import fingerprint, written_whole
 from deepfidelity_jax.processes.faults import raise_unless_damaged
 
 FORMAT = "deepfidelity regressor 1"
+FITTED_TO = "fitted_to"  # in the provenance: the digest of the weights
 CURVE, VALIDATION = "calibration_", "validation_"  # prefixes of array names
 
 
@@ -153,3 +154,13 @@ def _validation(stored) -> Validation | None:
     ):
         raise ValueError("validation")
     return validation
+
+
+def require_fitted_to(weights: str, model: FidelityModel, path: Path) -> None:
+    """InputError if the model, from the file `path`, was fitted to other weights than these."""
+    # Those of earlier versions and converted ones do not say.
+    if model.provenance.get(FITTED_TO, weights) != weights:
+        raise InputError(
+            f"{path} was fitted to other weights than those in {path.with_name('checkpoints')}: "
+            "fit again with --mode=fit"
+        )
