@@ -294,7 +294,7 @@ def main():
     parser.add_argument("--workdir", help="of a detector; without it the bundled one")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     options = parser.parse_args()
-    detector = df.load(options.workdir)
+    detector = df.load(options.workdir).unmirrored()  # as all but one of the methods see a face
     if options.faces:
         faces = photographed_faces(options.faces, options.count, detector)
     else:

@@ -96,7 +96,7 @@ def get_config() -> ConfigDict:
     config.model.eval_crop = 0.9
     config.model.drop_path = 0.1
     config.model.dtype = "float32"  # of the computation; the state is float32
-    # Score the mean over a face and its mirror image, which takes twice the time.
+    # Average what the network says of a face and of its mirror image; takes twice the time.
     config.model.mirror_average = False
 
     # Augmentation, on the host.

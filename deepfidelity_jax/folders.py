@@ -11,28 +11,37 @@ from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.progress import say
 
 
-def fetch(place: str, mark: str, into: Path) -> Path:
-    """A local copy of the folder at `place` that contains `mark`, at any depth.
+def fetch(place: str, mark: str | tuple[str, ...], into: Path) -> Path:
+    """A local copy of the folder at `place` that contains `mark`, at the least depth.
 
     A folder on disk is used in place. A bucket or an archive is copied to `into`.
 
     Args:
       place: path or URL (`gs://bucket/runs/one`) of a folder, a .zip, a .tar or a .tar.gz.
-      mark: a file or folder that identifies the folder, such as `config.json`.
+      mark: a file or folder that identifies the folder, such as `config.json`, in upper or lower
+        case; or several, one of which does.
       into: an empty folder for copies.
 
     Raises:
-      InputError: there is nothing at `place`, it cannot be read, or it does not contain `mark`.
+      InputError: there is nothing at `place`, it cannot be read, it does not contain `mark`, or
+        several of its folders do at that depth.
     """
     path = _download(place, into / "downloaded") if "://" in place else Path(place).expanduser()
     if path.is_file():
         path = _unpack(path, into / "unpacked")
     elif not path.is_dir():
         raise InputError(f"{place}: no such file or folder")
-    matches = sorted(path.rglob(mark), key=lambda inner: len(inner.parts))
+    marks = (mark,) if isinstance(mark, str) else mark
+    matches = [inner for inner in path.rglob("*") if inner.name.casefold() in marks]
     if not matches:
-        raise InputError(f"{place} holds no {mark} at any depth")
-    return matches[0].parent
+        raise InputError(f"{place} holds no {' or '.join(marks)} at any depth")
+    least = min(len(inner.parts) for inner in matches)
+    places = sorted({inner.parent for inner in matches if len(inner.parts) == least})
+    if len(places) > 1:
+        named = ", ".join(str(inner.relative_to(path)) for inner in places[:3])
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        raise InputError(f"{place} holds {len(places)} such folders, {named}{more}: give one")
+    return places[0]
 
 
 def _download(url: str, into: Path) -> Path:

@@ -45,7 +45,7 @@ from deepfidelity_jax.quality.measure import find_weights
 from deepfidelity_jax.records import schema
 from deepfidelity_jax.records.write import is_prepared, prepare, records_dir
 from deepfidelity_jax.scoring import controls, cross_dataset, evaluate
-from deepfidelity_jax.scoring.exported_features import Features, export_once
+from deepfidelity_jax.scoring.exported_features import Features, export_once, how_mirrored
 from deepfidelity_jax.scoring.report import write_report
 from deepfidelity_jax.scoring.table import sources_of
 from deepfidelity_jax.training import checkpoint, loop, sharding
@@ -180,23 +180,25 @@ class Trained:
         weights = checkpoint.digest_of_weights(self.workdir / "checkpoints", self.step)
         return schema.identity(self.folder), weights
 
+    @property
+    def mirrored(self) -> list[str]:
+        """What the inputs of every later stage say of mirror images."""
+        return how_mirrored(self.config.model.mirror_average)
+
     def features(self, split: str) -> Features:
         """The features of a split; computed if they have not been exported yet.
 
         Those of the training split are never averaged with mirror images: a regressor fitted to
         averages finds fewer forgeries in other pictures (docs/detector.md).
         """
-
-        def load_detector() -> Detector:
-            return self.detector.unmirrored() if split == "train" else self.detector
-
         return export_once(
-            load_detector,
+            lambda: self.detector,
             self.inputs[1],
             self.folder,
             self.config.data.dataset,
             split,
             self.workdir,
+            mirror_average=self.config.model.mirror_average and split != "train",
             with_answers=self.config.fidelity.regressor in HEADS,
             timing=provenance.timed(self.workdir, f"features {split}", fingerprint(self.inputs)),
         )
@@ -207,7 +209,7 @@ def fit(trained: Trained) -> None:
     workdir = trained.workdir
     options = trained.config.fidelity.to_dict()
     del options["quality_range"]  # the records tell, and earlier versions had none
-    inputs = fingerprint(trained.inputs, options)
+    inputs = fingerprint(trained.inputs, options, *trained.mirrored)
     stages = Stages(workdir)
     if hosts.broadcast(stages.done("fit", inputs, workdir / "fidelity.npz")):
         return
@@ -257,7 +259,9 @@ def evaluate_and_report(trained: Trained) -> None:
     fitted = digest(workdir / "fidelity.npz")
     # Earlier versions wrote no people beside the scores.
     people = ["people"] if config.eval.cluster == "person" else []
-    inputs = fingerprint(trained.inputs, config.eval.to_dict(), fitted, alike, *people)
+    inputs = fingerprint(
+        trained.inputs, config.eval.to_dict(), fitted, alike, *people, *trained.mirrored
+    )
     stages = Stages(workdir)
     done = hosts.broadcast(stages.done("evaluate", inputs, *results))
     if not done:

@@ -48,6 +48,20 @@ def test_the_least_deep_is_meant(run, tmp_path):
     assert folders.fetch(place, "config.json", tmp_path / "copies").name == "one"
 
 
+def test_one_of_several_is_never_guessed(run, tmp_path):
+    shutil.copytree(run, run.parent / "two")
+    with pytest.raises(InputError, match=r"holds 2 such folders, one, two: give one"):
+        folders.fetch(str(run.parent), "config.json", tmp_path / "copies")
+
+
+def test_splits_around_classes_are_one_folder(tmp_path):
+    place = tmp_path / "deep" / "faces"
+    for inner in ("train/Real", "train/Fake", "test/Real", "test/Fake"):
+        (place / inner).mkdir(parents=True)
+    assert folders.fetch(str(tmp_path), ("real", "train"), tmp_path / "copies") == place
+    assert folders.fetch(str(place / "test"), ("real", "train"), tmp_path) == place / "test"
+
+
 def test_what_will_not_do_is_one_line(run, tmp_path):
     text, broken = tmp_path / "text.zip", tmp_path / "broken.tar.gz"
     text.write_text("no archive")

@@ -98,7 +98,7 @@ class Detector:
         return spread
 
     def features(self, images: Images) -> Float32[np.ndarray, "n d"]:
-        """Mean over tokens + 0.5 * max over tokens, on which the regressor is fitted."""
+        """Mean over tokens + 0.5 * max over tokens, the input of the regressor."""
         return self.features_of_prepared(self.prepare(images))
 
     def features_of_prepared(

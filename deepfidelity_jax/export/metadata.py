@@ -59,6 +59,7 @@ def describe(detector: Detector, licence: str) -> dict[str, Any]:
             "variant": detector.config.model.variant,
             "step": detector.step,
             "dtype": detector.config.model.dtype,
+            "mirror_average": detector.mirror_average,
         },
         "regressor": name_of(fitted.regressor.arrays),
         "calibration": calibration.method,

@@ -1,13 +1,14 @@
-"""Find pictures that look alike, by perceptual hash and thumbnail."""
+"""Find pictures that look alike, mirrored copies included, by perceptual hash and thumbnail."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8, UInt64
+from jaxtyping import Float32, Int, UInt8, UInt64
 
 # Thresholds chosen on 400 aligned photographs of different people, as crops of 160 pixels. Of their
 # 79,800 pairs none differs in 8 bits or fewer, and the highest correlation is 0.87. A copy at JPEG
@@ -30,11 +31,25 @@ class Resemblance:
 
 
 class Looks(NamedTuple):
-    """The hashes and thumbnails of the frames of a split, and the video of each."""
+    """The frames of a split: hashes, hashes of their mirror images, thumbnails, and videos."""
 
     hashes: UInt64[np.ndarray, "n"]
+    mirrored: UInt64[np.ndarray, "n"]
     thumbnails: UInt8[np.ndarray, "n t t"]
     videos: list[str]
+
+
+def look(pictures: UInt8[np.ndarray, "n 32 32"], videos: list[str]) -> Looks:
+    """The looks of pictures that `shrink` made, and the video of each."""
+    hashes, mirrored = hash_pictures(pictures), hash_pictures(pictures[:, :, ::-1])
+    return Looks(hashes, mirrored, thumbnails(pictures), videos)
+
+
+def join(parts: Sequence[Looks]) -> Looks:
+    """All parts, one after another."""
+    hashes, mirrored, pictures, videos = zip(*parts, strict=True)
+    arrays = map(np.concatenate, (hashes, mirrored, pictures))
+    return Looks(*arrays, videos=[*chain(*videos)])
 
 
 def shrink(image: bytes) -> UInt8[np.ndarray, "32 32"]:
@@ -68,15 +83,28 @@ def find_alike(looks: dict[str, Looks]) -> list[Resemblance]:
     """Pairs of videos in two splits with frames that look alike, most such frames first."""
     frames: Counter[tuple] = Counter()
     for a, b in combinations(looks, 2):
-        for row, hashed in enumerate(looks[b].hashes):
-            # Brute force: comparing hashes is fast enough for any of the benchmarks.
-            near = np.flatnonzero(np.bitwise_count(looks[a].hashes ^ hashed) <= BITS)
-            if near.size:
-                sure = near[correlate(looks[a].thumbnails[near], looks[b].thumbnails[row]) >= ALIKE]
-                others = {looks[a].videos[other] for other in sure}
-                frames.update(((a, b), (other, looks[b].videos[row])) for other in others)
+        for row, video in enumerate(looks[b].videos):
+            thumbnail = looks[b].thumbnails[row]
+            others = {
+                looks[a].videos[other]
+                for hashed, picture in (
+                    (looks[b].hashes[row], thumbnail),
+                    (looks[b].mirrored[row], thumbnail[:, ::-1]),
+                )
+                for other in _alike(looks[a], hashed, picture)
+            }
+            frames.update(((a, b), (other, video)) for other in others)
     ordered = sorted(frames.items(), key=lambda item: (-item[1], item[0]))
     return [Resemblance(splits, videos, count) for (splits, videos), count in ordered]
+
+
+def _alike(
+    looks: Looks, hashed: np.uint64, thumbnail: UInt8[np.ndarray, "t t"]
+) -> Int[np.ndarray, "_"]:
+    """The rows of the frames that look like a picture."""
+    # Brute force: comparing hashes is fast enough for any of the benchmarks.
+    near = np.flatnonzero(np.bitwise_count(looks.hashes ^ hashed) <= BITS)
+    return near[correlate(looks.thumbnails[near], thumbnail) >= ALIKE] if near.size else near
 
 
 def correlate(

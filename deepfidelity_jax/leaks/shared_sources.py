@@ -17,9 +17,9 @@ from deepfidelity_jax.leaks.look_alikes import (
     Looks,
     Resemblance,
     find_alike,
-    hash_pictures,
+    join,
+    look,
     shrink,
-    thumbnails,
 )
 from deepfidelity_jax.leaks.training_pictures import digests_of
 from deepfidelity_jax.processes.machine import count_cores
@@ -127,11 +127,7 @@ def read(folder: Path) -> tuple[list[Leak], dict[str, Looks]]:
                 names.setdefault(key, path)
             pictures.setdefault("train" if split == SOURCES else split, []).append(part.pictures)
         if split != SOURCES and parts:
-            looks[split] = Looks(
-                np.concatenate([part.looks.hashes for part in parts]),
-                np.concatenate([part.looks.thumbnails for part in parts]),
-                [video for part in parts for video in part.looks.videos],
-            )
+            looks[split] = join([part.looks for part in parts])
     for a, b in combinations(pictures, 2):
         both = np.intersect1d(np.concatenate(pictures[a]), np.concatenate(pictures[b]))
         if both.size:
@@ -194,6 +190,4 @@ def _read_chunk(folder: Path, split: str, start: int) -> _Part:
         pictures.append(shrink(record["image"]))
         digests.append(int(sha256(record["image"]).hexdigest()[:16], 16))
         videos.append(video)
-    pictures = np.stack(pictures)
-    looks = Looks(hash_pictures(pictures), thumbnails(pictures), videos)
-    return _Part(names, looks, np.array(digests, np.uint64))
+    return _Part(names, look(np.stack(pictures), videos), np.array(digests, np.uint64))

@@ -149,6 +149,8 @@ def export_official(source: Path, output: Path) -> None:
     config, variables, _ = bundled.read_detector(source)
     write_weights(output, to_state_dict(build_model(config).config, variables))
     say(f"{output}: the averaged weights of {source}, under their official names")
+    if config.model.mirror_average:
+        say("the official code does not average over mirror images, as this detector does")
 
 
 def rewrite(source: Path, output: Path, ema: bool = True) -> None:

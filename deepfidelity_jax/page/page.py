@@ -109,7 +109,7 @@ def _describe(detector, path: Path, examination: Examination, report: Report) ->
         return context
     evidence = examination.evidence[decides]
     images = [decode_image(crop.image) for crop in evidence.crops]
-    features = detector.features(np.stack(images))
+    features = detector.unmirrored().features(np.stack(images))  # as those of training faces
     fitted = detector.fidelity_model.scale
     targets = (fitted.fake, fitted.real) if fitted else (FAKE_TARGETS, REAL_TARGETS)
     return context | {

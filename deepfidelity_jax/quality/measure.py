@@ -41,7 +41,7 @@ class How(NamedTuple):
 
     of_pixels: Callable[[ndarray, Landmarks | None], float] | None = None
     network: Callable[[str], Network] | None = None
-    file: Path | None = None
+    files: tuple[Path, ...] = ()
 
 
 def _trace(weights: str) -> Network:
@@ -58,17 +58,23 @@ def _ser_fiq(weights: str) -> Network:
 
 MEASURES = {
     "iso": How(of_pixels=iso29794.measure),
-    "learned": How(of_pixels=lambda image, _: learned.measure(image), file=learned.PLACE),
-    "trace": How(network=_trace, file=packed.BUNDLED / packed.WEIGHTS),
+    "learned": How(of_pixels=lambda image, _: learned.measure(image), files=(learned.PLACE,)),
+    "trace": How(
+        network=_trace, files=(packed.BUNDLED / packed.WEIGHTS, packed.BUNDLED / packed.SPREAD)
+    ),
     "ser_fiq": How(network=_ser_fiq),
     "csv": How(),
     "none": How(),
 }
 
 
-@cache
-def _digest_once(path: Path) -> str:
-    return digest(path)
+def _digest(files: tuple[Path, ...]) -> str:
+    """The digest of a file, or of several together."""
+    digests = [digest(file) for file in files]
+    return digests[0] if len(digests) == 1 else fingerprint(*digests)
+
+
+_digest_once = cache(_digest)
 
 
 def find_weights(given: str, workdir: Path) -> Path | None:
@@ -108,7 +114,7 @@ class Measure:
         if measure.name == "csv":
             return replace(measure, scores=table.read_scores(own.csv))
         how = MEASURES[measure.name]
-        if how.network and not how.file:
+        if how.network and not how.files:
             measure = replace(measure, weights=own.weights)
             if not Path(own.weights).is_file():
                 raise InputError(
@@ -116,8 +122,8 @@ class Measure:
                     "needs your ArcFace checkpoint, an iResNet-50 or -100 of insightface's PyTorch "
                     "code, there or in the workdir"
                 )
-        file = how.file or measure.weights
-        return replace(measure, digest=digest(file)) if file else measure
+        files = how.files or ((Path(measure.weights),) if measure.weights else ())
+        return replace(measure, digest=_digest(files)) if files else measure
 
     @classmethod
     def from_note(cls, note: Mapping[str, Any]) -> "Measure":
@@ -165,19 +171,20 @@ class Measure:
         how = MEASURES[self.name]
         if how.network is None:
             return None
-        file = how.file or Path(self.weights)
-        if not file.is_file():
-            raise InputError(f"{file} is not here")
-        if self.digest not in ("", digest(file)):
-            other = f"{file} is not what the training faces were measured with"
-            raise InputError(CHANGED.format(self.name) if how.file else other)
+        files = how.files or (Path(self.weights),)
+        for file in files:
+            if not file.is_file():
+                raise InputError(f"{file} is not here")
+        if self.digest not in ("", _digest(files)):
+            other = f"{self.weights} is not what the training faces were measured with"
+            raise InputError(CHANGED.format(self.name) if how.files else other)
         return how.network(self.weights)
 
     @property
     def has_changed(self) -> bool:
         """Whether this version of the package measures otherwise than the noted one."""
-        file = MEASURES[self.name].file
-        return file is not None and self.digest not in ("", _digest_once(file))
+        files = MEASURES[self.name].files
+        return bool(files) and self.digest not in ("", _digest_once(files))
 
     @property
     def can_remeasure(self) -> bool:

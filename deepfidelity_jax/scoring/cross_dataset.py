@@ -243,10 +243,11 @@ def score(
     about["faces_digest"] = training_pictures.digest_of_faces(crops)
     about |= {"faces": changed.faces.to_dict(), "records": schema.identity(folder)}
     about["detector"] = identify(workdir)
-    by_head = isinstance(detector.fidelity_model.regressor.arrays, Head)
-    features = export_once(
-        lambda: detector, detector.weights, folder, name, "test", workdir, with_answers=by_head
-    )
+    how = {
+        "mirror_average": detector.mirror_average,
+        "with_answers": isinstance(detector.fidelity_model.regressor.arrays, Head),
+    }
+    features = export_once(lambda: detector, detector.weights, folder, name, "test", workdir, **how)
     features = retarget(features, detector, folder)
     rows = [(record["origins"], record["bbox"]) for record in schema.Records(folder, "test")]
     origins, boxes = zip(*rows, strict=True)

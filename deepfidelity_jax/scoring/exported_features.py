@@ -90,6 +90,7 @@ def export_once(
     split: str,
     workdir: Path,
     *,
+    mirror_average: bool,
     with_answers: bool = False,
     timing: contextlib.AbstractContextManager | None = None,
 ) -> Features:
@@ -102,23 +103,30 @@ def export_once(
       dataset: the name of the dataset in the workdir.
       split: the split.
       workdir: where the features are kept.
+      mirror_average: average over each face and its mirror image; otherwise the face counts alone,
+        whatever the detector does.
       with_answers: compute them again if an earlier version kept them without the heads' answers.
       timing: entered while they are computed, once the detector is loaded.
     """
     stages, name = Stages(workdir), f"features {dataset} {split}"
-    inputs = fingerprint(identity(folder), weights, split)
+    inputs = fingerprint(identity(folder), weights, split, *how_mirrored(mirror_average))
     path = workdir / "features" / f"{dataset}-{split}.npz"
     done = stages.done(name, inputs, path)
     if done and with_answers:
         with np.load(path, allow_pickle=False) as file:
             done = "answers" in file.files
     if not hosts.broadcast(done):
-        detector = load()
+        detector = load() if mirror_average else load().unmirrored()
         with timing or contextlib.nullcontext():
             stages.begin(name)
             export(detector, folder, split, path)
             stages.finish(name, inputs)
     return Features.load(path)
+
+
+def how_mirrored(mirror_average: bool) -> list[str]:
+    """What the inputs of a stage say of mirror images; nothing without, as in earlier versions."""
+    return ["mirror average"] if mirror_average else []
 
 
 def find_test_records(workdir: Path, name: str) -> Path | None:

@@ -9,10 +9,7 @@ from deepfidelity_jax.leaks import look_alikes
 
 
 def looks(images, videos):
-    pictures = np.stack([look_alikes.shrink(image) for image in images])
-    return look_alikes.Looks(
-        look_alikes.hash_pictures(pictures), look_alikes.thumbnails(pictures), videos
-    )
+    return look_alikes.look(np.stack([look_alikes.shrink(image) for image in images]), videos)
 
 
 def render(seed, size=96):
@@ -32,12 +29,21 @@ def test_near_duplicates_are_found_and_strangers_are_not():
     small = cv2.resize(people[3], (64, 64), interpolation=cv2.INTER_AREA)
     bright = np.clip(people[7].astype(int) * 1.1 + 8, 0, 255).astype(np.uint8)
     copies = [jpeg(people[1], 30), encode_image(small), encode_image(bright)]
+    copies.append(jpeg(people[5][:, ::-1], 60))
     flat = [encode_image(np.full((96, 96, 3), grey, np.uint8)) for grey in (0, 128, 255)]
-    names = [*(f"test/{n}" for n in range(10)), "jpeg", "small", "bright", *(["flat"] * 3)]
+    names = [
+        *(f"test/{n}" for n in range(10)),
+        "jpeg",
+        "small",
+        "bright",
+        "mirrored",
+        *(["flat"] * 3),
+    ]
     test = looks([*strangers, *copies, *flat], names)
     found = look_alikes.find_alike({"train": train, "test": test})
     assert {(one.videos, one.frames) for one in found} == {
         (("train/1", "jpeg"), 1), (("train/3", "small"), 1), (("train/7", "bright"), 1),
+        (("train/5", "mirrored"), 1),
     }  # fmt: skip
     # Within one split there is nothing to find; flat pictures say nothing.
     assert not look_alikes.find_alike({"test": test, "train": looks(flat, ["black"] * 3)})
@@ -66,9 +72,11 @@ def test_hashes_differ_in_the_bits_that_differ():
 
 def test_alike_are_at_most_eight_bits_and_clearly_not_nine():
     picture = np.tile(np.arange(16, dtype=np.uint8) * 8, (1, 16, 1))
-    known = look_alikes.Looks(np.array([0], np.uint64), picture, ["known"])
-    hashes = np.array([0xFF, 0x1FF], np.uint64)
-    tried = look_alikes.Looks(hashes, np.repeat(picture, 2, axis=0), ["8 bits", "9 bits"])
+    far = np.uint64(2**63 - 1)
+    known = look_alikes.Looks(np.array([0], np.uint64), np.array([far]), picture, ["known"])
+    hashes, others = np.array([0xFF, 0x1FF], np.uint64), np.array([far, far])
+    two = np.repeat(picture, 2, axis=0)
+    tried = look_alikes.Looks(hashes, others, two, ["8 bits", "9 bits"])
     (found,) = look_alikes.find_alike({"train": known, "test": tried})
     assert found.videos == ("known", "8 bits")
 

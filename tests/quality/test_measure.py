@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import trees
+from ml_collections import ConfigDict
 from PIL import Image
 
 import deepfidelity_jax as df
@@ -18,7 +19,7 @@ from deepfidelity_datasets.synthetic_faces.clips import Clip, Renderer
 from deepfidelity_jax.errors import InputError
 from deepfidelity_jax.faces.detection import FaceSettings
 from deepfidelity_jax.fidelity.scale import FidelityScale
-from deepfidelity_jax.files import digest, fingerprint
+from deepfidelity_jax.files import fingerprint
 from deepfidelity_jax.forgeries import families
 from deepfidelity_jax.forgeries.augment import AugmentSettings, lose_quality
 from deepfidelity_jax.images.pictures import decode_image, encode_image
@@ -92,20 +93,23 @@ def test_a_row_of_the_table_is_a_measure(off_centre, tmp_path, monkeypatch):
     def measure_sizes(images, landmarks):
         return np.array([*map(len, images)], np.float32)
 
-    file = tmp_path / "weights"
-    file.write_text("own")
-    sizes = How(network=lambda _: measure_sizes, file=file)
+    other, file = tmp_path / "spread", tmp_path / "weights"
+    for path in (other, file):
+        path.write_text("own")
+    sizes = How(network=lambda _: measure_sizes, files=(other, file))
     monkeypatch.setitem(MEASURES, "sizes", sizes)
-    own = Measure("sizes", digest=digest(file))
+    own = Measure.from_config(ConfigDict({"measure": "sizes", "csv": "", "weights": ""}))
     assert np.isnan(own(image, points)), "later, many at once"
     detector = df.load()
     detector.fidelity_model = replace(detector.fidelity_model, provenance={"quality": own.note()})
     assert detector.quality([image], [points]) == (np.array([len(image)]), "")
-    file.write_text("other")
-    del detector._network_measure
-    (found,), reason = detector.quality([image], [points])
-    assert np.isnan(found)
-    assert "`sizes` was that of another version" in reason
+    for changed in (other, file):
+        changed.write_text("changed")
+        detector.__dict__.pop("_network_measure", None)
+        (found,), reason = detector.quality([image], [points])
+        assert np.isnan(found)
+        assert "`sizes` was that of another version" in reason
+        changed.write_text("own")
 
 
 def test_records_tell_how_they_were_measured():

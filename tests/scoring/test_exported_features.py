@@ -81,14 +81,17 @@ def test_answers_are_computed_where_a_head_needs_them(finished, records_folder, 
 
     weights = digest_of_weights(work / "checkpoints", best_step(work / "checkpoints"))
     asked = (load, weights, records_folder, "synthetic_faces", "test", work)
-    assert np.isnan(export_once(*asked).answers).all()
+    alone = {"mirror_average": False}
+    assert np.isnan(export_once(*asked, **alone).answers).all()
     assert not loaded
     for _ in range(2):
-        found = export_once(*asked, with_answers=True, timing=timed())
+        found = export_once(*asked, **alone, with_answers=True, timing=timed())
         np.testing.assert_allclose(found.answers, before.answers, atol=1e-5)
         assert loaded == ["a detector", "is timed"]
-    export_once(load, "those of another training", *asked[2:])
+    export_once(load, "those of another training", *asked[2:], **alone)
     assert len(loaded) == 3, "at the same step"
+    export_once(load, "those of another training", *asked[2:], mirror_average=True)
+    assert len(loaded) == 4, "of the same weights, averaged over mirror images"
 
 
 @pytest.mark.parametrize("changed", ["nothing", "the order", "a frame", "the number"])
