@@ -126,14 +126,10 @@ class NotMedia(MediaError):
 
 def open_file(path: str | os.PathLike) -> io.BufferedReader:
     """Open a regular file for reading. Raises MediaError for anything else, without opening it."""
-
-    def opener(name, flags):  # does not block if a FIFO has replaced the file meanwhile
-        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
-
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISREG(mode):
-            file = open(path, "rb", opener=opener)  # noqa: SIM115
+            file = open(path, "rb", opener=_opener)  # noqa: SIM115
             mode = os.fstat(file.fileno()).st_mode
             if stat.S_ISREG(mode):
                 return file
@@ -144,6 +140,11 @@ def open_file(path: str | os.PathLike) -> io.BufferedReader:
     except OSError as error:
         raise MediaError(explain(error)) from None
     raise MediaError(describe_special(mode))
+
+
+def _opener(name, flags):
+    # Does not block if a FIFO has replaced the file meanwhile.
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def format_of(file: io.BufferedIOBase, name: str | os.PathLike = "") -> str:

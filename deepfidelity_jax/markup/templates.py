@@ -1,6 +1,7 @@
 """Jinja templates, in which values are escaped and missing values are errors."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -8,8 +9,9 @@ import jinja2
 PALETTE = Path(__file__).with_name("palette.css")
 
 
+@cache
 def open_template(path: Path, **filters: Callable) -> jinja2.Template:
-    """Open a template. It may include files beside it, and palette.css.
+    """Open a template, once. It may include files beside it, and palette.css.
 
     Args:
       path: path of the template.

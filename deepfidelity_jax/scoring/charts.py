@@ -167,7 +167,7 @@ def draw_faces(table: Predictions, rows: Sequence[int], pictures: Pictures) -> F
                 f"{number}: {LABELS[kind]}, {table.fidelity[row]:.3f}",
                 fontsize=9.5, color=CLASS_COLOURS[kind],
             )  # fmt: skip
-        figure.draw_without_rendering()
+        figure.get_layout_engine().execute(figure)
         figure.set_layout_engine(None)
     return figure
 
@@ -247,7 +247,7 @@ def draw(paint: Callable[[Axes], None]) -> Figure:
     with chart_style():
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         paint(figure.add_subplot())
-        figure.draw_without_rendering()  # makes the ticks while the style is set
+        figure.get_layout_engine().execute(figure)  # makes the ticks, while the style is set
         figure.set_layout_engine(None)  # saving would lay it out twice more
     return figure
 

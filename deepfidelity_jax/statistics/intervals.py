@@ -60,6 +60,12 @@ class Sample:
     weights: Float[np.ndarray, "r n"]
 
     @cached_property
+    def balanced(self) -> Float[np.ndarray, "r n"]:
+        """The weights, scaled to sum to 1/2 in each class."""
+        classes = [np.where(self.label == kind, self.weights, 0) for kind in (FAKE, REAL)]
+        return sum(part / part.sum(axis=1, keepdims=True) / 2 for part in classes)
+
+    @cached_property
     def below(self) -> tuple[Float[np.ndarray, "r k"], Float[np.ndarray, "r k"]]:
         """Total weight of the reals, and of the fakes, that score below each possible threshold.
 

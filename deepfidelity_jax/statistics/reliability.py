@@ -7,7 +7,7 @@ both classes have the same total weight, regardless of their sizes in the split.
 import numpy as np
 from jaxtyping import Float
 
-from deepfidelity_jax.fidelity.scale import FAKE, REAL
+from deepfidelity_jax.fidelity.scale import FAKE
 from deepfidelity_jax.statistics.intervals import (
     Level,
     Sample,
@@ -20,12 +20,6 @@ BINS = 10  # of equal width, each low <= p_fake < high; the last includes 1
 LEAST = 1e-15  # a probability of 0 would have an infinite log loss
 
 
-def balanced(sample: Sample) -> Float[np.ndarray, "r n"]:
-    """The weights, scaled to sum to 1/2 in each class."""
-    classes = [np.where(sample.label == kind, sample.weights, 0) for kind in (FAKE, REAL)]
-    return sum(part / part.sum(axis=1, keepdims=True) / 2 for part in classes)
-
-
 def bin_of(p: Float[np.ndarray, "n"]) -> np.ndarray:
     """The bin of each probability."""
     return np.minimum((np.asarray(p, np.float64) * BINS).astype(np.int64), BINS - 1)
@@ -33,7 +27,7 @@ def bin_of(p: Float[np.ndarray, "n"]) -> np.ndarray:
 
 def bin_gaps(sample: Sample) -> Float[np.ndarray, "r b"]:
     """Mean p_fake minus share of fakes in each bin, times the bin's weight, for each row."""
-    gap = balanced(sample) * (sample.score - (sample.label == FAKE))
+    gap = sample.balanced * (sample.score - (sample.label == FAKE))
     return gap @ np.eye(BINS)[bin_of(sample.score)]
 
 
@@ -67,18 +61,18 @@ def error_interval(gaps: Float[np.ndarray, "r b"]) -> list[float]:
 
 def brier(sample: Sample) -> Float[np.ndarray, "r"]:
     """Mean squared error of p_fake, for each row of weights; a constant 0.5 has 0.25."""
-    return balanced(sample) @ (sample.score - (sample.label == FAKE)) ** 2
+    return sample.balanced @ (sample.score - (sample.label == FAKE)) ** 2
 
 
 def log_loss(sample: Sample) -> Float[np.ndarray, "r"]:
     """Mean negative log-likelihood in nats, for each row of weights; a constant 0.5 has ln 2."""
     right = np.where(sample.label == FAKE, sample.score, 1 - np.asarray(sample.score, np.float64))
-    return -(balanced(sample) @ np.log(np.clip(right, LEAST, 1)))
+    return -(sample.balanced @ np.log(np.clip(right, LEAST, 1)))
 
 
 def diagram(level: Level) -> list[dict]:
     """The reliability diagram: n, mean p_fake and share of fakes of each bin that is not empty."""
-    weights = balanced(Sample(level.label, level.score, np.ones((1, len(level.label)))))[0]
+    weights = Sample(level.label, level.score, np.ones((1, len(level.label)))).balanced[0]
     bins = bin_of(level.score)
     return [
         {

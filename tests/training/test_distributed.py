@@ -1,6 +1,6 @@
 """Several processes are one run: the same losses, one set of files, one end.
 
-Two real processes with four virtual devices each, joined on the loopback interface.
+Two real processes with two virtual devices each, joined on the loopback interface.
 """
 
 import os
@@ -38,7 +38,7 @@ def start(command, finished):
         place = f"--config.data.records_dir={finished / 'records'}"
         meeting = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
         pair = [
-            command(workdir, place, *meeting, f"--process={i}", *options, devices=4).start()
+            command(workdir, place, *meeting, f"--process={i}", *options, devices=2).start()
             for i in range(2)
         ]
         started.extend(pair)

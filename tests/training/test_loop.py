@@ -1,5 +1,6 @@
 """Training: the same on eight devices, after being killed, and in every tensor."""
 
+import functools
 import json
 import os
 import random
@@ -134,6 +135,7 @@ def test_equal_trainings_in_one_process_are_traced_once(
     """Whatever the folders, as in the cells of a grid; another seed is another program."""
     traced = []
 
+    @functools.wraps(step.train_step)  # its name is part of the compiled program's key
     def traced_step(state, batch, *, model, config):
         traced.append(config.seed)
         return step.train_step(state, batch, model=model, config=config)
