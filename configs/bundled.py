@@ -1,10 +1,13 @@
 """The recipe of the detector that comes with the package: small faces, ten families of forgeries.
 
 python -m deepfidelity_datasets.synthetic_faces FACES 400
-python run.py --config=configs/bundled.py --config.data.dir=FACES --workdir=DIR
+python run.py --config=configs/bundled.py --config.data.dir=FACES --workdir=FIRST
+python run.py --config=configs/bundled.py --config.data.dir=FACES --config.init_from=FIRST \
+    --workdir=DIR
 
 FACES also holds photographs of one person each, under licences that let you distribute models
-trained on them. `python -m deepfidelity_jax.detector.bundled DIR FOLDER` packs the result.
+trained on them. The second training starts from the weights of the first; docs/detector.md has the
+figures of both. `python -m deepfidelity_jax.detector.bundled DIR FOLDER` packs the result.
 """
 
 from ml_collections import ConfigDict
