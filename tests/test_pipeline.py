@@ -87,7 +87,9 @@ def test_a_fit_from_before_an_option_of_the_records_stays(tmp_path):
 def test_the_regressor_is_fitted_to_faces_without_their_mirror_images(
     finished, records_folder, tmp_path
 ):
-    trained = pipeline.Trained(read_config(finished), records_folder, tmp_path, 0)
+    config = read_config(finished)
+    config.model.mirror_average = True
+    trained = pipeline.Trained(config, records_folder, tmp_path, 0)
     alone = load(finished, fitted=False)
     both = copy(alone)
     both.mirror_average = True

@@ -125,7 +125,7 @@ def run_here(name, given):
         ("evaluate.ipynb", {"workdir": "nowhere", "folder": "nowhere"}, "nowhere: no such file"),
         ("evaluate.ipynb", {"workdir": "run", "folder": "run"}, "no trained detector"),
         ("explain_one_video.ipynb", {"path": "a.mp4", "workdir": "run"}, "no trained detector"),
-        ("train_on_your_faces.ipynb", {"folder": "run"}, "run holds no real at any depth"),
+        ("train_on_your_faces.ipynb", {"folder": "run"}, "run holds no real or train at any depth"),
     ],
 )
 def test_what_is_wrong_with_the_form_is_said_in_one_line(tmp_path, monkeypatch, name, wrong, told):
