@@ -98,15 +98,14 @@ def test_the_limit_keeps_the_promise_on_every_degradation():
     }
     limit = controls.fake_limit(faces)
     shares = {name: (fidelity < limit).mean() for name, fidelity in faces.items()}
-    assert shares["untouched"] <= 0.01
-    assert max(shares.values()) <= 0.02
-    assert shares["blur of 3 px"] == pytest.approx(0.02, abs=0.004), "and no lower than it must be"
+    assert max(shares.values()) <= 0.01
+    assert shares["blur of 3 px"] == pytest.approx(0.01, abs=0.004), "and no lower than it must be"
 
 
 @pytest.mark.parametrize("count", [1, 7, 50, 99, 100, 101, 250, 300, 399, 400, 4800])
 def test_the_limit_keeps_the_promise_for_any_number_of_faces(count):
     fidelity = np.random.default_rng(count).permutation(count) / count
-    for name, allowed in (("untouched", 0.01), ("JPEG 50", 0.02), ("other shots", 0.001)):
+    for name, allowed in (("untouched", 0.01), ("JPEG 50", 0.01), ("other shots", 0.001)):
         limit = controls.fake_limit({name: fidelity})
         assert (fidelity < limit).sum() == int(allowed * count)
 
