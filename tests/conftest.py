@@ -49,7 +49,9 @@ flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's global flag
 
 TREE = Path(__file__).parents[1]
 CORES = sorted(os.sched_getaffinity(0))
+# One of them for each of xdist's workers, shared only if there are more workers than cores.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+OWN_CORE = CORES[WORKER % len(CORES)]
 DEMO = f"--config={TREE / 'configs' / 'demo.py'}"
 
 # The smallest run that passes through everything; all of it is an option of the command line.
@@ -115,7 +117,7 @@ def tiny():
 @pytest.fixture
 def one_core():
     """Starting worker processes takes longer than a few pictures; that is tested elsewhere."""
-    with running_on({CORES[WORKER % len(CORES)]}):
+    with running_on({OWN_CORE}):
         yield
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
-from conftest import CORES, TREE, running_on
+from conftest import OWN_CORE, TREE, running_on
 
 PATIENCE = 100  # seconds
 # The command with other limits, for which it has no flags.
@@ -33,8 +33,7 @@ class Server:
         temporary.mkdir(exist_ok=True)
         program = ["-c", LIMITED.format(limits=limits)] if limits else [str(TREE / "run.py")]
         argv = [sys.executable, *program, "--mode=serve", "--port=0"]
-        number = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or 0)
-        with running_on({sorted(CORES)[number % len(CORES)]}):
+        with running_on({OWN_CORE}):
             self.process = subprocess.Popen(
                 argv, env=os.environ | {"TMPDIR": str(temporary)}, stderr=subprocess.PIPE, text=True
             )
